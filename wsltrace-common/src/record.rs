@@ -1,0 +1,206 @@
+//! The record of one journey, as the probes assemble it and the ring buffer carries it.
+
+use core::mem::{offset_of, size_of};
+
+/// Most stages that one record can hold. A SYN that goes through DNAT into a container and whose answer comes back passes
+/// about 60; br_netfilter can double the bridge's share.
+pub const MAX_STAGES: usize = 96;
+
+/// Length of a record's fixed part in bytes; `stage_count` entries follow it on the wire.
+pub const HEADER_SIZE: usize = offset_of!(Record, stages);
+
+/// An IPv6 address in network byte order, or an IPv4 address mapped into IPv6 (`::ffff:a.b.c.d`).
+pub type Address = [u8; 16];
+
+/// What identifies a packet wherever it is: the client's end and its initial sequence number. A SYN carries it as its
+/// source; a SYN-ACK, RST or quoting ICMP error that answers it carries it as destination and acknowledgement number less one.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// The client's address.
+    pub address: Address,
+    /// The initial sequence number, host byte order.
+    pub sequence: u32,
+    /// The client's port, host byte order.
+    pub port: u16,
+    /// 0 for the newest attempt; older attempts that still live are kept under their attempt's number.
+    pub slot: u16,
+}
+
+/// Addresses and ports of a SYN.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// Source address.
+    pub source: Address,
+    /// Destination address.
+    pub destination: Address,
+    /// Source port, host byte order.
+    pub source_port: u16,
+    /// Destination port, host byte order.
+    pub destination_port: u16,
+    /// 4 or 6.
+    pub family: u32,
+}
+
+/// What the kernel said when it freed a packet.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Death {
+    /// When, in nanoseconds of `CLOCK_MONOTONIC`; 0: it did not happen.
+    pub time_ns: u64,
+    /// The code address that freed it; 0 where the kernel does not say.
+    pub location: u64,
+    /// Number in the running kernel's `enum skb_drop_reason` (high 16 bits: subsystem); 0 for `consume_skb`.
+    pub reason: u32,
+    /// The network namespace's inode number of the device that it was on, or of the last stage.
+    pub netns: u32,
+    /// The device that it was on, or that of the last stage.
+    pub ifindex: u32,
+    /// How many stages the record had at that moment: tells the last stage before the death.
+    pub stage_count: u32,
+}
+
+/// One stage entered.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StageEntry {
+    /// Nanoseconds since `Record::first_ns`, shifted left by 16; bit 8: the answer's, not the SYN's; bits 0-7: the code.
+    pub time_and_code: u64,
+    /// Inode number of the network namespace.
+    pub netns: u32,
+    /// The interface: where it came in, or for FORWARD, OUTPUT and POSTROUTING where it goes out; 0 when not known.
+    pub ifindex: u32,
+}
+
+impl StageEntry {
+    /// Set in the low half of `time_and_code` when the stage belongs to the answer (SYN-ACK, RST, ICMP error).
+    pub const ANSWER: u64 = 1 << 8;
+    /// How far the time is shifted left.
+    pub const TIME_SHIFT: u32 = 16;
+}
+
+/// Bits of `Record::flags`.
+pub struct Flags;
+
+impl Flags {
+    /// The journey began at OUTPUT: a connection made inside this machine.
+    pub const LOCAL: u32 = 1 << 0;
+    /// A SYN-ACK was seen in OUTPUT.
+    pub const SYN_ACK: u32 = 1 << 1;
+    /// A RST that answers the SYN was seen in OUTPUT.
+    pub const RESET: u32 = 1 << 2;
+    /// An ICMP or ICMPv6 error that quotes the SYN was seen in OUTPUT.
+    pub const ICMP: u32 = 1 << 3;
+    /// The answer left by the entrance (a local one: passed INPUT of `lo`).
+    pub const ANSWER_LEFT: u32 = 1 << 4;
+    /// The answer was seen leaving by another interface of the namespace where the journey began.
+    pub const ANSWER_ELSEWHERE: u32 = 1 << 5;
+    /// The SYN passed INPUT's last position.
+    pub const PAST_INPUT: u32 = 1 << 6;
+    /// The SYN was last seen leaving a device.
+    pub const OUTSIDE: u32 = 1 << 7;
+    /// The connection became established.
+    pub const ESTABLISHED: u32 = 1 << 8;
+    /// The client acknowledged the SYN-ACK.
+    pub const ACK: u32 = 1 << 9;
+    /// The kernel sent its SYN-ACK again.
+    pub const SYN_ACK_AGAIN: u32 = 1 << 10;
+    /// The addresses or ports of the SYN changed on the way.
+    pub const TRANSLATED: u32 = 1 << 11;
+    /// Something that belongs to this record could not be stored.
+    pub const INCOMPLETE: u32 = 1 << 12;
+    /// The journey has ended but the ring buffer had no room: user space collects it from the table.
+    pub const DONE: u32 = 1 << 13;
+    /// An older attempt of the same key still lives.
+    pub const OLDER_ALIVE: u32 = 1 << 14;
+    /// The kernel itself made the reset (the event `tcp_send_reset` fired for this SYN).
+    pub const KERNEL_RESET: u32 = 1 << 15;
+    /// conntrack has set a state on the SYN, kept in `Record::conntrack`.
+    pub const CONNTRACK: u32 = 1 << 16;
+    /// The record counts as in flight: probes are awake for it.
+    pub const IN_FLIGHT: u32 = 1 << 17;
+    /// The answer came in from outside: it was not made in a namespace that is watched.
+    pub const ANSWER_FROM_OUTSIDE: u32 = 1 << 18;
+}
+
+/// The record of one journey.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Record {
+    /// Identity as first seen.
+    pub key: Key,
+    /// Addresses and ports as first seen.
+    pub flow: Flow,
+    /// Addresses and ports as last seen.
+    pub now: Flow,
+    /// First sight, in nanoseconds of `CLOCK_MONOTONIC`.
+    pub first_ns: u64,
+    /// Last event of any kind.
+    pub last_ns: u64,
+    /// Address of the `sk_buff` last seen carrying the SYN; 0 once it was freed.
+    pub skb: u64,
+    /// Address of the `sk_buff` last seen carrying the answer; 0 once it was freed.
+    pub answer_skb: u64,
+    /// The SYN freed as dropped.
+    pub death: Death,
+    /// The SYN freed as consumed.
+    pub consumed: Death,
+    /// The answer freed as dropped.
+    pub answer_death: Death,
+    /// Another packet with this key freed as dropped: a copy, or the SYN under an address that was not seen before.
+    pub stray: Death,
+    /// See [`Flags`].
+    pub flags: u32,
+    /// Counts the SYNs of one flow and initial sequence number, from 1.
+    pub attempt: u32,
+    /// Inode number of the network namespace of the first sight.
+    pub netns: u32,
+    /// Interface of the first sight.
+    pub ifindex: u32,
+    /// Thread group of the connecting task, when the journey began in a task's context; 0 otherwise.
+    pub tgid: u32,
+    /// `enum ip_conntrack_info` of the SYN, when [`Flags::CONNTRACK`] is set.
+    pub conntrack: u32,
+    /// Length of the data that the SYN carries (TCP Fast Open), bytes.
+    pub payload_len: u32,
+    /// How many of `stages` are filled.
+    pub stage_count: u32,
+    /// Name of the connecting task, as `tgid`; zero-padded.
+    pub comm: [u8; 16],
+    /// The stages entered, in order.
+    pub stages: [StageEntry; MAX_STAGES],
+}
+
+/// Counts SYNs to ports that are not traced, by interface and port.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct NearMiss {
+    /// Inode number of the network namespace.
+    pub netns: u32,
+    /// The interface that the SYN came in by.
+    pub ifindex: u32,
+    /// Destination port, host byte order.
+    pub port: u32,
+}
+
+const _: () = {
+    assert!(size_of::<Key>() == 24);
+    assert!(size_of::<Flow>() == 40);
+    assert!(size_of::<Death>() == 32);
+    assert!(size_of::<StageEntry>() == 16);
+    assert!(size_of::<Record>() == HEADER_SIZE + MAX_STAGES * size_of::<StageEntry>());
+    assert!(HEADER_SIZE == 24 + 2 * 40 + 4 * 8 + 4 * 32 + 8 * 4 + 16);
+};
+
+#[cfg(feature = "user")]
+mod pod {
+    use super::{Key, NearMiss, Record};
+
+    // SAFETY: integers and arrays of integers in a fixed layout without padding (asserted above).
+    unsafe impl aya::Pod for Key {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Record {}
+    // SAFETY: three u32 fields.
+    unsafe impl aya::Pod for NearMiss {}
+}

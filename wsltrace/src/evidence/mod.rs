@@ -1,0 +1,111 @@
+//! What user space can find out about a failed journey: rules and sockets. Every field is what was observed; nothing here
+//! judges.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// Which program wrote a firewall rule's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum Backend {
+    /// nftables' own tables.
+    #[serde(rename = "nft")]
+    Nft,
+    /// iptables on top of nftables.
+    #[serde(rename = "iptables-nft")]
+    IptablesNft,
+    /// The old `x_tables` in the kernel.
+    #[serde(rename = "iptables-legacy")]
+    IptablesLegacy,
+}
+
+/// Who manages a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Owner {
+    Firewalld,
+    Ufw,
+    Docker,
+    Podman,
+    Wsl,
+    Libvirt,
+    User,
+}
+
+/// A firewall rule or a chain's policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// The kind of table it stands in.
+    pub backend: Backend,
+    /// nft's family, `ip` or `ip6` for iptables.
+    pub family: String,
+    /// Table.
+    pub table: String,
+    /// Chain.
+    pub chain: String,
+    /// nft's rule handle; `None` for a policy and for iptables-legacy.
+    pub handle: Option<u64>,
+    /// Position in its chain from 1, for iptables-legacy.
+    pub number: Option<u32>,
+    /// The rule as its own tool prints it; `policy drop` for a policy.
+    pub text: Option<String>,
+    /// Its comment.
+    pub comment: Option<String>,
+    /// What it answered: `drop`, `reject`, ...
+    pub verdict: String,
+    /// Who manages it.
+    pub owner: Owner,
+}
+
+/// A listening TCP socket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Listener {
+    /// The address it is bound to; `0.0.0.0` or `::` for all.
+    pub address: IpAddr,
+    /// Its port.
+    pub port: u16,
+    /// For an IPv6 socket: takes no IPv4 connections.
+    pub v6only: bool,
+    /// The device it is bound to (`SO_BINDTODEVICE`).
+    pub device: Option<String>,
+    /// Connections waiting to be accepted.
+    pub queue: u32,
+    /// How many may wait.
+    pub backlog: u32,
+    /// The process that holds it, when /proc shows one.
+    pub pid: Option<u32>,
+    /// That process's name, as the kernel has it: control characters are not yet escaped.
+    pub command: Option<String>,
+    /// Inode number of its network namespace.
+    pub netns: u32,
+}
+
+/// The sockets that have to do with a journey's end.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Sockets {
+    /// Listeners on the port that the packet had last, in the namespace where it ended.
+    pub listeners: Vec<Listener>,
+}
+
+/// All that was found out about one journey.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Evidence {
+    /// The rule that killed the packet, when an event of this very packet named it.
+    pub rule: Option<Rule>,
+    /// Firewall back ends with rules in the namespace and at the stage of the death; enough to say what kind of firewall it was.
+    pub backend: Option<Backend>,
+    /// Sockets; `None` when they were not asked for or could not be read.
+    pub sockets: Option<Sockets>,
+    /// Listeners on the same port in other namespaces that are joined to the one where the packet ended.
+    pub elsewhere: Vec<Listener>,
+    /// By how much `TcpExt.ListenOverflows` rose in the namespace of the listener since tracing began or since the last failing journey there.
+    pub listen_overflows: Option<u64>,
+    /// How many journeys of this namespace ended at a listener in that time; a rise smaller than this proves nothing about one of them.
+    pub silent_at_listener: u64,
+    /// Sysctls that bear on the death, with their values, such as `("net.ipv4.conf.eth0.rp_filter", "1")`.
+    pub sysctls: Vec<(String, String)>,
+}

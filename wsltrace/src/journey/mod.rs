@@ -1,0 +1,239 @@
+//! A journey: the way of one SYN through the kernel, and how it ended. Facts of the kernel only; who is to blame is found
+//! by `evidence` and said by `diagnosis`.
+
+mod stage;
+
+pub use stage::Stage;
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// Where the connection came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// It came in through a device.
+    Remote,
+    /// A program in this machine connects.
+    Local,
+    /// WSL's own relay connects on behalf of a program on Windows (`localhost` in NAT mode).
+    WslLocalhostRelay,
+}
+
+/// Address family of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Family {
+    Ipv4,
+    Ipv6,
+}
+
+/// Addresses and ports, as first seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Flow {
+    /// The family of both addresses.
+    pub family: Family,
+    /// The client's address.
+    pub source: IpAddr,
+    /// The client's port.
+    pub source_port: u16,
+    /// The address that the client asked for.
+    pub destination: IpAddr,
+    /// The port that the client asked for.
+    pub destination_port: u16,
+    /// The SYN's initial sequence number.
+    pub sequence: u32,
+}
+
+/// What conntrack thinks of the SYN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "conntrack's own words")]
+pub enum Conntrack {
+    New,
+    Established,
+    Related,
+    Reply,
+    Invalid,
+    Untracked,
+}
+
+/// The addresses that the packet had last, when they are not those of the flow.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Translated {
+    /// Source address as last seen.
+    pub source: IpAddr,
+    /// Source port as last seen.
+    pub source_port: u16,
+    /// Destination address as last seen.
+    pub destination: IpAddr,
+    /// Destination port as last seen.
+    pub destination_port: u16,
+    /// The rule that rewrote them, when known.
+    pub rule: Option<crate::evidence::Rule>,
+}
+
+/// A stage entered, with its time and place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StageVisit {
+    /// Which stage.
+    pub stage: Stage,
+    /// Nanoseconds since the journey's first stage; strictly increasing along the journey.
+    pub ns: u64,
+    /// The interface: where the packet came in, or for OUTPUT, FORWARD and POSTROUTING where it goes out.
+    pub interface: Option<String>,
+    /// Inode number of the network namespace.
+    pub netns: u32,
+}
+
+/// Where a packet died.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeathPlace {
+    /// Inode number of the network namespace.
+    pub netns: u32,
+    /// The interface of the last stage.
+    pub interface: Option<String>,
+}
+
+/// How a journey ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The SYN-ACK left.
+    Answered,
+    /// The kernel answered with RST: no listener.
+    Refused,
+    /// A firewall answered with RST, or with an ICMP error.
+    Rejected,
+    /// The kernel dropped the SYN.
+    Dropped,
+    /// A listener took the SYN and made no answer.
+    Ignored,
+    /// The SYN met an older connection and was answered by a challenge ACK.
+    Challenged,
+    /// An answer was made and died before it left.
+    AnswerDropped,
+    /// The SYN left the machine.
+    Forwarded,
+    /// No end was seen in time.
+    Unfinished,
+}
+
+impl Outcome {
+    /// Every outcome.
+    pub const ALL: [Self; 9] = [
+        Self::Answered,
+        Self::Refused,
+        Self::Rejected,
+        Self::Dropped,
+        Self::Ignored,
+        Self::Challenged,
+        Self::AnswerDropped,
+        Self::Forwarded,
+        Self::Unfinished,
+    ];
+
+    /// The name in the JSON contract.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Refused => "refused",
+            Self::Rejected => "rejected",
+            Self::Dropped => "dropped",
+            Self::Ignored => "ignored",
+            Self::Challenged => "challenged",
+            Self::AnswerDropped => "answer_dropped",
+            Self::Forwarded => "forwarded",
+            Self::Unfinished => "unfinished",
+        }
+    }
+}
+
+/// The way of one SYN.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Journey {
+    /// Counts the journeys of this run, from 1.
+    pub id: u64,
+    /// When the SYN was first seen.
+    pub time: jiff::Timestamp,
+    /// Where the connection came from.
+    pub origin: Origin,
+    /// The interface of the first sight.
+    pub interface: Option<String>,
+    /// The network namespace of the first sight.
+    pub netns: u32,
+    /// Addresses and ports as first seen.
+    pub flow: Flow,
+    /// Counts the SYNs of one flow and initial sequence number, from 1.
+    pub attempt: u32,
+    /// conntrack's state of the SYN; `None` where conntrack is not known to be on.
+    pub conntrack: Option<Conntrack>,
+    /// The addresses as last seen, when something rewrote them.
+    pub translated: Option<Translated>,
+    /// The stages entered, in order; `ns` strictly increases.
+    pub stages: Vec<StageVisit>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The last stage entered before the death.
+    pub died_at: Option<Stage>,
+    /// Where it died.
+    pub death: Option<DeathPlace>,
+    /// The kernel's drop reason without its `SKB_DROP_REASON_` prefix, such as `NETFILTER_DROP`.
+    pub reason: Option<String>,
+    /// Where in the kernel it was freed: `symbol+0xoffset`.
+    pub location: Option<String>,
+    /// False when any record that belongs to the journey may have been lost.
+    pub complete: bool,
+    /// The facts behind `outcome`, for the diagnosis.
+    pub facts: Facts,
+}
+
+impl Journey {
+    /// The destination as the packet last had it: what a listener had to be bound to.
+    pub fn last_destination(&self) -> (IpAddr, u16) {
+        self.translated
+            .as_ref()
+            .map_or((self.flow.destination, self.flow.destination_port), |t| (t.destination, t.destination_port))
+    }
+
+    /// The namespace of the last stage, where a listener had to be.
+    pub fn last_netns(&self) -> u32 {
+        self.death.as_ref().map(|d| d.netns).or_else(|| self.stages.last().map(|s| s.netns)).unwrap_or(self.netns)
+    }
+}
+
+/// What the kernel side saw beside the stages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent observations")]
+pub struct Facts {
+    /// A SYN-ACK was made.
+    pub syn_ack: bool,
+    /// A RST was made.
+    pub reset: bool,
+    /// The kernel's TCP made the RST (not a firewall).
+    pub kernel_reset: bool,
+    /// An ICMP error that quotes the SYN was made.
+    pub icmp: bool,
+    /// The answer left by the way the SYN came.
+    pub answer_left: bool,
+    /// The answer left by another interface.
+    pub answer_elsewhere: bool,
+    /// The answer came from outside the watched namespaces.
+    pub answer_from_outside: bool,
+    /// The client acknowledged the SYN-ACK.
+    pub acknowledged: bool,
+    /// The connection became established.
+    pub established: bool,
+    /// The SYN-ACK was sent again.
+    pub syn_ack_again: bool,
+    /// The SYN went through the socket lookup.
+    pub socket_lookup: bool,
+    /// The SYN was consumed (`consume_skb`) rather than dropped.
+    pub consumed: bool,
+}

@@ -1,0 +1,3 @@
+//! The `wsltrace` program: parse, run, print, exit.
+
+fn main() {}

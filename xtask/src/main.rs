@@ -1,0 +1,3 @@
+//! Project tasks: `cargo xtask setup|build|test|demo|install`.
+
+fn main() {}
