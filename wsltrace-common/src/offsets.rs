@@ -23,6 +23,8 @@ pub struct Offsets {
     pub nf_hook_state_in: u32,
     pub nf_hook_state_out: u32,
     pub nf_hook_state_net: u32,
+    pub nf_hook_state_sk: u32,
+    pub sock_state: u32,
     pub sock_family: u32,
     pub sock_daddr: u32,
     pub sock_v6_daddr: u32,

@@ -122,6 +122,8 @@ impl Flags {
     pub const IN_FLIGHT: u32 = 1 << 17;
     /// The answer came in from outside: it was not made in a namespace that is watched.
     pub const ANSWER_FROM_OUTSIDE: u32 = 1 << 18;
+    /// The record counts as waiting for the client's acknowledgement.
+    pub const AWAITING: u32 = 1 << 19;
 }
 
 /// The record of one journey.

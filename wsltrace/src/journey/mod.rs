@@ -1,8 +1,12 @@
 //! A journey: the way of one SYN through the kernel, and how it ended. Facts of the kernel only; who is to blame is found
 //! by `evidence` and said by `diagnosis`.
 
+mod assemble;
+mod decode;
 mod stage;
 
+pub use assemble::{Names, assemble};
+pub use decode::{DecodeError, decode};
 pub use stage::Stage;
 
 use std::net::IpAddr;
@@ -236,4 +240,6 @@ pub struct Facts {
     pub socket_lookup: bool,
     /// The SYN was consumed (`consume_skb`) rather than dropped.
     pub consumed: bool,
+    /// The death is that of a copy: the kernel went on with one that no probe had seen.
+    pub seen_as_copy: bool,
 }

@@ -1,0 +1,171 @@
+//! The only reads of kernel memory. Trusted BTF pointers are read directly: the offset comes from a read-only global, which the
+//! verifier folds to a constant and checks against the structure's type. Everything else goes through `bpf_probe_read_kernel`.
+
+use aya_ebpf::helpers::{bpf_get_current_task, generated::bpf_probe_read_kernel};
+use wsltrace_common::ABSENT;
+
+/// Reads one field of `OFFSETS`.
+macro_rules! offset {
+    ($field:ident) => {{
+        // SAFETY: a pointer to a field of a static. Volatile, because user space replaces the value before loading.
+        unsafe { core::ptr::read_volatile(&raw const $crate::maps::OFFSETS.$field) }
+    }};
+}
+pub(crate) use offset;
+
+/// Reads a field through a trusted pointer; `None` where this kernel has no such field.
+macro_rules! field {
+    ($pointer:expr, $offset:ident, $type:ty) => {{
+        let offset = $crate::kernel::offset!($offset);
+        if offset == ABSENT {
+            None
+        } else {
+            // SAFETY: the verifier proves that the pointer is trusted (or handles its fault) and that a field of this size
+            // lies at the offset.
+            Some(unsafe { $pointer.add(offset as usize).cast::<$type>().read() })
+        }
+    }};
+}
+
+/// Where something was seen.
+#[derive(Clone, Copy)]
+pub struct Place {
+    /// Inode number of the network namespace; 0 when not known.
+    pub netns: u32,
+    /// Interface index; 0 when not known.
+    pub ifindex: u32,
+}
+
+/// Copies a value from any kernel address; `false` when it cannot be read.
+#[inline(always)]
+pub fn read_to<T>(address: u64, value: &mut T) -> bool {
+    // SAFETY: the helper writes `size_of::<T>()` bytes to the value, zeroes when the source cannot be read; it is only used
+    // with integers and arrays of them.
+    unsafe { bpf_probe_read_kernel((&raw mut *value).cast(), size_of::<T>() as u32, address as *const _) == 0 }
+}
+
+/// The same, by value.
+#[inline(always)]
+pub fn read<T: Default>(address: u64) -> Option<T> {
+    let mut value = T::default();
+    read_to(address, &mut value).then_some(value)
+}
+
+/// A `struct sk_buff` given by a tracepoint or a netfilter hook.
+#[derive(Clone, Copy)]
+pub struct SkBuff(pub *const u8);
+
+impl SkBuff {
+    /// Its address: the identity while it lives.
+    #[inline(always)]
+    pub fn address(self) -> u64 {
+        self.0 as u64
+    }
+
+    /// Ethertype, host byte order.
+    #[inline(always)]
+    pub fn protocol(self) -> Option<u16> {
+        field!(self.0, sk_buff_protocol, u16).map(u16::from_be)
+    }
+
+    /// Address of the network header.
+    #[inline(always)]
+    pub fn network_header(self) -> Option<u64> {
+        let head = field!(self.0, sk_buff_head, u64)?;
+        let offset = field!(self.0, sk_buff_network_header, u16)?;
+        Some(head.wrapping_add(u64::from(offset)))
+    }
+
+    /// `_nfct`: address of the conntrack entry, its low 3 bits are the `enum ip_conntrack_info`.
+    #[inline(always)]
+    pub fn nfct(self) -> Option<u64> {
+        field!(self.0, sk_buff_nfct, u64)
+    }
+
+    /// Network namespace of its device; `None` when it has none.
+    #[inline(always)]
+    pub fn netns(self) -> Option<u32> {
+        let device = field!(self.0, sk_buff_dev, *const u8)?;
+        if device.is_null() {
+            return None;
+        }
+        device_place(device as u64).map(|place| place.netns)
+    }
+}
+
+/// Index and namespace of a `struct net_device`.
+#[inline(always)]
+pub fn device_place(device: u64) -> Option<Place> {
+    let (ifindex, net, inum) = (offset!(net_device_ifindex), offset!(net_device_net), offset!(net_inum));
+    if device == 0 || ifindex == ABSENT || net == ABSENT || inum == ABSENT {
+        return None;
+    }
+    let net: u64 = read(device + u64::from(net))?;
+    Some(Place { netns: read(net + u64::from(inum))?, ifindex: read(device + u64::from(ifindex))? })
+}
+
+/// Where a packet given to a TC program is. `context` is the address of its `struct sk_buff`.
+#[inline(always)]
+pub fn tc_netns(context: u64) -> Option<u32> {
+    let offset = offset!(sk_buff_dev);
+    if offset == ABSENT {
+        return None;
+    }
+    let device: u64 = read(context + u64::from(offset))?;
+    device_place(device).map(|place| place.netns)
+}
+
+/// A `struct nf_hook_state`.
+#[derive(Clone, Copy)]
+pub struct HookState(pub *const u8);
+
+impl HookState {
+    /// The namespace and one of the two interfaces.
+    #[inline(always)]
+    pub fn place(self, incoming: bool) -> Place {
+        let ifindex = if incoming { self.incoming() } else { self.outgoing() };
+        Place { netns: self.netns().unwrap_or(0), ifindex: ifindex.unwrap_or(0) }
+    }
+
+    #[inline(always)]
+    fn netns(self) -> Option<u32> {
+        let net = field!(self.0, nf_hook_state_net, *const u8)?;
+        field!(net, net_inum, u32)
+    }
+
+    #[inline(always)]
+    fn incoming(self) -> Option<u32> {
+        let device = field!(self.0, nf_hook_state_in, *const u8)?;
+        if device.is_null() { None } else { field!(device, net_device_ifindex, u32) }
+    }
+
+    #[inline(always)]
+    fn outgoing(self) -> Option<u32> {
+        let device = field!(self.0, nf_hook_state_out, *const u8)?;
+        if device.is_null() { None } else { field!(device, net_device_ifindex, u32) }
+    }
+
+    /// Whether the sending socket is in `TCP_SYN_SENT`: what it sends now is a SYN. True as well where this cannot be told.
+    #[inline(always)]
+    pub fn may_connect(self) -> bool {
+        const TCP_SYN_SENT: u8 = 2;
+        let Some(socket) = field!(self.0, nf_hook_state_sk, *const u8) else { return true };
+        if socket.is_null() {
+            return false;
+        }
+        field!(socket, sock_state, u8).is_none_or(|state| state == TCP_SYN_SENT)
+    }
+}
+
+/// Thread group and name of the current task; zeroes where they cannot be read.
+#[inline(always)]
+pub fn current_task() -> (u32, [u8; 16]) {
+    let (tgid, comm) = (offset!(task_tgid), offset!(task_comm));
+    if tgid == ABSENT || comm == ABSENT {
+        return (0, [0; 16]);
+    }
+    // SAFETY: the helper has no arguments and cannot fail.
+    let task = unsafe { bpf_get_current_task() };
+    let id = read(task + u64::from(tgid)).unwrap_or(0);
+    (id, read(task + u64::from(comm)).unwrap_or([0; 16]))
+}

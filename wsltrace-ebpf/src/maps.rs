@@ -1,0 +1,127 @@
+//! What the probes share with each other and with user space: maps and global variables.
+
+use aya_ebpf::{
+    bindings::BPF_F_NO_PREALLOC,
+    macros::map,
+    maps::{HashMap, LruHashMap, PerCpuArray, RingBuf},
+};
+use wsltrace_common::{Address, Counter, Key, NearMiss, Offsets, PORT_WORDS, Record};
+
+use crate::atomic::{SharedU64, add};
+
+/// Journeys that have not ended. Not preallocated: a record is large and there are few at a time, except in a flood.
+#[map]
+pub static JOURNEYS: HashMap<Key, Record> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
+
+/// Other keys under which a journey is known: after SNAT, or with the length of Fast Open data added.
+#[map]
+pub static ALIASES: LruHashMap<Key, Key> = LruHashMap::with_max_entries(16_384, 0);
+
+/// The last attempt seen of each key, also after its journey ended.
+#[map]
+pub static ATTEMPTS: LruHashMap<Key, u32> = LruHashMap::with_max_entries(65_536, 0);
+
+/// Which `sk_buff` carries which journey through POSTROUTING, where SNAT takes away the key.
+#[map]
+pub static CARRIERS: LruHashMap<u64, Key> = LruHashMap::with_max_entries(4_096, 0);
+
+/// Network namespaces by inode number: `NAMESPACE_TRACED` or `NAMESPACE_FOLLOWED`.
+#[map]
+pub static NETWORK_NAMESPACES: HashMap<u32, u32> = HashMap::with_max_entries(4_096, 0);
+
+/// SYNs to other ports, while somebody wants to know.
+#[map]
+pub static NEAR_MISSES: LruHashMap<NearMiss, u64> = LruHashMap::with_max_entries(1_024, 0);
+
+/// See `wsltrace_common::Counter`.
+#[map]
+pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::Count as u32, 0);
+
+/// The packet that passed INPUT's last position on this CPU, until the socket lookup takes it: its context has no sequence
+/// number. INPUT and the lookup run in one go with bottom halves off, so the next lookup for this client is this packet's.
+#[map]
+pub static DELIVERED: PerCpuArray<Key> = PerCpuArray::with_max_entries(1, 0);
+
+/// Ended journeys, one record each: the fixed part and as many stages as there are.
+#[map]
+pub static RECORDS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
+
+/// Field offsets of the running kernel. Set before loading.
+#[unsafe(no_mangle)]
+pub static OFFSETS: Offsets = EMPTY_OFFSETS;
+
+/// Bitmap of the traced ports. Set before loading.
+#[unsafe(no_mangle)]
+pub static PORTS: [u64; PORT_WORDS] = [0; PORT_WORDS];
+
+/// Journeys whose SYN or answer is still on its way: while it is zero, only the entrances do anything.
+#[unsafe(no_mangle)]
+pub static IN_FLIGHT: SharedU64 = SharedU64::new();
+
+/// Answered journeys that wait for the client's acknowledgement.
+#[unsafe(no_mangle)]
+pub static AWAITING: SharedU64 = SharedU64::new();
+
+/// A record to start from: too large for the stack.
+pub static EMPTY_RECORD: Record = {
+    // SAFETY: a record is made of integers, for which zeroes are a value.
+    unsafe { core::mem::zeroed() }
+};
+
+const EMPTY_OFFSETS: Offsets = {
+    // SAFETY: as for the record.
+    unsafe { core::mem::zeroed() }
+};
+
+/// Keys of the array `SWITCHES`.
+#[map]
+pub static SWITCHES: aya_ebpf::maps::Array<u32> = aya_ebpf::maps::Array::with_max_entries(2, 0);
+
+/// Index in `SWITCHES`: journeys begin only when this is not zero; set when every probe is attached.
+pub const SWITCH_ARMED: u32 = 0;
+/// Index in `SWITCHES`: SYNs to other ports are counted when this is not zero.
+pub const SWITCH_NEAR_MISSES: u32 = 1;
+
+/// Whether a switch is on.
+#[inline(always)]
+pub fn switched_on(switch: u32) -> bool {
+    SWITCHES.get(switch).is_some_and(|value| *value != 0)
+}
+
+/// Whether a port is traced.
+#[inline(always)]
+pub fn port_is_traced(port: u16) -> bool {
+    let word = usize::from(port >> 6);
+    // SAFETY: the pointer is to a static; `word` is below 1024 because a port has 16 bits. Volatile, because user space
+    // replaces the value before loading and the compiler must not take the zeroes for granted.
+    let word = unsafe { core::ptr::read_volatile((&raw const PORTS).cast::<u64>().add(word)) };
+    word >> (port & 63) & 1 != 0
+}
+
+/// Adds one to a counter of this CPU.
+#[inline(always)]
+pub fn count(counter: Counter) {
+    if let Some(value) = COUNTERS.get_ptr_mut(counter as u32) {
+        // SAFETY: a valid map value of this CPU; an interrupt between load and store could lose one, so it is atomic.
+        unsafe { add(value, 1) };
+    }
+}
+
+/// Whether nothing is being followed: every probe but the entrances returns on this at once.
+#[inline(always)]
+pub fn asleep() -> bool {
+    IN_FLIGHT.load() == 0
+}
+
+/// Whether no answered journey waits for its client.
+#[inline(always)]
+pub fn nobody_waits() -> bool {
+    AWAITING.load() == 0
+}
+
+/// An IPv4 address mapped into IPv6.
+#[inline(always)]
+pub fn mapped(address: [u8; 4]) -> Address {
+    let [a, b, c, d] = address;
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+}

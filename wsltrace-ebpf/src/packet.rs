@@ -1,0 +1,261 @@
+//! From headers to identity: which packets of TCP (and which ICMP errors) have to do with a connection attempt.
+
+use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_skb_load_bytes};
+use wsltrace_common::{Address, Flow, Key};
+
+use crate::{
+    kernel::{SkBuff, read_to},
+    maps::mapped,
+};
+
+const ETH_P_IP: u16 = 0x0800;
+const ETH_P_IPV6: u16 = 0x86dd;
+const IPPROTO_ICMP: u8 = 1;
+const IPPROTO_TCP: u8 = 6;
+const IPPROTO_ICMPV6: u8 = 58;
+const ICMP_DEST_UNREACH: u8 = 3;
+const ICMPV6_DEST_UNREACH: u8 = 1;
+
+const FIN: u8 = 0x01;
+const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+const ACK: u8 = 0x10;
+
+/// What a packet is to a connection attempt.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The attempt itself.
+    Syn,
+    /// The server's acceptance.
+    SynAck,
+    /// A refusal that answers a SYN.
+    Reset,
+    /// An ICMP or ICMPv6 error that quotes a TCP packet.
+    IcmpError,
+    /// The client's acknowledgement, or later data.
+    Ack,
+}
+
+impl Kind {
+    /// Whether it travels from the server to the client.
+    #[inline(always)]
+    pub fn is_answer(self) -> bool {
+        matches!(self, Kind::SynAck | Kind::Reset | Kind::IcmpError)
+    }
+}
+
+/// A packet that has to do with a connection attempt.
+#[derive(Clone, Copy)]
+pub struct Packet {
+    /// What it is.
+    pub kind: Kind,
+    /// The attempt that it belongs to.
+    pub key: Key,
+    /// Its own addresses and ports.
+    pub flow: Flow,
+    /// Bytes of data behind the TCP header; 0 for ICMP.
+    pub payload_len: u32,
+}
+
+impl Packet {
+    const EMPTY: Self = Self {
+        kind: Kind::Ack,
+        key: Key { address: [0; 16], sequence: 0, port: 0, slot: 0 },
+        flow: Flow { source: [0; 16], destination: [0; 16], source_port: 0, destination_port: 0, family: 0 },
+        payload_len: 0,
+    };
+}
+
+/// Where the bytes of a packet come from.
+trait Bytes {
+    /// Reads a value at a distance from the network header; `false` when it is not there.
+    fn read_to<T>(&self, offset: u32, value: &mut T) -> bool;
+
+    /// The same, by value.
+    #[inline(always)]
+    fn at<T: Default>(&self, offset: u32) -> Option<T> {
+        let mut value = T::default();
+        self.read_to(offset, &mut value).then_some(value)
+    }
+}
+
+/// A packet in kernel memory.
+struct Memory {
+    network_header: u64,
+}
+
+impl Bytes for Memory {
+    #[inline(always)]
+    fn read_to<T>(&self, offset: u32, value: &mut T) -> bool {
+        read_to(self.network_header + u64::from(offset), value)
+    }
+}
+
+/// A packet given to a TC program; the bytes may lie in fragments.
+struct Frame {
+    context: *mut __sk_buff,
+    link_header: u32,
+}
+
+impl Bytes for Frame {
+    #[inline(always)]
+    fn read_to<T>(&self, offset: u32, value: &mut T) -> bool {
+        // SAFETY: the helper writes `size_of::<T>()` bytes to the value, or zeroes and an error.
+        let result = unsafe {
+            bpf_skb_load_bytes(self.context.cast(), self.link_header + offset, (&raw mut *value).cast(), size_of::<T>() as u32)
+        };
+        result == 0
+    }
+}
+
+/// Reads a packet from an `sk_buff` whose network header is set.
+#[inline(always)]
+pub fn from_skb(skb: SkBuff) -> Option<Packet> {
+    let mut packet = Packet::EMPTY;
+    from_memory(skb.network_header()?, skb.protocol()?, &mut packet).then_some(packet)
+}
+
+/// Reads a packet of the given ethertype (host byte order) from a TC program's context.
+#[inline(always)]
+pub fn from_frame(context: *mut __sk_buff, link_header: u32, protocol: u16) -> Option<Packet> {
+    let mut packet = Packet::EMPTY;
+    from_context(context, link_header, protocol, &mut packet).then_some(packet)
+}
+
+// The two below are BPF functions of their own, so that their stack is free again when they return: a program has 512 bytes.
+// They return no `Option`: the compiler describes it by a union with a member beyond its end, which the kernel's BTF refuses.
+
+#[inline(never)]
+fn from_memory(network_header: u64, protocol: u16, packet: &mut Packet) -> bool {
+    parse(&Memory { network_header }, protocol, packet).is_some()
+}
+
+#[inline(never)]
+fn from_context(context: *mut __sk_buff, link_header: u32, protocol: u16, packet: &mut Packet) -> bool {
+    parse(&Frame { context, link_header }, protocol, packet).is_some()
+}
+
+#[inline(always)]
+fn parse<B: Bytes>(bytes: &B, protocol: u16, packet: &mut Packet) -> Option<()> {
+    let layer = match protocol {
+        ETH_P_IP => {
+            let layer = Layer::ipv4(bytes, 0)?;
+            packet.flow.family = 4;
+            address_ipv4(bytes, 12, &mut packet.flow.source)?;
+            address_ipv4(bytes, 16, &mut packet.flow.destination)?;
+            layer
+        }
+        ETH_P_IPV6 => {
+            let layer = Layer::ipv6(bytes, 0)?;
+            packet.flow.family = 6;
+            bytes.read_to(8, &mut packet.flow.source).then_some(())?;
+            bytes.read_to(24, &mut packet.flow.destination).then_some(())?;
+            layer
+        }
+        _ => return None,
+    };
+    match layer.protocol {
+        IPPROTO_TCP => tcp(bytes, &layer, packet),
+        IPPROTO_ICMP if packet.flow.family == 4 => icmp_ipv4(bytes, &layer, packet),
+        IPPROTO_ICMPV6 if packet.flow.family == 6 => icmp_ipv6(bytes, &layer, packet),
+        _ => None,
+    }
+}
+
+/// What a network header says beside addresses; of a packet, or of one quoted in an ICMP error.
+struct Layer {
+    protocol: u8,
+    /// Distance of the transport header from the outer network header, bytes.
+    transport: u32,
+    /// Length of what follows the network header, bytes.
+    payload_len: u32,
+}
+
+impl Layer {
+    #[inline(always)]
+    fn ipv4<B: Bytes>(bytes: &B, start: u32) -> Option<Self> {
+        let [version_ihl, _, len_high, len_low, _, _, fragment_high, fragment_low, _, protocol] = bytes.at::<[u8; 10]>(start)?;
+        let later_fragment = u16::from_be_bytes([fragment_high, fragment_low]) & 0x1fff != 0;
+        if version_ihl >> 4 != 4 || later_fragment {
+            return None;
+        }
+        let header = u32::from(version_ihl & 15) * 4;
+        let payload_len = u32::from(u16::from_be_bytes([len_high, len_low])).saturating_sub(header);
+        Some(Self { protocol, transport: start + header, payload_len })
+    }
+
+    #[inline(always)]
+    fn ipv6<B: Bytes>(bytes: &B, start: u32) -> Option<Self> {
+        let [version, _, _, _, len_high, len_low, protocol, _] = bytes.at::<[u8; 8]>(start)?;
+        if version >> 4 != 6 {
+            return None;
+        }
+        Some(Self { protocol, transport: start + 40, payload_len: u32::from(u16::from_be_bytes([len_high, len_low])) })
+    }
+}
+
+#[inline(always)]
+fn address_ipv4<B: Bytes>(bytes: &B, offset: u32, address: &mut Address) -> Option<()> {
+    *address = mapped(bytes.at(offset)?);
+    Some(())
+}
+
+#[inline(always)]
+fn tcp<B: Bytes>(bytes: &B, layer: &Layer, packet: &mut Packet) -> Option<()> {
+    let [sa, sb, da, db, q0, q1, q2, q3, a0, a1, a2, a3, offset, flags] = bytes.at::<[u8; 14]>(layer.transport)?;
+    packet.kind = match flags & (SYN | ACK | RST | FIN) {
+        SYN => Kind::Syn,
+        f if f == SYN | ACK => Kind::SynAck,
+        f if f & (RST | ACK) == RST | ACK => Kind::Reset,
+        f if f & (ACK | RST) == ACK => Kind::Ack,
+        _ => return None,
+    };
+    packet.flow.source_port = u16::from_be_bytes([sa, sb]);
+    packet.flow.destination_port = u16::from_be_bytes([da, db]);
+    packet.payload_len = layer.payload_len.saturating_sub(u32::from(offset >> 4) * 4);
+    let sequence = u32::from_be_bytes([q0, q1, q2, q3]);
+    if packet.kind.is_answer() {
+        packet.key.address = packet.flow.destination;
+        packet.key.port = packet.flow.destination_port;
+        packet.key.sequence = u32::from_be_bytes([a0, a1, a2, a3]).wrapping_sub(1);
+    } else {
+        packet.key.address = packet.flow.source;
+        packet.key.port = packet.flow.source_port;
+        packet.key.sequence = sequence.wrapping_sub(u32::from(packet.kind == Kind::Ack));
+    }
+    Some(())
+}
+
+#[inline(always)]
+fn icmp_ipv4<B: Bytes>(bytes: &B, layer: &Layer, packet: &mut Packet) -> Option<()> {
+    if bytes.at::<u8>(layer.transport)? != ICMP_DEST_UNREACH {
+        return None;
+    }
+    let start = layer.transport + 8;
+    let quoted = Layer::ipv4(bytes, start)?;
+    address_ipv4(bytes, start + 12, &mut packet.key.address)?;
+    quoted_tcp(bytes, &quoted, packet)
+}
+
+#[inline(always)]
+fn icmp_ipv6<B: Bytes>(bytes: &B, layer: &Layer, packet: &mut Packet) -> Option<()> {
+    if bytes.at::<u8>(layer.transport)? != ICMPV6_DEST_UNREACH {
+        return None;
+    }
+    let start = layer.transport + 8;
+    let quoted = Layer::ipv6(bytes, start)?;
+    bytes.read_to(start + 8, &mut packet.key.address).then_some(())?;
+    quoted_tcp(bytes, &quoted, packet)
+}
+
+#[inline(always)]
+fn quoted_tcp<B: Bytes>(bytes: &B, quoted: &Layer, packet: &mut Packet) -> Option<()> {
+    if quoted.protocol != IPPROTO_TCP {
+        return None;
+    }
+    let [sa, sb, _, _, q0, q1, q2, q3] = bytes.at::<[u8; 8]>(quoted.transport)?;
+    packet.kind = Kind::IcmpError;
+    packet.key.port = u16::from_be_bytes([sa, sb]);
+    packet.key.sequence = u32::from_be_bytes([q0, q1, q2, q3]);
+    Some(())
+}

@@ -1,0 +1,277 @@
+//! From a record to a journey: stages in users' words, and how it ended. Pure; names of interfaces, drop reasons and symbols
+//! come through [`Names`].
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use wsltrace_common::{Address, Death, Flags, Record, StageCode, StageEntry};
+
+use super::{Conntrack, DeathPlace, Facts, Family, Flow, Journey, Origin, Outcome, Stage, StageVisit, Translated};
+
+/// Names for the numbers in a record.
+pub trait Names {
+    /// The interface with this number in this namespace.
+    fn interface(&self, netns: u32, ifindex: u32) -> Option<String>;
+    /// A drop reason without its prefix.
+    fn reason(&self, number: u32) -> Option<String>;
+    /// `symbol+0xoffset` of a code address.
+    fn location(&self, address: u64) -> Option<String>;
+    /// Whether the connecting task is WSL's localhost relay.
+    fn is_relay(&self, tgid: u32, comm: &[u8; 16]) -> bool;
+    /// Wall-clock time of an instant of `CLOCK_MONOTONIC`, nanoseconds.
+    fn time(&self, monotonic_ns: u64) -> jiff::Timestamp;
+}
+
+/// Makes a journey of a record. `id` counts the journeys of this run.
+pub fn assemble(record: &Record, id: u64, names: &impl Names) -> Journey {
+    let facts = facts(record);
+    let reason = end(record).and_then(|death| if death.reason == 0 { None } else { names.reason(death.reason) });
+    let outcome = outcome(record, facts, reason.as_deref());
+    let mut way = Way::read(record);
+    let died_at = died_at(record, outcome, reason.as_deref(), &mut way);
+    let ended = if died_at.is_some() { end(record) } else { None };
+    let interface = |netns, ifindex| if ifindex == 0 { None } else { names.interface(netns, ifindex) };
+    Journey {
+        id,
+        time: names.time(record.first_ns),
+        origin: origin(record, names),
+        interface: interface(record.netns, record.ifindex),
+        netns: record.netns,
+        flow: flow(record),
+        attempt: record.attempt,
+        conntrack: conntrack(record),
+        translated: translated(record),
+        stages: way.visits(&interface),
+        outcome,
+        died_at,
+        death: ended.map(|death| DeathPlace { netns: death.netns, interface: interface(death.netns, death.ifindex) }),
+        reason: if ended.is_some() { reason } else { None },
+        location: ended.and_then(|death| if death.location == 0 { None } else { names.location(death.location) }),
+        complete: record.flags & Flags::INCOMPLETE == 0,
+        facts,
+    }
+}
+
+fn facts(record: &Record) -> Facts {
+    let has = |flag| record.flags & flag != 0;
+    Facts {
+        syn_ack: has(Flags::SYN_ACK),
+        reset: has(Flags::RESET),
+        kernel_reset: has(Flags::KERNEL_RESET),
+        icmp: has(Flags::ICMP),
+        answer_left: has(Flags::ANSWER_LEFT),
+        answer_elsewhere: has(Flags::ANSWER_ELSEWHERE),
+        answer_from_outside: has(Flags::ANSWER_FROM_OUTSIDE),
+        acknowledged: has(Flags::ACK),
+        established: has(Flags::ESTABLISHED),
+        syn_ack_again: has(Flags::SYN_ACK_AGAIN),
+        socket_lookup: entries(record).any(|(code, _)| code == StageCode::SocketLookup),
+        consumed: record.consumed.time_ns != 0,
+        seen_as_copy: record.death.time_ns == 0 && record.stray.time_ns != 0,
+    }
+}
+
+/// The event that ended the journey, when it was a death.
+fn end(record: &Record) -> Option<&Death> {
+    let answered = record.flags & Flags::SYN_ACK != 0;
+    let deaths = if answered {
+        [&record.answer_death, &record.answer_death, &record.answer_death]
+    } else {
+        let answer = if record.flags & Flags::RESET != 0 { &record.answer_death } else { &record.death };
+        [answer, &record.death, if record.consumed.time_ns == 0 { &record.stray } else { &record.consumed }]
+    };
+    deaths.into_iter().find(|death| death.time_ns != 0)
+}
+
+fn outcome(record: &Record, facts: Facts, reason: Option<&str>) -> Outcome {
+    let answer_died = record.answer_death.time_ns != 0 && !facts.answer_left;
+    if answer_died && (facts.syn_ack || facts.reset) {
+        return Outcome::AnswerDropped;
+    }
+    if facts.syn_ack {
+        let seen_leaving = facts.answer_left || facts.answer_elsewhere || facts.established;
+        return if seen_leaving { Outcome::Answered } else { Outcome::Unfinished };
+    }
+    if facts.reset {
+        let firewall = !facts.kernel_reset && !facts.answer_from_outside && reason == Some("NETFILTER_DROP");
+        return if firewall { Outcome::Rejected } else { Outcome::Refused };
+    }
+    // An unanswered neighbour is reported by ICMP as well, but nobody rejected the packet.
+    if facts.icmp && !answer_died && !reason.is_some_and(|reason| reason.starts_with("NEIGH_")) {
+        return Outcome::Rejected;
+    }
+    if record.death.time_ns != 0 {
+        return if reason == Some("TCP_INVALID_SYN") { Outcome::Challenged } else { Outcome::Dropped };
+    }
+    if facts.consumed {
+        let delivered = entries(record).any(|(code, _)| matches!(code, StageCode::SocketLookup | StageCode::InputEnd));
+        return if delivered { Outcome::Ignored } else { Outcome::Unfinished };
+    }
+    if record.flags & Flags::OUTSIDE != 0 {
+        return Outcome::Forwarded;
+    }
+    // A copy died where the packet itself was last seen coming in: with a reader of raw packets running, the kernel goes on with
+    // a copy that no probe saw before it died.
+    if facts.seen_as_copy && entries(record).last().is_some_and(|(code, _)| code == StageCode::TcIngress) {
+        return Outcome::Dropped;
+    }
+    Outcome::Unfinished
+}
+
+fn entries(record: &Record) -> impl Iterator<Item = (StageCode, &StageEntry)> {
+    let count = record.stage_count as usize;
+    record.stages.iter().take(count).filter_map(|entry| Some((StageCode::from_number(entry.time_and_code.to_le_bytes()[0])?, entry)))
+}
+
+/// One stage on the way, in users' words or still as a mark.
+struct Step {
+    stage: Option<Stage>,
+    code: Option<StageCode>,
+    ns: u64,
+    netns: u32,
+    ifindex: u32,
+}
+
+/// The stages of a record, marks included.
+struct Way {
+    steps: Vec<Step>,
+}
+
+impl Way {
+    fn read(record: &Record) -> Self {
+        let mut steps = Vec::with_capacity(record.stage_count as usize + 2);
+        let mut answered = false;
+        for (code, entry) in entries(record) {
+            let ns = entry.time_and_code >> StageEntry::TIME_SHIFT;
+            let is_answer = entry.time_and_code & StageEntry::ANSWER != 0;
+            if is_answer && !answered {
+                answered = true;
+                if code == StageCode::Output && record.flags & Flags::SYN_ACK != 0 {
+                    steps.push(Step { stage: Some(Stage::SynAck), code: None, ns, netns: entry.netns, ifindex: entry.ifindex });
+                }
+            }
+            steps.push(Step { stage: Stage::from_code(code), code: Some(code), ns, netns: entry.netns, ifindex: entry.ifindex });
+        }
+        Self { steps }
+    }
+
+    /// Adds a stage that no probe reports: it follows from the way the packet ended.
+    fn infer(&mut self, stage: Stage, record: &Record, death: &Death) {
+        let waited = self.steps.last().filter(|step| stage == Stage::Neighbour && step.code == Some(StageCode::PostroutingEnd));
+        let ns = waited.map_or(death.time_ns.saturating_sub(record.first_ns), |step| step.ns);
+        self.steps.push(Step { stage: Some(stage), code: None, ns, netns: death.netns, ifindex: death.ifindex });
+    }
+
+    /// What users see: without marks, and with the position behind a hook's named chains only when the packet died there.
+    fn visits(self, interface: &impl Fn(u32, u32) -> Option<String>) -> Vec<StageVisit> {
+        let last = self.steps.len().saturating_sub(1);
+        let first_ns = self.steps.first().map_or(0, |step| step.ns);
+        let mut next_ns = 0;
+        let mut visits = Vec::with_capacity(self.steps.len());
+        for (index, step) in self.steps.into_iter().enumerate() {
+            let Some(stage) = step.stage else { continue };
+            if step.code.is_some_and(is_rest) && index != last {
+                continue;
+            }
+            // Two stages entered in the same nanosecond (`syn_ack` and `output` are one event) keep their order.
+            let ns = (step.ns.saturating_sub(first_ns)).max(next_ns);
+            next_ns = ns + 1;
+            visits.push(StageVisit { stage, ns, interface: interface(step.netns, step.ifindex), netns: step.netns });
+        }
+        visits
+    }
+}
+
+fn is_rest(code: StageCode) -> bool {
+    use StageCode as C;
+    matches!(code, C::PreroutingRest | C::InputRest | C::ForwardRest | C::OutputRest | C::PostroutingRest)
+}
+
+/// The stage of the death; adds it to the way where no probe stands at it.
+fn died_at(record: &Record, outcome: Outcome, reason: Option<&str>, way: &mut Way) -> Option<Stage> {
+    if matches!(outcome, Outcome::Answered | Outcome::Forwarded | Outcome::Unfinished) {
+        return None;
+    }
+    let death = end(record)?;
+    // What came after the death (the stages of an answer) is not where the packet itself died: a SYN that was refused died
+    // before its RST went out, though the RST's stages are listed first.
+    let before = if outcome == Outcome::AnswerDropped { usize::MAX } else { syn_steps(record) };
+    let last = entries(record).take(before.min(death.stage_count as usize)).filter(|(_, entry)| {
+        outcome == Outcome::AnswerDropped || entry.time_and_code & StageEntry::ANSWER == 0
+    });
+    let (code, _) = last.last()?;
+    let unresolved = reason.is_some_and(|reason| reason.starts_with("NEIGH_"));
+    let inferred = match code {
+        StageCode::SocketLookup if reason != Some("NO_SOCKET") => Stage::Listener,
+        StageCode::InputEnd if reason == Some("NETFILTER_DROP") => return Some(Stage::Input),
+        StageCode::InputEnd => Stage::SocketLookup,
+        StageCode::PostroutingEnd | StageCode::Postrouting | StageCode::PostroutingSnat if unresolved => Stage::Neighbour,
+        StageCode::PostroutingEnd => return Some(Stage::Postrouting),
+        other => return Stage::from_code(other),
+    };
+    if record.flags & (Flags::RESET | Flags::ICMP) == 0 || outcome == Outcome::AnswerDropped {
+        way.infer(inferred, record, death);
+    }
+    Some(inferred)
+}
+
+/// How many entries there are up to the SYN's last.
+fn syn_steps(record: &Record) -> usize {
+    let last = entries(record).enumerate().filter(|(_, (_, entry))| entry.time_and_code & StageEntry::ANSWER == 0).last();
+    last.map_or(0, |(index, _)| index + 1)
+}
+
+fn origin(record: &Record, names: &impl Names) -> Origin {
+    if record.flags & Flags::LOCAL == 0 {
+        Origin::Remote
+    } else if names.is_relay(record.tgid, &record.comm) {
+        Origin::WslLocalhostRelay
+    } else {
+        Origin::Local
+    }
+}
+
+fn address(address: Address, family: u32) -> IpAddr {
+    let [.., a, b, c, d] = address;
+    if family == 4 { IpAddr::V4(Ipv4Addr::new(a, b, c, d)) } else { IpAddr::V6(Ipv6Addr::from(address)) }
+}
+
+fn flow(record: &Record) -> Flow {
+    let flow = &record.flow;
+    Flow {
+        family: if flow.family == 4 { Family::Ipv4 } else { Family::Ipv6 },
+        source: address(flow.source, flow.family),
+        source_port: flow.source_port,
+        destination: address(flow.destination, flow.family),
+        destination_port: flow.destination_port,
+        sequence: record.key.sequence,
+    }
+}
+
+fn translated(record: &Record) -> Option<Translated> {
+    let now = &record.now;
+    if record.flags & Flags::TRANSLATED == 0 || *now == record.flow {
+        return None;
+    }
+    Some(Translated {
+        source: address(now.source, now.family),
+        source_port: now.source_port,
+        destination: address(now.destination, now.family),
+        destination_port: now.destination_port,
+        rule: None,
+    })
+}
+
+/// `enum ip_conntrack_info`.
+fn conntrack(record: &Record) -> Option<Conntrack> {
+    if record.flags & Flags::CONNTRACK == 0 {
+        return None;
+    }
+    match record.conntrack {
+        0 => Some(Conntrack::Established),
+        1 => Some(Conntrack::Related),
+        2 => Some(Conntrack::New),
+        3 | 4 => Some(Conntrack::Reply),
+        7 => Some(Conntrack::Untracked),
+        _ => None,
+    }
+}
