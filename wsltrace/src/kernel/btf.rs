@@ -128,13 +128,20 @@ impl Header {
 
     /// Bytes that follow the header, or `None` for a kind that is not known.
     fn extra_len(self) -> Option<usize> {
-        use kind::*;
         Some(match self.kind() {
-            INT | VAR | DECL_TAG => 4,
-            ARRAY => 12,
-            STRUCT | UNION | DATASEC | ENUM64 => 12 * self.count(),
-            ENUM | FUNC_PROTO => 8 * self.count(),
-            PTR | FWD | TYPEDEF | VOLATILE | CONST | RESTRICT | FUNC | FLOAT | TYPE_TAG => 0,
+            kind::INT | kind::VAR | kind::DECL_TAG => 4,
+            kind::ARRAY => 12,
+            kind::STRUCT | kind::UNION | kind::DATASEC | kind::ENUM64 => 12 * self.count(),
+            kind::ENUM | kind::FUNC_PROTO => 8 * self.count(),
+            kind::PTR
+            | kind::FWD
+            | kind::TYPEDEF
+            | kind::VOLATILE
+            | kind::CONST
+            | kind::RESTRICT
+            | kind::FUNC
+            | kind::FLOAT
+            | kind::TYPE_TAG => 0,
             _ => return None,
         })
     }

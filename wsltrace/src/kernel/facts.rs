@@ -158,19 +158,31 @@ const PREFIX: &str = "SKB_DROP_REASON_";
 const NOT_REASONS: [&str; 2] = ["SKB_DROP_REASON_MAX", "SKB_DROP_REASON_SUBSYS_MASK"];
 const ACCEPT: &str = "inet_csk_accept";
 
-/// Name of an event's typedef, the event's own name, and what is lost without it.
-const EVENTS: [(&str, &str, &str, fn(&mut Events) -> &mut Option<Event>); 5] = [
-    ("btf_trace_kfree_skb", "kfree_skb", DROPS, |events| &mut events.kfree_skb),
-    ("btf_trace_consume_skb", "consume_skb", "a SYN that its listener swallows is not seen to end", |events| {
-        &mut events.consume_skb
-    }),
-    ("btf_trace_inet_sock_set_state", "inet_sock_set_state", "established connections are not seen", |events| {
-        &mut events.inet_sock_set_state
-    }),
-    ("btf_trace_tcp_send_reset", "tcp_send_reset", RESETS, |events| &mut events.tcp_send_reset),
-    ("btf_trace_tcp_retransmit_synack", "tcp_retransmit_synack", "SYN-ACKs sent again are not seen", |events| {
-        &mut events.tcp_retransmit_synack
-    }),
+/// One event to find.
+struct WantedEvent {
+    typedef: &'static str,
+    name: &'static str,
+    costs: &'static str,
+    place: fn(&mut Events) -> &mut Option<Event>,
+}
+
+macro_rules! event {
+    ($name:ident, $costs:expr) => {
+        WantedEvent {
+            typedef: concat!("btf_trace_", stringify!($name)),
+            name: stringify!($name),
+            costs: $costs,
+            place: |events| &mut events.$name,
+        }
+    };
+}
+
+const EVENTS: [WantedEvent; 5] = [
+    event!(kfree_skb, DROPS),
+    event!(consume_skb, "a SYN that its listener swallows is not seen to end"),
+    event!(inet_sock_set_state, "established connections are not seen"),
+    event!(tcp_send_reset, RESETS),
+    event!(tcp_retransmit_synack, "SYN-ACKs sent again are not seen"),
 ];
 
 fn wanted() -> Vec<(Kind, &'static str)> {
@@ -180,7 +192,7 @@ fn wanted() -> Vec<(Kind, &'static str)> {
             wanted.push((Kind::Struct, field.structure));
         }
     }
-    wanted.extend(EVENTS.iter().map(|event| (Kind::Typedef, event.0)));
+    wanted.extend(EVENTS.iter().map(|event| (Kind::Typedef, event.typedef)));
     wanted.extend(SUBSYSTEM_REASONS.iter().map(|name| (Kind::Enum, *name)));
     wanted.push((Kind::Enum, REASONS));
     wanted.push((Kind::Func, ACCEPT));
@@ -207,7 +219,7 @@ fn gather(btf: &Btf) -> KernelFacts {
         }
     }
     let mut events = Events::default();
-    for (typedef, name, costs, place) in EVENTS {
+    for WantedEvent { typedef, name, costs, place } in EVENTS {
         let event = btf.find(Kind::Typedef, typedef).and_then(|id| btf.event_arguments(id)).map(|shapes| event(&shapes));
         if event.is_none() {
             missing.push(MissingField { name, costs });
