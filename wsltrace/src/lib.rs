@@ -5,3 +5,4 @@ pub mod diagnosis;
 pub mod evidence;
 pub mod journey;
 pub mod kernel;
+pub mod wsl;

@@ -315,7 +315,7 @@ mod tests {
         let facts = match read() {
             Ok(facts) => facts,
             Err(BtfError::Read { source, .. }) => {
-                println!("SKIP: the_running_kernel_has_what_the_probes_need: no readable BTF: {source}");
+                crate::kernel::skip("the_running_kernel_has_what_the_probes_need", &format!("no readable BTF: {source}"));
                 return;
             }
             Err(error) => panic!("{error}"),
@@ -323,6 +323,5 @@ mod tests {
         assert_ne!(facts.offsets.sk_buff_head, ABSENT);
         assert_ne!(facts.offsets.sock_family, ABSENT);
         assert!(facts.events.kfree_skb.is_some());
-        println!("{facts:#?}");
     }
 }

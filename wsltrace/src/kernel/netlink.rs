@@ -32,9 +32,8 @@ pub(crate) fn decode<I: NetlinkDeserializable>(mut bytes: &[u8], into: &mut Vec<
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("netlink message: {error}")))?;
         match packet.payload {
             NetlinkPayload::InnerMessage(message) => into.push(message),
-            NetlinkPayload::Done(_) => return Ok(true),
             NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
-            NetlinkPayload::Error(_) => return Ok(true),
+            NetlinkPayload::Done(_) | NetlinkPayload::Error(_) => return Ok(true),
             _ => {}
         }
         // Messages stand on multiples of 4 bytes.

@@ -199,7 +199,7 @@ pub(crate) mod tests {
     /// A new network namespace without a name, or `None` with a note when this needs root.
     pub(crate) fn fresh(test: &str) -> Option<Netns> {
         if !nix::unistd::geteuid().is_root() {
-            println!("SKIP: {test}: making a network namespace needs root");
+            crate::kernel::skip(test, "making a network namespace needs root");
             return None;
         }
         let made = std::thread::spawn(|| {
