@@ -5,7 +5,7 @@
 //! is to prove something about. `ListenOverflows` proves a full queue only when it rose since a reading from before the SYN:
 //! so readings are taken when a namespace begins to be watched and at every [`Gatherer::tick`].
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -177,8 +177,10 @@ impl Gatherer {
     fn find_owners<'a>(&mut self, found: impl Iterator<Item = &'a Found>) {
         let now = Instant::now();
         self.owners.retain(|_, (time, _)| now.duration_since(*time) < REST_KEPT);
-        let unknown: HashSet<u64> =
+        let mut unknown: Vec<u64> =
             found.map(|found| found.inode).filter(|inode| *inode != 0 && !self.owners.contains_key(inode)).collect();
+        unknown.sort_unstable();
+        unknown.dedup();
         if unknown.is_empty() {
             return;
         }

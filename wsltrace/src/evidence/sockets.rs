@@ -1,6 +1,6 @@
-//! Listening sockets of a namespace, by sock_diag, and the processes that hold them, by /proc.
+//! Listening sockets of a namespace, by `sock_diag`, and the processes that hold them, by /proc.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -93,8 +93,8 @@ pub struct SocketOwner {
     pub command: String,
 }
 
-/// The processes that hold these sockets, as far as /proc shows them and the time allows; with several, the first found.
-pub fn owners(inodes: &HashSet<u64>, limit: Duration) -> HashMap<u64, SocketOwner> {
+/// The processes that hold these sockets (inode numbers, each once), as far as /proc shows them and the time allows; with several, the first found.
+pub fn owners(inodes: &[u64], limit: Duration) -> HashMap<u64, SocketOwner> {
     let end = Instant::now() + limit;
     let mut owners = HashMap::new();
     // Processes end while we look, and some may not be looked into: each such one is only not the owner.
@@ -163,7 +163,7 @@ mod tests {
         assert!(!listeners(&netns, 8082).unwrap()[0].listener.v6only);
         assert!(listeners(&netns, 9).unwrap().is_empty());
 
-        let inodes = found.iter().map(|found| found.inode).collect();
+        let inodes: Vec<u64> = found.iter().map(|found| found.inode).collect();
         let owners = owners(&inodes, Duration::from_secs(5));
         assert_eq!(owners.len(), 2);
         assert!(owners.values().all(|owner| owner.pid == std::process::id() && !owner.command.is_empty()));
