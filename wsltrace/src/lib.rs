@@ -4,3 +4,5 @@
 pub mod diagnosis;
 pub mod evidence;
 pub mod journey;
+pub mod kernel;
+pub mod wsl;

@@ -1,6 +1,14 @@
 //! What user space can find out about a failed journey: rules and sockets. Every field is what was observed; nothing here
 //! judges.
 
+pub mod backend;
+pub mod counters;
+mod gather;
+pub mod sockets;
+pub mod sysctls;
+
+pub use gather::Gatherer;
+
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};

@@ -1,0 +1,237 @@
+//! Collects the evidence for one journey at a time. It asks the kernel and other programs and may take seconds, so it belongs
+//! on a thread of its own, never on the one that reads the ring buffer.
+//!
+//! Answers are kept for a short while, because failures come in swarms; a kept answer is never older than the journey that it
+//! is to prove something about. `ListenOverflows` proves a full queue only when it rose since a reading from before the SYN:
+//! so readings are taken when a namespace begins to be watched and at every [`Gatherer::tick`].
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io;
+use std::time::{Duration, Instant};
+
+use super::backend::{self, Firewalls};
+use super::sockets::{self, Found, SocketOwner};
+use super::{Evidence, Listener, Sockets, counters, sysctls};
+use crate::journey::{Journey, Outcome, Stage};
+use crate::kernel::netns::Netns;
+
+/// How long listeners are kept.
+const LISTENERS_KEPT: Duration = Duration::from_millis(200);
+/// How long the firewalls and the owners of sockets are kept: they are dear to find and seldom change.
+const REST_KEPT: Duration = Duration::from_secs(2);
+/// Longest time that the search for owners may take.
+const OWNERS_LIMIT: Duration = Duration::from_millis(300);
+/// How many readings of the counters are kept for a namespace.
+const MAX_READINGS: usize = 64;
+
+/// A namespace that is watched.
+struct Watched {
+    netns: Netns,
+    /// Readings of `ListenOverflows`, oldest first.
+    overflows: VecDeque<(Instant, u64)>,
+    /// When the journeys began that ended silently at a listener.
+    silent: VecDeque<Instant>,
+    listeners: HashMap<u16, (Instant, Vec<Found>)>,
+    firewalls: Option<(Instant, Firewalls)>,
+}
+
+impl Watched {
+    fn read_overflows(&mut self) -> io::Result<u64> {
+        // The moment before the reading: what happens meanwhile may or may not be in it.
+        let now = Instant::now();
+        let value = counters::read(&self.netns)?.get("ListenOverflows").copied().unwrap_or(0);
+        if self.overflows.len() == MAX_READINGS {
+            self.overflows.pop_front();
+        }
+        self.overflows.push_back((now, value));
+        Ok(value)
+    }
+
+    /// The newest reading from before a moment.
+    fn reading_before(&self, moment: Instant) -> Option<(Instant, u64)> {
+        self.overflows.iter().rev().find(|(time, _)| *time < moment).copied()
+    }
+
+    /// The listeners on a port, by a look not older than the time they are kept and, where one is given, than `after`.
+    fn listeners(&mut self, port: u16, after: Option<Instant>) -> io::Result<Vec<Found>> {
+        let now = Instant::now();
+        self.listeners.retain(|_, (time, _)| now.duration_since(*time) < LISTENERS_KEPT);
+        if let Some((time, found)) = self.listeners.get(&port)
+            && after.is_none_or(|after| *time >= after)
+        {
+            return Ok(found.clone());
+        }
+        let found = sockets::listeners(&self.netns, port)?;
+        self.listeners.insert(port, (now, found.clone()));
+        Ok(found)
+    }
+
+    fn firewalls(&mut self) -> io::Result<&Firewalls> {
+        let fresh = self.firewalls.take().filter(|(time, _)| time.elapsed() < REST_KEPT);
+        let kept = match fresh {
+            Some(kept) => kept,
+            None => (Instant::now(), backend::firewalls(&self.netns)?),
+        };
+        Ok(&self.firewalls.insert(kept).1)
+    }
+}
+
+/// Collects evidence in the namespaces that it watches.
+#[derive(Default)]
+pub struct Gatherer {
+    watched: BTreeMap<u32, Watched>,
+    owners: HashMap<u64, (Instant, Option<SocketOwner>)>,
+}
+
+impl Gatherer {
+    /// Watches nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Begins to watch a namespace, and takes its first reading; call it before the probes are switched on. All that are
+    /// watched count as joined to each other.
+    pub fn watch(&mut self, netns: &Netns) -> io::Result<()> {
+        if self.watched.contains_key(&netns.inum()) {
+            return Ok(());
+        }
+        let mut watched = Watched {
+            netns: netns.clone(),
+            overflows: VecDeque::new(),
+            silent: VecDeque::new(),
+            listeners: HashMap::new(),
+            firewalls: None,
+        };
+        watched.read_overflows()?;
+        self.watched.insert(netns.inum(), watched);
+        Ok(())
+    }
+
+    /// Forgets a namespace that is gone.
+    pub fn forget(&mut self, inum: u32) {
+        self.watched.remove(&inum);
+    }
+
+    /// Takes a reading in every namespace; about once a second keeps strangers' overflows from being taken for a journey's own.
+    pub fn tick(&mut self) -> io::Result<()> {
+        self.watched.values_mut().try_for_each(|watched| watched.read_overflows().map(drop))
+    }
+
+    /// All that can be found out about a journey. What could not be read is left out, and logged.
+    pub fn gather(&mut self, journey: &Journey) -> Evidence {
+        let mut evidence = Evidence::default();
+        let began = began(journey);
+        let inum = journey.last_netns();
+        let died_at = journey.died_at.or_else(|| journey.stages.last().map(|visit| visit.stage));
+        if wants_sockets(journey, died_at) {
+            self.add_sockets(journey, began, &mut evidence);
+        }
+        let Some(watched) = self.watched.get_mut(&inum) else { return evidence };
+        if is_silent(journey, died_at) {
+            match overflows_since(watched, began) {
+                Ok((rise, silent)) => {
+                    evidence.listen_overflows = rise;
+                    evidence.silent_at_listener = silent;
+                }
+                Err(error) => log::warn!("cannot read the counters of network namespace {inum}: {error}"),
+            }
+        }
+        if died_at == Some(Stage::Routing) && matches!(journey.outcome, Outcome::Dropped | Outcome::Rejected) {
+            let interface = journey.death.as_ref().and_then(|death| death.interface.as_deref()).or(journey.interface.as_deref());
+            match sysctls::of_routing(&watched.netns, journey.flow.family, interface) {
+                Ok(values) => evidence.sysctls = values,
+                Err(error) => log::warn!("cannot read the settings of network namespace {inum}: {error}"),
+            }
+        }
+        if let Some(stage) = died_at.filter(|_| is_firewalled(journey)) {
+            match watched.firewalls() {
+                Ok(firewalls) => {
+                    evidence.backend = backend::decide(firewalls, journey.flow.family, stage, journey.location.as_deref());
+                }
+                Err(error) => log::warn!("cannot look at the firewalls of network namespace {inum}: {error}"),
+            }
+        }
+        evidence
+    }
+
+    fn add_sockets(&mut self, journey: &Journey, began: Instant, evidence: &mut Evidence) {
+        let (_, port) = journey.last_destination();
+        let here = journey.last_netns();
+        // A queue's length is evidence only when it was looked at after the SYN came.
+        let after = (journey.outcome != Outcome::Refused).then_some(began);
+        let mut of_here = None;
+        let mut of_others = Vec::new();
+        for (inum, watched) in &mut self.watched {
+            match watched.listeners(port, after) {
+                Ok(found) if *inum == here => of_here = Some(found),
+                Ok(found) => of_others.extend(found),
+                Err(error) => log::warn!("cannot list the listeners of network namespace {inum}: {error}"),
+            }
+        }
+        self.find_owners(of_here.iter().flatten().chain(&of_others));
+        let named = |found: Vec<Found>| found.into_iter().map(|found| self.with_owner(found)).collect();
+        evidence.sockets = of_here.map(|found| Sockets { listeners: named(found) });
+        evidence.elsewhere = named(of_others);
+    }
+
+    fn find_owners<'a>(&mut self, found: impl Iterator<Item = &'a Found>) {
+        let now = Instant::now();
+        self.owners.retain(|_, (time, _)| now.duration_since(*time) < REST_KEPT);
+        let mut unknown: Vec<u64> =
+            found.map(|found| found.inode).filter(|inode| *inode != 0 && !self.owners.contains_key(inode)).collect();
+        unknown.sort_unstable();
+        unknown.dedup();
+        if unknown.is_empty() {
+            return;
+        }
+        let mut owners = sockets::owners(&unknown, OWNERS_LIMIT);
+        self.owners.extend(unknown.into_iter().map(|inode| (inode, (now, owners.remove(&inode)))));
+    }
+
+    fn with_owner(&self, found: Found) -> Listener {
+        let owner = self.owners.get(&found.inode).and_then(|(_, owner)| owner.as_ref());
+        Listener { pid: owner.map(|owner| owner.pid), command: owner.map(|owner| owner.command.clone()), ..found.listener }
+    }
+}
+
+/// The rise of `ListenOverflows` since the newest reading from before a journey began, and how many silent journeys, this one
+/// included, began since then. No rise is told when there is no such reading.
+fn overflows_since(watched: &mut Watched, began: Instant) -> io::Result<(Option<u64>, u64)> {
+    let base = watched.reading_before(began);
+    watched.silent.push_back(began);
+    let now = watched.read_overflows()?;
+    let oldest = watched.overflows.front().map(|(time, _)| *time);
+    watched.silent.retain(|time| oldest.is_none_or(|oldest| *time >= oldest));
+    let Some((since, value)) = base else { return Ok((None, 1)) };
+    let silent = watched.silent.iter().filter(|time| **time >= since).count();
+    Ok((Some(now.saturating_sub(value)), u64::try_from(silent).unwrap_or(u64::MAX)))
+}
+
+/// When a journey began, on the clock of the readings; one from before the machine's start counts as its start.
+fn began(journey: &Journey) -> Instant {
+    let age = jiff::Timestamp::now().duration_since(journey.time).unsigned_abs();
+    let now = Instant::now();
+    now.checked_sub(age).unwrap_or(now)
+}
+
+fn is_silent(journey: &Journey, died_at: Option<Stage>) -> bool {
+    journey.outcome == Outcome::Ignored
+        || journey.outcome == Outcome::Dropped
+            && died_at.is_some_and(|stage| matches!(stage, Stage::Listener | Stage::SocketLookup))
+}
+
+fn wants_sockets(journey: &Journey, died_at: Option<Stage>) -> bool {
+    matches!(journey.outcome, Outcome::Refused | Outcome::Challenged)
+        || is_silent(journey, died_at)
+        || journey.outcome == Outcome::Answered
+            && journey.facts.established
+            && !journey.stages.iter().any(|visit| visit.stage == Stage::Accepted)
+}
+
+fn is_firewalled(journey: &Journey) -> bool {
+    journey.outcome == Outcome::Rejected || journey.reason.as_deref() == Some("NETFILTER_DROP")
+}
+
+#[cfg(test)]
+#[path = "gather_tests.rs"]
+mod tests;

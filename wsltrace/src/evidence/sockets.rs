@@ -1,0 +1,172 @@
+//! Listening sockets of a namespace, by `sock_diag`, and the processes that hold them, by /proc.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use netlink_packet_sock_diag::SockDiagMessage;
+use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP};
+use netlink_packet_sock_diag::inet::nlas::Nla;
+use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags};
+use procfs::process::FDTarget;
+use rtnetlink::sys::protocols::NETLINK_SOCK_DIAG;
+
+use super::Listener;
+use crate::kernel::links::list_links;
+use crate::kernel::netlink;
+use crate::kernel::netns::Netns;
+
+/// A listener and the inode number of its socket, by which /proc names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The listener, its owner not yet known.
+    pub listener: Listener,
+    /// Inode number of its socket; 0 when no process holds it any longer.
+    pub inode: u64,
+}
+
+/// The listeners on a TCP port in a namespace, IPv4 first; owners are not looked for.
+pub fn listeners(netns: &Netns, port: u16) -> io::Result<Vec<Found>> {
+    let answers = netns.run(|| {
+        let mut answers = dump(AF_INET, port)?;
+        answers.extend(dump(AF_INET6, port)?);
+        io::Result::Ok(answers)
+    });
+    let answers = answers.map_err(io::Error::other)??;
+    // A socket bound to a device is rare: the names are asked for only then.
+    let bound = answers.iter().any(|answer| answer.header.socket_id.interface_id != 0);
+    let links = if bound { list_links(netns)? } else { Vec::new() };
+    let device = |index: u32| links.iter().find(|link| link.index == index).map(|link| link.name.clone());
+    let found = answers.into_iter().filter(|answer| answer.header.socket_id.source_port == port).map(|answer| {
+        let id = &answer.header.socket_id;
+        Found {
+            listener: Listener {
+                address: id.source_address,
+                port,
+                v6only: v6only(&answer),
+                device: (id.interface_id != 0)
+                    .then(|| device(id.interface_id).unwrap_or_else(|| format!("if{}", id.interface_id))),
+                queue: answer.header.recv_queue,
+                backlog: answer.header.send_queue,
+                pid: None,
+                command: None,
+                netns: netns.inum(),
+            },
+            inode: u64::from(answer.header.inode),
+        }
+    });
+    Ok(found.collect())
+}
+
+fn v6only(answer: &InetResponse) -> bool {
+    matches!(answer.header.socket_id.source_address, IpAddr::V6(_))
+        && answer.nlas.iter().any(|attribute| matches!(attribute, Nla::SkV6Only(true)))
+}
+
+fn dump(family: u8, port: u16) -> io::Result<Vec<InetResponse>> {
+    let mut socket_id = if family == AF_INET { SocketId::new_v4() } else { SocketId::new_v6() };
+    socket_id.source_port = port;
+    let request = SockDiagMessage::InetRequest(InetRequest {
+        family,
+        protocol: IPPROTO_TCP,
+        extensions: ExtensionFlags::empty(),
+        states: StateFlags::LISTEN,
+        socket_id,
+    });
+    let answers = netlink::dump(NETLINK_SOCK_DIAG, request)?;
+    Ok(answers
+        .into_iter()
+        .filter_map(|answer| match answer {
+            SockDiagMessage::InetResponse(response) => Some(*response),
+            _ => None,
+        })
+        .collect())
+}
+
+/// Who holds a socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SocketOwner {
+    /// Process number.
+    pub pid: u32,
+    /// Its name, as the kernel has it.
+    pub command: String,
+}
+
+/// The processes that hold these sockets (inode numbers, each once), as far as /proc shows them and the time allows; with several, the first found.
+pub fn owners(inodes: &[u64], limit: Duration) -> HashMap<u64, SocketOwner> {
+    let end = Instant::now() + limit;
+    let mut owners = HashMap::new();
+    // Processes end while we look, and some may not be looked into: each such one is only not the owner.
+    for process in procfs::process::all_processes().into_iter().flatten().flatten() {
+        if owners.len() == inodes.len() || Instant::now() >= end {
+            break;
+        }
+        for descriptor in process.fd().into_iter().flatten().flatten() {
+            if let FDTarget::Socket(inode) = descriptor.target
+                && inodes.contains(&inode)
+                && !owners.contains_key(&inode)
+                && let Ok(pid) = u32::try_from(process.pid())
+                && let Ok(name) = std::fs::read(format!("/proc/{pid}/comm"))
+            {
+                let command = String::from_utf8_lossy(name.strip_suffix(b"\n").unwrap_or(&name)).into_owned();
+                owners.insert(inode, SocketOwner { pid, command });
+            }
+        }
+    }
+    owners
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use socket2::{Domain, Socket, Type};
+
+    use super::*;
+    use crate::kernel::netns::tests::{fresh, ip};
+
+    fn listen(address: &str, device: Option<&str>, v6only: bool) -> Socket {
+        let address: SocketAddr = address.parse().unwrap();
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+        if address.is_ipv6() {
+            socket.set_only_v6(v6only).unwrap();
+        }
+        socket.bind_device(device.map(str::as_bytes)).unwrap();
+        socket.bind(&address.into()).unwrap();
+        socket.listen(7).unwrap();
+        socket
+    }
+
+    #[test]
+    fn listeners_are_found_with_all_that_sets_them_apart() {
+        let Some(netns) = fresh("listeners_are_found_with_all_that_sets_them_apart") else { return };
+        ip(&netns, "link set lo up");
+        let sockets = netns
+            .run(|| {
+                [
+                    listen("127.0.0.1:8080", None, false),
+                    listen("0.0.0.0:8081", Some("lo"), false),
+                    listen("[::]:8080", None, true),
+                    listen("[::]:8082", None, false),
+                ]
+            })
+            .unwrap();
+        let found = listeners(&netns, 8080).unwrap();
+        assert_eq!(found.len(), 2);
+        let first = &found[0].listener;
+        assert_eq!((first.address, first.port, first.v6only), (Ipv4Addr::LOCALHOST.into(), 8080, false));
+        assert_eq!((first.queue, first.backlog, first.netns), (0, 7, netns.inum()));
+        assert!(found[1].listener.v6only && found[1].listener.address.is_ipv6());
+        assert_eq!(listeners(&netns, 8081).unwrap()[0].listener.device.as_deref(), Some("lo"));
+        assert!(!listeners(&netns, 8082).unwrap()[0].listener.v6only);
+        assert!(listeners(&netns, 9).unwrap().is_empty());
+
+        let inodes: Vec<u64> = found.iter().map(|found| found.inode).collect();
+        let owners = owners(&inodes, Duration::from_secs(5));
+        assert_eq!(owners.len(), 2);
+        assert!(owners.values().all(|owner| owner.pid == std::process::id() && !owner.command.is_empty()));
+        drop(sockets);
+    }
+}

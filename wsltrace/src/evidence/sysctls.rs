@@ -1,0 +1,69 @@
+//! Settings of a namespace that make routing refuse a packet.
+
+use std::io;
+
+use crate::journey::Family;
+use crate::kernel::netns::Netns;
+
+/// The settings that bear on a death in routing, as `sysctl` names them, with their values; those that are not there are left out.
+pub fn of_routing(netns: &Netns, family: Family, interface: Option<&str>) -> io::Result<Vec<(String, String)>> {
+    let names = names(family, interface);
+    let values = netns.run(|| {
+        let read = |(path, name): (String, String)| match std::fs::read_to_string(path) {
+            Ok(value) => Some(Ok((name, value.trim().to_owned()))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => Some(Err(error)),
+        };
+        names.into_iter().filter_map(read).collect()
+    });
+    values.map_err(io::Error::other)?
+}
+
+/// Paths and names. In a name a dot within the interface's own name is written as a slash, as sysctl(8) has it.
+fn names(family: Family, interface: Option<&str>) -> Vec<(String, String)> {
+    let (version, general, each): (_, &[&str], &[&str]) = match family {
+        Family::Ipv4 => ("ipv4", &["ip_forward"], &["rp_filter", "accept_local", "route_localnet"]),
+        Family::Ipv6 => ("ipv6", &[], &["forwarding", "disable_ipv6"]),
+    };
+    let mut names: Vec<(String, String)> =
+        general.iter().map(|key| (format!("/proc/sys/net/{version}/{key}"), format!("net.{version}.{key}"))).collect();
+    // A name with a slash cannot be an interface's, and must not lead out of the folder.
+    for place in std::iter::once("all").chain(interface.filter(|name| !name.contains('/') && *name != "..")) {
+        let written = place.replace('.', "/");
+        names.extend(
+            each.iter().map(|key| {
+                (format!("/proc/sys/net/{version}/conf/{place}/{key}"), format!("net.{version}.conf.{written}.{key}"))
+            }),
+        );
+    }
+    names
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+    use crate::kernel::netns::tests::{fresh, ip};
+
+    #[test]
+    fn dots_in_interfaces_are_written_as_slashes() {
+        let names = names(Family::Ipv6, Some("eth0.7"));
+        assert!(
+            names.contains(&(
+                "/proc/sys/net/ipv6/conf/eth0.7/forwarding".to_owned(),
+                "net.ipv6.conf.eth0/7.forwarding".to_owned()
+            ))
+        );
+        assert_eq!(super::names(Family::Ipv4, Some("../x")).len(), 4);
+    }
+
+    #[test]
+    fn values_are_those_of_the_namespace() {
+        let Some(netns) = fresh("values_are_those_of_the_namespace") else { return };
+        ip(&netns, "link add eth0 type veth peer name eth1");
+        netns.run(|| std::fs::write("/proc/sys/net/ipv4/conf/eth0/rp_filter", "1").unwrap()).unwrap();
+        let values = of_routing(&netns, Family::Ipv4, Some("eth0")).unwrap();
+        assert!(values.contains(&("net.ipv4.conf.eth0.rp_filter".to_owned(), "1".to_owned())), "{values:?}");
+        assert!(values.iter().any(|(name, _)| name == "net.ipv4.conf.all.route_localnet"));
+    }
+}

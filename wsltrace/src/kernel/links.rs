@@ -1,0 +1,362 @@
+//! The interfaces of a network namespace, by netlink (what /sys/class/net shows depends on who mounted it), news of them,
+//! and the namespaces of containers behind them.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use rtnetlink::packet_route::nsid::{NsidAttribute, NsidMessage};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::sys::protocols::NETLINK_ROUTE;
+use rtnetlink::sys::{Socket, SocketAddr};
+
+use super::netlink;
+use super::netns::{Netns, NetnsError};
+
+/// The multicast group of news about links, as a bit.
+const RTMGRP_LINK: u32 = 1;
+
+/// An interface.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Link {
+    /// Its number in its namespace.
+    pub index: u32,
+    /// Its name, as the kernel has it.
+    pub name: String,
+    /// It is switched on (`IFF_UP`).
+    pub up: bool,
+    /// `ARPHRD_*`: 1 Ethernet, 772 loopback, 65534 none.
+    pub arphrd: u16,
+    /// Hardware address, bytes as on the wire.
+    pub address: Vec<u8>,
+    /// The bridge or bond that it is a port of.
+    pub master: Option<u32>,
+    /// The number of the interface that it hangs on (`IFLA_LINK`); of a veth: its other end.
+    pub peer_index: Option<u32>,
+    /// The other end's namespace, by this namespace's own numbering; `None` when it is this one.
+    pub peer_nsid: Option<i32>,
+    /// `veth`, `bridge`, ...; hardware has none.
+    pub kind: Option<String>,
+}
+
+/// `ARPHRD_LOOPBACK`.
+pub const ARPHRD_LOOPBACK: u16 = 772;
+
+/// Something changed among the interfaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkEvent {
+    /// An interface is new or has changed.
+    Changed(Link),
+    /// The interface of this number is gone.
+    Gone(u32),
+    /// News were lost: list the interfaces again.
+    Lost,
+}
+
+/// A namespace that packets reach through one of our interfaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Joined {
+    /// The namespace.
+    pub netns: Netns,
+    /// The interface on our side.
+    pub through: String,
+}
+
+/// The namespaces behind interfaces.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Behind {
+    /// Those that could be opened.
+    pub joined: Vec<Joined>,
+    /// Interfaces whose other end is in a namespace that nothing here shows, such as another distro's container.
+    pub hidden: Vec<String>,
+}
+
+fn flatten<T>(result: Result<io::Result<T>, NetnsError>) -> io::Result<T> {
+    result.map_err(io::Error::other)?
+}
+
+fn link_of(message: LinkMessage) -> Link {
+    let mut link = Link {
+        index: message.header.index,
+        up: message.header.flags.contains(LinkFlags::Up),
+        arphrd: message.header.link_layer_type.into(),
+        ..Link::default()
+    };
+    for attribute in message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name = name,
+            LinkAttribute::Address(address) => link.address = address,
+            // 0 says that it has none, or has none any longer.
+            LinkAttribute::Controller(index) => link.master = (index != 0).then_some(index),
+            LinkAttribute::Link(index) => link.peer_index = (index != 0).then_some(index),
+            LinkAttribute::LinkNetNsId(id) => link.peer_nsid = (id >= 0).then_some(id),
+            LinkAttribute::LinkInfo(infos) => {
+                link.kind = infos.into_iter().find_map(|info| match info {
+                    LinkInfo::Kind(kind) => Some(kind.to_string()),
+                    _ => None,
+                });
+            }
+            _ => {}
+        }
+    }
+    link
+}
+
+/// The interfaces of a namespace, by their numbers.
+pub fn list_links(netns: &Netns) -> io::Result<Vec<Link>> {
+    let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
+    let answers = flatten(netns.run(|| netlink::dump(NETLINK_ROUTE, request)))?;
+    Ok(answers
+        .into_iter()
+        .filter_map(|answer| match answer {
+            RouteNetlinkMessage::NewLink(message) => Some(link_of(message)),
+            _ => None,
+        })
+        .collect())
+}
+
+/// Tells of interfaces that come, change and go in one namespace.
+#[derive(Debug)]
+pub struct LinkWatcher {
+    socket: Socket,
+}
+
+impl LinkWatcher {
+    /// Begins to watch; list the interfaces after this, so that none falls between.
+    pub fn new(netns: &Netns) -> io::Result<Self> {
+        let socket = flatten(netns.run(|| {
+            let mut socket = Socket::new(NETLINK_ROUTE)?;
+            socket.bind(&SocketAddr::new(0, RTMGRP_LINK))?;
+            socket.set_non_blocking(true)?;
+            Ok(socket)
+        }))?;
+        Ok(Self { socket })
+    }
+
+    /// The news that are waiting, without blocking; wait for the descriptor to become readable before.
+    pub fn read(&self) -> io::Result<Vec<LinkEvent>> {
+        let mut events = Vec::new();
+        loop {
+            let bytes = match self.socket.recv_from_full() {
+                Ok((bytes, _)) => bytes,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(events),
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                    events.push(LinkEvent::Lost);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let mut messages = Vec::new();
+            netlink::decode(&bytes, &mut messages)?;
+            events.extend(messages.into_iter().filter_map(|message| match message {
+                RouteNetlinkMessage::NewLink(message) => Some(LinkEvent::Changed(link_of(message))),
+                // A port that leaves its bridge is told by a deletion in the bridge's family.
+                RouteNetlinkMessage::DelLink(message) if message.header.interface_family == AddressFamily::Unspec => {
+                    Some(LinkEvent::Gone(message.header.index))
+                }
+                _ => None,
+            }));
+        }
+    }
+}
+
+impl AsFd for LinkWatcher {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl AsRawFd for LinkWatcher {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        self.socket.as_raw_fd()
+    }
+}
+
+/// The namespaces of containers: those behind a veth that is a port of a bridge. Never the one behind an interface that is
+/// no port: in a lab, that is the client's.
+pub fn container_namespaces(host: &Netns) -> io::Result<Behind> {
+    let links = list_links(host)?;
+    behind(host, &bridge_ports(&links))
+}
+
+/// The namespaces behind a veth that leads to one of `targets` (to which DNAT rules send), bridge or not, unless the default
+/// route leads through it too.
+pub fn namespaces_toward(host: &Netns, targets: &[IpAddr]) -> io::Result<Behind> {
+    let links = list_links(host)?;
+    let (ways, defaults) = flatten(host.run(|| {
+        let ways: io::Result<Vec<Option<u32>>> = targets.iter().map(|target| way_to(*target)).collect();
+        Ok((ways?, default_interfaces()?))
+    }))?;
+    let leads = |index: u32| ways.contains(&Some(index)) && !defaults.contains(&index);
+    let chosen: Vec<&Link> = links.iter().filter(|link| is_foreign_veth(link) && leads(link.index)).collect();
+    behind(host, &chosen)
+}
+
+fn is_foreign_veth(link: &Link) -> bool {
+    link.kind.as_deref() == Some("veth") && link.peer_nsid.is_some()
+}
+
+fn bridge_ports(links: &[Link]) -> Vec<&Link> {
+    let is_bridge = |index| links.iter().any(|link| link.index == index && link.kind.as_deref() == Some("bridge"));
+    links.iter().filter(|link| is_foreign_veth(link) && link.master.is_some_and(is_bridge)).collect()
+}
+
+/// Finds the namespaces that `host` numbers as these links do.
+fn behind(host: &Netns, links: &[&Link]) -> io::Result<Behind> {
+    let mut behind = Behind::default();
+    if links.is_empty() {
+        return Ok(behind);
+    }
+    let numbered = flatten(host.run(|| {
+        let mut numbered = BTreeMap::new();
+        for netns in Netns::visible().into_values().filter(|netns| netns != host) {
+            if let Some(id) = nsid(&netns)? {
+                numbered.insert(id, netns);
+            }
+        }
+        Ok(numbered)
+    }))?;
+    for link in links {
+        match link.peer_nsid.and_then(|id| numbered.get(&id)) {
+            Some(netns) if behind.joined.iter().any(|joined| joined.netns == *netns) => {}
+            Some(netns) => behind.joined.push(Joined { netns: netns.clone(), through: link.name.clone() }),
+            None => behind.hidden.push(link.name.clone()),
+        }
+    }
+    Ok(behind)
+}
+
+/// The calling thread's namespace's number for another one, if it has given one.
+fn nsid(netns: &Netns) -> io::Result<Option<i32>> {
+    let mut message = NsidMessage::default();
+    let fd = u32::try_from(netns.as_fd().as_raw_fd()).map_err(io::Error::other)?;
+    message.attributes.push(NsidAttribute::Fd(fd));
+    match netlink::ask(NETLINK_ROUTE, RouteNetlinkMessage::GetNsId(message))? {
+        RouteNetlinkMessage::NewNsId(answer) => Ok(answer.attributes.into_iter().find_map(|attribute| match attribute {
+            NsidAttribute::Id(id) => (id >= 0).then_some(id),
+            _ => None,
+        })),
+        _ => Ok(None),
+    }
+}
+
+fn oif(message: &RouteMessage) -> Option<u32> {
+    message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Oif(index) => Some(*index),
+        _ => None,
+    })
+}
+
+/// The interface that leads to an address from the calling thread's namespace; `None` where nothing leads there.
+fn way_to(target: IpAddr) -> io::Result<Option<u32>> {
+    let mut message = RouteMessage::default();
+    let (family, len, address) = match target {
+        IpAddr::V4(address) => (AddressFamily::Inet, 32, RouteAddress::Inet(address)),
+        IpAddr::V6(address) => (AddressFamily::Inet6, 128, RouteAddress::Inet6(address)),
+    };
+    message.header.address_family = family;
+    message.header.destination_prefix_length = len;
+    message.attributes.push(RouteAttribute::Destination(address));
+    match netlink::ask(NETLINK_ROUTE, RouteNetlinkMessage::GetRoute(message)) {
+        Ok(RouteNetlinkMessage::NewRoute(answer)) => Ok(oif(&answer)),
+        Ok(_) => Ok(None),
+        // The kernel's words for "no route": unreachable, prohibited, blackholed.
+        Err(error)
+            if matches!(error.raw_os_error(), Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EACCES | libc::EINVAL)) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The interfaces of the default routes in the calling thread's namespace.
+fn default_interfaces() -> io::Result<Vec<u32>> {
+    let mut found = Vec::new();
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let mut message = RouteMessage::default();
+        message.header.address_family = family;
+        for answer in netlink::dump(NETLINK_ROUTE, RouteNetlinkMessage::GetRoute(message))? {
+            if let RouteNetlinkMessage::NewRoute(route) = answer
+                && route.header.destination_prefix_length == 0
+            {
+                found.extend(oif(&route));
+            }
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+    use crate::kernel::netns::tests::{fd_path, fresh, ip};
+
+    #[test]
+    fn only_ports_of_bridges_lead_to_containers() {
+        let veth = |index, master, peer_nsid| Link {
+            index,
+            name: format!("veth{index}"),
+            master,
+            peer_nsid,
+            kind: Some("veth".to_owned()),
+            ..Link::default()
+        };
+        let bridge = Link { index: 1, name: "br0".to_owned(), kind: Some("bridge".to_owned()), ..Link::default() };
+        let links =
+            [bridge, veth(2, None, Some(0)), veth(3, Some(1), Some(1)), veth(4, Some(1), None), veth(5, Some(9), Some(2))];
+        let names: Vec<&str> = bridge_ports(&links).iter().map(|link| link.name.as_str()).collect();
+        assert_eq!(names, ["veth3"]);
+    }
+
+    #[test]
+    fn containers_are_found_and_the_client_is_not() {
+        let test = "containers_are_found_and_the_client_is_not";
+        let (Some(host), Some(client), Some(container), Some(routed)) = (fresh(test), fresh(test), fresh(test), fresh(test))
+        else {
+            return;
+        };
+        let watcher = LinkWatcher::new(&host).unwrap();
+        // `ip` takes a descriptor's path, but cannot mount it; a process in it makes it visible in /proc.
+        let waiting: Vec<_> = [&client, &container, &routed]
+            .map(|netns| netns.run(|| std::process::Command::new("sleep").arg("60").spawn().unwrap()).unwrap())
+            .into_iter()
+            .collect();
+        ip(&host, &format!("link add eth0 type veth peer name eth0 netns {}", fd_path(&client)));
+        ip(&host, "link add br0 type bridge");
+        ip(&host, &format!("link add vethc type veth peer name eth0 netns {}", fd_path(&container)));
+        ip(&host, "link set vethc master br0");
+        ip(&host, &format!("link add vethr type veth peer name eth0 netns {}", fd_path(&routed)));
+        for link in ["lo", "eth0", "vethr"] {
+            ip(&host, &format!("link set {link} up"));
+        }
+        ip(&host, "address add 192.0.2.1/24 dev eth0");
+        ip(&host, "route add default via 192.0.2.2");
+        ip(&host, "route add 198.51.100.7/32 dev vethr");
+
+        let links = list_links(&host).unwrap();
+        let eth0 = links.iter().find(|link| link.name == "eth0").unwrap();
+        assert!(eth0.up && eth0.kind.as_deref() == Some("veth") && eth0.peer_nsid.is_some() && eth0.address.len() == 6);
+        assert_eq!(links.iter().find(|link| link.name == "lo").unwrap().arphrd, ARPHRD_LOOPBACK);
+        let events = watcher.read().unwrap();
+        assert!(events.iter().any(|event| matches!(event, LinkEvent::Changed(link) if link.name == "vethr")), "{events:?}");
+
+        let found = container_namespaces(&host).unwrap();
+        assert_eq!(found.joined, [Joined { netns: container.clone(), through: "vethc".to_owned() }]);
+        assert!(found.hidden.is_empty());
+        let targets = ["198.51.100.7".parse().unwrap(), "203.0.113.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
+        let found = namespaces_toward(&host, &targets).unwrap();
+        assert_eq!(found.joined, [Joined { netns: routed.clone(), through: "vethr".to_owned() }]);
+
+        ip(&host, "link delete vethc");
+        assert!(watcher.read().unwrap().iter().any(|event| matches!(event, LinkEvent::Gone(_))));
+        for mut child in waiting {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+}

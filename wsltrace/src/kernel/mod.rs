@@ -1,0 +1,20 @@
+//! Facts about this machine's kernel: field offsets, names of drop reasons, symbols, namespaces, interfaces, and whether the
+//! tool can run at all.
+
+pub mod btf;
+pub mod check;
+pub(crate) mod command;
+mod facts;
+pub mod links;
+pub(crate) mod netlink;
+pub mod netns;
+pub mod symbols;
+
+pub use facts::{Event, Events, KernelFacts, MissingField, from_btf, read};
+
+/// Says that a test could not run, in the one form that is counted.
+#[cfg(test)]
+#[expect(clippy::print_stdout, reason = "a skipped test says so where the test runner looks")]
+pub(crate) fn skip(test: &str, reason: &str) {
+    println!("SKIP: {test}: {reason}");
+}
