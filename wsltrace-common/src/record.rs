@@ -160,6 +160,10 @@ pub struct Record {
     pub netns: u32,
     /// Interface of the first sight.
     pub ifindex: u32,
+    /// Network namespace of the last stage.
+    pub last_netns: u32,
+    /// Interface of the last stage.
+    pub last_ifindex: u32,
     /// Thread group of the connecting task, when the journey began in a task's context; 0 otherwise.
     pub tgid: u32,
     /// `enum ip_conntrack_info` of the SYN, when [`Flags::CONNTRACK`] is set.
@@ -192,7 +196,7 @@ const _: () = {
     assert!(size_of::<Death>() == 32);
     assert!(size_of::<StageEntry>() == 16);
     assert!(size_of::<Record>() == HEADER_SIZE + MAX_STAGES * size_of::<StageEntry>());
-    assert!(HEADER_SIZE == 24 + 2 * 40 + 4 * 8 + 4 * 32 + 8 * 4 + 16);
+    assert!(HEADER_SIZE == 24 + 2 * 40 + 4 * 8 + 4 * 32 + 10 * 4 + 16);
 };
 
 #[cfg(feature = "user")]

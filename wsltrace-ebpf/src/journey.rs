@@ -10,8 +10,8 @@ use wsltrace_common::{Counter, Death, Flags, HEADER_SIZE, Key, MAX_STAGES, NAMES
 use crate::{
     kernel::{Place, SkBuff, current_task, offset},
     maps::{
-        ALIASES, ATTEMPTS, AWAITING, CARRIERS, EMPTY_RECORD, IN_FLIGHT, JOURNEYS, NETWORK_NAMESPACES, RECORDS, SWITCH_ARMED, count,
-        port_is_traced, switched_on,
+        ALIASES, ATTEMPTS, AWAITING, CARRIERS, EMPTY_RECORD, IN_FLIGHT, JOURNEYS, NETWORK_NAMESPACES, RECORDS, SWITCH_ARMED,
+        count, port_is_traced, switched_on,
     },
     packet::{Kind, Packet},
 };
@@ -207,6 +207,8 @@ pub fn is_next_attempt(found: &Found, skb: u64, place: Place, local: bool) -> bo
 pub fn push(record: &mut Record, stage: StageCode, answer: bool, place: Place) {
     let now = now_ns();
     record.last_ns = now;
+    record.last_netns = place.netns;
+    record.last_ifindex = place.ifindex;
     let index = record.stage_count as usize;
     let Some(entry) = record.stages.get_mut(index) else {
         record.flags |= Flags::INCOMPLETE;
@@ -280,12 +282,8 @@ pub fn answer_left(found: &Found) {
 
 /// The place of the last stage: `skb->dev` is null or changed in much of TCP's code.
 #[inline(always)]
-fn last_place(record: &Record) -> Place {
-    let index = record.stage_count.wrapping_sub(1) as usize;
-    record
-        .stages
-        .get(index)
-        .map_or(Place { netns: record.netns, ifindex: record.ifindex }, |entry| Place { netns: entry.netns, ifindex: entry.ifindex })
+pub fn last_place(record: &Record) -> Place {
+    Place { netns: record.last_netns, ifindex: record.last_ifindex }
 }
 
 #[inline(always)]

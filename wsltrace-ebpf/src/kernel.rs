@@ -36,19 +36,30 @@ pub struct Place {
     pub ifindex: u32,
 }
 
-/// Copies a value from any kernel address; `false` when it cannot be read.
+/// Types for which any bytes are a value.
+pub trait Plain: Copy {}
+impl Plain for u8 {}
+impl Plain for u16 {}
+impl Plain for u32 {}
+impl Plain for u64 {}
+impl<const N: usize> Plain for [u8; N] {}
+
+/// Copies a value from any kernel address; `false` when it cannot be read. `value` is the caller's own memory.
 #[inline(always)]
-pub fn read_to<T>(address: u64, value: &mut T) -> bool {
-    // SAFETY: the helper writes `size_of::<T>()` bytes to the value, zeroes when the source cannot be read; it is only used
-    // with integers and arrays of them.
-    unsafe { bpf_probe_read_kernel((&raw mut *value).cast(), size_of::<T>() as u32, address as *const _) == 0 }
+pub fn read_to<T: Plain>(address: u64, value: *mut T) -> bool {
+    // SAFETY: the callers pass their own memory; the helper writes `size_of::<T>()` bytes to it, zeroes when it fails.
+    unsafe { bpf_probe_read_kernel(value.cast(), size_of::<T>() as u32, address as *const _) == 0 }
 }
 
 /// The same, by value.
 #[inline(always)]
-pub fn read<T: Default>(address: u64) -> Option<T> {
-    let mut value = T::default();
-    read_to(address, &mut value).then_some(value)
+pub fn read<T: Plain>(address: u64) -> Option<T> {
+    let mut value = core::mem::MaybeUninit::<T>::uninit();
+    if !read_to(address, value.as_mut_ptr()) {
+        return None;
+    }
+    // SAFETY: all of it was just written, with bytes of which any are a value.
+    Some(unsafe { value.assume_init() })
 }
 
 /// A `struct sk_buff` given by a tracepoint or a netfilter hook.

@@ -72,7 +72,8 @@ fn ingress(context: &TcContext, link_header: u32) -> Option<()> {
         return None;
     }
     // SAFETY: the context is valid; the verifier rewrites the access.
-    let (protocol, ifindex, packet_type) = unsafe { ((*raw(context)).protocol, (*raw(context)).ifindex, (*raw(context)).pkt_type) };
+    let (protocol, ifindex, packet_type) =
+        unsafe { ((*raw(context)).protocol, (*raw(context)).ifindex, (*raw(context)).pkt_type) };
     if packet_type == PACKET_OTHERHOST {
         return None;
     }
@@ -175,9 +176,7 @@ fn header_concerns_us(context: &TcContext, network: usize, protocol_at: usize, t
         return true;
     }
     match byte(transport + 13) & 0x12 {
-        0x02 => {
-            port_is_traced(u16::from_be_bytes([byte(transport + 2), byte(transport + 3)])) || switched_on(SWITCH_NEAR_MISSES)
-        }
+        0x02 => port_is_traced(u16::from_be_bytes([byte(transport + 2), byte(transport + 3)])) || switched_on(SWITCH_NEAR_MISSES),
         0x10 => !nobody_waits(),
         _ => false,
     }
@@ -350,29 +349,35 @@ pub fn socket_lookup(context: SkLookupContext) -> u32 {
 fn looked_up(context: *mut bpf_sk_lookup) -> Option<()> {
     const AF_INET: u32 = 2;
     let delivered = DELIVERED.get_ptr_mut(0)?;
-    // SAFETY: the context is valid; the verifier rewrites the accesses.
-    let (family, port) = unsafe { ((*context).family, u16::from_be((*context).remote_port)) };
-    let address = if family == AF_INET {
-        // SAFETY: as above.
-        mapped(unsafe { (*context).remote_ip4 }.to_ne_bytes())
-    } else {
-        // SAFETY: as above.
-        let [a, b, c, d] = unsafe { (*context).remote_ip6 }.map(u32::to_ne_bytes);
-        [a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3], c[0], c[1], c[2], c[3], d[0], d[1], d[2], d[3]]
-    };
+    // Every field is read, whatever the family: a load from either of two offsets would be one through a changed context
+    // pointer, which the verifier refuses. Volatile, so that the compiler does not make it one.
+    macro_rules! read {
+        ($($field:tt)+) => {{
+            // SAFETY: the context is valid; the verifier rewrites the access.
+            unsafe { core::ptr::read_volatile(&raw const (*context).$($field)+) }
+        }};
+    }
+    let (family, port, ipv4) = (read!(family), u16::from_be(read!(remote_port)), read!(remote_ip4));
+    let ipv6 = [read!(remote_ip6[0]), read!(remote_ip6[1]), read!(remote_ip6[2]), read!(remote_ip6[3])];
+    let address = if family == AF_INET { [0, 0, u32::from_ne_bytes([0, 0, 0xff, 0xff]), ipv4] } else { ipv6 };
     // SNAT may have given the client another end than the journey's key: the address as last seen decides.
     // SAFETY: a valid map value of this CPU.
     let found = journey::newest(unsafe { &*delivered })?;
     let record = found.record();
-    if record.flags & Flags::PAST_INPUT == 0 || record.now.source_port != port || record.now.source != address {
+    if record.flags & Flags::PAST_INPUT == 0 || record.now.source_port != port || words(&record.now.source) != address {
         return None;
     }
     record.flags &= !Flags::PAST_INPUT;
-    let index = record.stage_count.wrapping_sub(1) as usize;
-    let last = record.stages.get(index)?;
-    let place = Place { netns: last.netns, ifindex: last.ifindex };
+    let place = journey::last_place(record);
     journey::push(record, StageCode::SocketLookup, false, place);
     Some(())
+}
+
+/// An address as four words, each in network byte order.
+#[inline(always)]
+fn words(address: &[u8; 16]) -> [u32; 4] {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *address;
+    [[a, b, c, d], [e, f, g, h], [i, j, k, l], [m, n, o, p]].map(u32::from_ne_bytes)
 }
 
 /// The kernel's TCP answers a packet with RST. Argument 1 is the packet that it answers; it is null when there is none.

@@ -1,10 +1,12 @@
 //! From headers to identity: which packets of TCP (and which ICMP errors) have to do with a connection attempt.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_skb_load_bytes};
 use wsltrace_common::{Address, Flow, Key};
 
 use crate::{
-    kernel::{SkBuff, read_to},
+    kernel::{Plain, SkBuff, read_to},
     maps::mapped,
 };
 
@@ -69,13 +71,17 @@ impl Packet {
 /// Where the bytes of a packet come from.
 trait Bytes {
     /// Reads a value at a distance from the network header; `false` when it is not there.
-    fn read_to<T>(&self, offset: u32, value: &mut T) -> bool;
+    fn read_to<T: Plain>(&self, offset: u32, value: *mut T) -> bool;
 
     /// The same, by value.
     #[inline(always)]
-    fn at<T: Default>(&self, offset: u32) -> Option<T> {
-        let mut value = T::default();
-        self.read_to(offset, &mut value).then_some(value)
+    fn at<T: Plain>(&self, offset: u32) -> Option<T> {
+        let mut value = MaybeUninit::<T>::uninit();
+        if !self.read_to(offset, value.as_mut_ptr()) {
+            return None;
+        }
+        // SAFETY: all of it was just written, with bytes of which any are a value.
+        Some(unsafe { value.assume_init() })
     }
 }
 
@@ -86,7 +92,7 @@ struct Memory {
 
 impl Bytes for Memory {
     #[inline(always)]
-    fn read_to<T>(&self, offset: u32, value: &mut T) -> bool {
+    fn read_to<T: Plain>(&self, offset: u32, value: *mut T) -> bool {
         read_to(self.network_header + u64::from(offset), value)
     }
 }
@@ -99,11 +105,10 @@ struct Frame {
 
 impl Bytes for Frame {
     #[inline(always)]
-    fn read_to<T>(&self, offset: u32, value: &mut T) -> bool {
-        // SAFETY: the helper writes `size_of::<T>()` bytes to the value, or zeroes and an error.
-        let result = unsafe {
-            bpf_skb_load_bytes(self.context.cast(), self.link_header + offset, (&raw mut *value).cast(), size_of::<T>() as u32)
-        };
+    fn read_to<T: Plain>(&self, offset: u32, value: *mut T) -> bool {
+        // SAFETY: the callers pass their own memory; the helper writes `size_of::<T>()` bytes to it.
+        let result =
+            unsafe { bpf_skb_load_bytes(self.context.cast(), self.link_header + offset, value.cast(), size_of::<T>() as u32) };
         result == 0
     }
 }
@@ -148,8 +153,8 @@ fn parse<B: Bytes>(bytes: &B, protocol: u16, packet: &mut Packet) -> Option<()> 
         ETH_P_IPV6 => {
             let layer = Layer::ipv6(bytes, 0)?;
             packet.flow.family = 6;
-            bytes.read_to(8, &mut packet.flow.source).then_some(())?;
-            bytes.read_to(24, &mut packet.flow.destination).then_some(())?;
+            bytes.read_to(8, &raw mut packet.flow.source).then_some(())?;
+            bytes.read_to(24, &raw mut packet.flow.destination).then_some(())?;
             layer
         }
         _ => return None,
@@ -244,7 +249,7 @@ fn icmp_ipv6<B: Bytes>(bytes: &B, layer: &Layer, packet: &mut Packet) -> Option<
     }
     let start = layer.transport + 8;
     let quoted = Layer::ipv6(bytes, start)?;
-    bytes.read_to(start + 8, &mut packet.key.address).then_some(())?;
+    bytes.read_to(start + 8, &raw mut packet.key.address).then_some(())?;
     quoted_tcp(bytes, &quoted, packet)
 }
 

@@ -5,4 +5,5 @@ pub mod diagnosis;
 pub mod evidence;
 pub mod journey;
 pub mod kernel;
+pub mod probe;
 pub mod wsl;

@@ -119,7 +119,11 @@ fn outcome(record: &Record, facts: Facts, reason: Option<&str>) -> Outcome {
 
 fn entries(record: &Record) -> impl Iterator<Item = (StageCode, &StageEntry)> {
     let count = record.stage_count as usize;
-    record.stages.iter().take(count).filter_map(|entry| Some((StageCode::from_number(entry.time_and_code.to_le_bytes()[0])?, entry)))
+    record
+        .stages
+        .iter()
+        .take(count)
+        .filter_map(|entry| Some((StageCode::from_number(entry.time_and_code.to_le_bytes()[0])?, entry)))
 }
 
 /// One stage on the way, in users' words or still as a mark.
@@ -195,9 +199,9 @@ fn died_at(record: &Record, outcome: Outcome, reason: Option<&str>, way: &mut Wa
     // What came after the death (the stages of an answer) is not where the packet itself died: a SYN that was refused died
     // before its RST went out, though the RST's stages are listed first.
     let before = if outcome == Outcome::AnswerDropped { usize::MAX } else { syn_steps(record) };
-    let last = entries(record).take(before.min(death.stage_count as usize)).filter(|(_, entry)| {
-        outcome == Outcome::AnswerDropped || entry.time_and_code & StageEntry::ANSWER == 0
-    });
+    let last = entries(record)
+        .take(before.min(death.stage_count as usize))
+        .filter(|(_, entry)| outcome == Outcome::AnswerDropped || entry.time_and_code & StageEntry::ANSWER == 0);
     let (code, _) = last.last()?;
     let unresolved = reason.is_some_and(|reason| reason.starts_with("NEIGH_"));
     let inferred = match code {

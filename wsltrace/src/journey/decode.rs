@@ -53,7 +53,8 @@ mod tests {
     #[test]
     fn fields_and_stages_come_through() {
         let mut bytes = vec![0; HEADER_SIZE + 16];
-        let put = |bytes: &mut Vec<u8>, offset: usize, value: u32| bytes[offset..offset + 4].copy_from_slice(&value.to_ne_bytes());
+        let put =
+            |bytes: &mut Vec<u8>, offset: usize, value: u32| bytes[offset..offset + 4].copy_from_slice(&value.to_ne_bytes());
         put(&mut bytes, std::mem::offset_of!(Record, stage_count), 1);
         put(&mut bytes, std::mem::offset_of!(Record, attempt), 3);
         put(&mut bytes, HEADER_SIZE + 8, 77);

@@ -86,7 +86,7 @@ macro_rules! field {
     };
 }
 
-const FIELDS: [Field; 28] = [
+const FIELDS: [Field; 30] = [
     field!(sk_buff_head, "sk_buff", "head", PACKETS),
     field!(sk_buff_network_header, "sk_buff", "network_header", PACKETS),
     field!(sk_buff_mac_header, "sk_buff", "mac_header", PACKETS),
@@ -101,6 +101,8 @@ const FIELDS: [Field; 28] = [
     field!(nf_hook_state_in, "nf_hook_state", "in", HOOKS),
     field!(nf_hook_state_out, "nf_hook_state", "out", HOOKS),
     field!(nf_hook_state_net, "nf_hook_state", "net", HOOKS),
+    field!(nf_hook_state_sk, "nf_hook_state", "sk", HOOKS),
+    field!(sock_state, "sock", "__sk_common.skc_state", SOCKETS),
     field!(sock_family, "sock", "__sk_common.skc_family", SOCKETS),
     field!(sock_daddr, "sock", "__sk_common.skc_daddr", SOCKETS),
     field!(sock_v6_daddr, "sock", "__sk_common.skc_v6_daddr", SOCKETS),
@@ -132,6 +134,8 @@ const ABSENT_EVERYWHERE: Offsets = Offsets {
     nf_hook_state_in: ABSENT,
     nf_hook_state_out: ABSENT,
     nf_hook_state_net: ABSENT,
+    nf_hook_state_sk: ABSENT,
+    sock_state: ABSENT,
     sock_family: ABSENT,
     sock_daddr: ABSENT,
     sock_v6_daddr: ABSENT,

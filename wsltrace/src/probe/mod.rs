@@ -1,0 +1,336 @@
+//! Putting the probes in: load, attach everything, then switch on. They go with the process: nothing is pinned.
+
+mod object;
+mod sys;
+mod table;
+
+use std::os::fd::OwnedFd;
+
+use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
+use aya::programs::tc::{TcAttachOptions, TcAttachType};
+use aya::programs::{BtfTracePoint, LinkOrder, SchedClassifier, SkLookup};
+use aya::{Btf, Ebpf};
+use wsltrace_common::{Counter, Key, NAMESPACE_FOLLOWED, NAMESPACE_TRACED, NearMiss, PORT_WORDS, Record};
+
+use crate::kernel::KernelFacts;
+use crate::kernel::links::{ARPHRD_LOOPBACK, Link};
+use crate::kernel::netns::{Netns, NetnsError};
+pub use object::{ObjectError, Sizes};
+pub use table::{Hook, POSITIONS, Position, TRACEPOINTS};
+
+/// How many netfilter positions are linked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Detail {
+    /// Every standard priority: names the chain that dropped a packet.
+    #[default]
+    Full,
+    /// Seven a family: names the hook; costs half as much on traffic that is not traced.
+    Light,
+}
+
+/// Whether journeys begin in a namespace or are only followed into it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Journeys begin here.
+    Traced,
+    /// A container: packets are followed into it.
+    Followed,
+}
+
+/// A probe that is not on, and what that costs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// Which probe.
+    pub probe: String,
+    /// Why it is not on.
+    pub reason: String,
+    /// What is not known without it.
+    pub cost: String,
+}
+
+/// Why tracing cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// The kernel side could not be loaded.
+    #[error(transparent)]
+    Object(#[from] ObjectError),
+    /// The kernel refused a program that nothing works without.
+    #[error("cannot load the probe {probe}")]
+    Program {
+        /// The probe.
+        probe: &'static str,
+        /// Why.
+        #[source]
+        source: aya::programs::ProgramError,
+    },
+    /// A probe could not be attached.
+    #[error("cannot attach {probe} in the network namespace {netns}")]
+    Attach {
+        /// The probe and where to.
+        probe: String,
+        /// The namespace.
+        netns: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The kernel's BTF could not be read by aya.
+    #[error("cannot read the kernel's type information (BTF)")]
+    Btf(#[source] aya_obj::btf::BtfError),
+    /// A map could not be used.
+    #[error("cannot use the map {map}")]
+    Map {
+        /// The map.
+        map: &'static str,
+        /// Why.
+        #[source]
+        source: aya::maps::MapError,
+    },
+    /// The namespace could not be entered.
+    #[error(transparent)]
+    Netns(#[from] NetnsError),
+    /// A program run by hand failed.
+    #[error("cannot collect an overdue journey from the kernel")]
+    Collect(#[source] std::io::Error),
+}
+
+/// The probes in the kernel.
+pub struct Probes {
+    ebpf: Ebpf,
+    netfilter: Vec<(Position, OwnedFd)>,
+    collect: OwnedFd,
+    links: Vec<OwnedFd>,
+    missing: Vec<Missing>,
+    on: Vec<String>,
+}
+
+impl Probes {
+    /// Loads every program. Nothing is attached to a namespace yet.
+    pub fn load(
+        facts: &KernelFacts,
+        ports: &[u64; PORT_WORDS],
+        detail: Detail,
+        sizes: Sizes,
+        log_level: u8,
+    ) -> Result<Self, ProbeError> {
+        let loaded = object::load(facts, ports, sizes, log_level)?;
+        let mut netfilter = Vec::new();
+        for position in POSITIONS.iter().filter(|position| detail == Detail::Full || position.light) {
+            netfilter.push((*position, loaded.load_program(position.program, sys::ProgramType::Netfilter)?));
+        }
+        let collect = loaded.load_program("collect", sys::ProgramType::Syscall)?;
+        let mut probes =
+            Self { ebpf: loaded.ebpf, netfilter, collect, links: Vec::new(), missing: missing_fields(facts), on: Vec::new() };
+        probes.load_classifiers()?;
+        probes.load_tracepoints(facts)?;
+        Ok(probes)
+    }
+
+    fn load_classifiers(&mut self) -> Result<(), ProbeError> {
+        for name in ["tc_ingress", "tc_egress", "tc_ingress_l3", "tc_egress_l3"] {
+            let program: &mut SchedClassifier = program(&mut self.ebpf, name)?;
+            program.load().map_err(|source| ProbeError::Program { probe: name, source })?;
+        }
+        let program: &mut SkLookup = program(&mut self.ebpf, "socket_lookup")?;
+        program.load().map_err(|source| ProbeError::Program { probe: "socket_lookup", source })
+    }
+
+    fn load_tracepoints(&mut self, facts: &KernelFacts) -> Result<(), ProbeError> {
+        let btf = Btf::from_sys_fs().map_err(ProbeError::Btf)?;
+        for tracepoint in TRACEPOINTS {
+            let name = tracepoint.name;
+            if name == "tcp_send_reset"
+                && facts.events.tcp_send_reset.is_none_or(|event| event.skb != Some(1) || event.arguments < 3)
+            {
+                self.lacks(name, "before Linux 6.10 it does not tell of packets without a socket", tracepoint.costs);
+                continue;
+            }
+            let program: &mut BtfTracePoint = program(&mut self.ebpf, name)?;
+            let attached = program.load(name, &btf).and_then(|()| program.attach());
+            match (attached, tracepoint.costs) {
+                (Ok(_), _) => self.on.push(name.to_owned()),
+                (Err(source), None) => return Err(ProbeError::Program { probe: name, source }),
+                (Err(source), costs) => self.lacks(name, &source.to_string(), costs),
+            }
+        }
+        Ok(())
+    }
+
+    fn lacks(&mut self, probe: &str, reason: &str, costs: Option<&str>) {
+        self.missing.push(Missing {
+            probe: probe.to_owned(),
+            reason: reason.to_owned(),
+            cost: costs.unwrap_or_default().to_owned(),
+        });
+    }
+
+    /// Attaches the netfilter positions and the socket lookup in a namespace, and makes it known to the probes.
+    pub fn attach_namespace(&mut self, netns: &Netns, role: Role) -> Result<(), ProbeError> {
+        let namespaces = self.ebpf.map_mut("NETWORK_NAMESPACES").ok_or_else(|| absent("the map NETWORK_NAMESPACES"))?;
+        let mut namespaces: HashMap<_, u32, u32> =
+            HashMap::try_from(namespaces).map_err(|source| ProbeError::Map { map: "NETWORK_NAMESPACES", source })?;
+        let role = match role {
+            Role::Traced => NAMESPACE_TRACED,
+            Role::Followed => NAMESPACE_FOLLOWED,
+        };
+        namespaces.insert(netns.inum(), role, 0).map_err(|source| ProbeError::Map { map: "NETWORK_NAMESPACES", source })?;
+        let attach = |probe: String, source: Box<dyn std::error::Error + Send + Sync>| ProbeError::Attach {
+            probe,
+            netns: netns.label().to_owned(),
+            source,
+        };
+        let positions = &self.netfilter;
+        let links: Result<Vec<OwnedFd>, ProbeError> = netns.run(|| {
+            let mut links = Vec::new();
+            for (position, program) in positions {
+                for family in [libc::AF_INET, libc::AF_INET6] {
+                    let link = sys::link_netfilter(program, family.unsigned_abs(), position.hook as u32, position.priority);
+                    links.push(link.map_err(|error| attach(position.program.to_owned(), error.into()))?);
+                }
+            }
+            Ok(links)
+        })?;
+        self.links.extend(links?);
+        let lookup: &mut SkLookup = program(&mut self.ebpf, "socket_lookup")?;
+        lookup.attach(netns).map_err(|error| attach("socket_lookup".to_owned(), error.into()))?;
+        Ok(())
+    }
+
+    /// Attaches the TC programs to interfaces of a namespace. They ask to be first: a program before ours could hide the packet.
+    /// An interface that vanished meanwhile is left out.
+    pub fn attach_interfaces(&mut self, netns: &Netns, links: &[Link]) -> Result<(), ProbeError> {
+        for link in links {
+            let ethernet = matches!(link.arphrd, 1 | ARPHRD_LOOPBACK);
+            let programs = if ethernet { ["tc_ingress", "tc_egress"] } else { ["tc_ingress_l3", "tc_egress_l3"] };
+            for (name, direction) in programs.into_iter().zip([TcAttachType::Ingress, TcAttachType::Egress]) {
+                let program: &mut SchedClassifier = program(&mut self.ebpf, name)?;
+                let options = TcAttachOptions::TcxOrder(LinkOrder::first());
+                let attached = netns.run(|| program.attach_with_options(&link.name, direction, options))?;
+                if let Err(source) = attached {
+                    if interface_is_gone(netns, link)? {
+                        break;
+                    }
+                    let probe = format!("{name} to the interface {}", link.name.escape_debug());
+                    return Err(ProbeError::Attach { probe, netns: netns.label().to_owned(), source: source.into() });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets journeys begin: to be called when everything is attached.
+    pub fn switch_on(&mut self) -> Result<(), ProbeError> {
+        self.set_switch(0, true)
+    }
+
+    /// Whether SYNs to ports that are not traced are counted.
+    pub fn count_near_misses(&mut self, wanted: bool) -> Result<(), ProbeError> {
+        self.set_switch(1, wanted)
+    }
+
+    fn set_switch(&mut self, index: u32, on: bool) -> Result<(), ProbeError> {
+        let fail = |source| ProbeError::Map { map: "SWITCHES", source };
+        let map = self.ebpf.map_mut("SWITCHES").ok_or_else(|| absent("the map SWITCHES"))?;
+        let mut switches: Array<_, u32> = Array::try_from(map).map_err(fail)?;
+        switches.set(index, u32::from(on), 0).map_err(fail)
+    }
+
+    /// SYNs to ports that are not traced, counted since the start.
+    pub fn near_misses(&self) -> Result<Vec<(NearMiss, u64)>, ProbeError> {
+        let fail = |source| ProbeError::Map { map: "NEAR_MISSES", source };
+        let map = self.ebpf.map("NEAR_MISSES").ok_or_else(|| absent("the map NEAR_MISSES"))?;
+        let map: HashMap<_, NearMiss, u64> = HashMap::try_from(map).map_err(fail)?;
+        map.iter().collect::<Result<_, _>>().map_err(fail)
+    }
+
+    /// One of the kernel side's counters, summed over the CPUs.
+    pub fn counter(&self, counter: Counter) -> Result<u64, ProbeError> {
+        let fail = |source| ProbeError::Map { map: "COUNTERS", source };
+        let map = self.ebpf.map("COUNTERS").ok_or_else(|| absent("the map COUNTERS"))?;
+        let map: PerCpuArray<_, u64> = PerCpuArray::try_from(map).map_err(fail)?;
+        Ok(map.get(&(counter as u32), 0).map_err(fail)?.iter().sum())
+    }
+
+    /// Takes the ring buffer of ended journeys; it can be taken once.
+    pub fn take_records(&mut self) -> Result<RingBuf<MapData>, ProbeError> {
+        let map = self.ebpf.take_map("RECORDS").ok_or_else(|| absent("the map RECORDS"))?;
+        RingBuf::try_from(map).map_err(|source| ProbeError::Map { map: "RECORDS", source })
+    }
+
+    /// Ends the journeys that `is_over` says so of (given the record as it stands in the table): their records come through the
+    /// ring buffer like all others. Gives how many are left in the table.
+    pub fn sweep(&self, mut is_over: impl FnMut(&Record) -> bool) -> Result<usize, ProbeError> {
+        let fail = |source| ProbeError::Map { map: "JOURNEYS", source };
+        let map = self.ebpf.map("JOURNEYS").ok_or_else(|| absent("the map JOURNEYS"))?;
+        let map: HashMap<_, Key, Record> = HashMap::try_from(map).map_err(fail)?;
+        // Removing while iterating would begin anew at every removal.
+        let keys: Vec<Key> = map.keys().filter_map(Result::ok).collect();
+        let mut left = 0;
+        for key in keys {
+            let Ok(record) = map.get(&key, 0) else { continue };
+            if !is_over(&record) {
+                left += 1;
+                continue;
+            }
+            let mut request = [0; size_of::<Key>() + size_of::<u64>()];
+            let (for_key, for_time) = request.split_at_mut(size_of::<Key>());
+            for_key.copy_from_slice(&key_bytes(&key));
+            for_time.copy_from_slice(&record.last_ns.to_ne_bytes());
+            let moved_on = sys::run(&self.collect, &mut request).map_err(ProbeError::Collect)? != 0;
+            left += usize::from(moved_on);
+        }
+        Ok(left)
+    }
+
+    /// The object's own name for the kernel-side log.
+    pub fn ebpf_mut(&mut self) -> &mut Ebpf {
+        &mut self.ebpf
+    }
+
+    /// Probes that are not on.
+    pub fn missing(&self) -> &[Missing] {
+        &self.missing
+    }
+
+    /// How many netfilter positions are linked a family and namespace.
+    pub fn positions(&self) -> usize {
+        self.netfilter.len()
+    }
+}
+
+fn key_bytes(key: &Key) -> [u8; size_of::<Key>()] {
+    let mut bytes = [0; size_of::<Key>()];
+    bytes[..16].copy_from_slice(&key.address);
+    bytes[16..20].copy_from_slice(&key.sequence.to_ne_bytes());
+    bytes[20..22].copy_from_slice(&key.port.to_ne_bytes());
+    bytes[22..].copy_from_slice(&key.slot.to_ne_bytes());
+    bytes
+}
+
+fn absent(what: &str) -> ObjectError {
+    ObjectError::Mismatch(what.to_owned())
+}
+
+fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, ProbeError>
+where
+    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = aya::programs::ProgramError>,
+{
+    let program = ebpf.program_mut(name).ok_or_else(|| absent(name))?;
+    program.try_into().map_err(|source| ProbeError::Program { probe: name, source })
+}
+
+fn interface_is_gone(netns: &Netns, link: &Link) -> Result<bool, ProbeError> {
+    let name = link.name.clone();
+    Ok(netns.run(move || nix::net::if_::if_nametoindex(name.as_str()).is_err())?)
+}
+
+fn missing_fields(facts: &KernelFacts) -> Vec<Missing> {
+    let missing = facts.missing.iter();
+    missing
+        .map(|field| Missing {
+            probe: field.name.to_owned(),
+            reason: "this kernel has no such field".to_owned(),
+            cost: field.costs.to_owned(),
+        })
+        .collect()
+}

@@ -1,0 +1,113 @@
+//! The eBPF object: aya makes the maps and loads the programs whose types it knows; the netfilter programs come out of the same
+//! object with its maps' descriptors filled in.
+
+use std::collections::HashSet;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+
+use aya::maps::Map;
+use aya::{Ebpf, EbpfLoader};
+use aya_obj::Object;
+use aya_obj::generated::bpf_insn;
+use wsltrace_common::PORT_WORDS;
+
+use super::sys::{self, LoadError, ProgramType};
+use crate::kernel::KernelFacts;
+
+/// The object as built by `cargo xtask build`; empty in a build without it.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/wsltrace-ebpf.o"));
+
+/// Why the kernel side could not be brought in.
+#[derive(Debug, thiserror::Error)]
+pub enum ObjectError {
+    /// The binary was built without it.
+    #[error("this binary was built without its kernel side: build it with `cargo xtask build --release`")]
+    Absent,
+    /// The object is not what this binary expects.
+    #[error("the kernel side does not fit this binary: {0} is missing; build both with `cargo xtask build --release`")]
+    Mismatch(String),
+    /// The maps or the object were refused.
+    #[error("cannot create the maps of the kernel side")]
+    Maps(#[source] aya::EbpfError),
+    /// The object cannot be read or linked.
+    #[error("cannot read the kernel side")]
+    Parse(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A program was refused.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+}
+
+/// Sizes that tests of the loss counters make small.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sizes {
+    /// Entries in the table of journeys.
+    pub journeys: Option<u32>,
+    /// Bytes of the ring buffer: a power of two, at least a page.
+    pub ring_bytes: Option<u32>,
+}
+
+/// The object with its maps made; no program is attached.
+pub(super) struct Loaded {
+    pub(super) ebpf: Ebpf,
+    linked: Object,
+}
+
+/// Makes the maps. `ports` is a bitmap.
+pub(super) fn load(facts: &KernelFacts, ports: &[u64; PORT_WORDS], sizes: Sizes, log_level: u8) -> Result<Loaded, ObjectError> {
+    if OBJECT.is_empty() {
+        return Err(ObjectError::Absent);
+    }
+    let mut loader = EbpfLoader::new();
+    // Nothing of ours needs aya's relocations against the kernel's BTF, and reading it takes a while.
+    loader.btf(None);
+    loader.override_global("OFFSETS", &facts.offsets, true);
+    loader.override_global("PORTS", &ports[..], true);
+    loader.override_global("AYA_LOG_LEVEL", &log_level, false);
+    if let Some(entries) = sizes.journeys {
+        loader.map_max_entries("JOURNEYS", entries);
+    }
+    if let Some(bytes) = sizes.ring_bytes {
+        loader.map_max_entries("RECORDS", bytes);
+    }
+    let ebpf = loader.load(OBJECT).map_err(ObjectError::Maps)?;
+    let linked = link(&ebpf)?;
+    Ok(Loaded { ebpf, linked })
+}
+
+/// Fills the descriptors of aya's maps into a second copy of the object.
+fn link(ebpf: &Ebpf) -> Result<Object, ObjectError> {
+    let mut object = Object::parse(OBJECT).map_err(|error| ObjectError::Parse(error.into()))?;
+    let definitions = object.maps.clone();
+    let mut maps = Vec::new();
+    for (name, definition) in &definitions {
+        let map = ebpf.map(name).ok_or_else(|| ObjectError::Mismatch(format!("the map {name}")))?;
+        let fd = descriptor(map).ok_or_else(|| ObjectError::Mismatch(format!("the map {name} of a known type")))?;
+        maps.push((name.as_str(), fd, definition));
+    }
+    let text: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
+    object.relocate_maps(maps.into_iter(), &text).map_err(|error| ObjectError::Parse(error.into()))?;
+    object.relocate_calls(&text).map_err(|error| ObjectError::Parse(error.into()))?;
+    Ok(object)
+}
+
+fn descriptor(map: &Map) -> Option<RawFd> {
+    match map {
+        Map::Array(data) | Map::HashMap(data) | Map::LruHashMap(data) | Map::PerCpuArray(data) | Map::RingBuf(data) => {
+            Some(data.fd().as_fd().as_raw_fd())
+        }
+        _ => None,
+    }
+}
+
+impl Loaded {
+    /// Loads one of the programs whose type aya does not know.
+    pub(super) fn load_program(&self, name: &str, kind: ProgramType) -> Result<OwnedFd, ObjectError> {
+        Ok(sys::load_program(kind, name, self.instructions(name)?)?)
+    }
+
+    fn instructions(&self, name: &str) -> Result<&[bpf_insn], ObjectError> {
+        let missing = || ObjectError::Mismatch(format!("the program {name}"));
+        let program = self.linked.programs.get(name).ok_or_else(missing)?;
+        let function = self.linked.functions.get(&program.function_key()).ok_or_else(missing)?;
+        Ok(&function.instructions)
+    }
+}

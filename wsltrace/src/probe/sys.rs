@@ -1,0 +1,125 @@
+//! The system calls that aya does not make: loading programs of types that it does not know, linking netfilter programs, and
+//! running a program by hand. Nothing else in the project calls bpf(2).
+
+use std::ffi::CStr;
+use std::io;
+use std::mem;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+
+use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_insn};
+
+/// Program types that aya has no name for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProgramType {
+    /// `BPF_PROG_TYPE_SYSCALL`: run by `BPF_PROG_TEST_RUN`, attached to nothing.
+    Syscall = 31,
+    /// `BPF_PROG_TYPE_NETFILTER`.
+    Netfilter = 32,
+}
+
+const BPF_NETFILTER: u32 = 45;
+const BPF_F_SLEEPABLE: u32 = 1 << 4;
+const LOG_BYTES: usize = 1 << 20;
+
+/// A program that the kernel did not take, with the verifier's words when it was the verifier.
+#[derive(Debug, thiserror::Error)]
+#[error("the kernel refuses the program {name}{}", if log.is_empty() { String::new() } else { format!(":\n{log}") })]
+pub struct LoadError {
+    name: String,
+    log: String,
+    source: io::Error,
+}
+
+fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<libc::c_long> {
+    // SAFETY: `attr` is a whole `bpf_attr`; the pointers in it are to buffers that outlive the call (see the callers).
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command as libc::c_uint, &raw mut *attr, mem::size_of::<bpf_attr>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+fn empty_attr() -> bpf_attr {
+    // SAFETY: a union of plain integers, for which zeroes are a value.
+    unsafe { mem::zeroed() }
+}
+
+fn owned(fd: libc::c_long) -> io::Result<OwnedFd> {
+    let fd = i32::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: the call has just given us this descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Loads a program. The log is asked for only after a refusal: writing it costs time.
+pub fn load_program(kind: ProgramType, name: &str, instructions: &[bpf_insn]) -> Result<OwnedFd, LoadError> {
+    match try_load(kind, name, instructions, &mut []) {
+        Ok(fd) => Ok(fd),
+        Err(_) => {
+            let mut log = vec![0; LOG_BYTES];
+            try_load(kind, name, instructions, &mut log).map_err(|source| {
+                let text = CStr::from_bytes_until_nul(&log).map(CStr::to_string_lossy).unwrap_or_default();
+                LoadError { name: name.to_owned(), log: text.trim_end().to_owned(), source }
+            })
+        }
+    }
+}
+
+fn try_load(kind: ProgramType, name: &str, instructions: &[bpf_insn], log: &mut [u8]) -> io::Result<OwnedFd> {
+    let license = c"GPL";
+    let mut attr = empty_attr();
+    // SAFETY: this is the variant of BPF_PROG_LOAD; all of it is zero.
+    let load = unsafe { &mut attr.__bindgen_anon_3 };
+    load.prog_type = kind as u32;
+    match kind {
+        ProgramType::Netfilter => load.expected_attach_type = BPF_NETFILTER,
+        ProgramType::Syscall => load.prog_flags = BPF_F_SLEEPABLE,
+    }
+    load.insns = instructions.as_ptr() as u64;
+    load.insn_cnt = u32::try_from(instructions.len()).map_err(io::Error::other)?;
+    load.license = license.as_ptr() as u64;
+    // The kernel keeps 15 bytes and a zero.
+    for (to, from) in load.prog_name.iter_mut().zip(name.bytes().take(15)) {
+        *to = from.cast_signed();
+    }
+    if !log.is_empty() {
+        load.log_level = 1;
+        load.log_buf = log.as_mut_ptr() as u64;
+        load.log_size = u32::try_from(log.len()).map_err(io::Error::other)?;
+    }
+    owned(bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr)?)
+}
+
+/// The part of `bpf_attr` that `BPF_LINK_CREATE` reads for netfilter.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct NetfilterLink {
+    program: u32,
+    target: u32,
+    attach_type: u32,
+    flags: u32,
+    family: u32,
+    hook: u32,
+    priority: i32,
+    netfilter_flags: u32,
+}
+
+/// Links a netfilter program into the calling thread's network namespace. `family` is `NFPROTO_IPV4` (2) or `NFPROTO_IPV6` (10).
+pub fn link_netfilter(program: impl AsFd, family: u32, hook: u32, priority: i32) -> io::Result<OwnedFd> {
+    let program = u32::try_from(program.as_fd().as_raw_fd()).map_err(io::Error::other)?;
+    let link =
+        NetfilterLink { program, target: 0, attach_type: BPF_NETFILTER, flags: 0, family, hook, priority, netfilter_flags: 0 };
+    let mut attr = empty_attr();
+    // SAFETY: `bpf_attr` is larger than the structure, has its alignment, and is made of integers.
+    unsafe { (&raw mut attr).cast::<NetfilterLink>().write(link) };
+    owned(bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr)?)
+}
+
+/// Runs a syscall program with a context; gives what it returned.
+pub fn run(program: impl AsFd, context: &mut [u8]) -> io::Result<u32> {
+    let mut attr = empty_attr();
+    // SAFETY: this is the variant of BPF_PROG_TEST_RUN; all of it is zero.
+    let test = unsafe { &mut attr.test };
+    test.prog_fd = u32::try_from(program.as_fd().as_raw_fd()).map_err(io::Error::other)?;
+    test.ctx_in = context.as_mut_ptr() as u64;
+    test.ctx_size_in = u32::try_from(context.len()).map_err(io::Error::other)?;
+    bpf(bpf_cmd::BPF_PROG_TEST_RUN, &mut attr)?;
+    // SAFETY: the same variant; the kernel has written `retval`.
+    Ok(unsafe { attr.test.retval })
+}

@@ -1,0 +1,112 @@
+//! The probes, as a table: one row each. A new probe is a row here, an entry in the kernel side's `main.rs` and a stage code.
+
+/// A netfilter hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are netfilter's")]
+pub enum Hook {
+    Prerouting = 0,
+    Input = 1,
+    Forward = 2,
+    Output = 3,
+    Postrouting = 4,
+}
+
+/// A position in a netfilter hook where a program of ours runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Position {
+    /// The program in the eBPF object.
+    pub program: &'static str,
+    /// Its hook.
+    pub hook: Hook,
+    /// Its priority.
+    pub priority: i32,
+    /// Whether `--detail light` has it too.
+    pub light: bool,
+}
+
+const fn at(program: &'static str, hook: Hook, priority: i32) -> Position {
+    Position { program, hook, priority, light: false }
+}
+
+const fn also_light(program: &'static str, hook: Hook, priority: i32) -> Position {
+    Position { program, hook, priority, light: true }
+}
+
+/// The kernel refuses `i32::MIN` and `i32::MAX`; conntrack's confirmation sits at `i32::MAX`.
+const FIRST: i32 = i32::MIN + 1;
+const LAST: i32 = i32::MAX - 1;
+
+/// Positions lie halfway between the standard priorities (conntrack's defragmentation -400, raw -300, conntrack -200,
+/// mangle -150, dstnat -100, filter 0, security 50, srcnat 100), so that the one passed last names the chain.
+pub const POSITIONS: [Position; 31] = [
+    also_light("nf_prerouting", Hook::Prerouting, FIRST),
+    at("nf_prerouting_raw", Hook::Prerouting, -350),
+    at("nf_prerouting_conntrack", Hook::Prerouting, -250),
+    at("nf_prerouting_mangle", Hook::Prerouting, -175),
+    at("nf_prerouting_dnat", Hook::Prerouting, -125),
+    at("nf_prerouting_rest", Hook::Prerouting, -50),
+    also_light("nf_routing", Hook::Prerouting, LAST),
+    also_light("nf_input", Hook::Input, FIRST),
+    at("nf_input_mangle", Hook::Input, -200),
+    at("nf_input_filter", Hook::Input, -75),
+    at("nf_input_security", Hook::Input, 25),
+    at("nf_input_rest", Hook::Input, 75),
+    also_light("nf_input_end", Hook::Input, LAST),
+    also_light("nf_forward", Hook::Forward, FIRST),
+    at("nf_forward_mangle", Hook::Forward, -200),
+    at("nf_forward_filter", Hook::Forward, -75),
+    at("nf_forward_security", Hook::Forward, 25),
+    at("nf_forward_rest", Hook::Forward, 75),
+    also_light("nf_output", Hook::Output, FIRST),
+    at("nf_output_raw", Hook::Output, -350),
+    at("nf_output_conntrack", Hook::Output, -250),
+    at("nf_output_mangle", Hook::Output, -175),
+    at("nf_output_nat", Hook::Output, -125),
+    at("nf_output_filter", Hook::Output, -50),
+    at("nf_output_security", Hook::Output, 25),
+    at("nf_output_rest", Hook::Output, 75),
+    also_light("nf_postrouting", Hook::Postrouting, FIRST),
+    at("nf_postrouting_mangle", Hook::Postrouting, -200),
+    at("nf_postrouting_snat", Hook::Postrouting, -25),
+    at("nf_postrouting_rest", Hook::Postrouting, 200),
+    at("nf_postrouting_end", Hook::Postrouting, LAST),
+];
+
+/// A tracepoint with BTF that a program of ours listens to.
+#[derive(Clone, Copy, Debug)]
+pub struct Tracepoint {
+    /// The tracepoint, and the program of the same name.
+    pub name: &'static str,
+    /// What is lost without it; `None`: nothing works without it.
+    pub costs: Option<&'static str>,
+}
+
+/// The tracepoints.
+pub const TRACEPOINTS: [Tracepoint; 5] = [
+    Tracepoint { name: "kfree_skb", costs: None },
+    Tracepoint { name: "consume_skb", costs: None },
+    Tracepoint { name: "inet_sock_set_state", costs: Some("whether an answered connection became established is not known") },
+    Tracepoint {
+        name: "tcp_send_reset",
+        costs: Some("a reset made by the kernel is told from a firewall's by the drop reason only"),
+    },
+    Tracepoint { name: "tcp_retransmit_synack", costs: Some("a SYN-ACK that has to be sent again goes unnoticed") },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_of_a_hook_rise() {
+        for pair in POSITIONS.windows(2) {
+            let [before, after] = pair else { unreachable!("windows of two") };
+            assert!(before.hook as u32 != after.hook as u32 || before.priority < after.priority, "{before:?} {after:?}");
+        }
+    }
+
+    #[test]
+    fn light_has_seven_positions() {
+        assert_eq!(POSITIONS.iter().filter(|position| position.light).count(), 7);
+    }
+}
