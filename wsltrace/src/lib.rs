@@ -2,5 +2,7 @@
 //! this library; the end-to-end tests use its lab.
 
 pub mod diagnosis;
+pub mod escape;
 pub mod evidence;
 pub mod journey;
+pub mod output;
