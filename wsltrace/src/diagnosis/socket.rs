@@ -127,7 +127,11 @@ pub(super) fn none(case: &Case) -> Option<Finding> {
     }
     debug_assert!(sockets.listeners.iter().all(|listener| mismatch(listener, case) != Mismatch::Nothing));
     let start = format!("# start the server, or find the port that it really listens on: {}", case.root("ss -ltnp"));
-    Some(certain(case, format!("refused: nothing listens on port {port} (asked for {asked})")).remedy([look, start]))
+    Some(
+        certain(case, format!("refused: nothing listens on port {port} (asked for {asked})"))
+            .remedy(case.where_to_type())
+            .remedy([look, start]),
+    )
 }
 
 pub(super) fn accept_queue(case: &Case) -> Option<Finding> {

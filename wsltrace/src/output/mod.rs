@@ -11,7 +11,7 @@ mod text;
 mod words;
 
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 #[cfg(test)]
 mod snapshot_tests;
 

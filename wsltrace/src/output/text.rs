@@ -78,13 +78,15 @@ pub struct TextOutput<O, E> {
     options: TextOptions,
     page: Page,
     told: HashMap<Flow, Told>,
+    /// The last text was a single line, so that a block needs an empty line before it.
+    after_line: bool,
 }
 
 impl<O: Write, E: Write> TextOutput<O, E> {
     /// Writes to these two.
     pub fn new(out: O, err: E, options: TextOptions) -> Self {
         let page = Page { width: options.width.clamp(NARROWEST, WIDEST), color: options.color };
-        Self { out, err, options, page, told: HashMap::new() }
+        Self { out, err, options, page, told: HashMap::new(), after_line: false }
     }
 
     /// Says on `err` what is watched, and which probes are missing.
@@ -123,8 +125,7 @@ impl<O: Write, E: Write> TextOutput<O, E> {
             _ => self.full(report),
         };
         self.remember(report);
-        self.out.write_all(text.as_bytes())?;
-        self.out.flush()
+        self.write(&text)
     }
 
     /// Writes what it means that no SYN came.
@@ -148,13 +149,22 @@ impl<O: Write, E: Write> TextOutput<O, E> {
             }
             text.push('\n');
         }
-        self.out.write_all(text.as_bytes())?;
-        self.out.flush()
+        self.write(&text)
     }
 
     /// Writes the summary.
     pub fn summary(&mut self, summary: &SummaryLine) -> io::Result<()> {
-        self.out.write_all(summary_text::summary(self.page, summary, self.options.verbosity).as_bytes())?;
+        self.write(&summary_text::summary(self.page, summary, self.options.verbosity))
+    }
+
+    /// Writes a text, with an empty line between single lines and blocks.
+    fn write(&mut self, text: &str) -> io::Result<()> {
+        let block = text.contains("\n\n");
+        if block && self.after_line {
+            self.out.write_all(b"\n")?;
+        }
+        self.after_line = !block;
+        self.out.write_all(text.as_bytes())?;
         self.out.flush()
     }
 
@@ -164,15 +174,21 @@ impl<O: Write, E: Write> TextOutput<O, E> {
         let fine = is_fine(diagnosis.code);
         let (mark, style) = if fine { ("\u{2713}", GOOD) } else { ("\u{2717}", BAD) };
         let attempt = if journey.attempt > 1 { format!("  attempt {}", journey.attempt) } else { String::new() };
-        let head = format!("{} {}{}", page.paint(style, mark), ends(&journey.flow), page.paint(FAINT, &attempt));
+        let head = format!(
+            "{} {}{}",
+            page.paint(style, mark),
+            page.wrap(&ends(&journey.flow), 2, 2, Style::new()),
+            page.paint(FAINT, &attempt)
+        );
         if fine {
             let took = journey.stages.iter().rev().find(|visit| !matches!(visit.stage, Stage::Established | Stage::Accepted));
             let took = took.map(|visit| format!(" in {}", duration(visit.ns))).unwrap_or_default();
             let by = journey.interface.as_deref().map(|name| format!(" on {}", escape(name))).unwrap_or_default();
             let said = format!("{}{took}{by}{}", row(diagnosis.code).map_or("", |row| row.title), origin(journey));
             let used = 2 + ends(&journey.flow).chars().count() + attempt.chars().count();
-            let gap = if used + 2 + said.chars().count() > page.width { "\n  " } else { "  " };
-            let mut text = format!("{head}{gap}{}\n", page.paint(FAINT, &said));
+            let beside = used + 2 + said.chars().count() <= page.width;
+            let (gap, first) = if beside { ("  ", used + 2) } else { ("\n  ", 2) };
+            let mut text = format!("{head}{gap}{}\n", page.wrap(&said, first, 2, FAINT));
             if self.options.verbosity == Verbosity::Verbose {
                 text.push_str(&path(page, journey, true));
             }

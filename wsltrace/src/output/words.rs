@@ -49,7 +49,7 @@ impl Page {
 
     /// A label in a column of its own, with text wrapped beside it.
     pub(super) fn labelled(self, label: &str, text: &str) -> String {
-        format!("  {}{}\n", self.paint(FAINT, &format!("{label:<9}")), self.wrap(text, 11, 11, Style::new()))
+        format!("  {}{}\n", self.paint(FAINT, &format!("{label:<10}")), self.wrap(text, 12, 12, Style::new()))
     }
 }
 
