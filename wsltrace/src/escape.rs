@@ -1,4 +1,5 @@
 //! Makes foreign strings (process names, interface names, rule texts) safe to print and safe to paste into a shell.
+#![expect(clippy::format_push_string, reason = "a failing write! to a String cannot happen and would have to be handled")]
 
 /// Shows control characters and characters that reorder or hide text as escapes such as `\x1b` or `\u{202e}`.
 pub fn escape(text: &str) -> String {

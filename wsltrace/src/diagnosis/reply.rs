@@ -1,4 +1,5 @@
 //! Judges of journeys whose SYN was answered: what became of the answer.
+#![expect(clippy::unnecessary_wraps, reason = "judges share one signature")]
 
 use super::{
     Confidence,
@@ -37,7 +38,7 @@ pub(super) fn wrong_interface(case: &Case) -> Option<Finding> {
     if !answer_elsewhere || answer_left {
         return None;
     }
-    let came = case.journey.interface.as_deref();
+    let entered = case.journey.interface.as_deref();
     let left = case
         .journey
         .stages
@@ -48,7 +49,7 @@ pub(super) fn wrong_interface(case: &Case) -> Option<Finding> {
     let source = case.journey.flow.source;
     let summary = format!(
         "answered by the wrong way: the SYN came in by {} and the answer left by {}, so the client never gets it",
-        came.unwrap_or("one interface"),
+        entered.unwrap_or("one interface"),
         left.unwrap_or("another")
     );
     let look =
@@ -63,14 +64,16 @@ pub(super) fn dropped(case: &Case) -> Option<Finding> {
         _ => "",
     };
     let mut summary = format!("the listener answered, but its {answer} was dropped{by} in {}", case.place());
-    if let Some(rule) = &case.evidence.rule {
-        summary.push_str(&format!(" ({} {} {}", rule.family, rule.table, rule.chain));
-        summary.push_str(&rule.text.as_ref().map(|text| format!(": {text})")).unwrap_or_else(|| ")".to_owned()));
-    } else if !by.is_empty() {
-        summary.push_str("; which rule is not known");
-    } else if let Some(reason) = case.reason() {
-        summary.push_str(&format!(" ({reason})"));
-    }
+    let detail = match (&case.evidence.rule, case.reason()) {
+        (Some(rule), _) => {
+            let text = rule.text.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
+            format!(" ({} {} {}{text})", rule.family, rule.table, rule.chain)
+        }
+        (None, Some("NETFILTER_DROP")) => "; which rule is not known".to_owned(),
+        (None, Some(reason)) => format!(" ({reason})"),
+        (None, None) => String::new(),
+    };
+    summary.push_str(&detail);
     let confidence =
         if case.reason().is_some() || case.evidence.rule.is_some() { Confidence::Proved } else { Confidence::Inferred };
     let look = if by.is_empty() {

@@ -1,4 +1,5 @@
 //! Judges of what the listeners did: none there, bound elsewhere, full, or too picky.
+#![expect(clippy::unnecessary_wraps, reason = "judges share one signature")]
 
 use std::net::IpAddr;
 

@@ -1,4 +1,9 @@
 //! The pages of `wsltrace explain CODE|STAGE|REASON`, made from the tables of diagnoses, stages and drop reasons.
+#![expect(
+    clippy::format_push_string,
+    clippy::format_collect,
+    reason = "a failing write! to a String cannot happen and would have to be handled"
+)]
 
 use anstyle::Style;
 

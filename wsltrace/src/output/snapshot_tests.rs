@@ -16,7 +16,6 @@ fn write(width: usize, color: bool, verbosity: Verbosity) -> String {
     text.journey(&again).unwrap();
     text.absence(&samples::absence()).unwrap();
     text.summary(&samples::summary()).unwrap();
-    drop(text);
     format!("{}{}", String::from_utf8(err).unwrap(), String::from_utf8(out).unwrap())
 }
 
@@ -52,6 +51,5 @@ fn failures_only_hides_the_healthy_and_nothing_else() {
     for report in samples::reports() {
         json.journey(&report).unwrap();
     }
-    drop(json);
     assert_eq!(String::from_utf8(out).unwrap().lines().count(), samples::reports().len() - 1);
 }

@@ -1,4 +1,9 @@
 //! The summary as text: journeys counted, the time spent in each stage with small bars, lost records.
+#![expect(
+    clippy::format_push_string,
+    clippy::format_collect,
+    reason = "a failing write! to a String cannot happen and would have to be handled"
+)]
 
 use super::{
     contract::{Latency, Lost, SummaryLine},
@@ -29,9 +34,11 @@ pub(super) fn summary(page: Page, line: &SummaryLine, verbosity: Verbosity) -> S
     text
 }
 
+/// A column's heading and how its value is found.
+type Column = (&'static str, fn(&Latency) -> u64);
+
 fn table(page: Page, rows: &[Latency]) -> String {
     let Some(most) = rows.iter().map(|row| row.p50).max() else { return String::new() };
-    type Column = (&'static str, fn(&Latency) -> u64);
     let all: [Column; 4] = [("p50", |row| row.p50), ("p90", |row| row.p90), ("p99", |row| row.p99), ("max", |row| row.max)];
     let columns: Vec<_> = all.iter().filter(|(name, _)| page.width >= 64 || matches!(*name, "p50" | "max")).collect();
     let heads: String = columns.iter().map(|(name, _)| format!("{name:>9}")).collect();
