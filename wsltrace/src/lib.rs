@@ -2,8 +2,10 @@
 //! this library; the end-to-end tests use its lab.
 
 pub mod diagnosis;
+pub mod escape;
 pub mod evidence;
 pub mod journey;
 pub mod kernel;
+pub mod output;
 pub mod probe;
 pub mod wsl;

@@ -1,6 +1,26 @@
-//! From what was seen to what it means: a pure function from a journey and its evidence to a named finding.
+//! From what was seen to what it means: a pure function from a journey and its evidence to a named finding. A new finding is
+//! a [`Code`], a row in `table.rs` and the row's `judge` function.
+
+mod case;
+mod firewall;
+mod reasons;
+mod reply;
+mod routing;
+mod socket;
+mod stages;
+mod table;
+#[cfg(test)]
+mod tests;
+mod various;
+
+pub use reasons::{REASONS, ReasonPage, reason_page};
+pub use stages::{StagePage, stage_page};
+pub use table::{ROWS, Row, row};
 
 use serde::{Deserialize, Serialize};
+
+use crate::{evidence::Evidence, journey::Journey};
+use case::Case;
 
 /// The finding's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
@@ -36,6 +56,78 @@ pub enum Code {
     UnexplainedDrop,
 }
 
+impl Code {
+    /// Every code.
+    pub const ALL: [Self; 27] = [
+        Self::Healthy,
+        Self::NotAccepted,
+        Self::FirewallDrop,
+        Self::FirewallReject,
+        Self::NoListener,
+        Self::ListenerBoundElsewhere,
+        Self::ListenerOtherFamily,
+        Self::ListenerOtherNetns,
+        Self::AcceptQueueFull,
+        Self::SynQueueFull,
+        Self::SocketPolicy,
+        Self::ReversePathFilter,
+        Self::MartianAddress,
+        Self::NoForwarding,
+        Self::NoRoute,
+        Self::StaleConnection,
+        Self::Forwarded,
+        Self::ReplyDropped,
+        Self::ReplyUnanswered,
+        Self::ReplyWrongInterface,
+        Self::NoRouteBack,
+        Self::NoNeighbour,
+        Self::ConntrackDrop,
+        Self::BadPacket,
+        Self::TcDrop,
+        Self::QueuedToUserspace,
+        Self::UnexplainedDrop,
+    ];
+
+    /// The name in the JSON contract and in `explain`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::NotAccepted => "not_accepted",
+            Self::FirewallDrop => "firewall_drop",
+            Self::FirewallReject => "firewall_reject",
+            Self::NoListener => "no_listener",
+            Self::ListenerBoundElsewhere => "listener_bound_elsewhere",
+            Self::ListenerOtherFamily => "listener_other_family",
+            Self::ListenerOtherNetns => "listener_other_netns",
+            Self::AcceptQueueFull => "accept_queue_full",
+            Self::SynQueueFull => "syn_queue_full",
+            Self::SocketPolicy => "socket_policy",
+            Self::ReversePathFilter => "reverse_path_filter",
+            Self::MartianAddress => "martian_address",
+            Self::NoForwarding => "no_forwarding",
+            Self::NoRoute => "no_route",
+            Self::StaleConnection => "stale_connection",
+            Self::Forwarded => "forwarded",
+            Self::ReplyDropped => "reply_dropped",
+            Self::ReplyUnanswered => "reply_unanswered",
+            Self::ReplyWrongInterface => "reply_wrong_interface",
+            Self::NoRouteBack => "no_route_back",
+            Self::NoNeighbour => "no_neighbour",
+            Self::ConntrackDrop => "conntrack_drop",
+            Self::BadPacket => "bad_packet",
+            Self::TcDrop => "tc_drop",
+            Self::QueuedToUserspace => "queued_to_userspace",
+            Self::UnexplainedDrop => "unexplained_drop",
+        }
+    }
+}
+
+impl std::fmt::Display for Code {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name())
+    }
+}
+
 /// How sure a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -56,6 +148,21 @@ pub struct Diagnosis {
     pub confidence: Confidence,
     /// One sentence for somebody who has never read a kernel source.
     pub summary: String,
-    /// Commands that mend it; empty when there is nothing to mend or no command can.
+    /// What to type, ready for a shell; lines that begin with `#` say what no command can do. Empty when nothing is to be mended.
     pub remedy: Vec<String>,
+}
+
+/// Names what happened to a journey: the first row of the table that goes with the outcome and whose judge agrees.
+pub fn diagnose(journey: &Journey, evidence: &Evidence) -> Diagnosis {
+    let case = Case { journey, evidence };
+    let found = ROWS
+        .iter()
+        .filter(|row| row.outcomes.contains(&journey.outcome))
+        .find_map(|row| (row.judge)(&case).map(|finding| (row.code, finding)));
+    let (code, mut finding) = found.unwrap_or_else(|| (Code::UnexplainedDrop, various::unexplained(&case)));
+    if !journey.complete {
+        finding.confidence = Confidence::Inferred;
+        finding.summary.push_str("; records of this journey were lost, so a later event may be missing here");
+    }
+    Diagnosis { code, confidence: finding.confidence, summary: finding.summary, remedy: finding.remedy }
 }

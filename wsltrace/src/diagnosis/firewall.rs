@@ -1,0 +1,195 @@
+//! Judges of what netfilter did: rules, policies, conntrack, queues.
+//!
+//! `NETFILTER_DROP` proves that a hook function refused this packet, and the stage says at which priority. Chains free it in
+//! `nft_do_chain` (Linux 6.7 and later); `x_tables`, BPF links, conntrack and NAT leave that to `nf_hook_slow`, as every
+//! back end does before 6.7. So `nf_hook_slow` proves a firewall only at priorities where neither conntrack nor NAT acts.
+
+use super::{Confidence, case::Case, case::Finding, stages::stage_page};
+use crate::{
+    escape::shell_word,
+    evidence::{Backend, Owner, Rule},
+    journey::{Outcome, Stage},
+};
+
+/// Stages whose priorities conntrack or NAT share with chains.
+const SHARED_WITH_CONNTRACK: [Stage; 11] = [
+    Stage::Prerouting,
+    Stage::Conntrack,
+    Stage::Dnat,
+    Stage::Input,
+    Stage::Forward,
+    Stage::Output,
+    Stage::OutputConntrack,
+    Stage::OutputNat,
+    Stage::Postrouting,
+    Stage::Snat,
+    Stage::Routing,
+];
+
+pub(super) fn drop(case: &Case) -> Option<Finding> {
+    let confidence = if case.evidence.rule.is_some() { Confidence::Proved } else { refused_by_hook(case)? };
+    Some(Finding::new(confidence, sentence(case, "dropped")).remedy(remedy(case)))
+}
+
+pub(super) fn reject(case: &Case) -> Option<Finding> {
+    let by_rule = case.evidence.rule.as_ref().is_some_and(|rule| rule.verdict == "reject");
+    if case.journey.outcome == Outcome::Dropped {
+        return by_rule.then(|| {
+            let summary =
+                format!("{}; the kernel limits such answers, and none was sent for this attempt", sentence(case, "rejected"));
+            Finding::proved(summary).remedy(remedy(case))
+        });
+    }
+    let confidence = if by_rule { Confidence::Proved } else { refused_by_hook(case).unwrap_or(Confidence::Inferred) };
+    let answer = match (case.journey.facts.reset, case.journey.facts.icmp) {
+        (true, _) => "; it answered with a TCP reset, so the client sees \"connection refused\"",
+        (_, true) => "; it answered with an ICMP error, so the client sees \"no route to host\" or the like",
+        _ => "",
+    };
+    Some(Finding::new(confidence, format!("{}{answer}", sentence(case, "rejected"))).remedy(remedy(case)))
+}
+
+pub(super) fn conntrack(case: &Case) -> Option<Finding> {
+    let named = case.evidence.rule.is_some() || case.evidence.backend.is_some();
+    let own_hook = case.symbol() == Some("nf_hook_slow") && case.died_at(&[Stage::Conntrack, Stage::OutputConntrack]);
+    let inside = case.symbol().is_some_and(|symbol| symbol.starts_with("nf_conntrack_") || symbol.starts_with("nf_confirm"));
+    if named || !(inside || own_hook) {
+        return None;
+    }
+    let count = case.sysctl("net.netfilter.nf_conntrack_count").and_then(|value| value.parse::<u64>().ok());
+    let max = case.sysctl("net.netfilter.nf_conntrack_max").and_then(|value| value.parse::<u64>().ok());
+    let full = count.zip(max).filter(|(count, max)| count >= max);
+    let why = match full {
+        Some((count, max)) => format!("its table is full ({count} of {max} entries)"),
+        None => "its table may be full, or it met a clash".to_owned(),
+    };
+    let mend = full.map(|(_, max)| case.root(&format!("sysctl -w net.netfilter.nf_conntrack_max={}", max.saturating_mul(2))));
+    let look = case.root("sysctl net.netfilter.nf_conntrack_count net.netfilter.nf_conntrack_max");
+    let summary = format!("dropped in {}, most likely by connection tracking itself: {why}", case.place());
+    Some(Finding::inferred(summary).remedy(case.where_to_type()).remedy(mend).remedy([look]))
+}
+
+pub(super) fn queue(case: &Case) -> Option<Finding> {
+    if let Some(rule) = case.evidence.rule.as_ref().filter(|rule| rule.verdict == "queue") {
+        let summary = format!("handed to a program by {} in {}; the program gave no verdict in time", name(rule), case.place());
+        return Some(Finding::proved(summary).remedy(see(case)));
+    }
+    // A packet that entered a hook and was neither passed on nor freed waits in a queue: nothing else holds a SYN there.
+    let last = case.journey.stages.last().filter(|_| case.journey.outcome == Outcome::Unfinished)?;
+    stage_page(last.stage).hook.filter(|_| last.stage != Stage::Routing)?;
+    let summary = format!(
+        "still held in {}: it entered and was neither passed on nor freed, as happens when a rule queues packets to a program (NFQUEUE) that does not answer",
+        stage_page(last.stage).place
+    );
+    Some(Finding::inferred(summary).remedy([case.root("cat /proc/net/netfilter/nfnetlink_queue")]).remedy(see(case)))
+}
+
+/// How sure it is that a rule or policy (and not conntrack) refused the packet; `None` when no hook did.
+fn refused_by_hook(case: &Case) -> Option<Confidence> {
+    let in_chain = matches!(case.symbol(), Some("nft_do_chain" | "ipt_do_table" | "ip6t_do_table"));
+    match case.reason() {
+        Some("NETFILTER_DROP") => {
+            let shared = case.died_at(&SHARED_WITH_CONNTRACK) || case.journey.died_at.is_none();
+            let unclear = shared && !in_chain && case.evidence.backend.is_none();
+            Some(if unclear { Confidence::Inferred } else { Confidence::Proved })
+        }
+        Some(_) => None,
+        None => (in_chain || case.symbol() == Some("nf_hook_slow")).then_some(Confidence::Inferred),
+    }
+}
+
+fn sentence(case: &Case, verb: &str) -> String {
+    let place = case.place();
+    let Some(rule) = &case.evidence.rule else {
+        let kind = match (case.evidence.backend, case.symbol()) {
+            (Some(Backend::Nft), _) => "an nftables chain did it, ",
+            (Some(Backend::IptablesNft), _) => "an iptables-nft chain did it, ",
+            (Some(Backend::IptablesLegacy), _) => "an iptables-legacy chain did it, ",
+            (None, Some("nft_do_chain")) => "an nftables chain did it (nft or iptables-nft), ",
+            (None, Some("nf_hook_slow")) if case.died_at(&SHARED_WITH_CONNTRACK) => {
+                "a chain, a BPF program or connection tracking itself did it, "
+            }
+            (None, Some("nf_hook_slow")) => "iptables-legacy or a BPF program did it (before Linux 6.7 also nftables), ",
+            _ => "",
+        };
+        return format!("{verb} by a firewall in {place}; {kind}which rule is not known");
+    };
+    let comment = rule.comment.as_ref().map(|comment| format!(" (\"{comment}\")")).unwrap_or_default();
+    let text = rule.text.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
+    format!("{verb} in {place} by {}{comment}{text}", name(rule))
+}
+
+/// The rule in words, such as `rule 4 of ip filter INPUT`.
+fn name(rule: &Rule) -> String {
+    let chain = format!("{} {} {}", rule.family, rule.table, rule.chain);
+    let owner = match rule.owner {
+        Owner::User => String::new(),
+        owner => format!(", which {} manages", owner_name(owner)),
+    };
+    match (rule.handle, rule.number) {
+        (Some(handle), _) => format!("rule handle {handle} of {chain}{owner}"),
+        (None, Some(number)) => format!("rule {number} of {chain}{owner}"),
+        (None, None) => format!("the policy of {chain}{owner}"),
+    }
+}
+
+fn owner_name(owner: Owner) -> &'static str {
+    match owner {
+        Owner::Firewalld => "firewalld",
+        Owner::Ufw => "ufw",
+        Owner::Docker => "docker",
+        Owner::Podman => "podman",
+        Owner::Wsl => "WSL",
+        Owner::Libvirt => "libvirt",
+        Owner::User => "the user",
+    }
+}
+
+fn remedy(case: &Case) -> Vec<String> {
+    case.where_to_type()
+        .into_iter()
+        .chain(case.evidence.rule.as_ref().map_or_else(|| see(case), |rule| mend(case, rule)))
+        .collect()
+}
+
+/// Commands that let this port through a known rule.
+fn mend(case: &Case, rule: &Rule) -> Vec<String> {
+    let port = case.journey.last_destination().1;
+    match rule.owner {
+        Owner::Ufw => return vec![case.root(&format!("ufw allow {port}/tcp"))],
+        Owner::Firewalld => {
+            return vec![
+                case.root(&format!("firewall-cmd --add-port={port}/tcp")),
+                case.root(&format!("firewall-cmd --permanent --add-port={port}/tcp")),
+            ];
+        }
+        _ => {}
+    }
+    let [family, table, chain] = [&rule.family, &rule.table, &rule.chain].map(|word| shell_word(word));
+    let legacy = if case.is_v6() { "ip6tables-legacy" } else { "iptables-legacy" };
+    vec![case.root(&match (rule.backend, rule.handle, rule.number) {
+        (Backend::IptablesLegacy, _, Some(number)) => format!("{legacy} -t {table} -D {chain} {number}"),
+        (Backend::IptablesLegacy, ..) => format!("{legacy} -t {table} -I {chain} -p tcp --dport {port} -j ACCEPT"),
+        (_, Some(handle), _) => format!("nft delete rule {family} {table} {chain} handle {handle}"),
+        (_, None, _) => format!("nft insert rule {family} {table} {chain} tcp dport {port} accept"),
+    })]
+}
+
+/// Commands that show the rules which can have done it.
+fn see(case: &Case) -> Vec<String> {
+    let table = case.journey.died_at.and_then(|stage| stage_page(stage).table);
+    let only_table = table.map(|table| format!(" -t {table}")).unwrap_or_default();
+    let save = if case.is_v6() { "ip6tables-legacy-save" } else { "iptables-legacy-save" };
+    let nft = case.root("nft -a list ruleset");
+    // -save only reads; -L and -S would create the table in a namespace that has none.
+    let legacy = case.root(&format!("{save} -c{only_table}"));
+    let iptables = if case.is_v6() { "ip6tables" } else { "iptables" };
+    let hook = case.journey.died_at.and_then(|stage| stage_page(stage).hook);
+    let list = table.zip(hook).map(|(table, hook)| case.root(&format!("{iptables} -t {table} -L {hook} -nv --line-numbers")));
+    match (case.evidence.backend, case.symbol()) {
+        (Some(Backend::IptablesLegacy), _) => vec![legacy],
+        (Some(Backend::IptablesNft), _) => vec![list.unwrap_or(nft)],
+        (Some(Backend::Nft), _) | (None, Some("nft_do_chain")) => vec![nft],
+        (None, _) => vec![legacy, nft],
+    }
+}

@@ -1,0 +1,145 @@
+//! Judges of what routing refused: reverse path filter, martians, forwarding, routes.
+
+use std::net::IpAddr;
+
+use super::{
+    Confidence,
+    case::{Case, Finding},
+};
+use crate::journey::Stage;
+
+/// Where the kernel frees a packet whose source or destination the input route refuses.
+const ROUTE_INPUT: [&str; 6] = [
+    "ip_rcv_finish_core",
+    "ip_rcv_finish",
+    "ip_route_input_noref",
+    "ip_route_input_slow",
+    "fib_validate_source",
+    "__fib_validate_source",
+];
+
+pub(super) fn reverse_path(case: &Case) -> Option<Finding> {
+    let confidence = match case.by(&["IP_RPFILTER"], &ROUTE_INPUT)? {
+        Confidence::Inferred if martian_by_address(case) || !strict(case) => return None,
+        confidence => confidence,
+    };
+    let interface = case.interface().unwrap_or("its interface");
+    let source = case.journey.flow.source;
+    let summary = format!(
+        "dropped by the reverse path filter on {interface}: the kernel would not answer {source} by {interface}, so it takes the source for forged"
+    );
+    let look = case.root(&format!("ip route get {source}"));
+    Some(Finding::new(confidence, summary).remedy(case.set_for_interface("rp_filter", 0, true)).remedy([look]))
+}
+
+pub(super) fn martian(case: &Case) -> Option<Finding> {
+    let interface = case.interface().unwrap_or("its interface");
+    let flow = &case.journey.flow;
+    let (source, destination) = (flow.source, case.journey.last_destination().0);
+    let localnet = || case.set_for_interface("route_localnet", 1, false);
+    let local_source = || case.set_for_interface("accept_local", 1, false);
+    let (confidence, why, remedy) = match case.reason() {
+        Some("IP_LOCALNET") => {
+            (Confidence::Proved, format!("a 127.x address on {interface} is not allowed there (route_localnet is 0)"), localnet())
+        }
+        Some("IP_LOCAL_SOURCE") => {
+            (Confidence::Proved, format!("its source {source} is an address of this machine (accept_local is 0)"), local_source())
+        }
+        Some("IP_INVALID_SOURCE") => (Confidence::Proved, format!("{source} cannot be a source address"), Vec::new()),
+        Some("IP_INVALID_DEST") => (Confidence::Proved, format!("{destination} cannot be a destination here"), Vec::new()),
+        Some(_) => return None,
+        None if source.is_ipv6() => {
+            let early = matches!(case.symbol()?, "ip6_rcv_core" | "ipv6_rcv" | "ip6_rcv_finish_core");
+            let loopback = source.is_loopback() || destination.is_loopback();
+            if !early || !loopback {
+                return None;
+            }
+            (Confidence::Inferred, format!("::1 came in by {interface}, and the kernel takes it from lo only"), Vec::new())
+        }
+        None => {
+            let at_route = case.symbol().is_some_and(|symbol| ROUTE_INPUT.contains(&symbol));
+            if !at_route || !case.died_at(&[Stage::Routing]) {
+                return None;
+            }
+            let remedy = if source == destination {
+                local_source()
+            } else if loopback(case) {
+                localnet()
+            } else {
+                Vec::new()
+            };
+            (
+                Confidence::Inferred,
+                "this kernel gives no reason, but frees packets with unfit addresses at this place".to_owned(),
+                remedy,
+            )
+        }
+    };
+    let summary = format!("dropped by routing as a martian ({source} to {destination}): {why}");
+    Some(Finding::new(confidence, summary).remedy(remedy))
+}
+
+pub(super) fn forwarding(case: &Case) -> Option<Finding> {
+    let (name, setting) = if case.is_v6() { ("IPv6", "net.ipv6.conf.all.forwarding") } else { ("IPv4", "net.ipv4.ip_forward") };
+    let off = case.sysctl(setting) == Some("0");
+    let confidence = match (case.reason(), case.symbol()?) {
+        (Some("IP_INADDRERRORS"), "ip_error") => Confidence::Proved,
+        (None, "ip_error" | "ip_forward" | "ip6_forward") if off => Confidence::Inferred,
+        _ => return None,
+    };
+    let destination = case.journey.last_destination().0;
+    let because = if case.journey.translated.is_some() { " (a DNAT rule sent it there)" } else { "" };
+    let summary =
+        format!("dropped by routing: it is for {destination}{because}, not for this machine, and {name} forwarding is off");
+    let turn_on = case.root(&format!("sysctl -w {setting}=1"));
+    Some(Finding::new(confidence, summary).remedy(case.where_to_type()).remedy([turn_on]))
+}
+
+pub(super) fn route(case: &Case) -> Option<Finding> {
+    let reasons = ["IP_INNOROUTES", "IP_OUTNOROUTES"];
+    let confidence = case.by(&reasons, &["ip_error", "ip6_pkt_drop", "ip6_pkt_discard", "ip6_pkt_prohibit", "dst_discard"])?;
+    let destination = case.journey.last_destination().0;
+    let why = match confidence {
+        Confidence::Proved => format!("there is no route to {destination}"),
+        Confidence::Inferred => {
+            format!("the route to {destination} refuses packets (blackhole, prohibit or unreachable), or there is none")
+        }
+    };
+    let family = if case.is_v6() { "ip -6" } else { "ip" };
+    let look = [
+        case.root(&format!("{family} route get {destination} from {}{}", case.journey.flow.source, incoming(case))),
+        case.root(&format!("{family} route show table all")),
+    ];
+    Some(Finding::new(confidence, format!("dropped by routing: {why}")).remedy(case.where_to_type()).remedy(look))
+}
+
+pub(super) fn route_back(case: &Case) -> Option<Finding> {
+    let rise = case.evidence.listen_overflows?;
+    let at_listener = case.died_at(&[Stage::Listener]) || case.journey.died_at.is_none();
+    if rise > 0 || case.reason().is_some() || !at_listener {
+        return None;
+    }
+    let source = case.journey.flow.source;
+    let summary = format!(
+        "ignored by its listener though its accept queue did not overflow, most likely because there is no route back to {source}"
+    );
+    Some(Finding::inferred(summary).remedy([case.root(&format!("ip route get {source}"))]))
+}
+
+fn strict(case: &Case) -> bool {
+    case.evidence.sysctls.iter().any(|(name, value)| name.ends_with(".rp_filter") && value.trim() != "0")
+}
+
+fn martian_by_address(case: &Case) -> bool {
+    loopback(case) || case.journey.flow.source == case.journey.last_destination().0
+}
+
+fn loopback(case: &Case) -> bool {
+    let ends: [IpAddr; 2] = [case.journey.flow.source, case.journey.last_destination().0];
+    ends.iter().any(IpAddr::is_loopback)
+}
+
+/// ` iif NAME` for `ip route get`; nothing for a connection made in this machine.
+fn incoming(case: &Case) -> String {
+    case.journey.interface.as_deref().map(|name| format!(" iif {}", crate::escape::shell_word(name))).unwrap_or_default()
+}

@@ -1,0 +1,256 @@
+//! Judges of what the listeners did: none there, bound elsewhere, full, or too picky.
+#![expect(clippy::unnecessary_wraps, reason = "judges share one signature")]
+
+use std::net::IpAddr;
+
+use super::{
+    Confidence,
+    case::{Case, Finding, endpoint},
+};
+use crate::{
+    escape::escape,
+    evidence::Listener,
+    journey::{Facts, Outcome, Stage},
+};
+
+/// What stands between a listener and the packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mismatch {
+    Address,
+    Family,
+    Device,
+    Nothing,
+}
+
+pub(super) fn bound_elsewhere(case: &Case) -> Option<Finding> {
+    let listener = first(case, Mismatch::Address)?;
+    let (address, port) = case.journey.last_destination();
+    let all = if address.is_ipv4() { "0.0.0.0" } else { "::" };
+    let bound = endpoint(listener.address, listener.port);
+    let summary = format!("refused: {} listens on {bound} only, and the client asked for {}", who(listener), asked(case));
+    let advice = format!(
+        "# stop {} and start it again so that it listens on {all}, not {}: its option is often called --host, --bind or --listen",
+        who(listener),
+        listener.address
+    );
+    let bridge = format!(
+        "# until then, if socat is installed:\nsocat TCP{0}-LISTEN:{port},bind={1},fork,reuseaddr TCP{0}:{bound}",
+        if address.is_ipv4() { "4" } else { "6" },
+        bracketed(address),
+    );
+    let bridge = bridge.lines().map(str::to_owned).collect::<Vec<_>>();
+    // A socat in another namespace would listen in the wrong one; a loopback destination cannot be another address of ours.
+    let bridge = if case.elsewhere_netns().is_none() && !address.is_loopback() { bridge } else { Vec::new() };
+    Some(certain(case, summary).remedy([advice]).remedy(bridge))
+}
+
+pub(super) fn other_family(case: &Case) -> Option<Finding> {
+    let listener = first(case, Mismatch::Family)?;
+    let wants_v4 = case.journey.last_destination().0.is_ipv4();
+    let (has, wants, start) = if wants_v4 {
+        ("IPv6 only", "IPv4", "0.0.0.0 or with its IPv6-only option off")
+    } else {
+        ("IPv4 only", "IPv6", ":: (all IPv6 addresses)")
+    };
+    let summary = format!(
+        "refused: {} listens on {} for {has}, and the client came by {wants}",
+        who(listener),
+        endpoint(listener.address, listener.port)
+    );
+    let advice = format!("# stop {} and start it again on {start}", who(listener));
+    let only = case.sysctl("net.ipv6.bindv6only").filter(|value| *value == "1" && wants_v4);
+    let sysctl = only.map(|_| case.root("sysctl -w net.ipv6.bindv6only=0"));
+    Some(certain(case, summary).remedy(sysctl).remedy([advice]))
+}
+
+pub(super) fn policy(case: &Case) -> Option<Finding> {
+    if case.journey.outcome == Outcome::Refused {
+        let listener = first(case, Mismatch::Device)?;
+        let device = listener.device.as_deref().unwrap_or_default();
+        let came_by = case.interface().unwrap_or("another interface");
+        let summary = format!("refused: {} takes connections from {device} only, and this one came by {came_by}", who(listener));
+        let advice = format!("# start {} without binding it to the device {} (SO_BINDTODEVICE)", who(listener), escape(device));
+        return Some(certain(case, summary).remedy([advice]));
+    }
+    let refusal = match case.reason()? {
+        "SOCKET_FILTER" => "a filter that a program attached to the listening socket refused it",
+        "TCP_MD5NOTFOUND" => "the listener wants an MD5 signature and the SYN has none",
+        "TCP_MD5UNEXPECTED" | "TCP_MD5FAILURE" => "its MD5 signature does not fit the listener's keys",
+        "TCP_AONOTFOUND" => "the listener wants a TCP-AO signature and the SYN has none",
+        "TCP_AUTH_HDR" | "TCP_AOUNEXPECTED" | "TCP_AOKEYNOTFOUND" | "TCP_AOFAILURE" => {
+            "its TCP-AO signature does not fit the listener's keys"
+        }
+        "TCP_MINTTL" => "its TTL is below the least that the listener takes (IP_MINTTL)",
+        "SECURITY_HOOK" => "a security module (SELinux, AppArmor) refused it",
+        "XFRM_POLICY" => "an IPsec policy refused it",
+        _ => return None,
+    };
+    let port = case.journey.last_destination().1;
+    Some(
+        Finding::proved(format!("dropped in {}: {refusal}", case.place()))
+            .remedy([case.root(&format!("ss -ltnpe 'sport = :{port}'"))]),
+    )
+}
+
+pub(super) fn other_netns(case: &Case) -> Option<Finding> {
+    let listener = case.evidence.elsewhere.first().filter(|_| case.evidence.sockets.is_some())?;
+    let port = listener.port;
+    let summary = format!(
+        "refused: nothing takes port {port} in this network namespace, but {} listens on it in network namespace {} (a container?)",
+        who(listener),
+        listener.netns
+    );
+    let look = match listener.pid {
+        Some(pid) => format!("sudo nsenter -t {pid} -n ip -br address"),
+        None => "lsns -t net".to_owned(),
+    };
+    let publish =
+        format!("# publish the port when the container is started: docker run -p {port}:{port} (podman takes the same option)");
+    Some(certain(case, summary).remedy([look, publish]))
+}
+
+pub(super) fn none(case: &Case) -> Option<Finding> {
+    let port = case.journey.last_destination().1;
+    let look = case.root(&format!("ss -ltnp 'sport = :{port}'"));
+    let asked = asked(case);
+    let Some(sockets) = &case.evidence.sockets else {
+        let summary = format!(
+            "refused: no listener takes connections to {asked}; the sockets could not be listed, so one may listen on another address"
+        );
+        return Some(Finding::inferred(summary).remedy([look]));
+    };
+    if let Some(listener) = first(case, Mismatch::Nothing) {
+        let summary = format!(
+            "refused: no listener took connections to {asked} at that moment; {} does now, so it was started later",
+            who(listener)
+        );
+        return Some(Finding::inferred(summary).remedy([look]));
+    }
+    debug_assert!(sockets.listeners.iter().all(|listener| mismatch(listener, case) != Mismatch::Nothing));
+    let start = format!("# start the server, or find the port that it really listens on: {}", case.root("ss -ltnp"));
+    Some(
+        certain(case, format!("refused: nothing listens on port {port} (asked for {asked})"))
+            .remedy(case.where_to_type())
+            .remedy([look, start]),
+    )
+}
+
+pub(super) fn accept_queue(case: &Case) -> Option<Finding> {
+    let listener = listeners(case).find(|listener| mismatch(listener, case) == Mismatch::Nothing);
+    let full = listener.filter(|listener| listener.backlog > 0 && listener.queue > listener.backlog);
+    let overflows = case.evidence.listen_overflows;
+    let at_listener = case.journey.outcome == Outcome::Ignored || case.died_at(&[Stage::Listener]);
+    let confidence = if case.reason() == Some("TCP_LISTEN_OVERFLOW") {
+        Confidence::Proved
+    } else if !at_listener || case.reason().is_some() {
+        return None;
+    } else if overflows.is_some_and(|rise| rise > 0 && rise >= case.evidence.silent_at_listener) {
+        Confidence::Proved
+    } else if full.is_some() || overflows.is_none_or(|rise| rise > 0) {
+        Confidence::Inferred
+    } else {
+        return None;
+    };
+    let who = listener.map_or_else(|| "the server".to_owned(), who);
+    let queue = listener.map(|l| format!(" ({} wait, limit {})", l.queue, l.backlog)).unwrap_or_default();
+    let summary = match (confidence, overflows) {
+        (Confidence::Proved, _) => {
+            format!("ignored: the accept queue of {who} is full{queue}: it does not accept its connections fast enough")
+        }
+        (_, Some(rise)) if rise > 0 => format!(
+            "ignored by {who}, most likely for a full accept queue{queue}: it overflowed {rise} times while {} attempts got no answer",
+            case.evidence.silent_at_listener
+        ),
+        _ if full.is_some() => format!("ignored by {who}, most likely because its accept queue is full now{queue}"),
+        _ => format!("ignored: {who} took the SYN and made no answer, most likely for a full accept queue{queue}"),
+    };
+    Some(Finding::new(confidence, summary).remedy(relieve(case, listener)))
+}
+
+pub(super) fn syn_queue(case: &Case) -> Option<Finding> {
+    let silent = case.journey.outcome == Outcome::Ignored || case.died_at(&[Stage::Listener]);
+    if !silent || case.reason().is_some() || case.sysctl("net.ipv4.tcp_syncookies") != Some("0") {
+        return None;
+    }
+    let summary = "ignored by its listener, which has not overflowed its accept queue; SYN cookies are off, so half-open connections may have filled its SYN queue";
+    Some(Finding::inferred(summary).remedy([case.root("sysctl -w net.ipv4.tcp_syncookies=1")]))
+}
+
+pub(super) fn not_accepted(case: &Case) -> Option<Finding> {
+    let Facts { established, acknowledged, .. } = case.journey.facts;
+    let accepted = case.journey.stages.iter().any(|visit| visit.stage == Stage::Accepted);
+    let listener = listeners(case).find(|l| mismatch(l, case) == Mismatch::Nothing && l.backlog > 0 && l.queue > l.backlog)?;
+    if accepted || !(established || acknowledged) {
+        return None;
+    }
+    let summary = format!(
+        "connected, but {} does not accept: {} connections wait in its queue of {}",
+        who(listener),
+        listener.queue,
+        listener.backlog
+    );
+    Some(Finding::inferred(summary).remedy(relieve(case, Some(listener))))
+}
+
+/// What helps a server that does not accept fast enough.
+fn relieve(case: &Case, listener: Option<&Listener>) -> Vec<String> {
+    let port = case.journey.last_destination().1;
+    let look = case.root(&format!("ss -ltnp 'sport = :{port}'"));
+    let stack = listener.and_then(|l| l.pid).map(|pid| format!("sudo cat /proc/{pid}/status /proc/{pid}/stack"));
+    let small = case.sysctl("net.core.somaxconn").and_then(|value| value.parse::<u32>().ok());
+    let raise = small.filter(|limit| *limit < 4096).map(|_| case.root("sysctl -w net.core.somaxconn=4096"));
+    let advice =
+        "# see why the server does not accept: it hangs, or its listen() backlog is too small for such bursts".to_owned();
+    [look].into_iter().chain(stack).chain(raise).chain([advice]).collect()
+}
+
+/// A finding that both this packet's reset and the list of sockets bear out.
+fn certain(case: &Case, summary: String) -> Finding {
+    let refused = case.reason() == Some("NO_SOCKET") || case.journey.facts.kernel_reset;
+    Finding::new(if refused { Confidence::Proved } else { Confidence::Inferred }, summary)
+}
+
+fn listeners<'a>(case: &Case<'a>) -> impl Iterator<Item = &'a Listener> {
+    let port = case.journey.last_destination().1;
+    case.evidence.sockets.iter().flat_map(|sockets| &sockets.listeners).filter(move |listener| listener.port == port)
+}
+
+fn first<'a>(case: &Case<'a>, wanted: Mismatch) -> Option<&'a Listener> {
+    listeners(case).find(|listener| mismatch(listener, case) == wanted)
+}
+
+fn mismatch(listener: &Listener, case: &Case) -> Mismatch {
+    let wanted = case.journey.last_destination().0;
+    let bound = listener.address.to_canonical();
+    let dual = listener.address.is_ipv6() && listener.address.is_unspecified() && !listener.v6only;
+    if bound.is_ipv4() != wanted.is_ipv4() && !(dual && wanted.is_ipv4()) {
+        Mismatch::Family
+    } else if !bound.is_unspecified() && bound != wanted {
+        Mismatch::Address
+    } else if listener.device.as_deref().is_some_and(|device| case.interface() != Some(device)) {
+        Mismatch::Device
+    } else {
+        Mismatch::Nothing
+    }
+}
+
+/// What the client asked for, and what that became on the way.
+fn asked(case: &Case) -> String {
+    let (address, port) = case.journey.last_destination();
+    let last = endpoint(address, port);
+    if last == case.destination() { last } else { format!("{}, translated to {last}", case.destination()) }
+}
+
+fn bracketed(address: IpAddr) -> String {
+    if address.is_ipv6() { format!("[{address}]") } else { address.to_string() }
+}
+
+/// The process that holds a listener: on WSL it may belong to another distro.
+fn who(listener: &Listener) -> String {
+    match (&listener.command, listener.pid) {
+        (Some(command), Some(pid)) => format!("{} (pid {pid})", escape(command)),
+        (None, Some(pid)) => format!("process {pid}"),
+        (Some(command), None) => escape(command),
+        (None, None) => "a server without a process in this distro (another distro or Docker Desktop)".to_owned(),
+    }
+}

@@ -1,0 +1,191 @@
+//! Judgements on hand-made journeys, one a row of measured signatures.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use super::{Code, Confidence, Diagnosis, ROWS, diagnose, row};
+use crate::{
+    evidence::{Backend, Evidence},
+    journey::{Family, Journey, Outcome, Stage},
+    output::samples::{self, CONTAINER, PREROUTING, after_prerouting, ip, journey, listener, to_socket, with_listeners},
+};
+
+use Confidence::{Inferred, Proved};
+
+fn dropped(stages: &[Stage], reason: &str, location: &str) -> Journey {
+    journey(stages, Outcome::Dropped, stages.last().copied(), Some((reason, location)))
+}
+
+fn refused() -> Journey {
+    samples::bound_elsewhere().journey
+}
+
+#[track_caller]
+fn expect(journey: &Journey, evidence: &Evidence, code: Code, confidence: Confidence) -> Diagnosis {
+    let found = diagnose(journey, evidence);
+    assert_eq!((found.code, found.confidence), (code, confidence), "{}", found.summary);
+    assert!(row(code).unwrap().outcomes.contains(&journey.outcome));
+    assert!(found.remedy.iter().all(|line| !line.contains('\n') && !line.contains('<')), "{:?}", found.remedy);
+    found
+}
+
+#[test]
+fn every_code_has_one_row_and_every_outcome_some() {
+    for code in Code::ALL {
+        assert_eq!(ROWS.iter().filter(|row| row.code == code).count(), 1, "{code}");
+    }
+    for outcome in Outcome::ALL {
+        assert!(ROWS.iter().any(|row| row.outcomes.contains(&outcome)));
+    }
+}
+
+#[test]
+fn a_firewall_is_proved_by_its_drop_but_not_where_conntrack_acts() {
+    let none = Evidence::default();
+    let filter = after_prerouting(&[Stage::Input, Stage::InputFilter]);
+    let found = expect(&dropped(&filter, "NETFILTER_DROP", "nft_do_chain+0x3e8"), &none, Code::FirewallDrop, Proved);
+    assert!(found.summary.contains("which rule is not known"));
+    assert_eq!(found.remedy, ["sudo nft -a list ruleset"]);
+    expect(&dropped(&filter, "NETFILTER_DROP", "nf_hook_slow+0xa1"), &none, Code::FirewallDrop, Proved);
+    expect(&dropped(&filter, "NOT_SPECIFIED", "nf_hook_slow+0xa1"), &none, Code::FirewallDrop, Inferred);
+    expect(&dropped(&PREROUTING[..4], "NETFILTER_DROP", "nf_hook_slow+0xa1"), &none, Code::ConntrackDrop, Inferred);
+    expect(&dropped(&PREROUTING[..4], "NETFILTER_DROP", "nft_do_chain+0x3e8"), &none, Code::FirewallDrop, Proved);
+    let at_input = after_prerouting(&[Stage::Input]);
+    expect(&dropped(&at_input, "NETFILTER_DROP", "nf_hook_slow+0xa1"), &none, Code::FirewallDrop, Inferred);
+    let legacy = Evidence { backend: Some(Backend::IptablesLegacy), ..Evidence::default() };
+    let found = expect(&dropped(&PREROUTING[..3], "NETFILTER_DROP", "nf_hook_slow+0xa1"), &legacy, Code::FirewallDrop, Proved);
+    assert_eq!(found.remedy, ["sudo iptables-legacy-save -c -t raw"]);
+    expect(&dropped(&[Stage::TcIngress], "NETFILTER_DROP", "nft_do_chain+0x3e8"), &none, Code::FirewallDrop, Proved);
+}
+
+#[test]
+fn a_reject_whose_answer_was_suppressed_is_told_by_its_rule() {
+    let stages = after_prerouting(&[Stage::InputFilter]);
+    let mut rule = samples::rule();
+    rule.verdict = "reject".into();
+    let evidence = Evidence { rule: Some(rule), ..Evidence::default() };
+    expect(&dropped(&stages, "NETFILTER_DROP", "nft_do_chain+0x3e8"), &evidence, Code::FirewallReject, Proved);
+    expect(&samples::other(Outcome::Rejected).journey, &Evidence::default(), Code::FirewallReject, Proved);
+}
+
+#[test]
+fn refused_is_told_apart_by_the_listeners() {
+    let j = refused();
+    let found = expect(&j, &with_listeners(vec![listener("127.0.0.1")]), Code::ListenerBoundElsewhere, Proved);
+    assert!(found.summary.contains("server (pid 412) listens on 127.0.0.1:8080 only"));
+    expect(&j, &with_listeners(vec![listener("::1")]), Code::ListenerOtherFamily, Proved);
+    let only = crate::evidence::Listener { v6only: true, ..listener("::") };
+    expect(&j, &with_listeners(vec![only.clone()]), Code::ListenerOtherFamily, Proved);
+    expect(&j, &with_listeners(vec![only, listener("127.0.0.1")]), Code::ListenerBoundElsewhere, Proved);
+    let device = crate::evidence::Listener { device: Some("lo".into()), ..listener("0.0.0.0") };
+    expect(&j, &with_listeners(vec![device]), Code::SocketPolicy, Proved);
+    let there = crate::evidence::Listener { netns: CONTAINER, ..listener("0.0.0.0") };
+    let elsewhere = Evidence { elsewhere: vec![there], ..with_listeners(Vec::new()) };
+    expect(&j, &elsewhere, Code::ListenerOtherNetns, Proved);
+    expect(&j, &with_listeners(Vec::new()), Code::NoListener, Proved);
+    expect(&j, &Evidence::default(), Code::NoListener, Inferred);
+    // A dual-stack listener takes IPv4: it can only have been started later.
+    expect(&j, &with_listeners(vec![listener("::")]), Code::NoListener, Inferred);
+}
+
+#[test]
+fn a_full_queue_is_proved_by_the_counter_only() {
+    let ignored = samples::ignored();
+    expect(&ignored.journey, &ignored.evidence, Code::AcceptQueueFull, Proved);
+    let several = Evidence { silent_at_listener: 3, ..ignored.evidence.clone() };
+    expect(&ignored.journey, &several, Code::AcceptQueueFull, Inferred);
+    let unknown = Evidence { listen_overflows: None, ..ignored.evidence.clone() };
+    expect(&ignored.journey, &unknown, Code::AcceptQueueFull, Inferred);
+    let free = Evidence { listen_overflows: Some(0), ..with_listeners(vec![listener("0.0.0.0")]) };
+    expect(&ignored.journey, &free, Code::NoRouteBack, Inferred);
+    let filter = dropped(&after_prerouting(&[Stage::InputFilter]), "NETFILTER_DROP", "nft_do_chain+0x3e8");
+    expect(&filter, &ignored.evidence, Code::FirewallDrop, Proved);
+}
+
+#[test]
+fn routing_is_judged_by_reason_and_else_by_place() {
+    let none = Evidence::default();
+    let at = "ip_rcv_finish_core+0x18c";
+    let found = expect(&dropped(&PREROUTING, "IP_RPFILTER", at), &none, Code::ReversePathFilter, Proved);
+    assert_eq!(found.remedy[0], "sudo sysctl -w net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.eth0.rp_filter=0");
+    let found = expect(&dropped(&PREROUTING, "IP_LOCALNET", at), &none, Code::MartianAddress, Proved);
+    assert_eq!(found.remedy, ["sudo sysctl -w net.ipv4.conf.eth0.route_localnet=1"]);
+    let found = expect(&dropped(&PREROUTING, "IP_LOCAL_SOURCE", at), &none, Code::MartianAddress, Proved);
+    assert_eq!(found.remedy, ["sudo sysctl -w net.ipv4.conf.eth0.accept_local=1"]);
+    let mut old = dropped(&PREROUTING, "NOT_SPECIFIED", at);
+    old.flow.destination = ip("127.0.0.1");
+    expect(&old, &none, Code::MartianAddress, Inferred);
+    expect(&dropped(&PREROUTING, "IP_INADDRERRORS", "ip_error+0x8a"), &none, Code::NoForwarding, Proved);
+    expect(&dropped(&PREROUTING, "IP_INNOROUTES", "ip6_pkt_drop+0x8a"), &none, Code::NoRoute, Proved);
+    expect(&dropped(&PREROUTING, "NOT_SPECIFIED", "ip_error+0x8a"), &none, Code::NoRoute, Inferred);
+    let mut prohibit = dropped(&PREROUTING, "NOT_SPECIFIED", "ip_error+0x8a");
+    prohibit.outcome = Outcome::Rejected;
+    expect(&prohibit, &none, Code::NoRoute, Inferred);
+}
+
+#[test]
+fn other_drops_are_named_by_their_reasons() {
+    let none = Evidence::default();
+    for (reason, code) in [
+        ("TC_INGRESS", Code::TcDrop),
+        ("TCP_CSUM", Code::BadPacket),
+        ("NEIGH_FAILED", Code::NoNeighbour),
+        ("TCP_MD5NOTFOUND", Code::SocketPolicy),
+        ("TCP_INVALID_SYN", Code::StaleConnection),
+        ("OTHERHOST", Code::UnexplainedDrop),
+        ("SOME_NEW_REASON", Code::UnexplainedDrop),
+    ] {
+        expect(&dropped(&[Stage::TcIngress], reason, "somewhere+0x1"), &none, code, Proved);
+    }
+    expect(&dropped(&[Stage::TcIngress], "NOT_SPECIFIED", "somewhere+0x1"), &none, Code::UnexplainedDrop, Inferred);
+}
+
+#[test]
+fn answers_are_healthy_unless_something_speaks_against_it() {
+    let healthy = samples::healthy();
+    expect(&healthy.journey, &healthy.evidence, Code::Healthy, Proved);
+    // Freed without a reason after its answer was made: a retransmission that met a request socket.
+    let mut freed = healthy.journey.clone();
+    (freed.reason, freed.location) = (Some("NOT_SPECIFIED".into()), Some("tcp_v4_rcv+0x91".into()));
+    expect(&freed, &healthy.evidence, Code::Healthy, Proved);
+    expect(&samples::other(Outcome::Answered).journey, &Evidence::default(), Code::ReplyUnanswered, Proved);
+    let mut wrong = healthy.journey;
+    (wrong.facts.answer_left, wrong.facts.answer_elsewhere) = (false, true);
+    expect(&wrong, &Evidence::default(), Code::ReplyWrongInterface, Proved);
+    expect(&samples::other(Outcome::AnswerDropped).journey, &Evidence::default(), Code::ReplyDropped, Proved);
+}
+
+#[test]
+fn silence_in_a_hook_is_a_queue_and_elsewhere_unexplained() {
+    let mut held = samples::other(Outcome::Unfinished).journey;
+    held.stages.truncate(9);
+    expect(&held, &Evidence::default(), Code::QueuedToUserspace, Inferred);
+    held.stages = journey(&to_socket(&[]), Outcome::Unfinished, None, None).stages;
+    expect(&held, &Evidence::default(), Code::UnexplainedDrop, Inferred);
+}
+
+#[test]
+fn loss_takes_the_proof_away() {
+    let mut j = refused();
+    j.complete = false;
+    let found = expect(&j, &with_listeners(Vec::new()), Code::NoListener, Inferred);
+    assert!(found.summary.contains("were lost"));
+}
+
+#[test]
+fn commands_for_a_container_enter_its_namespace() {
+    let there = crate::evidence::Listener { netns: CONTAINER, port: 80, ..listener("127.0.0.1") };
+    let found = expect(&samples::container().journey, &with_listeners(vec![there]), Code::ListenerBoundElsewhere, Proved);
+    assert!(found.summary.contains("172.28.16.2:8080, translated to 172.17.0.2:80"));
+    let mut drop = dropped(&after_prerouting(&[Stage::InputFilter]), "NETFILTER_DROP", "nft_do_chain+0x3e8");
+    drop.death = Some(crate::journey::DeathPlace { netns: CONTAINER, interface: Some("eth0".into()) });
+    let found = expect(&drop, &Evidence::default(), Code::FirewallDrop, Proved);
+    assert!(found.remedy[0].starts_with("# in the network namespace"));
+}
+
+#[test]
+fn ipv6_gets_its_own_tools() {
+    let mut j = dropped(&after_prerouting(&[Stage::InputFilter]), "NETFILTER_DROP", "nf_hook_slow+0x1");
+    j.flow.family = Family::Ipv6;
+    (j.flow.source, j.flow.destination) = (ip("fe80::1"), ip("fe80::2"));
+    let found = expect(&j, &Evidence::default(), Code::FirewallDrop, Proved);
+    assert_eq!(found.remedy[0], "sudo ip6tables-legacy-save -c -t filter");
+}

@@ -1,0 +1,91 @@
+//! Judges of drops outside netfilter, routing and sockets, and of what nothing else explains.
+#![expect(clippy::unnecessary_wraps, reason = "judges share one signature")]
+
+use super::{
+    Confidence,
+    case::{Case, Finding},
+    reasons::reason_page,
+    stages::stage_page,
+};
+use crate::{
+    escape::shell_word,
+    journey::{Outcome, Stage},
+};
+
+pub(super) fn tc(case: &Case) -> Option<Finding> {
+    let reasons = [
+        "TC_INGRESS",
+        "TC_EGRESS",
+        "TC_COOKIE_ERROR",
+        "TC_CHAIN_NOTFOUND",
+        "TC_RECLASSIFY_LOOP",
+        "QDISC_DROP",
+        "QDISC_OVERLIMIT",
+        "QDISC_CONGESTED",
+        "XDP",
+    ];
+    let confidence = case.by(&reasons, &["sch_handle_ingress", "sch_handle_egress", "tcf_classify"])?;
+    let device = case.interface().map(shell_word);
+    let what = match case.reason() {
+        Some("XDP") => "an XDP program",
+        Some(reason) if reason.starts_with("QDISC") => "the queueing discipline",
+        _ => "a traffic control (tc) filter or a BPF program at tc",
+    };
+    let look = device.map(|device| {
+        ["ingress", "egress"]
+            .map(|side| case.root(&format!("tc -s filter show dev {device} {side}")))
+            .into_iter()
+            .chain([case.root(&format!("tc -s qdisc show dev {device}")), case.root(&format!("bpftool net show dev {device}"))])
+            .collect::<Vec<_>>()
+    });
+    let summary = format!("dropped by {what} in {}", case.place());
+    Some(Finding::new(confidence, summary).remedy(case.where_to_type()).remedy(look.unwrap_or_default()))
+}
+
+pub(super) fn bad_packet(case: &Case) -> Option<Finding> {
+    let fault = match case.reason()? {
+        "TCP_CSUM" | "SKB_CSUM" => "its TCP checksum is wrong",
+        "IP_CSUM" => "the checksum of its IP header is wrong",
+        "IP_INHDR" => "its IP header is malformed",
+        "PKT_TOO_SMALL" | "HDR_TRUNC" => "it is shorter than its headers say",
+        "IPV6_BAD_EXTHDR" => "an IPv6 extension header of it is malformed",
+        "DEV_HDR" => "its link layer header is malformed",
+        "TCP_FLAGS" => "its TCP flags make no sense together",
+        _ => return None,
+    };
+    let offload = case.interface().map(|name| case.root(&format!("ethtool -K {} tx off rx off", shell_word(name))));
+    let offload = offload.filter(|_| case.reason().is_some_and(|reason| reason.ends_with("CSUM")));
+    Some(
+        Finding::proved(format!("dropped in {}: {fault}", case.place()))
+            .remedy(case.where_to_type().filter(|_| offload.is_some()))
+            .remedy(offload),
+    )
+}
+
+/// The last row: says what is known about a drop that no other row explains.
+pub(super) fn unexplained(case: &Case) -> Finding {
+    if case.journey.outcome == Outcome::Unfinished {
+        let place = case.journey.stages.last().map_or("an unknown place", |visit| stage_page(visit.stage).place);
+        return Finding::inferred(format!("last seen in {place}; no end of it was seen in time, so why is not known"));
+    }
+    let freed_by = case.journey.location.as_ref().map(|location| format!(" in {location}")).unwrap_or_default();
+    let (confidence, why) = match (case.reason(), case.reason().and_then(reason_page)) {
+        (Some(reason), Some(page)) => (Confidence::Proved, format!("{reason}, {}", page.short)),
+        (Some(reason), None) => (Confidence::Proved, format!("the kernel's reason is {reason}")),
+        (None, _) => (Confidence::Inferred, "the kernel gives no reason".to_owned()),
+    };
+    Finding::new(confidence, format!("dropped in {}: {why}{freed_by}", case.place())).remedy(look(case))
+}
+
+fn look(case: &Case) -> Option<String> {
+    match case.journey.died_at? {
+        Stage::TcIngress | Stage::TcEgress => case.interface().map(|name| format!("ip -s -s link show dev {}", shell_word(name))),
+        Stage::Routing => Some(case.root(&format!("ip route get {}", case.journey.last_destination().0))),
+        Stage::SocketLookup | Stage::Listener => Some("nstat -az".to_owned()),
+        _ => None,
+    }
+}
+
+pub(super) fn any_drop(case: &Case) -> Option<Finding> {
+    Some(unexplained(case))
+}

@@ -1,0 +1,23 @@
+//! What it means that no SYN came, by WSL's networking mode.
+
+/// What to look at when no SYN for `port` reached Linux; `mode` is what `wslinfo --networking-mode` prints.
+pub fn absence_message(mode: Option<&str>, port: u16) -> String {
+    let seen = "no interface of this machine has seen the SYN, so nothing in Linux stopped it";
+    let listener = format!("ask PowerShell who has the port there: Get-NetTCPConnection -State Listen -LocalPort {port}");
+    let look = match mode {
+        Some("nat" | "bridged") => format!(
+            "Windows' localhost comes through WSL's relay (wslrelay.exe), which opens 127.0.0.1 for an IPv4 listener and [::1] for an IPv6 or dual-stack one, about a second after the server started: try the other of the two, and {listener}. Other machines need a portproxy entry on Windows (netsh interface portproxy show all) that points to this machine's current address"
+        ),
+        Some("mirrored") => format!(
+            "in mirrored mode Windows' localhost comes by loopback0 and other machines by eth0, where the Hyper-V firewall blocks unless a rule allows the port; IPv6 localhost is not carried: use 127.0.0.1, and {listener}"
+        ),
+        Some("consomme" | "virtioproxy") => {
+            format!("Windows itself listens for the servers of this machine (wsldevicehost); {listener}")
+        }
+        Some("none") => "this machine has no network: networkingMode is none".to_owned(),
+        _ => format!(
+            "check that the client uses this machine's address and this port; on Windows {listener}, then look at Windows' firewall and at portproxy entries (netsh interface portproxy show all)"
+        ),
+    };
+    format!("{seen}. Look at the client's side: {look}")
+}

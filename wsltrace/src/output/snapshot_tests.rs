@@ -1,0 +1,55 @@
+//! Snapshots of the text at three widths, with and without colours. Refresh: `INSTA_UPDATE=always cargo test -p wsltrace`.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use super::{JsonOutput, TextOptions, TextOutput, Verbosity, samples};
+
+fn write(width: usize, color: bool, verbosity: Verbosity) -> String {
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let mut text = TextOutput::new(&mut out, &mut err, TextOptions { color, width, verbosity, failures_only: false });
+    text.armed(&samples::armed()).unwrap();
+    for report in samples::reports() {
+        text.journey(&report).unwrap();
+    }
+    let mut again = samples::reports().swap_remove(1);
+    again.journey.attempt = 2;
+    again.journey.time += std::time::Duration::from_millis(1_020);
+    text.journey(&again).unwrap();
+    text.absence(&samples::absence()).unwrap();
+    text.summary(&samples::summary()).unwrap();
+    format!("{}{}", String::from_utf8(err).unwrap(), String::from_utf8(out).unwrap())
+}
+
+#[test]
+fn text_at_three_widths() {
+    for width in [40, 80, 120] {
+        insta::assert_snapshot!(format!("text_{width}"), write(width, false, Verbosity::Normal));
+    }
+}
+
+#[test]
+fn text_with_colours_quiet_and_verbose() {
+    insta::assert_snapshot!("text_colour", write(80, true, Verbosity::Normal).replace('\x1b', "ESC"));
+    insta::assert_snapshot!("text_quiet", write(80, false, Verbosity::Quiet));
+    insta::assert_snapshot!("text_verbose", write(80, false, Verbosity::Verbose));
+}
+
+#[test]
+fn prose_keeps_to_the_width_and_foreign_strings_are_escaped() {
+    for width in [40, 60, 80] {
+        let text = write(width, false, Verbosity::Normal);
+        assert!(!text.contains('\x1b'));
+        for line in text.lines().filter(|line| !line.contains("sudo ") && !line.contains("socat ")) {
+            assert!(line.chars().count() <= width, "{width}: {line}");
+        }
+    }
+}
+
+#[test]
+fn failures_only_hides_the_healthy_and_nothing_else() {
+    let mut out = Vec::new();
+    let mut json = JsonOutput::new(&mut out, true);
+    for report in samples::reports() {
+        json.journey(&report).unwrap();
+    }
+    assert_eq!(String::from_utf8(out).unwrap().lines().count(), samples::reports().len() - 1);
+}

@@ -1,0 +1,81 @@
+//! Counts journeys and measures the time spent in every stage.
+
+use std::collections::BTreeMap;
+
+use hdrhistogram::Histogram;
+use jiff::Timestamp;
+
+use super::contract::{Counts, Latency, Lost, SummaryLine, SummaryTag, Time, Version};
+use crate::{
+    diagnosis::{Code, Diagnosis},
+    journey::{Journey, Outcome, Stage},
+};
+
+/// Longer times count as this long: an hour.
+const LONGEST_NS: u64 = 3_600_000_000_000;
+
+/// Collects what the summary says.
+#[derive(Default)]
+pub struct Summary {
+    journeys: u64,
+    by_outcome: BTreeMap<Outcome, u64>,
+    by_code: BTreeMap<Code, u64>,
+    spent: BTreeMap<Stage, Histogram<u64>>,
+}
+
+impl Summary {
+    /// Counts one journey.
+    pub fn add(&mut self, journey: &Journey, diagnosis: &Diagnosis) {
+        self.journeys += 1;
+        *self.by_outcome.entry(journey.outcome).or_default() += 1;
+        *self.by_code.entry(diagnosis.code).or_default() += 1;
+        for pair in journey.stages.windows(2) {
+            if let [stage, next] = pair {
+                let histogram = self.spent.entry(stage.stage).or_insert_with(histogram);
+                histogram.saturating_record(next.ns.saturating_sub(stage.ns).clamp(1, LONGEST_NS));
+            }
+        }
+    }
+
+    /// How many journeys were counted.
+    pub fn journeys(&self) -> u64 {
+        self.journeys
+    }
+
+    /// The line that says it all; `duration_ns` is the time traced. The sum of `lost` is computed here.
+    pub fn line(&self, time: Timestamp, duration_ns: u64, lost: Lost) -> SummaryLine {
+        let total = lost.table_full + lost.ring_full + lost.stages_full + lost.unreadable + lost.keys_full;
+        SummaryLine {
+            r#type: SummaryTag::Summary,
+            schema: Version,
+            time: Time(time),
+            duration_ns,
+            journeys: self.journeys,
+            by_outcome: Counts(self.by_outcome.clone()),
+            by_code: Counts(self.by_code.clone()),
+            lost: Lost { total, ..lost },
+            latency: self.spent.iter().map(|(stage, spent)| latency(*stage, spent)).collect(),
+        }
+    }
+}
+
+#[expect(clippy::expect_used, reason = "the arguments are constants that the library takes")]
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_max(LONGEST_NS, 3).expect("1 <= LONGEST_NS / 2 and 3 <= 5 significant digits")
+}
+
+fn latency(stage: Stage, spent: &Histogram<u64>) -> Latency {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a mean of times up to an hour, in nanoseconds")]
+    let mean = spent.mean().round() as u64;
+    Latency {
+        stage,
+        count: spent.len(),
+        min: spent.min(),
+        mean,
+        p50: spent.value_at_quantile(0.5),
+        p90: spent.value_at_quantile(0.9),
+        p99: spent.value_at_quantile(0.99),
+        p999: spent.value_at_quantile(0.999),
+        max: spent.max(),
+    }
+}

@@ -1,0 +1,91 @@
+//! Words, colours and lines: durations as people read them, text wrapped to the terminal, escapes for colours.
+
+use anstyle::{AnsiColor, Style};
+
+use crate::{diagnosis::Code, escape::escape, journey::Flow};
+
+pub(super) const BAD: Style = AnsiColor::Red.on_default().bold();
+pub(super) const GOOD: Style = AnsiColor::Green.on_default();
+pub(super) const COMMAND: Style = AnsiColor::Cyan.on_default();
+pub(super) const STRONG: Style = Style::new().bold();
+pub(super) const FAINT: Style = Style::new().dimmed();
+
+/// Lines of text of a limited width, with or without colours.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Page {
+    /// Columns.
+    pub(super) width: usize,
+    /// Whether escapes for colours are written.
+    pub(super) color: bool,
+}
+
+impl Page {
+    pub(super) fn paint(self, style: Style, text: &str) -> String {
+        if self.color && !text.is_empty() { format!("{style}{text}{style:#}") } else { text.to_owned() }
+    }
+
+    /// Wraps escaped `text` after `first` columns that are already written, later lines indented by `indent` columns.
+    pub(super) fn wrap(self, text: &str, first: usize, indent: usize, style: Style) -> String {
+        let mut lines = vec![String::new()];
+        let mut column = first;
+        for word in escape(text).split(' ') {
+            let length = word.chars().count();
+            let Some(line) = lines.last_mut() else { continue };
+            if line.is_empty() {
+                line.push_str(word);
+                column += length;
+            } else if column + 1 + length > self.width {
+                lines.push(word.to_owned());
+                column = indent + length;
+            } else {
+                line.push(' ');
+                line.push_str(word);
+                column += 1 + length;
+            }
+        }
+        let pad = format!("\n{}", " ".repeat(indent));
+        lines.iter().map(|line| self.paint(style, line)).collect::<Vec<_>>().join(&pad)
+    }
+
+    /// A label in a column of its own, with text wrapped beside it.
+    pub(super) fn labelled(self, label: &str, text: &str) -> String {
+        format!("  {}{}\n", self.paint(FAINT, &format!("{label:<10}")), self.wrap(text, 12, 12, Style::new()))
+    }
+}
+
+/// `CLIENT → SERVER`, with ports.
+pub(super) fn ends(flow: &Flow) -> String {
+    let end = |address, port| std::net::SocketAddr::new(address, port).to_string();
+    format!("{} \u{2192} {}", end(flow.source, flow.source_port), end(flow.destination, flow.destination_port))
+}
+
+/// Nanoseconds with three digits and a fitting unit.
+pub(super) fn duration(ns: u64) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+    let value = ns as f64;
+    let (value, unit) = match ns {
+        0..1_000 => return format!("{ns} ns"),
+        1_000..1_000_000 => (value / 1e3, "\u{b5}s"),
+        1_000_000..1_000_000_000 => (value / 1e6, "ms"),
+        _ => (value / 1e9, "s"),
+    };
+    if value < 10.0 {
+        format!("{value:.2} {unit}")
+    } else if value < 100.0 {
+        format!("{value:.1} {unit}")
+    } else {
+        format!("{value:.0} {unit}")
+    }
+}
+
+/// Whether a journey with this code needs no more than a line.
+pub(super) fn is_fine(code: Code) -> bool {
+    matches!(code, Code::Healthy | Code::Forwarded)
+}
+
+/// The first letter in upper case and a full stop at the end.
+pub(super) fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|letter| letter.to_uppercase().to_string()).unwrap_or_default();
+    format!("{first}{}.", letters.as_str())
+}
