@@ -1,6 +1,8 @@
 //! wsltrace: says where a connection attempt into WSL2 dies, who did it, and what to type. The binary is a thin shell around
 //! this library; the end-to-end tests use its lab.
 
+pub mod cli;
+pub mod command;
 pub mod diagnosis;
 pub mod escape;
 pub mod evidence;
@@ -9,3 +11,6 @@ pub mod kernel;
 pub mod output;
 pub mod probe;
 pub mod wsl;
+
+mod logger;
+pub use logger::log_to_stderr;

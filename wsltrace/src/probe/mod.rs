@@ -4,6 +4,7 @@ mod object;
 mod sys;
 mod table;
 
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
@@ -101,7 +102,7 @@ pub struct Probes {
     collect: OwnedFd,
     links: Vec<OwnedFd>,
     missing: Vec<Missing>,
-    on: Vec<String>,
+    attached: BTreeMap<&'static str, u32>,
 }
 
 impl Probes {
@@ -120,7 +121,7 @@ impl Probes {
         }
         let collect = loaded.load_program("collect", sys::ProgramType::Syscall)?;
         let mut probes =
-            Self { ebpf: loaded.ebpf, netfilter, collect, links: Vec::new(), missing: missing_fields(facts), on: Vec::new() };
+            Self { ebpf: loaded.ebpf, netfilter, collect, links: Vec::new(), missing: missing_fields(facts), attached: BTreeMap::new() };
         probes.load_classifiers()?;
         probes.load_tracepoints(facts)?;
         Ok(probes)
@@ -148,12 +149,16 @@ impl Probes {
             let program: &mut BtfTracePoint = program(&mut self.ebpf, name)?;
             let attached = program.load(name, &btf).and_then(|()| program.attach());
             match (attached, tracepoint.costs) {
-                (Ok(_), _) => self.on.push(name.to_owned()),
+                (Ok(_), _) => self.count_attached(name, 1),
                 (Err(source), None) => return Err(ProbeError::Program { probe: name, source }),
                 (Err(source), costs) => self.lacks(name, &source.to_string(), costs),
             }
         }
         Ok(())
+    }
+
+    fn count_attached(&mut self, probe: &'static str, places: u32) {
+        *self.attached.entry(probe).or_default() += places;
     }
 
     fn lacks(&mut self, probe: &str, reason: &str, costs: Option<&str>) {
@@ -190,9 +195,12 @@ impl Probes {
             }
             Ok(links)
         })?;
-        self.links.extend(links?);
+        let links = links?;
+        self.count_attached("netfilter", u32::try_from(links.len()).unwrap_or(u32::MAX));
+        self.links.extend(links);
         let lookup: &mut SkLookup = program(&mut self.ebpf, "socket_lookup")?;
         lookup.attach(netns).map_err(|error| attach("socket_lookup".to_owned(), error.into()))?;
+        self.count_attached("socket_lookup", 1);
         Ok(())
     }
 
@@ -213,6 +221,7 @@ impl Probes {
                     let probe = format!("{name} to the interface {}", link.name.escape_debug());
                     return Err(ProbeError::Attach { probe, netns: netns.label().to_owned(), source: source.into() });
                 }
+                self.count_attached(if direction == TcAttachType::Ingress { "tc_ingress" } else { "tc_egress" }, 1);
             }
         }
         Ok(())
@@ -292,9 +301,9 @@ impl Probes {
         &self.missing
     }
 
-    /// How many netfilter positions are linked a family and namespace.
-    pub fn positions(&self) -> usize {
-        self.netfilter.len()
+    /// The probes that are on, with the number of places that each is attached to.
+    pub fn on(&self) -> Vec<(String, u32)> {
+        self.attached.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect()
     }
 }
 

@@ -64,6 +64,19 @@ pub enum NetworkingMode {
     None,
 }
 
+impl NetworkingMode {
+    /// The name that `wslinfo --networking-mode` prints today.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Nat => "nat",
+            Self::Mirrored => "mirrored",
+            Self::Consomme => "consomme",
+            Self::Bridged => "bridged",
+            Self::None => "none",
+        }
+    }
+}
+
 /// Where the knowledge of the mode comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {

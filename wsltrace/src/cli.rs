@@ -1,0 +1,194 @@
+//! What can be typed, and what it means.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use wsltrace_common::PORT_WORDS;
+
+use crate::probe::Detail;
+
+/// Says where a connection attempt into WSL2 dies, who did it, and what to type.
+#[derive(Debug, Parser)]
+#[command(
+    name = "wsltrace",
+    version,
+    args_conflicts_with_subcommands = true,
+    after_help = "Start it, then make the connection that fails:\n  sudo wsltrace --port 8080"
+)]
+pub struct Cli {
+    /// Another command than tracing.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// How to trace.
+    #[command(flatten)]
+    pub trace: TraceArgs,
+}
+
+/// Commands other than tracing.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Break a private network in one known way and show what the tracer says of it
+    Demo {
+        /// What to break; without it, one is shown and all are listed
+        scenario: Option<String>,
+    },
+    /// Run every scenario of `demo` and say which stages, reasons and diagnoses work on this kernel
+    Selftest {
+        /// One JSON object a scenario
+        #[arg(long)]
+        json: bool,
+        /// Only these
+        scenarios: Vec<String>,
+    },
+    /// Explain a diagnosis, a stage or a drop reason; without a word, list them
+    Explain {
+        /// Such as firewall_drop, input_filter or NO_SOCKET
+        word: Option<String>,
+    },
+}
+
+/// How to trace.
+#[derive(Clone, Debug, Args)]
+pub struct TraceArgs {
+    /// Port of the server: a number, a list (80,443) or a range (8000-8100); may be repeated
+    #[arg(short, long = "port", value_name = "PORT", value_delimiter = ',', value_parser = parse_ports)]
+    pub ports: Vec<PortRange>,
+    /// Trace only this interface; may be repeated [default: all that are up, new ones too]
+    #[arg(short, long = "interface", value_name = "NAME")]
+    pub interfaces: Vec<String>,
+    /// Trace in this network namespace: a path, a process's number, or a name of `ip netns`
+    #[arg(long, value_name = "PATH|PID|NAME")]
+    pub netns: Option<String>,
+    /// Stop after this time: 30, 30s, 5m, 1h
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub duration: Option<Duration>,
+    /// Stop after this many connection attempts
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// Write JSON lines to stdout
+    #[arg(long)]
+    pub json: bool,
+    /// Show healthy attempts too (the default)
+    #[arg(long, overrides_with = "failures")]
+    pub all: bool,
+    /// Show failing attempts only
+    #[arg(long, overrides_with = "all")]
+    pub failures: bool,
+    /// How many netfilter positions to watch: light costs less on other traffic but cannot name the chain
+    #[arg(long, value_enum, default_value_t)]
+    pub detail: Detail,
+    /// Say so when no SYN came for this long
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "10s")]
+    pub absence: Duration,
+    /// Make this file when every probe is on
+    #[arg(long, value_name = "FILE")]
+    pub ready_file: Option<PathBuf>,
+    /// One line a stage, and the kernel side's debug text
+    #[arg(short, long, conflicts_with = "quiet")]
+    pub verbose: bool,
+    /// Verdicts only
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Entries in the kernel's table of journeys
+    #[arg(long, value_name = "N", hide = true, value_parser = clap::value_parser!(u32).range(1..))]
+    pub table_entries: Option<u32>,
+    /// Pages of the ring buffer, a power of two
+    #[arg(long, value_name = "N", hide = true, value_parser = parse_pages)]
+    pub ring_pages: Option<u32>,
+}
+
+/// Ports from the first to the second, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortRange {
+    /// The first.
+    pub first: u16,
+    /// The last; the same for a single port.
+    pub last: u16,
+}
+
+/// The ports as a bitmap, bit `port % 64` of word `port / 64`.
+pub fn bitmap(ports: &[PortRange]) -> Box<[u64; PORT_WORDS]> {
+    let mut words = Box::new([0; PORT_WORDS]);
+    for port in ports.iter().flat_map(|range| range.first..=range.last) {
+        words[usize::from(port / 64)] |= 1 << (port % 64);
+    }
+    words
+}
+
+fn parse_ports(text: &str) -> Result<PortRange, String> {
+    let port = |text: &str| match text.trim().parse::<u32>() {
+        Ok(0) => Err("port 0 is no port: name one from 1 to 65535".to_owned()),
+        Ok(number) => u16::try_from(number).map_err(|_| format!("port {number} is too large: name one from 1 to 65535")),
+        Err(_) => Err(format!("`{}` is no port: name one from 1 to 65535, a list 80,443 or a range 8000-8100", text.escape_debug())),
+    };
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let (first, last) = (port(first)?, port(last)?);
+    if first > last {
+        return Err(format!("the range {first}-{last} is empty: its first port is above its last"));
+    }
+    Ok(PortRange { first, last })
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len()));
+    let seconds = match unit {
+        "" | "s" => 1.0,
+        "ms" => 0.001,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err("name a time such as 30s, 5m or 1h".to_owned()),
+    };
+    let number: f64 = number.parse().map_err(|_| "name a time such as 30s, 5m or 1h".to_owned())?;
+    let duration = Duration::try_from_secs_f64(number * seconds).map_err(|error| error.to_string())?;
+    if duration.is_zero() {
+        return Err("a time of 0 leaves nothing to see".to_owned());
+    }
+    Ok(duration)
+}
+
+fn parse_pages(text: &str) -> Result<u32, String> {
+    match text.parse::<u32>() {
+        Ok(pages) if pages.is_power_of_two() && pages <= 1 << 16 => Ok(pages),
+        _ => Err("name a power of two, at most 65536".to_owned()),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_numbers_lists_and_ranges() {
+        let cli = Cli::try_parse_from(["wsltrace", "-p", "80,443", "--port", "8000-8003"]).unwrap();
+        let ports: Vec<_> = cli.trace.ports.iter().map(|range| (range.first, range.last)).collect();
+        assert_eq!(ports, [(80, 80), (443, 443), (8000, 8003)]);
+        let words = bitmap(&cli.trace.ports);
+        let count: u32 = words.iter().map(|word| word.count_ones()).sum();
+        assert_eq!((count, words[8003 / 64] >> (8003 % 64) & 1), (6, 1));
+    }
+
+    #[test]
+    fn bad_ports_say_what_is_a_port() {
+        for (text, message) in [("0", "port 0 is no port"), ("70000", "too large"), ("9-8", "is empty"), ("x", "is no port"), ("", "is no port")] {
+            assert!(parse_ports(text).unwrap_err().contains(message), "{text}");
+        }
+    }
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!(parse_duration("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse_duration("1.5m"), Ok(Duration::from_secs(90)));
+        for text in ["", "s", "5d", "0", "-1", "1e400"] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_commands_fit_together() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,20 @@
+//! `wsltrace explain`: the pages of the manual that the diagnoses point to.
+
+use std::io::{self, Write};
+
+use super::Failure;
+use crate::output::{TextOptions, Verbosity, explain};
+
+/// Prints the page of a word, or the list of words.
+pub fn run(word: Option<&str>) -> Result<(), Failure> {
+    let options = TextOptions::detect(Verbosity::Normal, false);
+    let text = match word {
+        Some(word) => explain::explain(word, options).map_err(|error| Failure::usage(error.to_string(), "wsltrace explain"))?,
+        None => explain::index(options),
+    };
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}

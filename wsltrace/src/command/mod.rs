@@ -1,0 +1,45 @@
+//! One file a command; each wires the rooms of the library together.
+
+pub mod explain;
+pub mod trace;
+
+mod names;
+mod reporter;
+
+use std::fmt::Write as _;
+
+/// Why a command failed: one line, and what to do about it.
+#[derive(Debug)]
+pub struct Failure {
+    /// What failed, on what.
+    pub message: String,
+    /// What to type.
+    pub hint: Option<String>,
+    /// The exit status: 2 for what was typed, 1 for the rest.
+    pub status: u8,
+}
+
+impl Failure {
+    /// What was typed cannot be done.
+    pub fn usage(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: Some(hint.into()), status: 2 }
+    }
+
+    /// It failed while it was being done.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None, status: 1 }
+    }
+}
+
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        let mut message = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            // A writer to a String does not fail.
+            let _ = write!(message, ": {cause}");
+            source = cause.source();
+        }
+        Self::new(message)
+    }
+}

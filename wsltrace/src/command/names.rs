@@ -1,0 +1,58 @@
+//! Names for the numbers in a record, on this machine.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::journey::Names;
+use crate::kernel::links::Link;
+use crate::kernel::{KernelFacts, symbols};
+
+/// The names that this machine has.
+pub(super) struct MachineNames {
+    facts: Arc<KernelFacts>,
+    interfaces: HashMap<(u32, u32), String>,
+    is_wsl: bool,
+}
+
+impl MachineNames {
+    pub(super) fn new(facts: Arc<KernelFacts>, is_wsl: bool) -> Self {
+        Self { facts, interfaces: HashMap::new(), is_wsl }
+    }
+
+    /// Learns the names of a namespace's interfaces. One that is gone keeps its name: its last packets still need it.
+    pub(super) fn learn(&mut self, netns: u32, links: &[Link]) {
+        self.interfaces.extend(links.iter().map(|link| ((netns, link.index), link.name.clone())));
+    }
+}
+
+impl Names for MachineNames {
+    fn interface(&self, netns: u32, ifindex: u32) -> Option<String> {
+        self.interfaces.get(&(netns, ifindex)).cloned()
+    }
+
+    fn reason(&self, number: u32) -> Option<String> {
+        self.facts.drop_reasons.get(&number).cloned()
+    }
+
+    fn location(&self, address: u64) -> Option<String> {
+        symbols::name(address)
+    }
+
+    /// WSL's relay is a process of its root namespace whose name is `init`; a distro's own init does not connect to servers.
+    fn is_relay(&self, _tgid: u32, comm: &[u8; 16]) -> bool {
+        self.is_wsl && (comm.starts_with(b"init\0") || comm.starts_with(b"localhost\0"))
+    }
+
+    fn time(&self, monotonic_ns: u64) -> Timestamp {
+        let ago = i64::try_from(now_ns().saturating_sub(monotonic_ns)).unwrap_or(i64::MAX);
+        Timestamp::now().checked_sub(jiff::SignedDuration::from_nanos(ago)).unwrap_or(Timestamp::MIN)
+    }
+}
+
+/// `CLOCK_MONOTONIC`, the clock of the probes, nanoseconds.
+pub(super) fn now_ns() -> u64 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
+    now.map_or(0, |now| now.tv_sec().unsigned_abs() * 1_000_000_000 + now.tv_nsec().unsigned_abs())
+}
