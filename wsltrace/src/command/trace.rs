@@ -3,8 +3,8 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, Sender};
 use std::sync::Arc;
+use std::sync::mpsc::{self, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -353,7 +353,9 @@ impl Session {
 
     fn say_absence(&mut self, args: &TraceArgs) -> Result<(), Failure> {
         let mode = wsl::networking_mode(self.wsl, &self.links).map(|(mode, _)| mode.name().to_owned());
-        let name = |index: u32| self.links.iter().find(|link| link.index == index).map_or_else(|| index.to_string(), |link| link.name.clone());
+        let name = |index: u32| {
+            self.links.iter().find(|link| link.index == index).map_or_else(|| index.to_string(), |link| link.name.clone())
+        };
         let mut near_misses: Vec<contract::NearMiss> = self
             .probes
             .near_misses()?
@@ -398,7 +400,14 @@ fn lost(probes: &Probes) -> Result<Lost, Failure> {
     let stages_full = probes.counter(Counter::StagesFull)?;
     let unreadable = probes.counter(Counter::Unreadable)?;
     let keys_full = probes.counter(Counter::KeysFull)?;
-    Ok(Lost { table_full, ring_full: 0, stages_full, unreadable, keys_full, total: table_full + stages_full + unreadable + keys_full })
+    Ok(Lost {
+        table_full,
+        ring_full: 0,
+        stages_full,
+        unreadable,
+        keys_full,
+        total: table_full + stages_full + unreadable + keys_full,
+    })
 }
 
 /// Whether nothing more is to be expected of a journey, by the time since its last event.
