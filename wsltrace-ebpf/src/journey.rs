@@ -8,6 +8,7 @@ use aya_ebpf::helpers::{bpf_ktime_get_ns, generated::bpf_ringbuf_output};
 use wsltrace_common::{Counter, Death, Flags, HEADER_SIZE, Key, MAX_STAGES, NAMESPACE_TRACED, Record, StageCode, StageEntry};
 
 use crate::{
+    debug,
     kernel::{Place, SkBuff, current_task, offset},
     maps::{
         ALIASES, ATTEMPTS, AWAITING, CARRIERS, EMPTY_RECORD, IN_FLIGHT, JOURNEYS, NETWORK_NAMESPACES, RECORDS, SWITCH_ARMED,
@@ -189,6 +190,7 @@ fn try_begin(packet: &Packet, place: Place, local: bool) -> Option<()> {
         add_alias(&found, &Key { sequence, ..packet.key });
     }
     count(Counter::Begun);
+    debug::begun(packet.key.port, attempt);
     Some(())
 }
 
@@ -429,6 +431,7 @@ fn forget(record: &mut Record) {
 pub fn finish(found: &Found) {
     let record = found.record();
     forget(record);
+    debug::ended(record);
     // For the verifier: the count never exceeds the array.
     let stages = if record.stage_count as usize > MAX_STAGES { MAX_STAGES } else { record.stage_count as usize };
     let size = (HEADER_SIZE + stages * size_of::<StageEntry>()) as u64;
