@@ -3,7 +3,7 @@
 use core::mem::{offset_of, size_of};
 
 /// Most stages that one record can hold. A SYN that goes through DNAT into a container and whose answer comes back passes
-/// about 60; br_netfilter can double the bridge's share.
+/// about 60; `br_netfilter` can double the bridge's share.
 pub const MAX_STAGES: usize = 96;
 
 /// Length of a record's fixed part in bytes; `stage_count` entries follow it on the wire.
@@ -90,7 +90,7 @@ impl Flags {
     pub const SYN_ACK: u32 = 1 << 1;
     /// A RST that answers the SYN was seen in OUTPUT.
     pub const RESET: u32 = 1 << 2;
-    /// An ICMP or ICMPv6 error that quotes the SYN was seen in OUTPUT.
+    /// An ICMP or `ICMPv6` error that quotes the SYN was seen in OUTPUT.
     pub const ICMP: u32 = 1 << 3;
     /// The answer left by the entrance (a local one: passed INPUT of `lo`).
     pub const ANSWER_LEFT: u32 = 1 << 4;

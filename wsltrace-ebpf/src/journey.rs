@@ -204,9 +204,9 @@ pub fn is_next_attempt(found: &Found, skb: u64, place: Place, local: bool) -> bo
         && record.skb != skb
 }
 
-/// Writes a stage into the record.
+/// Writes a stage (a `StageCode`'s number) into the record.
 #[inline(always)]
-pub fn push(record: &mut Record, stage: StageCode, answer: bool, place: Place) {
+pub fn push(record: &mut Record, stage: u8, answer: bool, place: Place) {
     let now = now_ns();
     record.last_ns = now;
     if answer {
@@ -220,7 +220,7 @@ pub fn push(record: &mut Record, stage: StageCode, answer: bool, place: Place) {
         count(Counter::StagesFull);
         return;
     };
-    let mut time_and_code = now.wrapping_sub(record.first_ns) << StageEntry::TIME_SHIFT | u64::from(stage as u8);
+    let mut time_and_code = now.wrapping_sub(record.first_ns) << StageEntry::TIME_SHIFT | u64::from(stage);
     if answer {
         time_and_code |= StageEntry::ANSWER;
     }
@@ -230,7 +230,7 @@ pub fn push(record: &mut Record, stage: StageCode, answer: bool, place: Place) {
 
 /// A followed packet entered a stage.
 #[inline(always)]
-pub fn enter(found: &Found, packet: &Packet, skb: u64, stage: StageCode, place: Place) {
+pub fn enter(found: &Found, packet: &Packet, skb: u64, stage: u8, place: Place) {
     let record = found.record();
     match packet.kind {
         Kind::Syn => {
@@ -257,7 +257,7 @@ pub fn enter(found: &Found, packet: &Packet, skb: u64, stage: StageCode, place: 
                 Kind::Reset => Flags::RESET,
                 _ => Flags::ICMP,
             };
-            if record.flags & (Flags::SYN_ACK | Flags::RESET | Flags::ICMP) == 0 && stage as u8 != StageCode::Output as u8 {
+            if record.flags & (Flags::SYN_ACK | Flags::RESET | Flags::ICMP) == 0 && stage != StageCode::Output as u8 {
                 record.flags |= Flags::ANSWER_FROM_OUTSIDE;
             }
             record.flags |= made;
@@ -403,7 +403,7 @@ pub fn established(key: &Key) {
     let record = found.record();
     record.flags |= Flags::ESTABLISHED | Flags::ACK;
     let place = Place { netns: last_place(record).netns, ifindex: record.ifindex };
-    push(record, StageCode::Established, false, place);
+    push(record, StageCode::Established as u8, false, place);
     finish(&found);
 }
 

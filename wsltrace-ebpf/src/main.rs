@@ -12,6 +12,7 @@ mod maps;
 mod packet;
 
 use aya_ebpf::{
+    EbpfContext,
     bindings::{__sk_buff, bpf_sk_lookup},
     macros::{btf_tracepoint, classifier, sk_lookup},
     programs::{BtfTracePointContext, SkLookupContext, TcContext},
@@ -21,7 +22,8 @@ use wsltrace_common::{Flags, Key, NAMESPACE_TRACED, NearMiss, StageCode};
 use crate::{
     kernel::{HookState, Place, SkBuff, offset, read, tc_netns},
     maps::{
-        DELIVERED, NEAR_MISSES, NETWORK_NAMESPACES, SWITCH_NEAR_MISSES, asleep, mapped, nobody_waits, port_is_traced, switched_on,
+        DELIVERED, NEAR_MISSES, NETFILTER, NETWORK_NAMESPACES, SWITCH_NEAR_MISSES, asleep, mapped, nobody_waits, port_is_traced,
+        switched_on,
     },
     packet::{Kind, Packet},
 };
@@ -88,7 +90,7 @@ fn ingress(context: &TcContext, link_header: u32) -> Option<()> {
         }
         Kind::SynAck | Kind::Reset | Kind::IcmpError => {
             let found = journey::find(&packet, skb)?;
-            journey::enter(&found, &packet, skb, StageCode::TcIngress, Place { netns: tc_netns(skb)?, ifindex });
+            journey::enter(&found, &packet, skb, StageCode::TcIngress as u8, Place { netns: tc_netns(skb)?, ifindex });
         }
     }
     Some(())
@@ -104,7 +106,7 @@ fn syn_came_in(packet: &Packet, skb: u64, place: Place) -> Option<()> {
             None => return near_miss(packet, place),
         },
     };
-    journey::enter(&found, packet, skb, StageCode::TcIngress, place);
+    journey::enter(&found, packet, skb, StageCode::TcIngress as u8, place);
     Some(())
 }
 
@@ -136,7 +138,7 @@ fn acknowledged(packet: &Packet) {
         if record.flags & (Flags::SYN_ACK | Flags::ACK) == Flags::SYN_ACK {
             record.flags |= Flags::ACK;
             let place = Place { netns: record.netns, ifindex: record.ifindex };
-            journey::push(record, StageCode::AckSeen, false, place);
+            journey::push(record, StageCode::AckSeen as u8, false, place);
         }
     }
 }
@@ -197,7 +199,7 @@ fn egress(context: &TcContext, link_header: u32) -> Option<()> {
     let skb = raw(context) as u64;
     let found = journey::find(&packet, skb)?;
     let place = Place { netns: tc_netns(skb)?, ifindex };
-    journey::enter(&found, &packet, skb, StageCode::TcEgress, place);
+    journey::enter(&found, &packet, skb, StageCode::TcEgress as u8, place);
     let record = found.record();
     if packet.kind == Kind::Syn {
         record.flags |= Flags::OUTSIDE;
@@ -218,8 +220,11 @@ struct NetfilterContext {
     skb: *const u8,
 }
 
-/// One entry per position: a netfilter program is not told at which priority it runs. aya does not know this program type, so
-/// the section only has to be one that it parses; the loader passes the real type to the kernel.
+/// One entry per position, because a netfilter program is not told at which priority it runs. Awake, an entry notes its stage
+/// and goes on in `netfilter`, which is loaded once: verifying the whole for every position would take half a second.
+///
+/// aya does not know this program type, so the section only has to be one that it parses; the loader passes the real type to
+/// the kernel.
 macro_rules! netfilter_entries {
     ($($name:ident => $stage:ident),+ $(,)?) => {$(
         /// A netfilter position.
@@ -229,8 +234,8 @@ macro_rules! netfilter_entries {
         /// Called by the kernel with a valid context.
         #[unsafe(no_mangle)]
         #[unsafe(link_section = "socket")]
-        pub unsafe extern "C" fn $name(context: *const core::ffi::c_void) -> i32 {
-            let _: Option<()> = netfilter(context, StageCode::$stage);
+        pub unsafe extern "C" fn $name(context: *mut core::ffi::c_void) -> i32 {
+            enter_position(context, StageCode::$stage);
             NF_ACCEPT
         }
     )+};
@@ -271,23 +276,61 @@ netfilter_entries! {
 }
 
 #[inline(always)]
-fn netfilter(context: *const core::ffi::c_void, stage: StageCode) -> Option<()> {
+fn enter_position(context: *mut core::ffi::c_void, stage: StageCode) {
     let entrance = stage as u8 == StageCode::Output as u8;
     if asleep() && !entrance {
-        return None;
+        return;
     }
-    let context = context.cast::<NetfilterContext>();
+    // SAFETY: the kernel passes a valid context; the verifier knows its two fields.
+    let (state, skb) = unsafe {
+        let context = context.cast::<NetfilterContext>();
+        (HookState((*context).state), (*context).skb as u64)
+    };
+    if asleep() && !state.may_connect() {
+        return;
+    }
+    maps::note_position(state.hook(), skb, stage as u8);
+    // SAFETY: the context is the program's own. When the call succeeds it does not return; when it fails (no program in the
+    // array yet) nothing is recorded.
+    unsafe { NETFILTER.tail_call(&Raw(context), 0) };
+}
+
+/// A context as aya wants it.
+struct Raw(*mut core::ffi::c_void);
+
+impl EbpfContext for Raw {
+    fn as_ptr(&self) -> *mut core::ffi::c_void {
+        self.0
+    }
+}
+
+/// What every awake position goes on with.
+///
+/// # Safety
+///
+/// Called by the kernel with a valid context.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "socket")]
+pub unsafe extern "C" fn nf_awake(context: *mut core::ffi::c_void) -> i32 {
+    let _: Option<()> = netfilter(context.cast());
+    NF_ACCEPT
+}
+
+#[inline(always)]
+fn netfilter(context: *const NetfilterContext) -> Option<()> {
     // SAFETY: the kernel passes a valid context; the verifier knows its two fields.
     let (state, skb) = unsafe { (HookState((*context).state), SkBuff((*context).skb)) };
-    if asleep() && !state.may_connect() {
-        return None;
-    }
     let packet = packet::from_skb(skb)?;
     if packet.kind == Kind::Ack {
         return None;
     }
-    let incoming = (stage as u8) < StageCode::Forward as u8;
     let address = skb.address();
+    let Some(stage) = maps::noted_position(state.hook(), address) else {
+        journey::find(&packet, address)?.record().flags |= Flags::INCOMPLETE;
+        return None;
+    };
+    let entrance = stage == StageCode::Output as u8;
+    let incoming = stage < StageCode::Forward as u8;
     let found = if entrance && packet.kind == Kind::Syn {
         let place = state.place(incoming);
         match journey::find(&packet, address) {
@@ -301,7 +344,7 @@ fn netfilter(context: *const core::ffi::c_void, stage: StageCode) -> Option<()> 
     journey::enter(&found, &packet, address, stage, place);
     if packet.kind == Kind::Syn {
         syn_passed(&found, skb, stage);
-    } else if stage as u8 == StageCode::InputEnd as u8 {
+    } else if stage == StageCode::InputEnd as u8 {
         let record = found.record();
         if record.flags & Flags::LOCAL != 0 && place.netns == record.netns {
             journey::answer_left(&found);
@@ -312,9 +355,8 @@ fn netfilter(context: *const core::ffi::c_void, stage: StageCode) -> Option<()> 
 
 /// What some positions mean for a SYN beside being entered.
 #[inline(always)]
-fn syn_passed(found: &journey::Found, skb: SkBuff, stage: StageCode) {
+fn syn_passed(found: &journey::Found, skb: SkBuff, code: u8) {
     let record = found.record();
-    let code = stage as u8;
     if code == StageCode::InputEnd as u8 {
         record.flags |= Flags::PAST_INPUT;
         if let Some(delivered) = DELIVERED.get_ptr_mut(0) {
@@ -370,7 +412,7 @@ fn looked_up(context: *mut bpf_sk_lookup) -> Option<()> {
     }
     record.flags &= !Flags::PAST_INPUT;
     let place = journey::last_place(record);
-    journey::push(record, StageCode::SocketLookup, false, place);
+    journey::push(record, StageCode::SocketLookup as u8, false, place);
     Some(())
 }
 
@@ -452,7 +494,7 @@ fn syn_ack_again(request: u64) -> Option<()> {
     let record = found.record();
     record.flags |= Flags::SYN_ACK_AGAIN;
     let place = Place { netns: record.netns, ifindex: record.ifindex };
-    journey::push(record, StageCode::SynAckRetransmitted, true, place);
+    journey::push(record, StageCode::SynAckRetransmitted as u8, true, place);
     Some(())
 }
 

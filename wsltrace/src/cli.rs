@@ -43,13 +43,14 @@ pub enum Command {
     },
     /// Explain a diagnosis, a stage or a drop reason; without a word, list them
     Explain {
-        /// Such as firewall_drop, input_filter or NO_SOCKET
+        /// Such as `firewall_drop`, `input_filter` or `NO_SOCKET`
         word: Option<String>,
     },
 }
 
 /// How to trace.
 #[derive(Clone, Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "independent flags")]
 pub struct TraceArgs {
     /// Port of the server: a number, a list (80,443) or a range (8000-8100); may be repeated
     #[arg(short, long = "port", value_name = "PORT", value_delimiter = ',', value_parser = parse_ports)]

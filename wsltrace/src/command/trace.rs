@@ -57,7 +57,7 @@ pub fn run(args: &TraceArgs) -> Result<(), Failure> {
 }
 
 fn typed_command() -> String {
-    std::env::args().map(|argument| crate::escape::shell_word(&argument).to_string()).collect::<Vec<_>>().join(" ")
+    std::env::args().map(|argument| crate::escape::shell_word(&argument)).collect::<Vec<_>>().join(" ")
 }
 
 /// Every attached position is a descriptor of this process: about 70 a namespace.
@@ -404,6 +404,8 @@ fn lost(probes: &Probes) -> Result<Lost, Failure> {
     let stages_full = probes.counter(Counter::StagesFull)?;
     let unreadable = probes.counter(Counter::Unreadable)?;
     let keys_full = probes.counter(Counter::KeysFull)?;
+    // A lost note of a position is a lost stage too.
+    let stages_full = stages_full + probes.counter(Counter::PositionLost)?;
     Ok(Lost {
         table_full,
         ring_full: 0,

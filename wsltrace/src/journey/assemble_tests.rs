@@ -83,7 +83,9 @@ fn record(syn: &[&[StageCode]]) -> Record {
         comm: [0; 16],
         stages: [StageEntry { time_and_code: 0, netns: 1, ifindex: 2 }; MAX_STAGES],
     };
-    syn.iter().copied().flatten().for_each(|code| add(&mut record, *code, false));
+    for code in syn.iter().copied().flatten() {
+        add(&mut record, *code, false);
+    }
     record
 }
 
@@ -97,7 +99,9 @@ fn add(record: &mut Record, code: StageCode, answer: bool) {
 
 fn answered(mut record: Record, flags: u32, stages: &[StageCode]) -> Record {
     record.flags |= flags;
-    stages.iter().for_each(|code| add(&mut record, *code, true));
+    for code in stages {
+        add(&mut record, *code, true);
+    }
     record
 }
 

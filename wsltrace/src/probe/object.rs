@@ -91,9 +91,12 @@ fn link(ebpf: &Ebpf) -> Result<Object, ObjectError> {
 
 fn descriptor(map: &Map) -> Option<RawFd> {
     match map {
-        Map::Array(data) | Map::HashMap(data) | Map::LruHashMap(data) | Map::PerCpuArray(data) | Map::RingBuf(data) => {
-            Some(data.fd().as_fd().as_raw_fd())
-        }
+        Map::Array(data)
+        | Map::HashMap(data)
+        | Map::LruHashMap(data)
+        | Map::PerCpuArray(data)
+        | Map::ProgramArray(data)
+        | Map::RingBuf(data) => Some(data.fd().as_fd().as_raw_fd()),
         _ => None,
     }
 }
@@ -102,6 +105,14 @@ impl Loaded {
     /// Loads one of the programs whose type aya does not know.
     pub(super) fn load_program(&self, name: &str, kind: ProgramType) -> Result<OwnedFd, ObjectError> {
         Ok(sys::load_program(kind, name, self.instructions(name)?)?)
+    }
+
+    /// Puts a program into a program array of one.
+    pub(super) fn set_tail_call(&self, array: &'static str, program: &OwnedFd) -> Result<(), ObjectError> {
+        let Some(Map::ProgramArray(map)) = self.ebpf.map(array) else {
+            return Err(ObjectError::Mismatch(format!("the map {array}")));
+        };
+        sys::set_tail_call(map.fd(), 0, program).map_err(|error| ObjectError::Parse(error.into()))
     }
 
     fn instructions(&self, name: &str) -> Result<&[bpf_insn], ObjectError> {

@@ -10,7 +10,7 @@ use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_insn};
 
 /// Program types that aya has no name for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProgramType {
+pub(super) enum ProgramType {
     /// `BPF_PROG_TYPE_SYSCALL`: run by `BPF_PROG_TEST_RUN`, attached to nothing.
     Syscall = 31,
     /// `BPF_PROG_TYPE_NETFILTER`.
@@ -48,17 +48,15 @@ fn owned(fd: libc::c_long) -> io::Result<OwnedFd> {
 }
 
 /// Loads a program. The log is asked for only after a refusal: writing it costs time.
-pub fn load_program(kind: ProgramType, name: &str, instructions: &[bpf_insn]) -> Result<OwnedFd, LoadError> {
-    match try_load(kind, name, instructions, &mut []) {
-        Ok(fd) => Ok(fd),
-        Err(_) => {
-            let mut log = vec![0; LOG_BYTES];
-            try_load(kind, name, instructions, &mut log).map_err(|source| {
-                let text = CStr::from_bytes_until_nul(&log).map(CStr::to_string_lossy).unwrap_or_default();
-                LoadError { name: name.to_owned(), log: text.trim_end().to_owned(), source }
-            })
-        }
+pub(super) fn load_program(kind: ProgramType, name: &str, instructions: &[bpf_insn]) -> Result<OwnedFd, LoadError> {
+    if let Ok(fd) = try_load(kind, name, instructions, &mut []) {
+        return Ok(fd);
     }
+    let mut log = vec![0; LOG_BYTES];
+    try_load(kind, name, instructions, &mut log).map_err(|source| {
+        let text = CStr::from_bytes_until_nul(&log).map(CStr::to_string_lossy).unwrap_or_default();
+        LoadError { name: name.to_owned(), log: text.trim_end().to_owned(), source }
+    })
 }
 
 fn try_load(kind: ProgramType, name: &str, instructions: &[bpf_insn], log: &mut [u8]) -> io::Result<OwnedFd> {
@@ -101,7 +99,7 @@ struct NetfilterLink {
 }
 
 /// Links a netfilter program into the calling thread's network namespace. `family` is `NFPROTO_IPV4` (2) or `NFPROTO_IPV6` (10).
-pub fn link_netfilter(program: impl AsFd, family: u32, hook: u32, priority: i32) -> io::Result<OwnedFd> {
+pub(super) fn link_netfilter(program: impl AsFd, family: u32, hook: u32, priority: i32) -> io::Result<OwnedFd> {
     let program = u32::try_from(program.as_fd().as_raw_fd()).map_err(io::Error::other)?;
     let link =
         NetfilterLink { program, target: 0, attach_type: BPF_NETFILTER, flags: 0, family, hook, priority, netfilter_flags: 0 };
@@ -112,7 +110,7 @@ pub fn link_netfilter(program: impl AsFd, family: u32, hook: u32, priority: i32)
 }
 
 /// Runs a syscall program with a context; gives what it returned.
-pub fn run(program: impl AsFd, context: &mut [u8]) -> io::Result<u32> {
+pub(super) fn run(program: impl AsFd, context: &mut [u8]) -> io::Result<u32> {
     let mut attr = empty_attr();
     // SAFETY: this is the variant of BPF_PROG_TEST_RUN; all of it is zero.
     let test = unsafe { &mut attr.test };
@@ -122,4 +120,16 @@ pub fn run(program: impl AsFd, context: &mut [u8]) -> io::Result<u32> {
     bpf(bpf_cmd::BPF_PROG_TEST_RUN, &mut attr)?;
     // SAFETY: the same variant; the kernel has written `retval`.
     Ok(unsafe { attr.test.retval })
+}
+
+/// Puts a program into a program array, for tail calls.
+pub(super) fn set_tail_call(array: impl AsFd, index: u32, program: impl AsFd) -> io::Result<()> {
+    let program = program.as_fd().as_raw_fd();
+    let mut attr = empty_attr();
+    // SAFETY: this is the variant of BPF_MAP_UPDATE_ELEM; all of it is zero.
+    let update = unsafe { &mut attr.__bindgen_anon_2 };
+    update.map_fd = u32::try_from(array.as_fd().as_raw_fd()).map_err(io::Error::other)?;
+    update.key = (&raw const index) as u64;
+    update.__bindgen_anon_1.value = (&raw const program) as u64;
+    bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attr).map(drop)
 }
