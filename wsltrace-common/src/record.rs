@@ -3,7 +3,7 @@
 use core::mem::{offset_of, size_of};
 
 /// Most stages that one record can hold. A SYN that goes through DNAT into a container and whose answer comes back passes
-/// about 60; br_netfilter can double the bridge's share.
+/// about 60; `br_netfilter` can double the bridge's share.
 pub const MAX_STAGES: usize = 96;
 
 /// Length of a record's fixed part in bytes; `stage_count` entries follow it on the wire.
