@@ -53,9 +53,9 @@ pub struct Death {
     pub location: u64,
     /// Number in the running kernel's `enum skb_drop_reason` (high 16 bits: subsystem); 0 for `consume_skb`.
     pub reason: u32,
-    /// The network namespace's inode number of the device that it was on, or of the last stage.
+    /// The network namespace of its last stage, by inode number.
     pub netns: u32,
-    /// The device that it was on, or that of the last stage.
+    /// The interface of its last stage.
     pub ifindex: u32,
     /// How many stages the record had at that moment: tells the last stage before the death.
     pub stage_count: u32,
@@ -160,10 +160,14 @@ pub struct Record {
     pub netns: u32,
     /// Interface of the first sight.
     pub ifindex: u32,
-    /// Network namespace of the last stage.
-    pub last_netns: u32,
-    /// Interface of the last stage.
-    pub last_ifindex: u32,
+    /// Network namespace of the SYN's last stage.
+    pub syn_netns: u32,
+    /// Interface of the SYN's last stage.
+    pub syn_ifindex: u32,
+    /// Network namespace of the answer's last stage.
+    pub answer_netns: u32,
+    /// Interface of the answer's last stage.
+    pub answer_ifindex: u32,
     /// Thread group of the connecting task, when the journey began in a task's context; 0 otherwise.
     pub tgid: u32,
     /// `enum ip_conntrack_info` of the SYN, when [`Flags::CONNTRACK`] is set.
@@ -196,7 +200,7 @@ const _: () = {
     assert!(size_of::<Death>() == 32);
     assert!(size_of::<StageEntry>() == 16);
     assert!(size_of::<Record>() == HEADER_SIZE + MAX_STAGES * size_of::<StageEntry>());
-    assert!(HEADER_SIZE == 24 + 2 * 40 + 4 * 8 + 4 * 32 + 10 * 4 + 16);
+    assert!(HEADER_SIZE == 24 + 2 * 40 + 4 * 8 + 4 * 32 + 12 * 4 + 16);
 };
 
 #[cfg(feature = "user")]

@@ -8,6 +8,7 @@ use aya_ebpf::helpers::{bpf_ktime_get_ns, generated::bpf_ringbuf_output};
 use wsltrace_common::{Counter, Death, Flags, HEADER_SIZE, Key, MAX_STAGES, NAMESPACE_TRACED, Record, StageCode, StageEntry};
 
 use crate::{
+    debug,
     kernel::{Place, SkBuff, current_task, offset},
     maps::{
         ALIASES, ATTEMPTS, AWAITING, CARRIERS, EMPTY_RECORD, IN_FLIGHT, JOURNEYS, NETWORK_NAMESPACES, RECORDS, SWITCH_ARMED,
@@ -189,6 +190,7 @@ fn try_begin(packet: &Packet, place: Place, local: bool) -> Option<()> {
         add_alias(&found, &Key { sequence, ..packet.key });
     }
     count(Counter::Begun);
+    debug::begun(packet.key.port, attempt);
     Some(())
 }
 
@@ -207,8 +209,11 @@ pub fn is_next_attempt(found: &Found, skb: u64, place: Place, local: bool) -> bo
 pub fn push(record: &mut Record, stage: StageCode, answer: bool, place: Place) {
     let now = now_ns();
     record.last_ns = now;
-    record.last_netns = place.netns;
-    record.last_ifindex = place.ifindex;
+    if answer {
+        (record.answer_netns, record.answer_ifindex) = (place.netns, place.ifindex);
+    } else {
+        (record.syn_netns, record.syn_ifindex) = (place.netns, place.ifindex);
+    }
     let index = record.stage_count as usize;
     let Some(entry) = record.stages.get_mut(index) else {
         record.flags |= Flags::INCOMPLETE;
@@ -280,15 +285,14 @@ pub fn answer_left(found: &Found) {
     }
 }
 
-/// The place of the last stage: `skb->dev` is null or changed in much of TCP's code.
+/// The place of the SYN's last stage: `skb->dev` is null or changed in much of TCP's code.
 #[inline(always)]
 pub fn last_place(record: &Record) -> Place {
-    Place { netns: record.last_netns, ifindex: record.last_ifindex }
+    Place { netns: record.syn_netns, ifindex: record.syn_ifindex }
 }
 
 #[inline(always)]
-fn death(record: &mut Record, location: u64, reason: u32) -> Death {
-    let place = last_place(record);
+fn death(record: &mut Record, place: Place, location: u64, reason: u32) -> Death {
     let time_ns = now_ns();
     record.last_ns = time_ns;
     Death { time_ns, location, reason, netns: place.netns, ifindex: place.ifindex, stage_count: record.stage_count }
@@ -317,7 +321,7 @@ pub fn dropped(packet: &Packet, skb: SkBuff, location: u64, reason: u32) {
     let record = found.record();
     if !carries(record, packet.kind, skb.address()) {
         if packet.kind == Kind::Syn && !out_of_sight(record, skb) {
-            record.stray = death(record, location, reason);
+            record.stray = death(record, last_place(record), location, reason);
         }
         return;
     }
@@ -332,7 +336,7 @@ pub fn dropped(packet: &Packet, skb: SkBuff, location: u64, reason: u32) {
 fn syn_dropped(found: &Found, location: u64, reason: u32) {
     let record = found.record();
     record.skb = 0;
-    record.death = death(record, location, reason);
+    record.death = death(record, last_place(record), location, reason);
     let flags = record.flags;
     // A SYN whose SYN-ACK was made is answered, whatever frees it.
     if flags & Flags::SYN_ACK != 0 {
@@ -352,7 +356,8 @@ fn answer_dropped(found: &Found, location: u64, reason: u32) {
     if record.flags & Flags::ANSWER_LEFT != 0 {
         return;
     }
-    record.answer_death = death(record, location, reason);
+    let place = Place { netns: record.answer_netns, ifindex: record.answer_ifindex };
+    record.answer_death = death(record, place, location, reason);
     if record.flags & Flags::SYN_ACK != 0 || record.death.time_ns != 0 {
         finish(found);
     }
@@ -371,7 +376,7 @@ pub fn consumed(packet: &Packet, skb: SkBuff, location: u64) {
         return;
     }
     record.skb = 0;
-    record.consumed = death(record, location, 0);
+    record.consumed = death(record, last_place(record), location, 0);
     if record.flags & Flags::ANSWER_LEFT != 0 && record.flags & Flags::SYN_ACK == 0 {
         finish(&found);
     }
@@ -426,6 +431,7 @@ fn forget(record: &mut Record) {
 pub fn finish(found: &Found) {
     let record = found.record();
     forget(record);
+    debug::ended(record);
     // For the verifier: the count never exceeds the array.
     let stages = if record.stage_count as usize > MAX_STAGES { MAX_STAGES } else { record.stage_count as usize };
     let size = (HEADER_SIZE + stages * size_of::<StageEntry>()) as u64;

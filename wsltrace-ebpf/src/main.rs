@@ -5,6 +5,7 @@
 #![cfg_attr(target_arch = "bpf", feature(core_intrinsics), expect(internal_features, reason = "see atomic.rs"))]
 
 mod atomic;
+mod debug;
 mod journey;
 mod kernel;
 mod maps;

@@ -120,7 +120,9 @@ fn parse_ports(text: &str) -> Result<PortRange, String> {
     let port = |text: &str| match text.trim().parse::<u32>() {
         Ok(0) => Err("port 0 is no port: name one from 1 to 65535".to_owned()),
         Ok(number) => u16::try_from(number).map_err(|_| format!("port {number} is too large: name one from 1 to 65535")),
-        Err(_) => Err(format!("`{}` is no port: name one from 1 to 65535, a list 80,443 or a range 8000-8100", text.escape_debug())),
+        Err(_) => {
+            Err(format!("`{}` is no port: name one from 1 to 65535, a list 80,443 or a range 8000-8100", text.escape_debug()))
+        }
     };
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let (first, last) = (port(first)?, port(last)?);
@@ -171,7 +173,9 @@ mod tests {
 
     #[test]
     fn bad_ports_say_what_is_a_port() {
-        for (text, message) in [("0", "port 0 is no port"), ("70000", "too large"), ("9-8", "is empty"), ("x", "is no port"), ("", "is no port")] {
+        for (text, message) in
+            [("0", "port 0 is no port"), ("70000", "too large"), ("9-8", "is empty"), ("x", "is no port"), ("", "is no port")]
+        {
             assert!(parse_ports(text).unwrap_err().contains(message), "{text}");
         }
     }

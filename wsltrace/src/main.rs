@@ -7,7 +7,11 @@ use wsltrace::cli::{Cli, Command};
 use wsltrace::command;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() => return fail(&command::Failure::unparsed(&error)),
+        Err(help) => help.exit(),
+    };
     wsltrace::log_to_stderr(cli.trace.verbose);
     let result = match &cli.command {
         None => command::trace::run(&cli.trace),
@@ -16,12 +20,15 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            anstream::eprintln!("wsltrace: {}", failure.message);
-            if let Some(hint) = failure.hint {
-                anstream::eprintln!("  try: {hint}");
-            }
-            ExitCode::from(failure.status)
-        }
+        Err(failure) => fail(&failure),
     }
+}
+
+#[expect(clippy::print_stderr, reason = "this is where errors are told")]
+fn fail(failure: &command::Failure) -> ExitCode {
+    eprintln!("wsltrace: {}", failure.message);
+    if let Some(hint) = &failure.hint {
+        eprintln!("  try: {hint}");
+    }
+    ExitCode::from(failure.status)
 }

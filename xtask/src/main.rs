@@ -1,3 +1,87 @@
-//! Project tasks: `cargo xtask setup|build|test|demo|install`.
+//! Project tasks: `cargo xtask setup|build|install|demo|test|lint`. Every task first brings the part of the set-up that it needs.
 
-fn main() {}
+mod build;
+mod command;
+mod demo;
+mod error;
+mod install;
+mod libtest;
+mod lint;
+mod places;
+mod setup;
+mod skips;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::error::Error;
+
+/// Tasks of the wsltrace project.
+#[derive(Parser)]
+#[command(name = "cargo xtask", disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+/// What can be asked for.
+#[derive(Subcommand)]
+enum Task {
+    /// Bring whatever is missing to build, lint and test on this machine
+    Setup,
+    /// Build the program with its kernel side embedded
+    Build {
+        /// Optimise, and leave the program at target/release/wsltrace
+        #[arg(long)]
+        release: bool,
+    },
+    /// Build for release and put the program at /usr/local/bin/wsltrace
+    Install,
+    /// Build for release and run `wsltrace demo`
+    Demo {
+        /// Passed to `wsltrace demo`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Run all tests: unit tests, and end-to-end tests in private network namespaces (root)
+    Test {
+        /// Only the tests that need neither root nor the kernel side
+        #[arg(long)]
+        unit: bool,
+        /// Passed to `cargo test`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Check formatting and run clippy with warnings denied, on the user side and on the kernel side
+    Lint,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().task {
+        Task::Setup => setup::run(),
+        Task::Build { release } => build::run(release),
+        Task::Install => install::run(),
+        Task::Demo { arguments } => demo::run(&arguments),
+        Task::Test { unit, arguments } => test::run(unit, &arguments),
+        Task::Lint => lint::run(),
+    };
+    outcome.map_or_else(|error| fail(&error), |()| ExitCode::SUCCESS)
+}
+
+/// Prints the error with what is behind it and what to do about it.
+fn fail(error: &Error) -> ExitCode {
+    command::say(&format!("error: {error}"));
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        command::say(&format!("  because: {inner}"));
+        cause = inner.source();
+    }
+    if let Some(hint) = error.hint() {
+        for line in hint.lines() {
+            command::say(&format!("  to do: {line}"));
+        }
+    }
+    ExitCode::FAILURE
+}

@@ -25,6 +25,13 @@ impl Failure {
         Self { message: message.into(), hint: Some(hint.into()), status: 2 }
     }
 
+    /// What was typed cannot be read.
+    pub fn unparsed(error: &clap::Error) -> Self {
+        let text = error.to_string();
+        let line = text.lines().next().unwrap_or_default();
+        Self::usage(line.strip_prefix("error: ").unwrap_or(line), "wsltrace --help")
+    }
+
     /// It failed while it was being done.
     pub fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), hint: None, status: 1 }

@@ -80,8 +80,7 @@ impl Reporter {
                         continue;
                     }
                     id += 1;
-                    let evidence =
-                        if journey.facts.established { Evidence::default() } else { self.gatherer.gather(&journey) };
+                    let evidence = if journey.facts.established { Evidence::default() } else { self.gatherer.gather(&journey) };
                     let report = Report::new(journey, evidence);
                     summary.add(&report.journey, &report.diagnosis);
                     self.journey(&report)?;

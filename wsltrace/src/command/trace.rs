@@ -2,9 +2,9 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, Sender};
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::{self, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -70,32 +70,36 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// The file that says that every probe is on: written beside its place first, so that a place that cannot be written to is
-/// known before anything is attached.
-struct ReadyFile {
-    temporary: tempfile::NamedTempFile,
-    path: PathBuf,
+/// The file that says that every probe is on. Whether its place can be written to is looked at before anything is attached;
+/// it is made in one go at the end, so that a killed run leaves none.
+struct ReadyFile<'a> {
+    path: &'a Path,
+    folder: &'a Path,
 }
 
-impl ReadyFile {
-    fn prepare(path: &Path) -> Result<Self, Failure> {
+impl<'a> ReadyFile<'a> {
+    fn prepare(path: &'a Path) -> Result<Self, Failure> {
+        use nix::unistd::{AccessFlags, access};
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let fail = |error: &io::Error| Failure {
-            message: format!("cannot make the ready file {}: {error}", path.display().to_string().escape_debug()),
-            hint: Some("name a file in a folder that exists and can be written to".to_owned()),
-            status: 1,
-        };
-        let is_folder = path.is_dir() || path.file_name().is_none();
-        if is_folder {
-            return Err(fail(&io::Error::from(io::ErrorKind::IsADirectory)));
+        let ready = Self { path, folder };
+        if path.is_dir() || path.file_name().is_none() {
+            return Err(ready.failure(&io::Error::from(io::ErrorKind::IsADirectory)));
         }
-        let temporary = tempfile::NamedTempFile::new_in(folder).map_err(|error| fail(&error))?;
-        Ok(Self { temporary, path: path.to_owned() })
+        access(folder, AccessFlags::W_OK | AccessFlags::X_OK).map_err(|errno| ready.failure(&errno.into()))?;
+        Ok(ready)
     }
 
-    fn publish(self) -> Result<(), Failure> {
-        self.temporary.persist(&self.path).map_err(|error| Failure::from(error.error))?;
-        Ok(())
+    fn failure(&self, error: &io::Error) -> Failure {
+        Failure {
+            message: format!("cannot make the ready file {}: {}", self.path.display().to_string().escape_debug(), error.kind()),
+            hint: Some("name a file in a folder that exists and can be written to".to_owned()),
+            status: 1,
+        }
+    }
+
+    fn publish(&self) -> Result<(), Failure> {
+        let made = tempfile::NamedTempFile::new_in(self.folder).and_then(|file| Ok(file.persist(self.path)?));
+        made.map(drop).map_err(|error| self.failure(&error))
     }
 }
 
@@ -217,7 +221,7 @@ impl Session {
         self.follow_containers()
     }
 
-    async fn trace(mut self, args: &TraceArgs, ready: Option<ReadyFile>) -> Result<(), Failure> {
+    async fn trace(mut self, args: &TraceArgs, ready: Option<ReadyFile<'_>>) -> Result<(), Failure> {
         // Signals are caught before anybody is told that tracing has begun.
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
@@ -353,7 +357,9 @@ impl Session {
 
     fn say_absence(&mut self, args: &TraceArgs) -> Result<(), Failure> {
         let mode = wsl::networking_mode(self.wsl, &self.links).map(|(mode, _)| mode.name().to_owned());
-        let name = |index: u32| self.links.iter().find(|link| link.index == index).map_or_else(|| index.to_string(), |link| link.name.clone());
+        let name = |index: u32| {
+            self.links.iter().find(|link| link.index == index).map_or_else(|| index.to_string(), |link| link.name.clone())
+        };
         let mut near_misses: Vec<contract::NearMiss> = self
             .probes
             .near_misses()?
@@ -398,7 +404,14 @@ fn lost(probes: &Probes) -> Result<Lost, Failure> {
     let stages_full = probes.counter(Counter::StagesFull)?;
     let unreadable = probes.counter(Counter::Unreadable)?;
     let keys_full = probes.counter(Counter::KeysFull)?;
-    Ok(Lost { table_full, ring_full: 0, stages_full, unreadable, keys_full, total: table_full + stages_full + unreadable + keys_full })
+    Ok(Lost {
+        table_full,
+        ring_full: 0,
+        stages_full,
+        unreadable,
+        keys_full,
+        total: table_full + stages_full + unreadable + keys_full,
+    })
 }
 
 /// Whether nothing more is to be expected of a journey, by the time since its last event.

@@ -117,7 +117,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         code: Code::NoNeighbour,
-        outcomes: &[Outcome::Dropped, Outcome::AnswerDropped, Outcome::Rejected],
+        outcomes: &[Outcome::Dropped, Outcome::AnswerDropped, Outcome::Rejected, Outcome::Unfinished],
         title: "the next hop does not answer",
         meaning: "The kernel asked for the hardware address of the next hop (ARP, or neighbour discovery for IPv6) and got no answer. After DNAT it is often a container that has stopped.",
         see: &["ip neighbour show", "docker ps"],

@@ -28,6 +28,9 @@ pub fn assemble(record: &Record, id: u64, names: &impl Names) -> Journey {
     let outcome = outcome(record, facts, reason.as_deref());
     let mut way = Way::read(record);
     let died_at = died_at(record, outcome, reason.as_deref(), &mut way);
+    if outcome == Outcome::Unfinished {
+        way.infer_waiting();
+    }
     let ended = if died_at.is_some() { end(record) } else { None };
     let interface = |netns, ifindex| if ifindex == 0 { None } else { names.interface(netns, ifindex) };
     Journey {
@@ -127,9 +130,11 @@ fn entries(record: &Record) -> impl Iterator<Item = (StageCode, &StageEntry)> {
 }
 
 /// One stage on the way, in users' words or still as a mark.
+#[derive(Clone, Copy)]
 struct Step {
     stage: Option<Stage>,
     code: Option<StageCode>,
+    of_answer: bool,
     ns: u64,
     netns: u32,
     ifindex: u32,
@@ -146,23 +151,49 @@ impl Way {
         let mut answered = false;
         for (code, entry) in entries(record) {
             let ns = entry.time_and_code >> StageEntry::TIME_SHIFT;
-            let is_answer = entry.time_and_code & StageEntry::ANSWER != 0;
-            if is_answer && !answered {
+            let of_answer = entry.time_and_code & StageEntry::ANSWER != 0;
+            let step = Step {
+                stage: Stage::from_code(code),
+                code: Some(code),
+                of_answer,
+                ns,
+                netns: entry.netns,
+                ifindex: entry.ifindex,
+            };
+            if of_answer && !answered {
                 answered = true;
                 if code == StageCode::Output && record.flags & Flags::SYN_ACK != 0 {
-                    steps.push(Step { stage: Some(Stage::SynAck), code: None, ns, netns: entry.netns, ifindex: entry.ifindex });
+                    steps.push(Step { stage: Some(Stage::SynAck), code: None, ..step });
                 }
             }
-            steps.push(Step { stage: Stage::from_code(code), code: Some(code), ns, netns: entry.netns, ifindex: entry.ifindex });
+            steps.push(step);
         }
         Self { steps }
     }
 
-    /// Adds a stage that no probe reports: it follows from the way the packet ended.
-    fn infer(&mut self, stage: Stage, record: &Record, death: &Death) {
-        let waited = self.steps.last().filter(|step| stage == Stage::Neighbour && step.code == Some(StageCode::PostroutingEnd));
-        let ns = waited.map_or(death.time_ns.saturating_sub(record.first_ns), |step| step.ns);
-        self.steps.push(Step { stage: Some(stage), code: None, ns, netns: death.netns, ifindex: death.ifindex });
+    /// Adds a stage that no probe reports, behind the last one of the packet that died: it follows from the way it ended.
+    fn infer(&mut self, stage: Stage, of_answer: bool, record: &Record, death: &Death) {
+        let last = self.steps.iter().rposition(|step| step.of_answer == of_answer);
+        let at = last.map_or(0, |last| last + 1);
+        let waited = last.and_then(|last| self.steps.get(last)).filter(|step| step.code == Some(StageCode::PostroutingEnd));
+        let ns = match waited {
+            Some(step) if stage == Stage::Neighbour => step.ns,
+            _ => death.time_ns.saturating_sub(record.first_ns),
+        };
+        // The stages of an answer that went out before the SYN was freed stay behind it.
+        let ns = self.steps.get(at).map_or(ns, |next| ns.min(next.ns));
+        let step = Step { stage: Some(stage), code: None, of_answer, ns, netns: death.netns, ifindex: death.ifindex };
+        self.steps.insert(at, step);
+    }
+
+    /// A packet that left POSTROUTING and is not on its device yet waits for its neighbour.
+    fn infer_waiting(&mut self) {
+        if let Some(last) = self.steps.last()
+            && last.code == Some(StageCode::PostroutingEnd)
+        {
+            let step = Step { stage: Some(Stage::Neighbour), code: None, ..*last };
+            self.steps.push(step);
+        }
     }
 
     /// What users see: without marks, and with the position behind a hook's named chains only when the packet died there.
@@ -212,9 +243,7 @@ fn died_at(record: &Record, outcome: Outcome, reason: Option<&str>, way: &mut Wa
         StageCode::PostroutingEnd => return Some(Stage::Postrouting),
         other => return Stage::from_code(other),
     };
-    if record.flags & (Flags::RESET | Flags::ICMP) == 0 || outcome == Outcome::AnswerDropped {
-        way.infer(inferred, record, death);
-    }
+    way.infer(inferred, outcome == Outcome::AnswerDropped, record, death);
     Some(inferred)
 }
 

@@ -2,6 +2,8 @@
 //! by `evidence` and said by `diagnosis`.
 
 mod assemble;
+#[cfg(test)]
+mod assemble_tests;
 mod decode;
 mod stage;
 

@@ -120,8 +120,14 @@ impl Probes {
             netfilter.push((*position, loaded.load_program(position.program, sys::ProgramType::Netfilter)?));
         }
         let collect = loaded.load_program("collect", sys::ProgramType::Syscall)?;
-        let mut probes =
-            Self { ebpf: loaded.ebpf, netfilter, collect, links: Vec::new(), missing: missing_fields(facts), attached: BTreeMap::new() };
+        let mut probes = Self {
+            ebpf: loaded.ebpf,
+            netfilter,
+            collect,
+            links: Vec::new(),
+            missing: missing_fields(facts),
+            attached: BTreeMap::new(),
+        };
         probes.load_classifiers()?;
         probes.load_tracepoints(facts)?;
         Ok(probes)

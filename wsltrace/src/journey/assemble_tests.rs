@@ -1,0 +1,250 @@
+//! Records made by hand, and what they must become.
+
+use jiff::Timestamp;
+use wsltrace_common::{Death, Flags, Flow, Key, MAX_STAGES, Record, StageCode, StageEntry};
+
+use super::assemble::{Names, assemble};
+use super::{Conntrack, Journey, Origin, Outcome, Stage};
+
+struct Made;
+
+impl Names for Made {
+    fn interface(&self, _netns: u32, ifindex: u32) -> Option<String> {
+        Some(format!("eth{ifindex}"))
+    }
+
+    fn reason(&self, number: u32) -> Option<String> {
+        ["", "NETFILTER_DROP", "NO_SOCKET", "NEIGH_FAILED", "IP_RPFILTER"].get(number as usize).map(|name| (*name).to_owned())
+    }
+
+    fn location(&self, address: u64) -> Option<String> {
+        Some(format!("function+{address:#x}"))
+    }
+
+    fn is_relay(&self, _tgid: u32, comm: &[u8; 16]) -> bool {
+        comm.starts_with(b"init\0")
+    }
+
+    fn time(&self, _monotonic_ns: u64) -> Timestamp {
+        Timestamp::UNIX_EPOCH
+    }
+}
+
+const NETFILTER_DROP: u32 = 1;
+const NO_SOCKET: u32 = 2;
+const NEIGH_FAILED: u32 = 3;
+const RPFILTER: u32 = 4;
+
+const TO_ROUTING: [StageCode; 7] = {
+    use StageCode as C;
+    [C::TcIngress, C::Prerouting, C::PreroutingRaw, C::PreroutingConntrack, C::PreroutingMangle, C::PreroutingDnat, C::Routing]
+};
+const TO_LOOKUP: [StageCode; 6] = {
+    use StageCode as C;
+    [C::Input, C::InputMangle, C::InputFilter, C::InputSecurity, C::InputEnd, C::SocketLookup]
+};
+const ANSWER: [StageCode; 3] = [StageCode::Output, StageCode::Postrouting, StageCode::TcEgress];
+
+fn mapped(last: u8) -> [u8; 16] {
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, last]
+}
+
+fn never() -> Death {
+    Death { time_ns: 0, location: 0, reason: 0, netns: 0, ifindex: 0, stage_count: 0 }
+}
+
+/// A record whose SYN passed these stages, 1 microsecond apart.
+fn record(syn: &[&[StageCode]]) -> Record {
+    let flow = Flow { source: mapped(1), destination: mapped(2), source_port: 5000, destination_port: 8080, family: 4 };
+    let mut record = Record {
+        key: Key { address: mapped(1), sequence: 77, port: 5000, slot: 0 },
+        flow,
+        now: flow,
+        first_ns: 1_000_000,
+        last_ns: 0,
+        skb: 0,
+        answer_skb: 0,
+        death: never(),
+        consumed: never(),
+        answer_death: never(),
+        stray: never(),
+        flags: 0,
+        attempt: 1,
+        netns: 1,
+        ifindex: 2,
+        syn_netns: 1,
+        syn_ifindex: 2,
+        answer_netns: 1,
+        answer_ifindex: 2,
+        tgid: 0,
+        conntrack: 0,
+        payload_len: 0,
+        stage_count: 0,
+        comm: [0; 16],
+        stages: [StageEntry { time_and_code: 0, netns: 1, ifindex: 2 }; MAX_STAGES],
+    };
+    syn.iter().copied().flatten().for_each(|code| add(&mut record, *code, false));
+    record
+}
+
+fn add(record: &mut Record, code: StageCode, answer: bool) {
+    let index = record.stage_count as usize;
+    let ns = 200 + 1000 * index as u64;
+    let answer = if answer { StageEntry::ANSWER } else { 0 };
+    record.stages[index].time_and_code = ns << StageEntry::TIME_SHIFT | answer | u64::from(code as u8);
+    record.stage_count += 1;
+}
+
+fn answered(mut record: Record, flags: u32, stages: &[StageCode]) -> Record {
+    record.flags |= flags;
+    stages.iter().for_each(|code| add(&mut record, *code, true));
+    record
+}
+
+fn died(record: &Record, reason: u32) -> Death {
+    Death { time_ns: 1_100_000, location: 0x10, reason, netns: 1, ifindex: 2, stage_count: record.stage_count }
+}
+
+fn names(journey: &Journey) -> Vec<Stage> {
+    assert!(journey.stages.windows(2).all(|pair| pair[0].ns < pair[1].ns), "{:?}", journey.stages);
+    assert_eq!(journey.stages.first().map(|visit| visit.ns), Some(0));
+    journey.stages.iter().map(|visit| visit.stage).collect()
+}
+
+fn made(record: &Record) -> Journey {
+    assemble(record, 1, &Made)
+}
+
+#[test]
+fn a_drop_in_a_chain_is_named_by_the_position_before_it() {
+    let mut record = record(&[&TO_ROUTING, &TO_LOOKUP[..3]]);
+    record.death = died(&record, NETFILTER_DROP);
+    let journey = made(&record);
+    assert_eq!((journey.outcome, journey.died_at), (Outcome::Dropped, Some(Stage::InputFilter)));
+    assert_eq!((journey.reason.as_deref(), journey.location.as_deref()), (Some("NETFILTER_DROP"), Some("function+0x10")));
+    assert_eq!(names(&journey).last(), Some(&Stage::InputFilter));
+    assert!(journey.complete);
+}
+
+#[test]
+fn the_position_behind_the_named_chains_shows_only_when_the_packet_died_there() {
+    let rest = [StageCode::PreroutingRest];
+    let mut there = record(&[&TO_ROUTING[..6], &rest]);
+    there.death = died(&there, NETFILTER_DROP);
+    let journey = made(&there);
+    assert_eq!(journey.died_at, Some(Stage::Prerouting));
+    assert_eq!(names(&journey)[5..], [Stage::Dnat, Stage::Prerouting]);
+
+    let mut behind = record(&[&TO_ROUTING[..6], &rest, &TO_ROUTING[6..]]);
+    behind.death = died(&behind, RPFILTER);
+    let journey = made(&behind);
+    assert_eq!(journey.died_at, Some(Stage::Routing));
+    assert_eq!(names(&journey)[5..], [Stage::Dnat, Stage::Routing]);
+}
+
+#[test]
+fn a_refused_syn_died_before_its_reset_went_out() {
+    let record = record(&[&TO_ROUTING, &TO_LOOKUP]);
+    let mut record = answered(record, Flags::RESET | Flags::KERNEL_RESET | Flags::ANSWER_LEFT, &ANSWER);
+    record.death = died(&record, NO_SOCKET);
+    let journey = made(&record);
+    assert_eq!((journey.outcome, journey.died_at), (Outcome::Refused, Some(Stage::SocketLookup)));
+    assert_eq!(names(&journey)[11..], [Stage::SocketLookup, Stage::Output, Stage::Postrouting, Stage::TcEgress]);
+}
+
+#[test]
+fn a_firewalls_reset_is_a_rejection() {
+    let record = record(&[&TO_ROUTING, &TO_LOOKUP[..3]]);
+    let mut record = answered(record, Flags::RESET | Flags::ANSWER_LEFT, &ANSWER);
+    record.death = died(&record, NETFILTER_DROP);
+    assert_eq!(made(&record).outcome, Outcome::Rejected);
+    assert_eq!(made(&record).died_at, Some(Stage::InputFilter));
+}
+
+#[test]
+fn an_icmp_error_is_a_rejection_unless_a_neighbour_is_missing() {
+    let forward = [StageCode::Forward, StageCode::Postrouting, StageCode::PostroutingEnd];
+    let record = record(&[&TO_ROUTING, &forward]);
+    let mut record = answered(record, Flags::ICMP | Flags::ANSWER_LEFT, &ANSWER);
+    record.death = died(&record, NEIGH_FAILED);
+    let journey = made(&record);
+    assert_eq!((journey.outcome, journey.died_at), (Outcome::Dropped, Some(Stage::Neighbour)));
+    assert_eq!(
+        names(&journey)[7..],
+        [Stage::Forward, Stage::Postrouting, Stage::Neighbour, Stage::Output, Stage::Postrouting, Stage::TcEgress]
+    );
+    record.death.reason = NETFILTER_DROP;
+    assert_eq!(made(&record).outcome, Outcome::Rejected);
+}
+
+#[test]
+fn a_syn_whose_syn_ack_was_made_is_answered_whatever_frees_it() {
+    let record = record(&[&TO_ROUTING, &TO_LOOKUP[..5]]);
+    let mut record = answered(record, Flags::SYN_ACK | Flags::ANSWER_LEFT, &ANSWER);
+    record.death = died(&record, 0);
+    let journey = made(&record);
+    assert_eq!((journey.outcome, journey.died_at, journey.reason), (Outcome::Answered, None, None));
+}
+
+#[test]
+fn syn_ack_stands_before_its_output() {
+    let record = record(&[&TO_ROUTING, &TO_LOOKUP]);
+    let mut record = answered(record, Flags::SYN_ACK | Flags::ANSWER_LEFT | Flags::ESTABLISHED, &ANSWER);
+    add(&mut record, StageCode::Established, false);
+    let journey = made(&record);
+    assert_eq!(journey.outcome, Outcome::Answered);
+    let expected = [Stage::SocketLookup, Stage::SynAck, Stage::Output, Stage::Postrouting, Stage::TcEgress, Stage::Established];
+    assert_eq!(names(&journey)[11..], expected);
+}
+
+#[test]
+fn an_answer_that_died_names_its_own_stage() {
+    let record = record(&[&TO_ROUTING, &TO_LOOKUP]);
+    let mut record = answered(record, Flags::SYN_ACK, &[StageCode::Output, StageCode::OutputFilter]);
+    record.answer_death = died(&record, NETFILTER_DROP);
+    let journey = made(&record);
+    assert_eq!((journey.outcome, journey.died_at), (Outcome::AnswerDropped, Some(Stage::OutputFilter)));
+}
+
+#[test]
+fn a_syn_that_its_listener_swallowed_is_ignored() {
+    let mut record = record(&[&TO_ROUTING, &TO_LOOKUP]);
+    record.consumed = died(&record, 0);
+    let journey = made(&record);
+    assert_eq!((journey.outcome, journey.died_at, journey.reason.as_deref()), (Outcome::Ignored, Some(Stage::Listener), None));
+    assert_eq!(names(&journey).last(), Some(&Stage::Listener));
+}
+
+#[test]
+fn a_copy_consumed_before_delivery_claims_nothing() {
+    let mut record = record(&[&TO_ROUTING[..1]]);
+    record.consumed = died(&record, 0);
+    assert_eq!(made(&record).outcome, Outcome::Unfinished);
+}
+
+#[test]
+fn a_packet_that_left_is_forwarded() {
+    let mut record = record(&[&TO_ROUTING, &[StageCode::Forward, StageCode::TcEgress]]);
+    record.flags |= Flags::OUTSIDE;
+    assert_eq!(made(&record).outcome, Outcome::Forwarded);
+}
+
+#[test]
+fn a_packet_that_waits_for_its_neighbour_says_so() {
+    let journey = made(&record(&[&TO_ROUTING, &[StageCode::Forward, StageCode::Postrouting, StageCode::PostroutingEnd]]));
+    assert_eq!(journey.outcome, Outcome::Unfinished);
+    assert_eq!(names(&journey).last(), Some(&Stage::Neighbour));
+}
+
+#[test]
+fn translation_conntrack_origin_and_loss_come_through() {
+    let mut record = record(&[&TO_ROUTING]);
+    record.now.destination = mapped(9);
+    record.now.destination_port = 80;
+    record.flags |= Flags::TRANSLATED | Flags::CONNTRACK | Flags::LOCAL | Flags::INCOMPLETE;
+    record.conntrack = 2;
+    record.comm[..4].copy_from_slice(b"init");
+    let journey = made(&record);
+    assert_eq!(journey.last_destination(), (std::net::Ipv4Addr::new(10, 0, 0, 9).into(), 80));
+    assert_eq!((journey.conntrack, journey.origin, journey.complete), (Some(Conntrack::New), Origin::WslLocalhostRelay, false));
+}

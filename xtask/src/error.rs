@@ -1,0 +1,78 @@
+//! What can go wrong in a task, and the command that mends it.
+
+use std::{io, path::PathBuf};
+
+/// Why a task stopped.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// A program could not be started at all.
+    #[error("could not run `{command}`")]
+    Start {
+        /// The command line.
+        command: String,
+        /// Why it did not start.
+        source: io::Error,
+    },
+    /// A program ran and reported failure.
+    #[error("`{command}` failed ({status})")]
+    Failed {
+        /// The command line.
+        command: String,
+        /// How it ended.
+        status: std::process::ExitStatus,
+    },
+    /// A file could not be read, written or moved.
+    #[error("could not {action} {}", path.display())]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// Something that the task needs is not there and could not be brought.
+    #[error("missing: {missing}: {reason}")]
+    Missing {
+        /// Names of what is missing, each with what it is for.
+        missing: String,
+        /// Why it was not brought.
+        reason: String,
+        /// The commands that bring it, one a line.
+        bring: String,
+        /// What failed while bringing it.
+        source: Option<Box<Error>>,
+    },
+    /// The task needs root.
+    #[error("{task} needs root: {reason}")]
+    NeedsRoot {
+        /// Which task.
+        task: &'static str,
+        /// What it would do as root.
+        reason: &'static str,
+        /// The command that does it.
+        command: String,
+    },
+    /// Tests failed although cargo itself ran.
+    #[error("{0}")]
+    Tests(String),
+    /// A line of the list of expected skips cannot be understood.
+    #[error("{}:{line}: expected `name  # reason`", path.display())]
+    SkipList {
+        /// The list.
+        path: PathBuf,
+        /// From 1.
+        line: usize,
+    },
+}
+
+impl Error {
+    /// The exact command that the reader can type, when there is one.
+    pub(crate) fn hint(&self) -> Option<&str> {
+        match self {
+            Self::Missing { bring, .. } => Some(bring),
+            Self::NeedsRoot { command, .. } => Some(command),
+            _ => None,
+        }
+    }
+}

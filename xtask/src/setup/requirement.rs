@@ -1,0 +1,236 @@
+//! The tables of what this project needs from a machine: one row a requirement, saying what it is, why it is needed, how to
+//! see that it is there and how to bring it.
+
+use std::process::Command;
+
+use super::{
+    machine::{exists, has, version_text},
+    toolchain::{bpf_linker, debian_compiler, debian_sources, nightly_sources},
+};
+use crate::command::clean;
+
+/// A part of the work, so that a task brings only what it needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Compiling the kernel side and the user side.
+    Build,
+    /// Formatting and clippy.
+    Lint,
+    /// Running the end-to-end tests.
+    Test,
+}
+
+/// One thing that has to be there.
+pub(crate) struct Requirement {
+    /// What it is called.
+    pub(crate) name: &'static str,
+    /// What it is for.
+    pub(crate) why: &'static str,
+    /// Which parts of the work need it.
+    pub(crate) parts: &'static [Part],
+    /// The row that it serves to build: not needed once that one is there.
+    pub(crate) only_for: Option<&'static str>,
+    /// Whether it is there.
+    pub(crate) sign: fn() -> bool,
+    /// How to bring it.
+    pub(crate) bring: Bring,
+}
+
+/// How to bring something.
+pub(crate) enum Bring {
+    /// Packages of the distribution.
+    Apt(&'static [&'static str]),
+    /// A command, with the variables that it needs.
+    Run {
+        /// Names and values.
+        variables: &'static [(&'static str, &'static str)],
+        /// The program and its arguments.
+        words: &'static [&'static str],
+    },
+    /// We cannot; this is what a person can do.
+    Person(&'static str),
+}
+
+impl Requirement {
+    /// The command that brings it, run by the toolchain that runs us; `None` for packages and for what only a person can do.
+    pub(crate) fn command(&self) -> Option<Command> {
+        let Bring::Run { variables, words } = self.bring else { return None };
+        let (program, arguments) = words.split_first()?;
+        let mut command = clean(program);
+        command.envs(variables.iter().copied()).args(arguments);
+        if let Some(toolchain) = std::env::var_os("RUSTUP_TOOLCHAIN") {
+            command.env("RUSTUP_TOOLCHAIN", toolchain);
+        }
+        Some(command)
+    }
+}
+
+const BPF_LINKER: &str = "bpf-linker";
+
+/// The kernel side built with Debian's packages.
+pub(crate) const DEBIAN: &[Requirement] = &[
+    Requirement {
+        name: "rustc-web",
+        why: "compiles the kernel side (1.91 or later)",
+        parts: &[Part::Build],
+        only_for: None,
+        sign: debian_compiler,
+        bring: Bring::Apt(&["rustc-web"]),
+    },
+    Requirement {
+        name: "cargo-web",
+        why: "builds the kernel side with that compiler",
+        parts: &[Part::Build],
+        only_for: None,
+        sign: || exists("/usr/bin/cargo"),
+        bring: Bring::Apt(&["cargo-web"]),
+    },
+    Requirement {
+        name: "rust-web-src",
+        why: "sources of `core`, which is built for the eBPF target",
+        parts: &[Part::Build],
+        only_for: None,
+        sign: debian_sources,
+        bring: Bring::Apt(&["rust-web-src"]),
+    },
+    Requirement {
+        name: "llvm-22-dev",
+        why: "bpf-linker is linked with the LLVM of the compiler",
+        parts: &[Part::Build],
+        only_for: Some(BPF_LINKER),
+        sign: || exists("/usr/lib/llvm-22/bin/llvm-config") && exists("/usr/lib/llvm-22/include/llvm-c/Core.h"),
+        bring: Bring::Apt(&["llvm-22-dev"]),
+    },
+    Requirement {
+        name: "libpolly-22-dev",
+        why: "a library that LLVM asks for when bpf-linker is linked",
+        parts: &[Part::Build],
+        only_for: Some(BPF_LINKER),
+        sign: || exists("/usr/lib/llvm-22/lib/libPolly.a"),
+        bring: Bring::Apt(&["libpolly-22-dev"]),
+    },
+    Requirement {
+        name: "libzstd-dev",
+        why: "a library that LLVM asks for when bpf-linker is linked",
+        parts: &[Part::Build],
+        only_for: Some(BPF_LINKER),
+        sign: || exists("/usr/include/zstd.h"),
+        bring: Bring::Apt(&["libzstd-dev"]),
+    },
+    Requirement {
+        name: "zlib1g-dev",
+        why: "a library that LLVM asks for when bpf-linker is linked",
+        parts: &[Part::Build],
+        only_for: Some(BPF_LINKER),
+        sign: || exists("/usr/include/zlib.h"),
+        bring: Bring::Apt(&["zlib1g-dev"]),
+    },
+    Requirement {
+        name: "c++",
+        why: "compiles the C++ side of bpf-linker's LLVM binding",
+        parts: &[Part::Build],
+        only_for: Some(BPF_LINKER),
+        sign: || has("c++"),
+        bring: Bring::Apt(&["g++"]),
+    },
+    Requirement {
+        name: BPF_LINKER,
+        why: "links the kernel side into one eBPF object (0.13 or later)",
+        parts: &[Part::Build],
+        only_for: None,
+        sign: bpf_linker,
+        bring: Bring::Run {
+            variables: &[("LLVM_PREFIX", "/usr/lib/llvm-22")],
+            words: &[
+                "cargo",
+                "install",
+                "bpf-linker",
+                "--version",
+                "0.13.0",
+                "--locked",
+                "--force",
+                "--no-default-features",
+                "--features",
+                "llvm-22",
+            ],
+        },
+    },
+];
+
+/// The kernel side built with rustup's nightly.
+pub(crate) const NIGHTLY: &[Requirement] = &[
+    Requirement {
+        name: "nightly with rust-src",
+        why: "compiles the kernel side, `core` included",
+        parts: &[Part::Build],
+        only_for: None,
+        sign: nightly_sources,
+        bring: Bring::Run {
+            variables: &[],
+            words: &["rustup", "toolchain", "install", "nightly", "--profile", "minimal", "--component", "rust-src"],
+        },
+    },
+    Requirement {
+        name: BPF_LINKER,
+        why: "links the kernel side into one eBPF object (0.13 or later, with the LLVM of nightly or a later one)",
+        parts: &[Part::Build],
+        only_for: None,
+        sign: bpf_linker,
+        bring: Bring::Person(
+            "install LLVM N, where N is what `rustc +nightly -vV` says (its -dev package, also from https://apt.llvm.org), then: \
+             LLVM_PREFIX=/usr/lib/llvm-N cargo install bpf-linker --version 0.13.0 --no-default-features --features llvm-N",
+        ),
+    },
+];
+
+/// What is needed whichever compiler builds the kernel side.
+pub(crate) const COMMON: &[Requirement] = &[
+    Requirement {
+        name: "cc",
+        why: "links every Rust program",
+        parts: &[Part::Build, Part::Lint, Part::Test],
+        only_for: None,
+        sign: || has("cc") && exists("/usr/include/stdlib.h"),
+        bring: Bring::Apt(&["gcc", "libc6-dev"]),
+    },
+    Requirement {
+        name: "rustfmt",
+        why: "checks the formatting",
+        parts: &[Part::Lint],
+        only_for: None,
+        sign: || version_text("cargo-fmt").is_some(),
+        bring: Bring::Run { variables: &[], words: &["rustup", "component", "add", "rustfmt"] },
+    },
+    Requirement {
+        name: "clippy",
+        why: "lints both sides",
+        parts: &[Part::Lint],
+        only_for: None,
+        sign: || version_text("cargo-clippy").is_some(),
+        bring: Bring::Run { variables: &[], words: &["rustup", "component", "add", "clippy"] },
+    },
+    Requirement {
+        name: "nftables",
+        why: "the end-to-end tests break connections with nft rules",
+        parts: &[Part::Test],
+        only_for: None,
+        sign: || has("nft"),
+        bring: Bring::Apt(&["nftables"]),
+    },
+    Requirement {
+        name: "iptables",
+        why: "the end-to-end tests break connections with iptables-nft and iptables-legacy rules",
+        parts: &[Part::Test],
+        only_for: None,
+        sign: || has("iptables-nft") && has("iptables-legacy") && has("iptables-legacy-save"),
+        bring: Bring::Apt(&["iptables"]),
+    },
+    Requirement {
+        name: "iproute2",
+        why: "the end-to-end tests lay their networks with ip and tc",
+        parts: &[Part::Test],
+        only_for: None,
+        sign: || has("ip") && has("tc"),
+        bring: Bring::Apt(&["iproute2"]),
+    },
+];
