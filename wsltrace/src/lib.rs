@@ -4,3 +4,4 @@
 pub mod diagnosis;
 pub mod evidence;
 pub mod journey;
+pub mod lab;
