@@ -176,9 +176,9 @@ mod tests {
             ("/rule", serde_json::json!({"backend": "nft", "chain": "INPUT"})),
         ];
         for (field, lie) in lies {
-            let mut lines = good.clone();
-            *lines[1].pointer_mut(field).unwrap() = lie;
-            assert_eq!(check(&scenario, &truth, &lines).len(), 1, "{field}");
+            let mut lying = good.clone();
+            *lying[1].pointer_mut(field).unwrap() = lie;
+            assert_eq!(check(&scenario, &truth, &lying).len(), 1, "{field}");
         }
     }
 

@@ -1,7 +1,11 @@
 //! The way a packet must have taken: lists of stages, and matching a journey against one.
 
-#[expect(clippy::enum_glob_use, reason = "lists of nothing but stages read better without a prefix")]
-use crate::journey::Stage::{self, *};
+use crate::journey::Stage::{
+    self, Accepted, Conntrack, Dnat, Established, Forward, ForwardFilter, ForwardMangle, ForwardSecurity, Input, InputFilter,
+    InputMangle, InputSecurity, Listener, Output, OutputConntrack, OutputFilter, OutputMangle, OutputNat, OutputRaw,
+    OutputSecurity, Postrouting, PostroutingMangle, Prerouting, PreroutingMangle, PreroutingRaw, Routing, Snat, SocketLookup,
+    SynAck, TcEgress, TcIngress,
+};
 
 /// One expected stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,5 @@
 //! The lab's sides and how they are joined.
 
-use std::any::Any;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::client::warm_up;
@@ -44,7 +43,7 @@ pub struct Lab {
     /// What hangs behind WSL, when it was asked for.
     behind: Option<(Side, Namespace)>,
     /// Servers that live as long as the lab.
-    kept: Vec<Box<dyn Any + Send>>,
+    kept: Vec<Listening>,
 }
 
 impl Lab {
@@ -88,7 +87,7 @@ impl Lab {
 
     /// Keeps a server alive as long as the lab.
     pub fn keep(&mut self, server: Listening) {
-        self.kept.push(Box::new(server));
+        self.kept.push(server);
     }
 
     /// The address that the client uses to reach WSL in this family.

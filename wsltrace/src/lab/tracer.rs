@@ -67,7 +67,7 @@ impl Tracer {
         command
             .args(["--port", &PORT.to_string(), "--all", "--detail", "full", "--ready-file"])
             .arg(ready_file(directory.path()));
-        command.stdin(Stdio::null());
+        command.stdin(Stdio::null()).env("TMPDIR", directory.path());
         if json {
             let stderr = File::create(stderr_file(directory.path())).map_err(LabError::io("make a file for errors"))?;
             command.arg("--json").stdout(Stdio::piped()).stderr(stderr);
@@ -135,6 +135,18 @@ impl Tracer {
         Ok(Said { status, stdout: String::from_utf8_lossy(&stdout).into_owned(), stderr: self.stderr()? })
     }
 
+    /// Kills it as it stands, and returns the names of files that it left in its temporary directory.
+    pub fn kill(mut self) -> Result<Vec<String>, LabError> {
+        self.child.kill().map_err(LabError::io("kill the tracer"))?;
+        self.child.wait().map_err(LabError::io("wait for the tracer"))?;
+        let names = fs::read_dir(self.directory.path()).and_then(|entries| {
+            entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect::<io::Result<Vec<_>>>()
+        });
+        let names = names.map_err(LabError::io("list the temporary directory"))?;
+        // The ready file was asked for, and its neighbour of a similar name is on its way to become it.
+        Ok(names.into_iter().filter(|name| name != "stderr" && !name.contains("ready")).collect())
+    }
+
     fn stderr(&self) -> Result<String, LabError> {
         if !self.talks {
             return Ok(String::new());
@@ -178,4 +190,46 @@ fn pidfd(child: &Child) -> io::Result<OwnedFd> {
     }
     // SAFETY: the kernel has just returned this descriptor, and nobody else has it.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    /// A program that understands the tracer's command line; `body` sees the ready file's name in `$ready`.
+    fn program(directory: &Path, body: &str) -> PathBuf {
+        let path = directory.join("program");
+        let find_ready = "while [ $# -gt 0 ]; do [ \"$1\" = --ready-file ] && ready=$2; shift; done";
+        fs::write(&path, format!("#!/bin/sh\n{find_ready}\n{body}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn a_tracer_is_awaited_interrupted_and_heard() {
+        let directory = tempfile::tempdir().unwrap();
+        let namespace = Namespace::new("test").unwrap();
+        // The shell runs a trap only between commands: it waits for a reader of a pipe that nobody writes to.
+        let body = "mkfifo $TMPDIR/never; trap 'echo last; kill $!; exit 0' INT; echo first; cat <>$TMPDIR/never & \
+                    touch $ready.new; mv $ready.new $ready; wait";
+        let mut tracer = Tracer::start_json(&program(directory.path(), body), &namespace).unwrap();
+        tracer.await_armed().unwrap();
+        let said = tracer.stop().unwrap();
+        assert!(said.status.success());
+        assert_eq!(said.stdout, "first\nlast\n");
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn a_tracer_that_ends_early_is_reported_at_once_with_its_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let namespace = Namespace::new("test").unwrap();
+        let program = program(directory.path(), "echo 'error: no BTF' >&2; exit 1");
+        let error = Tracer::start_json(&program, &namespace).unwrap().await_armed().unwrap_err().to_string();
+        assert_eq!(error, "the tracer ended before it was armed (exit status: 1): error: no BTF");
+    }
 }
