@@ -1,1 +1,11 @@
-//! What the end-to-end tests share.
+//! What the end-to-end tests share: the binary under test, and looking for what it leaves behind.
+
+pub mod leftovers;
+
+use std::path::PathBuf;
+
+/// The `wsltrace` to test, or why there is none.
+pub fn binary() -> Result<PathBuf, String> {
+    let path = std::env::var_os("WSLTRACE_BIN").map(PathBuf::from).ok_or("WSLTRACE_BIN does not name the binary to test")?;
+    if path.is_file() { Ok(path) } else { Err(format!("WSLTRACE_BIN: {} is no file", path.display())) }
+}

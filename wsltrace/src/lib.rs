@@ -8,6 +8,7 @@ pub mod escape;
 pub mod evidence;
 pub mod journey;
 pub mod kernel;
+pub mod lab;
 pub mod output;
 pub mod probe;
 pub mod wsl;

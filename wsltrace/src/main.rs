@@ -16,7 +16,8 @@ fn main() -> ExitCode {
     let result = match &cli.command {
         None => command::trace::run(&cli.trace),
         Some(Command::Explain { word }) => command::explain::run(word.as_deref()),
-        Some(Command::Demo { .. } | Command::Selftest { .. }) => Ok(()),
+        Some(Command::Demo { scenario }) => command::demo::demo(scenario.as_deref()),
+        Some(Command::Selftest { json, scenarios }) => command::demo::selftest(scenarios, *json),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

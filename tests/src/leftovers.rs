@@ -1,0 +1,151 @@
+//! What a killed tracer could leave in the kernel and on disk, and looking for it without disturbing other tracers that may
+//! run on the same machine at the same time.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::Path;
+use std::{fs, process};
+
+/// How many grace periods the kernel may take to free what lost its last user. Each round waits for one; a chain of link,
+/// program and map needs a handful, and kernel workers that wait for a busy processor some more.
+const GRACE_PERIODS: usize = 2000;
+
+/// A thing of BPF in the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Object {
+    /// A program's id.
+    Program(u32),
+    /// A map's id.
+    Map(u32),
+    /// A link's id.
+    Link(u32),
+}
+
+/// What a process holds by descriptors.
+pub fn held_by(pid: u32) -> io::Result<BTreeSet<Object>> {
+    let mut held = BTreeSet::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
+        held.extend(fs::read_to_string(entry?.path())?.lines().filter_map(object));
+    }
+    Ok(held)
+}
+
+/// Everything of BPF in the kernel, of everyone.
+pub fn loaded() -> Result<BTreeSet<Object>, Box<dyn std::error::Error>> {
+    let mut all = BTreeSet::new();
+    for program in aya::programs::loaded_programs() {
+        all.insert(Object::Program(program?.id()));
+    }
+    for map in aya::maps::loaded_maps() {
+        all.insert(Object::Map(map?.id()));
+    }
+    for link in aya::programs::loaded_links() {
+        all.insert(Object::Link(link?.id()));
+    }
+    Ok(all)
+}
+
+/// What some living process holds: by descriptors, or as a map of a program that it holds.
+pub fn held_by_anyone() -> Result<BTreeSet<Object>, Box<dyn std::error::Error>> {
+    let mut held = BTreeSet::new();
+    for pid in fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()) {
+        // A process may end while it is read: then it holds nothing.
+        held.extend(held_by(pid).unwrap_or_default());
+    }
+    for program in aya::programs::loaded_programs() {
+        let program = program?;
+        if held.contains(&Object::Program(program.id())) {
+            held.extend(program.map_ids()?.unwrap_or_default().into_iter().map(Object::Map));
+        }
+    }
+    Ok(held)
+}
+
+/// Waits until none of `objects` is loaded any more, and returns those that stay.
+///
+/// The kernel frees programs and maps of a dead process after RCU grace periods and on its own workers, and tells nobody.
+/// So between two looks this waits for the one event there is, the end of a grace period.
+pub fn await_gone(objects: &BTreeSet<Object>) -> Result<BTreeSet<Object>, Box<dyn std::error::Error>> {
+    let mut left: BTreeSet<Object> = loaded()?.intersection(objects).copied().collect();
+    for _ in 0..GRACE_PERIODS {
+        if left.is_empty() {
+            break;
+        }
+        grace_period()?;
+        left = loaded()?.intersection(objects).copied().collect();
+    }
+    Ok(left)
+}
+
+/// Objects that were not there `before` and that no living process holds: nobody can ever free them.
+pub fn orphans(before: &BTreeSet<Object>) -> Result<BTreeSet<Object>, Box<dyn std::error::Error>> {
+    let new: BTreeSet<Object> = loaded()?.difference(before).copied().collect();
+    // What is held is looked up after what is loaded, so that a tracer that starts meanwhile is not taken for an orphan.
+    let held = held_by_anyone()?;
+    await_gone(&new.difference(&held).copied().collect())
+}
+
+/// The children of a process.
+pub fn children(pid: u32) -> io::Result<Vec<u32>> {
+    let mut children = Vec::new();
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let list = fs::read_to_string(task?.path().join("children"))?;
+        children.extend(list.split_whitespace().filter_map(|word| word.parse::<u32>().ok()));
+    }
+    Ok(children)
+}
+
+/// Names of the files in a directory.
+pub fn files(directory: &Path) -> io::Result<BTreeSet<String>> {
+    fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+}
+
+/// The named network namespaces of this machine.
+pub fn named_namespaces() -> io::Result<BTreeSet<String>> {
+    match files(Path::new("/run/netns")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeSet::new()),
+        result => result,
+    }
+}
+
+/// The nftables ruleset of the namespace that the caller is in.
+pub fn ruleset() -> io::Result<String> {
+    let output = process::Command::new("nft").args(["list", "ruleset"]).output()?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()))
+}
+
+fn object(line: &str) -> Option<Object> {
+    let (name, value) = line.split_once(':')?;
+    let id = value.trim().parse().ok()?;
+    match name {
+        "prog_id" => Some(Object::Program(id)),
+        "map_id" => Some(Object::Map(id)),
+        "link_id" => Some(Object::Link(id)),
+        _ => None,
+    }
+}
+
+/// Waits for the end of an RCU grace period.
+fn grace_period() -> io::Result<()> {
+    const MEMBARRIER_CMD_GLOBAL: i32 = 1;
+    // SAFETY: the system call takes three integers and touches no memory of ours.
+    let result = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Object, object};
+
+    #[test]
+    fn descriptors_tell_what_they_hold() {
+        assert_eq!(object("prog_id:\t12"), Some(Object::Program(12)));
+        assert_eq!(object("map_id:\t7"), Some(Object::Map(7)));
+        assert_eq!(object("link_id:\t3"), Some(Object::Link(3)));
+        assert_eq!(object("pos:\t0"), None);
+        assert_eq!(object("prog_tag:\tabc"), None);
+    }
+}

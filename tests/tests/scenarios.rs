@@ -1,0 +1,30 @@
+//! Every scenario of the lab as a test of its own: the real binary traces it, and what it says is compared with the truth.
+//! A scenario that cannot be played here prints `SKIP: name: reason` and counts as ignored.
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use wsltrace::lab::{Ending, Scenario, all, run};
+
+fn main() {
+    let trials = all().into_iter().map(trial).collect();
+    libtest_mimic::run(&Arguments::from_args(), trials).exit();
+}
+
+fn trial(scenario: Scenario) -> Trial {
+    Trial::ignorable_test(scenario.name, move || {
+        let binary = match wsltrace_tests::binary() {
+            Ok(binary) => binary,
+            Err(why) => return Ok(skip(scenario.name, &why)),
+        };
+        match run(&scenario, &binary).ending {
+            Ending::Passed => Ok(Completion::Completed),
+            Ending::Skipped(why) => Ok(skip(scenario.name, &why)),
+            Ending::Failed(problems) => Err(Failed::from(problems.join("\n"))),
+        }
+    })
+}
+
+#[expect(clippy::print_stdout, reason = "the line that continuous integration counts")]
+fn skip(name: &str, why: &str) -> Completion {
+    println!("SKIP: {name}: {why}");
+    Completion::ignored_with(why)
+}

@@ -1,0 +1,213 @@
+//! Whether what the tracer said about a scenario is true: a pure function of its JSON lines and of what is known without it.
+
+use std::fmt::Debug;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::path::{describe, matches};
+use super::{ClientResult, PORT, Scenario, Side};
+use crate::diagnosis::{Code, Confidence};
+use crate::evidence::Backend;
+use crate::journey::{Origin, Outcome, Stage};
+
+/// What is known about a run without asking the tracer.
+#[derive(Clone, Debug)]
+pub struct Truth {
+    /// What the client saw, and its port.
+    pub client: ClientResult,
+    /// Inode numbers of the namespaces of the lab.
+    pub namespaces: Vec<(Side, u32)>,
+    /// The running kernel's version: major, minor.
+    pub kernel: (u32, u32),
+}
+
+/// Compares the tracer's lines with the truth; every difference is one sentence.
+pub fn check(scenario: &Scenario, truth: &Truth, lines: &[Value]) -> Vec<String> {
+    let of_type = |name: &str| lines.iter().filter(|l| l["type"] == name).collect::<Vec<_>>();
+    let mut problems = Problems::default();
+    problems.equal("number of armed lines", &of_type("armed").len(), &1);
+    problems.equal("type of the last line", &lines.last().map(|l| &l["type"]), &Some(&Value::from("summary")));
+
+    let (ours, strangers): (Vec<_>, Vec<_>) = of_type("journey").into_iter().partition(|j| is_of_client(j, scenario, truth));
+    problems.equal("number of journeys for the SYNs sent", &(ours.len() as u64), &truth.client.syns);
+    for stranger in strangers {
+        problems.0.push(format!("a journey of a SYN that nobody sent: {}", stranger["flow"]));
+    }
+    for (index, journey) in ours.into_iter().enumerate() {
+        check_journey(scenario, truth, journey, index as u64 + 1, &mut problems);
+    }
+    problems.0
+}
+
+/// Differences found so far.
+#[derive(Default)]
+struct Problems(Vec<String>);
+
+impl Problems {
+    fn equal<T: PartialEq + Debug>(&mut self, what: &str, got: &T, want: &T) {
+        if got != want {
+            self.0.push(format!("{what}: {got:?}, expected {want:?}"));
+        }
+    }
+
+    /// The field must parse and be one of these.
+    fn one_of<T: DeserializeOwned + PartialEq + Debug>(&mut self, what: &str, got: &Value, allowed: &[T]) {
+        match T::deserialize(got) {
+            Ok(value) if allowed.contains(&value) => {}
+            _ => self.0.push(format!("{what}: {got}, expected one of {allowed:?}")),
+        }
+    }
+}
+
+fn is_of_client(journey: &Value, scenario: &Scenario, truth: &Truth) -> bool {
+    let (flow, local) = (&journey["flow"], truth.client.local);
+    flow["source"] == local.ip().to_string()
+        && flow["source_port"] == local.port()
+        && flow["destination"] == scenario.target.to_string()
+        && flow["destination_port"] == PORT
+}
+
+fn check_journey(scenario: &Scenario, truth: &Truth, journey: &Value, attempt: u64, problems: &mut Problems) {
+    let expect = &scenario.expect;
+    let inode = |side| truth.namespaces.iter().find(|(s, _)| *s == side).map(|(_, inode)| *inode);
+    let given_reason = expect.reason.filter(|(_, since)| truth.kernel >= *since).map(|(name, _)| name);
+
+    problems.equal("attempt", &journey["attempt"], &Value::from(attempt));
+    problems.equal("complete", &journey["complete"], &Value::from(true));
+    problems.equal("netns", &journey["netns"], &Value::from(inode(Side::Wsl)));
+    problems.one_of::<Origin>("origin", &journey["origin"], &[expect.origin]);
+    problems.one_of::<Outcome>("outcome", &journey["outcome"], expect.outcomes);
+    problems.one_of::<Option<Stage>>("died_at", &journey["died_at"], &[expect.died.map(|(stage, _)| stage)]);
+    problems.equal("death.netns", &journey["death"]["netns"], &Value::from(expect.died.and_then(|(_, side)| inode(side))));
+    if let Some(reason) = given_reason {
+        problems.equal("reason", &journey["reason"], &Value::from(reason));
+    }
+    problems.one_of::<Code>("diagnosis.code", &journey["diagnosis"]["code"], expect.codes);
+    if expect.proved && (expect.reason.is_none() || given_reason.is_some()) {
+        problems.one_of("diagnosis.confidence", &journey["diagnosis"]["confidence"], &[Confidence::Proved]);
+    }
+    if let (Some((backend, chain)), rule @ Value::Object(_)) = (expect.firewall, &journey["rule"]) {
+        problems.one_of::<Backend>("rule.backend", &rule["backend"], &[backend]);
+        problems.equal("rule.chain", &rule["chain"], &Value::from(chain));
+    }
+    check_stages(scenario, journey, problems);
+}
+
+fn check_stages(scenario: &Scenario, journey: &Value, problems: &mut Problems) {
+    let visits = journey["stages"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let stages: Result<Vec<Stage>, _> = visits.iter().map(|v| serde_json::from_value(v["stage"].clone())).collect();
+    match stages {
+        Ok(stages) if matches(&scenario.expect.path, &stages) => {}
+        Ok(stages) => {
+            let got: Vec<&str> = stages.iter().map(|s| s.name()).collect();
+            problems.0.push(format!("stages: {}; expected {}", got.join(" "), describe(&scenario.expect.path)));
+        }
+        Err(error) => problems.0.push(format!("stages: {error}")),
+    }
+    let times: Vec<Option<u64>> = visits.iter().map(|v| v["ns"].as_u64()).collect();
+    if times.first() != Some(&Some(0)) || times.iter().any(Option::is_none) || !times.is_sorted_by(|a, b| a < b) {
+        problems.0.push(format!("times of the stages do not strictly increase from 0: {times:?}"));
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+mod tests {
+    use super::*;
+    use crate::lab::{Seen, Step, all, find};
+
+    fn truth(scenario: &Scenario) -> Truth {
+        let local = if scenario.target.is_ipv6() { "[fd00:28:16::1]:50000" } else { "172.28.16.1:50000" };
+        Truth {
+            client: ClientResult { seen: scenario.client, local: local.parse().unwrap(), syns: 1 },
+            namespaces: vec![(Side::Client, 1), (Side::Wsl, 2), (Side::Container, 3), (Side::Backend, 4)],
+            kernel: (6, 18),
+        }
+    }
+
+    /// What a perfect tracer says.
+    fn perfect(scenario: &Scenario, truth: &Truth) -> Vec<Value> {
+        let expect = &scenario.expect;
+        let must = expect.path.iter().filter_map(|s| if let Step::Must(stage) = s { Some(stage) } else { None });
+        let stages: Vec<Value> = must
+            .enumerate()
+            .map(|(i, s)| serde_json::json!({"stage": s, "ns": i * 100, "interface": "eth0", "netns": 2}))
+            .collect();
+        let inode = |side| truth.namespaces.iter().find(|(s, _)| *s == side).unwrap().1;
+        let journey = serde_json::json!({
+            "type": "journey", "attempt": 1, "complete": true, "netns": 2, "origin": expect.origin,
+            "flow": {"source": truth.client.local.ip(), "source_port": truth.client.local.port(),
+                     "destination": scenario.target, "destination_port": PORT},
+            "outcome": expect.outcomes[0], "died_at": expect.died.map(|d| d.0),
+            "death": expect.died.map(|d| serde_json::json!({"netns": inode(d.1)})),
+            "reason": expect.reason.map(|r| r.0), "rule": null, "stages": stages,
+            "diagnosis": {"code": expect.codes[0], "confidence": "proved"},
+        });
+        vec![serde_json::json!({"type": "armed"}), journey, serde_json::json!({"type": "summary"})]
+    }
+
+    #[test]
+    fn a_perfect_tracer_passes_every_scenario() {
+        for scenario in all() {
+            let truth = truth(&scenario);
+            assert_eq!(check(&scenario, &truth, &perfect(&scenario, &truth)), Vec::<String>::new(), "{}", scenario.name);
+        }
+    }
+
+    #[test]
+    fn each_lie_is_found() {
+        let scenario = find("drop-filter-iptables-nft").unwrap();
+        let truth = truth(&scenario);
+        let good = perfect(&scenario, &truth);
+        let lies: [(&str, Value); 13] = [
+            ("/attempt", 2.into()),
+            ("/complete", false.into()),
+            ("/netns", 1.into()),
+            ("/origin", "local".into()),
+            ("/outcome", "answered".into()),
+            ("/died_at", "input_mangle".into()),
+            ("/death/netns", 3.into()),
+            ("/reason", "NO_SOCKET".into()),
+            ("/diagnosis/code", "healthy".into()),
+            ("/stages/3/stage", "routing".into()),
+            ("/stages/3/ns", 200.into()),
+            ("/stages/0/ns", 1.into()),
+            ("/rule", serde_json::json!({"backend": "nft", "chain": "INPUT"})),
+        ];
+        for (field, lie) in lies {
+            let mut lying = good.clone();
+            *lying[1].pointer_mut(field).unwrap() = lie;
+            assert_eq!(check(&scenario, &truth, &lying).len(), 1, "{field}");
+        }
+    }
+
+    #[test]
+    fn journeys_are_counted_and_strangers_named() {
+        let scenario = find("healthy-v4").unwrap();
+        let truth = truth(&scenario);
+        let good = perfect(&scenario, &truth);
+        let missing = [good[0].clone(), good[2].clone()];
+        assert_eq!(check(&scenario, &truth, &missing).len(), 1);
+        let twice = [good[0].clone(), good[1].clone(), good[1].clone(), good[2].clone()];
+        assert!(check(&scenario, &truth, &twice)[0].contains("number of journeys"));
+        let mut stranger = good.clone();
+        stranger[1]["flow"]["source_port"] = 50001.into();
+        assert!(check(&scenario, &truth, &stranger).iter().any(|p| p.contains("nobody sent")));
+        assert!(!check(&scenario, &truth, &good[..2]).is_empty(), "no summary");
+        assert!(!check(&scenario, &truth, &[]).is_empty());
+    }
+
+    #[test]
+    fn an_older_kernel_need_not_name_the_reason_or_prove_it() {
+        let scenario = find("martian-loopback").unwrap();
+        let mut truth = truth(&scenario);
+        let mut lines = perfect(&scenario, &truth);
+        lines[1]["reason"] = Value::Null;
+        lines[1]["diagnosis"]["confidence"] = "inferred".into();
+        assert_eq!(check(&scenario, &truth, &lines).len(), 2);
+        truth.kernel = (5, 15);
+        assert!(check(&scenario, &truth, &lines).is_empty());
+        assert_eq!(truth.client.seen, Seen::NoAnswer);
+    }
+}

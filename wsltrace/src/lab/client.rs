@@ -1,0 +1,114 @@
+//! A client that connects once, and says what it saw with its own eyes: its errno.
+
+use std::fmt;
+use std::io::{self, Read as _};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::os::fd::AsFd as _;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use socket2::{Domain, Socket, Type};
+
+use super::{LabError, Namespace};
+
+/// How long a client waits for an answer that must come.
+pub(super) const ANSWER_PATIENCE: Duration = Duration::from_secs(20);
+/// How long a client waits for an answer that must not come: less than the second after which a SYN is sent again.
+pub(super) const SILENCE: Duration = Duration::from_millis(500);
+
+/// What the client saw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// The connection was made and the server greeted.
+    Connected,
+    /// No answer in time.
+    NoAnswer,
+    /// `connect` failed with this error.
+    Failed(Errno),
+}
+
+impl fmt::Display for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connected => f.write_str("connected"),
+            Self::NoAnswer => write!(f, "timed out (no answer within {} ms)", SILENCE.as_millis()),
+            Self::Failed(errno) => write!(f, "{} ({errno:?})", errno.desc()),
+        }
+    }
+}
+
+/// One connection attempt.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempt {
+    /// Where to.
+    pub target: SocketAddr,
+    /// How long to wait for an answer.
+    pub patience: Duration,
+}
+
+/// What came of an attempt.
+#[derive(Clone, Copy, Debug)]
+pub struct ClientResult {
+    /// What the client saw.
+    pub seen: Seen,
+    /// The client's address and port.
+    pub local: SocketAddr,
+    /// How many SYNs the kernel sent: one, and more only on a machine so slow that the client gave up too late.
+    pub syns: u64,
+}
+
+impl Attempt {
+    /// Connects from `namespace` and waits for the answer, for its absence, or for the server's greeting.
+    pub fn make(&self, namespace: &Namespace) -> Result<ClientResult, LabError> {
+        let before = namespace.counter("TcpExt", "TCPSynRetrans")?;
+        let (seen, local) = namespace.run(|| self.connect().map_err(LabError::io(format!("connect to {}", self.target))))?;
+        let again = namespace.counter("TcpExt", "TCPSynRetrans")? - before;
+        Ok(ClientResult { seen, local, syns: 1 + again })
+    }
+
+    fn connect(&self) -> io::Result<(Seen, SocketAddr)> {
+        let socket = Socket::new(Domain::for_address(self.target), Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        match socket.connect(&self.target.into()) {
+            Ok(()) => {}
+            Err(error) if error.raw_os_error() == Some(Errno::EINPROGRESS as i32) => {}
+            Err(error) => return Err(error),
+        }
+        let local = socket.local_addr()?;
+        let local = local.as_socket().ok_or_else(|| io::Error::other("the socket's own address is no IP address"))?;
+        if !wait(&socket, PollFlags::POLLOUT, self.patience)? {
+            return Ok((Seen::NoAnswer, local));
+        }
+        if let Some(error) = socket.take_error()? {
+            return Ok((Seen::Failed(Errno::from_raw(error.raw_os_error().unwrap_or_default())), local));
+        }
+        socket.set_nonblocking(false)?;
+        socket.set_read_timeout(Some(self.patience))?;
+        TcpStream::from(socket).read_exact(&mut [0])?;
+        Ok((Seen::Connected, local))
+    }
+}
+
+/// Sends a datagram there and back, so that both sides know each other's link-layer address and no SYN has to wait for it.
+pub(super) fn warm_up(from: &Namespace, at: IpAddr, to: &Namespace, target: IpAddr) -> Result<(), LabError> {
+    let doing = || format!("exchange datagrams between {} and {}", from.name(), to.name());
+    let bind = |namespace: &Namespace, address| {
+        namespace.run(|| UdpSocket::bind(SocketAddr::new(address, 0)).map_err(LabError::io(format!("bind to {address}"))))
+    };
+    let (near, far) = (bind(from, at)?, bind(to, target)?);
+    let exchange = |sender: &UdpSocket, receiver: &UdpSocket| {
+        sender.send_to(b"?", receiver.local_addr()?)?;
+        receiver.set_read_timeout(Some(ANSWER_PATIENCE))?;
+        receiver.recv_from(&mut [0])
+    };
+    exchange(&near, &far).and_then(|_| exchange(&far, &near)).map_err(LabError::io(doing()))?;
+    Ok(())
+}
+
+/// Waits for events on a descriptor; false when the time is over.
+fn wait(socket: &Socket, events: PollFlags, patience: Duration) -> io::Result<bool> {
+    let timeout = PollTimeout::try_from(patience).map_err(io::Error::other)?;
+    let mut descriptors = [PollFd::new(socket.as_fd(), events)];
+    Ok(poll(&mut descriptors, timeout)? > 0)
+}

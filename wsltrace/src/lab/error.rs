@@ -1,0 +1,58 @@
+//! What can go wrong in the lab.
+
+use std::io;
+
+/// A lab that could not be built, broken or used.
+#[derive(Debug, thiserror::Error)]
+pub enum LabError {
+    /// A system call or a file failed.
+    #[error("cannot {doing}")]
+    Io {
+        /// What was being done, on what.
+        doing: String,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The kernel refused a link, an address or a route.
+    #[error("cannot {doing}")]
+    Netlink {
+        /// What was being done, on what.
+        doing: String,
+        /// Why it failed; boxed because it is large.
+        source: Box<rtnetlink::Error>,
+    },
+    /// A firewall tool failed.
+    #[error("{tool} failed: {message}")]
+    Tool {
+        /// The program and its arguments.
+        tool: String,
+        /// What it wrote on standard error.
+        message: String,
+    },
+    /// This machine lacks something that the scenario is about; it is skipped, not failed.
+    #[error("{0}")]
+    Unsupported(String),
+    /// Something that had to happen did not.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl LabError {
+    /// For `map_err`: an [`io::Error`] or `nix` error number while `doing` something.
+    pub(super) fn io<E: Into<io::Error>>(doing: impl Into<String>) -> impl FnOnce(E) -> Self {
+        let doing = doing.into();
+        |source| Self::Io { doing, source: source.into() }
+    }
+
+    /// The error with all its causes in one line.
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        text
+    }
+}

@@ -1,0 +1,44 @@
+//! The lab: private network namespaces with one known fault each. `wsltrace demo`, `wsltrace selftest` and the end-to-end
+//! tests share it.
+//!
+//! ```text
+//! client (think: Windows)            wsl                                     container (on demand)
+//!   eth0 172.28.16.1/20  ──veth──  eth0 172.28.16.2/20
+//!        fd00:28:16::1/64               fd00:28:16::2/64
+//!                                  docker0 172.17.0.1/16 ─bridge─ veth0 ── eth0 172.17.0.2/16
+//!                                                                        backend (on demand)
+//!                                  eth1 10.88.0.1/24 ────────veth──────── eth0 10.88.0.2/24
+//! ```
+//!
+//! Nothing of it has a name outside: the namespaces are anonymous and end with this process, however it ends. What is true
+//! about a scenario comes from how it was broken, from the client's own errno and from the kernel's own counters, never
+//! from what the tracer says.
+
+mod check;
+mod client;
+mod error;
+mod listener;
+mod namespace;
+mod network;
+mod path;
+mod report;
+mod run;
+mod scenario;
+mod sides;
+mod tool;
+mod tracer;
+
+pub use check::{Truth, check};
+pub use client::{Attempt, ClientResult, Seen};
+pub use error::LabError;
+pub use listener::{Binding, Listening};
+pub use namespace::Namespace;
+pub use path::Step;
+pub use report::{demo, list, selftest};
+pub use run::{Ending, ScenarioReport, prove, run};
+pub use scenario::{Expect, Scenario, all, find};
+pub use sides::{Lab, Side};
+pub use tracer::{Said, Tracer};
+
+/// The port that every scenario is about.
+pub const PORT: u16 = 8080;

@@ -1,0 +1,137 @@
+//! `wsltrace demo` and `wsltrace selftest`: playing scenarios for a human.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use super::run::{broken_lab, connect};
+use super::{Ending, LabError, PORT, Scenario, ScenarioReport, Tracer, all, find, run};
+
+/// The scenario that is shown when none is named: the commonest fault inside Linux.
+const SHOWCASE: &str = "drop-filter-iptables-nft";
+
+/// Lists the scenarios by subject.
+pub fn list(out: &mut dyn Write) -> io::Result<()> {
+    let scenarios = all();
+    for group in scenarios.chunk_by(|a, b| a.group == b.group) {
+        writeln!(out, "{}", group[0].group)?;
+        for scenario in group {
+            writeln!(out, "  {:<30} {}", scenario.name, scenario.title)?;
+        }
+    }
+    Ok(())
+}
+
+/// Plays one scenario with the tracer's normal text output; without a name the showcase, then lists the others. The tracer
+/// `binary` writes to this process's own standard output, `out` must be that too.
+pub fn demo(name: Option<&str>, binary: &Path, out: &mut dyn Write) -> Result<(), LabError> {
+    let wanted = name.unwrap_or(SHOWCASE);
+    let scenario = find(wanted)
+        .ok_or_else(|| LabError::Failed(format!("no scenario is called '{}'; see 'wsltrace demo'", wanted.escape_debug())))?;
+    if let Some(why) = scenario.obstacle() {
+        return Err(LabError::Unsupported(format!("cannot play {}: {why}", scenario.name)));
+    }
+    play(&scenario, binary, out)?;
+    if name.is_none() {
+        let listed = writeln!(out, "\nOther scenarios (wsltrace demo NAME):").and_then(|()| list(out)).and_then(|()| out.flush());
+        listed.map_err(LabError::io("write to standard output"))?;
+    }
+    Ok(())
+}
+
+fn play(scenario: &Scenario, binary: &Path, out: &mut dyn Write) -> Result<(), LabError> {
+    let lab = broken_lab(scenario)?;
+    let mut tracer = Tracer::start_text(binary, &lab.wsl)?;
+    tracer.await_armed()?;
+    let (client, problems) = connect(scenario, &lab)?;
+    let from = if scenario.from == super::Side::Wsl { "a program inside" } else { "a client outside" };
+    let target = std::net::SocketAddr::new(scenario.target, PORT);
+    let told = writeln!(out, "In a private network: {}.", scenario.title)
+        .and_then(|()| writeln!(out, "What {from} saw when it connected to {target}: {}.", client.seen))
+        .and_then(|()| writeln!(out, "What wsltrace says:\n"))
+        .and_then(|()| out.flush());
+    told.map_err(LabError::io("write to standard output"))?;
+    let said = tracer.stop()?;
+    if !said.status.success() {
+        return Err(LabError::Failed(format!("the tracer ended with {}", said.status)));
+    }
+    if problems.is_empty() { Ok(()) } else { Err(LabError::Failed(problems.join("; "))) }
+}
+
+/// Plays the named scenarios, or all, and prints a table, or with `json` one object a line and a summary. Returns whether
+/// none failed. An unknown name is an error before anything is played.
+pub fn selftest(names: &[String], json: bool, binary: &Path, out: &mut dyn Write) -> Result<bool, LabError> {
+    let one = |name: &String| {
+        find(name)
+            .ok_or_else(|| LabError::Failed(format!("no scenario is called '{}'; see 'wsltrace demo'", name.escape_debug())))
+    };
+    let scenarios = if names.is_empty() { all() } else { names.iter().map(one).collect::<Result<_, _>>()? };
+    let mut counts = [0_usize; 3];
+    for scenario in &scenarios {
+        let report = run(scenario, binary);
+        counts[match report.ending {
+            Ending::Passed => 0,
+            Ending::Failed(_) => 1,
+            Ending::Skipped(_) => 2,
+        }] += 1;
+        write_report(&report, json, out).and_then(|()| out.flush()).map_err(LabError::io("write to standard output"))?;
+    }
+    write_counts(counts, json, out).and_then(|()| out.flush()).map_err(LabError::io("write to standard output"))?;
+    Ok(counts[1] == 0)
+}
+
+fn write_report(report: &ScenarioReport, json: bool, out: &mut dyn Write) -> io::Result<()> {
+    if json {
+        return writeln!(out, "{}", serde_json::to_string(report)?);
+    }
+    match &report.ending {
+        Ending::Passed => writeln!(out, "{:<30} ok", report.name),
+        Ending::Skipped(why) => writeln!(out, "{:<30} skipped  {why}", report.name),
+        Ending::Failed(problems) => {
+            writeln!(out, "{:<30} failed", report.name)?;
+            problems.iter().try_for_each(|problem| writeln!(out, "{:<30}   {problem}", ""))
+        }
+    }
+}
+
+fn write_counts([passed, failed, skipped]: [usize; 3], json: bool, out: &mut dyn Write) -> io::Result<()> {
+    if json {
+        return writeln!(out, "{}", serde_json::json!({"passed": passed, "failed": failed, "skipped": skipped}));
+    }
+    writeln!(out, "{passed} passed, {failed} failed, {skipped} skipped")
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+mod tests {
+    use super::*;
+
+    fn text(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        write(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn the_showcase_exists_and_every_scenario_is_listed_under_one_heading() {
+        assert!(find(SHOWCASE).is_some());
+        let listed = text(|out| list(out).unwrap());
+        assert_eq!(listed.lines().filter(|l| l.starts_with("  ")).count(), all().len());
+        assert_eq!(listed.lines().filter(|l| !l.starts_with(' ')).count(), 5);
+    }
+
+    #[test]
+    fn reports_are_lines_of_text_or_json() {
+        let report = ScenarioReport { name: "x", client: None, ending: Ending::Failed(vec!["a".into(), "b".into()]) };
+        assert_eq!(text(|out| write_report(&report, false, out).unwrap()).lines().count(), 3);
+        let json: serde_json::Value = serde_json::from_str(&text(|out| write_report(&report, true, out).unwrap())).unwrap();
+        assert_eq!(json, serde_json::json!({"name": "x", "client": null, "result": "failed", "why": ["a", "b"]}));
+        assert_eq!(text(|out| write_counts([3, 0, 1], false, out).unwrap()), "3 passed, 0 failed, 1 skipped\n");
+    }
+
+    #[test]
+    fn an_unknown_name_is_an_error_that_says_where_to_look() {
+        let error = demo(Some("nonsense\u{7}"), Path::new("/bin/false"), &mut Vec::new()).unwrap_err();
+        assert_eq!(error.to_string(), "no scenario is called 'nonsense\\u{7}'; see 'wsltrace demo'");
+        assert!(selftest(&["nonsense".into()], false, Path::new("/bin/false"), &mut Vec::new()).is_err());
+    }
+}

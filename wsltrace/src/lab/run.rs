@@ -1,0 +1,166 @@
+//! Playing a scenario: build the lab, break it, trace it, connect, compare.
+
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{ClientResult, Lab, LabError, Scenario, Side, Tracer, Truth, check};
+
+/// How a scenario ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "result", content = "why")]
+pub enum Ending {
+    /// Everything was as it must be.
+    Passed,
+    /// What was not.
+    Failed(Vec<String>),
+    /// Why it cannot be played on this machine.
+    Skipped(String),
+}
+
+/// One line of the self-test.
+#[derive(Clone, Debug, Serialize)]
+pub struct ScenarioReport {
+    /// The scenario.
+    pub name: &'static str,
+    /// What the client saw, when it came so far.
+    pub client: Option<String>,
+    /// How it ended.
+    #[serde(flatten)]
+    pub ending: Ending,
+}
+
+/// Plays a scenario under the tracer `binary` and compares what it says with the truth.
+pub fn run(scenario: &Scenario, binary: &Path) -> ScenarioReport {
+    report(scenario, |lab| {
+        let mut tracer = Tracer::start_json(binary, &lab.wsl)?;
+        tracer.await_armed()?;
+        let (client, mut problems) = connect(scenario, lab)?;
+        let said = tracer.stop()?;
+        if !said.status.success() {
+            problems.push(format!("the tracer ended with {}: {}", said.status, said.stderr.escape_debug()));
+        }
+        match said.stdout.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>() {
+            Ok(lines) => problems.extend(check(scenario, &truth(client, lab)?, &lines)),
+            Err(error) => problems.push(format!("the tracer's output is not one JSON object a line: {error}")),
+        }
+        Ok((client, problems))
+    })
+}
+
+/// Plays a scenario without a tracer: only whether the fault is in force.
+pub fn prove(scenario: &Scenario) -> ScenarioReport {
+    report(scenario, |lab| connect(scenario, lab))
+}
+
+/// Builds the lab of a scenario and breaks it.
+pub(super) fn broken_lab(scenario: &Scenario) -> Result<Lab, LabError> {
+    let mut lab = Lab::new(scenario.behind)?;
+    (scenario.break_it)(&mut lab)?;
+    Ok(lab)
+}
+
+/// Lets the client connect, and says what shows that the fault is not in force.
+pub(super) fn connect(scenario: &Scenario, lab: &Lab) -> Result<(ClientResult, Vec<String>), LabError> {
+    let count = || scenario.witness.map(|(group, name)| lab.wsl.counter(group, name)).transpose();
+    let before = count()?;
+    let client = scenario.attempt().make(lab.side(scenario.from)?)?;
+    let mut problems = Vec::new();
+    if client.seen != scenario.client {
+        problems.push(format!("the fault is not in force: the client saw '{}', expected '{}'", client.seen, scenario.client));
+    }
+    if let (Some((group, name)), Some(before), Some(after)) = (scenario.witness, before, count()?)
+        && after - before != client.syns
+    {
+        problems.push(format!("the fault is not in force: {group}.{name} rose by {}, expected {}", after - before, client.syns));
+    }
+    Ok((client, problems))
+}
+
+fn report(scenario: &Scenario, play: impl FnOnce(&Lab) -> Result<(ClientResult, Vec<String>), LabError>) -> ScenarioReport {
+    let (client, ending) = match scenario.obstacle().map_or_else(|| broken_lab(scenario), |why| Err(LabError::Unsupported(why))) {
+        Ok(lab) => match play(&lab) {
+            Ok((client, problems)) if problems.is_empty() => (Some(client), Ending::Passed),
+            Ok((client, problems)) => (Some(client), Ending::Failed(problems)),
+            Err(error) => (None, failed(&error)),
+        },
+        Err(error) => (None, failed(&error)),
+    };
+    ScenarioReport { name: scenario.name, client: client.map(|c| c.seen.to_string()), ending }
+}
+
+fn failed(error: &LabError) -> Ending {
+    match error {
+        LabError::Unsupported(why) => Ending::Skipped(why.clone()),
+        _ => Ending::Failed(vec![error.chain()]),
+    }
+}
+
+fn truth(client: ClientResult, lab: &Lab) -> Result<Truth, LabError> {
+    let mut namespaces = Vec::new();
+    for side in [Side::Client, Side::Wsl, Side::Container, Side::Backend] {
+        if let Some(namespace) = lab.find(side) {
+            namespaces.push((side, namespace.inode()));
+        }
+    }
+    Ok(Truth { client, namespaces, kernel: kernel_version()? })
+}
+
+/// The running kernel's version: major, minor.
+fn kernel_version() -> Result<(u32, u32), LabError> {
+    let path = "/proc/sys/kernel/osrelease";
+    let release = std::fs::read_to_string(path).map_err(LabError::io(format!("read {path}")))?;
+    let mut numbers = release.split(['.', '-']).map(str::parse);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => Ok((major, minor)),
+        _ => Err(LabError::Failed(format!("cannot read a version from {path}: {}", release.escape_debug()))),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+mod tests {
+    use super::*;
+    use crate::lab::{Seen, all, find};
+
+    #[test]
+    #[ignore = "needs root"]
+    fn every_fault_is_in_force() {
+        let mut failures = Vec::new();
+        for scenario in all() {
+            let report = prove(&scenario);
+            let client = report.client.as_deref().unwrap_or("-");
+            let line = format!("{:<30} {client:<45} {:?}", report.name, report.ending);
+            // Captured unless asked for: the table of what was proved.
+            #[expect(clippy::print_stdout, reason = "the test's own table")]
+            {
+                println!("{line}");
+            }
+            if matches!(report.ending, Ending::Failed(_)) {
+                failures.push(line);
+            }
+        }
+        assert!(failures.is_empty(), "{failures:#?}");
+    }
+
+    /// Without this the silence could be that of a client which never sent anything.
+    #[test]
+    #[ignore = "needs root"]
+    fn the_martian_is_let_in_with_route_localnet() {
+        let scenario = find("martian-loopback").unwrap();
+        let lab = broken_lab(&scenario).unwrap();
+        assert_eq!(scenario.attempt().make(&lab.client).unwrap().seen, Seen::NoAnswer);
+        lab.wsl.set_sysctl("net.ipv4.conf.eth0.route_localnet", "1").unwrap();
+        assert_eq!(scenario.attempt().make(&lab.client).unwrap().seen, Seen::Connected);
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn a_lab_without_its_fault_is_found_out() {
+        let mut scenario = find("drop-filter-nft").unwrap();
+        scenario.break_it = find("healthy-v4").unwrap().break_it;
+        let Ending::Failed(problems) = prove(&scenario).ending else { unreachable!("it must fail") };
+        assert!(problems[0].contains("not in force"), "{problems:?}");
+    }
+}

@@ -1,0 +1,212 @@
+//! Firewalls that drop or reject, by each of the three back ends, in each table that can.
+
+use std::net::Ipv6Addr;
+
+use nix::errno::Errno;
+
+use super::{Expect, Scenario, serve, serve_v4, template};
+use crate::diagnosis::Code;
+use crate::evidence::Backend::{self, IptablesLegacy, IptablesNft, Nft};
+use crate::journey::{Outcome, Stage};
+use crate::lab::path::{answer, inbound};
+use crate::lab::{Binding, Lab, LabError, PORT, Seen, Side};
+
+/// Every drop of netfilter has this reason; kernels before 5.17 give none.
+const REASON: Option<(&str, (u32, u32))> = Some(("NETFILTER_DROP", (5, 18)));
+
+const NFT: &[&str] = &["nft"];
+const IPTABLES_NFT: &[&str] = &["iptables-nft"];
+const LEGACY: &[&str] = &["iptables-legacy"];
+
+pub(super) fn scenarios() -> Vec<Scenario> {
+    [drops(), drops_v6(), rejects()].concat()
+}
+
+fn drops() -> Vec<Scenario> {
+    let (raw, mangle, filter) = (Stage::PreroutingRaw, Stage::PreroutingMangle, Stage::InputFilter);
+    vec![
+        drop("drop-filter-iptables-nft", "iptables (nft) drops in filter INPUT", IptablesNft, filter, |lab| {
+            drop_by_iptables(lab, "iptables-nft", "filter", "INPUT")
+        }),
+        drop("drop-mangle-iptables-nft", "iptables (nft) drops in mangle PREROUTING", IptablesNft, mangle, |lab| {
+            drop_by_iptables(lab, "iptables-nft", "mangle", "PREROUTING")
+        }),
+        drop("drop-raw-iptables-nft", "iptables (nft) drops in raw PREROUTING", IptablesNft, raw, |lab| {
+            drop_by_iptables(lab, "iptables-nft", "raw", "PREROUTING")
+        }),
+        drop("drop-filter-iptables-legacy", "iptables (legacy) drops in filter INPUT", IptablesLegacy, filter, |lab| {
+            drop_by_iptables(lab, "iptables-legacy", "filter", "INPUT")
+        }),
+        drop("drop-mangle-iptables-legacy", "iptables (legacy) drops in mangle PREROUTING", IptablesLegacy, mangle, |lab| {
+            drop_by_iptables(lab, "iptables-legacy", "mangle", "PREROUTING")
+        }),
+        drop("drop-raw-iptables-legacy", "iptables (legacy) drops in raw PREROUTING", IptablesLegacy, raw, |lab| {
+            drop_by_iptables(lab, "iptables-legacy", "raw", "PREROUTING")
+        }),
+        drop("drop-filter-nft", "nftables drops in an input chain at priority filter", Nft, filter, |lab| {
+            drop_by_nft(lab, "input", "filter")
+        }),
+        drop("drop-mangle-nft", "nftables drops in a prerouting chain at priority mangle", Nft, mangle, |lab| {
+            drop_by_nft(lab, "prerouting", "mangle")
+        }),
+        drop("drop-raw-nft", "nftables drops in a prerouting chain at priority raw", Nft, raw, |lab| {
+            drop_by_nft(lab, "prerouting", "raw")
+        }),
+    ]
+}
+
+fn drops_v6() -> Vec<Scenario> {
+    let over_v6 = |scenario: Scenario, tools| Scenario { v6: true, target: Lab::wsl_address(true), tools, ..scenario };
+    vec![
+        over_v6(
+            drop("drop-filter-nft-v6", "nftables drops IPv6 in an input chain", Nft, Stage::InputFilter, |lab| {
+                serve_v6(lab)?;
+                nft(lab, "input", "filter", "drop")
+            }),
+            NFT,
+        ),
+        over_v6(
+            drop("drop-raw-ip6tables-nft", "ip6tables (nft) drops in raw PREROUTING", IptablesNft, Stage::PreroutingRaw, |lab| {
+                serve_v6(lab)?;
+                lab.wsl.iptables("ip6tables-nft", &rule("raw", "PREROUTING", "DROP"))
+            }),
+            &["ip6tables-nft"],
+        ),
+        over_v6(
+            drop(
+                "drop-filter-ip6tables-legacy",
+                "ip6tables (legacy) drops in filter INPUT",
+                IptablesLegacy,
+                Stage::InputFilter,
+                |lab| {
+                    serve_v6(lab)?;
+                    lab.wsl.iptables("ip6tables-legacy", &rule("filter", "INPUT", "DROP"))
+                },
+            ),
+            &["ip6tables-legacy"],
+        ),
+    ]
+}
+
+fn rejects() -> Vec<Scenario> {
+    vec![
+        reject("reject-reset-nft", "nftables rejects with a TCP reset", Nft, Errno::ECONNREFUSED, |lab| {
+            reject_by_nft(lab, "reject with tcp reset")
+        }),
+        reject("reject-icmp-nft", "nftables rejects as administratively prohibited", Nft, Errno::EHOSTUNREACH, |lab| {
+            reject_by_nft(lab, "reject with icmpx admin-prohibited")
+        }),
+        reject("reject-reset-iptables-nft", "iptables (nft) rejects with a TCP reset", IptablesNft, Errno::ECONNREFUSED, |lab| {
+            reject_by_iptables(lab, "iptables-nft", "tcp-reset")
+        }),
+        reject(
+            "reject-icmp-iptables-nft",
+            "iptables (nft) rejects as port unreachable",
+            IptablesNft,
+            Errno::ECONNREFUSED,
+            |lab| reject_by_iptables(lab, "iptables-nft", "icmp-port-unreachable"),
+        ),
+        reject(
+            "reject-icmp-iptables-legacy",
+            "iptables (legacy) rejects as host unreachable",
+            IptablesLegacy,
+            Errno::EHOSTUNREACH,
+            |lab| reject_by_iptables(lab, "iptables-legacy", "icmp-host-unreachable"),
+        ),
+    ]
+}
+
+fn drop(
+    name: &'static str,
+    title: &'static str,
+    backend: Backend,
+    stage: Stage,
+    break_it: fn(&mut Lab) -> Result<(), LabError>,
+) -> Scenario {
+    let base = template(name, title, "firewall");
+    Scenario {
+        tools: tools(backend),
+        break_it,
+        client: Seen::NoAnswer,
+        expect: Expect {
+            outcomes: &[Outcome::Dropped],
+            died: Some((stage, Side::Wsl)),
+            reason: REASON,
+            codes: &[Code::FirewallDrop],
+            firewall: Some((backend, chain(backend, stage))),
+            path: inbound(stage),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+fn reject(
+    name: &'static str,
+    title: &'static str,
+    backend: Backend,
+    errno: Errno,
+    break_it: fn(&mut Lab) -> Result<(), LabError>,
+) -> Scenario {
+    let base = drop(name, title, backend, Stage::InputFilter, break_it);
+    Scenario {
+        client: Seen::Failed(errno),
+        expect: Expect {
+            outcomes: &[Outcome::Rejected],
+            codes: &[Code::FirewallReject],
+            path: [inbound(Stage::InputFilter), answer()].concat(),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+fn tools(backend: Backend) -> &'static [&'static str] {
+    match backend {
+        Nft => NFT,
+        IptablesNft => IPTABLES_NFT,
+        IptablesLegacy => LEGACY,
+    }
+}
+
+fn chain(backend: Backend, stage: Stage) -> &'static str {
+    match (backend, stage) {
+        (Nft, Stage::InputFilter) => "input",
+        (Nft, _) => "prerouting",
+        (_, Stage::InputFilter) => "INPUT",
+        _ => "PREROUTING",
+    }
+}
+
+fn serve_v6(lab: &mut Lab) -> Result<(), LabError> {
+    serve(lab, Side::Wsl, Binding::new(Ipv6Addr::UNSPECIFIED, PORT))
+}
+
+fn rule(table: &str, chain: &str, target: &str) -> String {
+    format!("-t {table} -A {chain} -p tcp --dport {PORT} -j {target}")
+}
+
+fn nft(lab: &Lab, hook: &str, priority: &str, verdict: &str) -> Result<(), LabError> {
+    let kind = format!("type filter hook {hook} priority {priority}; policy accept");
+    lab.wsl.nft("inet", &kind, &format!("tcp dport {PORT} counter {verdict}"))
+}
+
+fn drop_by_iptables(lab: &mut Lab, program: &'static str, table: &str, chain: &str) -> Result<(), LabError> {
+    serve_v4(lab)?;
+    lab.wsl.iptables(program, &rule(table, chain, "DROP"))
+}
+
+fn drop_by_nft(lab: &mut Lab, hook: &str, priority: &str) -> Result<(), LabError> {
+    serve_v4(lab)?;
+    nft(lab, hook, priority, "drop")
+}
+
+fn reject_by_iptables(lab: &mut Lab, program: &'static str, with: &str) -> Result<(), LabError> {
+    serve_v4(lab)?;
+    lab.wsl.iptables(program, &rule("filter", "INPUT", &format!("REJECT --reject-with {with}")))
+}
+
+fn reject_by_nft(lab: &mut Lab, verdict: &str) -> Result<(), LabError> {
+    serve_v4(lab)?;
+    nft(lab, "input", "filter", verdict)
+}

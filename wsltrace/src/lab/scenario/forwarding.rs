@@ -1,0 +1,111 @@
+//! The packet only passes through WSL, on its way to a container or another machine.
+
+use std::net::Ipv4Addr;
+
+use nix::errno::Errno;
+
+use super::{Expect, Scenario, serve, template};
+use crate::diagnosis::Code;
+use crate::evidence::Backend;
+use crate::journey::{Outcome, Stage};
+use crate::lab::network::Way;
+use crate::lab::path::{answer, back_through, into_container, through};
+use crate::lab::sides::{BACKEND, CONTAINER, WSL_V4};
+use crate::lab::{Binding, Lab, LabError, PORT, Seen, Side, Step};
+
+/// The port inside the container.
+const INNER_PORT: u16 = 80;
+
+pub(super) fn scenarios() -> Vec<Scenario> {
+    vec![dnat_answered(), dnat_refused(), forward_drop(), masquerade()]
+}
+
+fn dnat_answered() -> Scenario {
+    let base = template("dnat-container", "nothing is broken: the port is published from a container", "forwarding");
+    let answered = [Step::Must(Stage::SynAck)].to_vec();
+    let established = [Step::Must(Stage::Established), Step::May(Stage::Accepted)].to_vec();
+    Scenario {
+        tools: &["nft"],
+        behind: Some(Side::Container),
+        break_it: |lab| {
+            serve(lab, Side::Container, Binding::new(Ipv4Addr::UNSPECIFIED, INNER_PORT))?;
+            publish(lab)
+        },
+        expect: Expect { path: [into_container(), answered, answer(), back_through(), established].concat(), ..base.expect },
+        ..base
+    }
+}
+
+fn dnat_refused() -> Scenario {
+    let base = template("dnat-no-listener", "a published port, but nothing listens in the container", "forwarding");
+    Scenario {
+        tools: &["nft"],
+        behind: Some(Side::Container),
+        break_it: publish,
+        client: Seen::Failed(Errno::ECONNREFUSED),
+        expect: Expect {
+            outcomes: &[Outcome::Refused],
+            died: Some((Stage::SocketLookup, Side::Container)),
+            reason: Some(("NO_SOCKET", (5, 18))),
+            codes: &[Code::NoListener],
+            proved: true,
+            path: [into_container(), answer(), back_through()].concat(),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+fn forward_drop() -> Scenario {
+    let base = template("forward-drop", "a published port, but the FORWARD chain drops", "forwarding");
+    Scenario {
+        tools: &["nft"],
+        behind: Some(Side::Container),
+        break_it: |lab| {
+            serve(lab, Side::Container, Binding::new(Ipv4Addr::UNSPECIFIED, INNER_PORT))?;
+            publish(lab)?;
+            lab.wsl.nft("ip", "type filter hook forward priority filter; policy drop", "")
+        },
+        client: Seen::NoAnswer,
+        expect: Expect {
+            outcomes: &[Outcome::Dropped],
+            died: Some((Stage::ForwardFilter, Side::Wsl)),
+            reason: Some(("NETFILTER_DROP", (5, 18))),
+            codes: &[Code::FirewallDrop],
+            firewall: Some((Backend::Nft, "forward")),
+            path: through(Stage::ForwardFilter),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+fn masquerade() -> Scenario {
+    let base = template("masquerade", "nothing is broken: WSL forwards to another machine under its own address", "forwarding");
+    Scenario {
+        tools: &["nft"],
+        behind: Some(Side::Backend),
+        target: BACKEND.into(),
+        break_it: |lab| {
+            serve(lab, Side::Backend, Binding::new(Ipv4Addr::UNSPECIFIED, PORT))?;
+            lab.client.route(BACKEND.into(), 32, Way::Gateway(WSL_V4.into(), None))?;
+            lab.wsl.set_sysctl("net.ipv4.ip_forward", "1")?;
+            lab.wsl.nft("ip", "type nat hook postrouting priority srcnat", "oifname \"eth1\" masquerade")
+        },
+        expect: Expect {
+            // The server stands outside what is watched: leaving is all that must be said of it.
+            outcomes: &[Outcome::Forwarded, Outcome::Answered],
+            codes: &[Code::Forwarded, Code::Healthy],
+            path: [through(Stage::TcEgress), back_through()].concat(),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+/// Publishes the container's port the way Docker does.
+fn publish(lab: &mut Lab) -> Result<(), LabError> {
+    lab.wsl.set_sysctl("net.ipv4.ip_forward", "1")?;
+    let rule = format!("iifname != \"docker0\" tcp dport {PORT} dnat to {CONTAINER}:{INNER_PORT}");
+    lab.wsl.nft("ip", "type nat hook prerouting priority dstnat", &rule)
+}

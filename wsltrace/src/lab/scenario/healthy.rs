@@ -1,0 +1,46 @@
+//! Connections that succeed: a tracer that cries wolf is worse than none.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use super::{Scenario, serve, template};
+use crate::journey::Origin;
+use crate::lab::path::established_on_loopback;
+use crate::lab::{Binding, Lab, PORT, Side};
+
+pub(super) fn scenarios() -> Vec<Scenario> {
+    vec![
+        healthy("healthy-v4", "nothing is broken: IPv4 from outside"),
+        Scenario {
+            v6: true,
+            target: Lab::wsl_address(true),
+            break_it: |lab| serve(lab, Side::Wsl, Binding::new(Ipv6Addr::UNSPECIFIED, PORT)),
+            ..healthy("healthy-v6", "nothing is broken: IPv6 from outside")
+        },
+        Scenario {
+            v6: true,
+            break_it: |lab| serve(lab, Side::Wsl, Binding::new(Ipv6Addr::UNSPECIFIED, PORT).dual_stack()),
+            ..healthy("healthy-dual-stack", "nothing is broken: IPv4 from outside to a socket on :: that takes both families")
+        },
+        local(Scenario {
+            target: Ipv4Addr::LOCALHOST.into(),
+            ..healthy("healthy-lo-v4", "nothing is broken: 127.0.0.1 from inside")
+        }),
+        local(Scenario {
+            v6: true,
+            target: Ipv6Addr::LOCALHOST.into(),
+            break_it: |lab| serve(lab, Side::Wsl, Binding::new(Ipv6Addr::LOCALHOST, PORT)),
+            ..healthy("healthy-lo-v6", "nothing is broken: ::1 from inside")
+        }),
+    ]
+}
+
+fn healthy(name: &'static str, title: &'static str) -> Scenario {
+    template(name, title, "healthy")
+}
+
+fn local(mut scenario: Scenario) -> Scenario {
+    scenario.from = Side::Wsl;
+    scenario.expect.origin = Origin::Local;
+    scenario.expect.path = established_on_loopback();
+    scenario
+}

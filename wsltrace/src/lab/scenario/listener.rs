@@ -1,0 +1,85 @@
+//! The packet arrives, but nobody takes it there.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use nix::errno::Errno;
+
+use super::{Expect, Scenario, serve, serve_v4, template};
+use crate::diagnosis::Code;
+use crate::journey::{Outcome, Stage};
+use crate::lab::path::{answer, inbound};
+use crate::lab::{Binding, Lab, LabError, Listening, PORT, Seen, Side};
+
+/// A second address of WSL, which the client does not ask for.
+const OTHER_ADDRESS: Ipv4Addr = Ipv4Addr::new(172, 28, 16, 3);
+
+pub(super) fn scenarios() -> Vec<Scenario> {
+    vec![
+        refused("no-listener", "nothing listens on the port", &[Code::NoListener], |_| Ok(())),
+        over_v6(refused("no-listener-v6", "nothing listens on the port, asked over IPv6", &[Code::NoListener], |_| Ok(()))),
+        refused("listener-loopback", "the server listens on 127.0.0.1 only", &[Code::ListenerBoundElsewhere], |lab| {
+            serve(lab, Side::Wsl, Binding::new(Ipv4Addr::LOCALHOST, PORT))
+        }),
+        refused("listener-other-address", "the server listens on another address", &[Code::ListenerBoundElsewhere], |lab| {
+            lab.wsl.address("eth0", OTHER_ADDRESS.into(), 20)?;
+            serve(lab, Side::Wsl, Binding::new(OTHER_ADDRESS, PORT))
+        }),
+        Scenario {
+            v6: true,
+            ..refused("listener-v6only", "an IPv6-only server, asked over IPv4", &[Code::ListenerOtherFamily], |lab| {
+                serve(lab, Side::Wsl, Binding::new(Ipv6Addr::UNSPECIFIED, PORT))
+            })
+        },
+        over_v6(refused("listener-v4-only", "an IPv4 server, asked over IPv6", &[Code::ListenerOtherFamily], serve_v4)),
+        accept_queue_full(),
+    ]
+}
+
+fn refused(
+    name: &'static str,
+    title: &'static str,
+    codes: &'static [Code],
+    break_it: fn(&mut Lab) -> Result<(), LabError>,
+) -> Scenario {
+    let base = template(name, title, "listener");
+    Scenario {
+        break_it,
+        client: Seen::Failed(Errno::ECONNREFUSED),
+        witness: Some(("Tcp", "OutRsts")),
+        expect: Expect {
+            outcomes: &[Outcome::Refused],
+            died: Some((Stage::SocketLookup, Side::Wsl)),
+            reason: Some(("NO_SOCKET", (5, 18))),
+            codes,
+            proved: true,
+            path: [inbound(Stage::SocketLookup), answer()].concat(),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+fn over_v6(scenario: Scenario) -> Scenario {
+    Scenario { v6: true, target: Lab::wsl_address(true), ..scenario }
+}
+
+fn accept_queue_full() -> Scenario {
+    let base = template("accept-queue-full", "the server does not accept and its queue is full", "listener");
+    Scenario {
+        break_it: |lab| {
+            let server = Listening::full(&lab.wsl, Binding::new(Ipv4Addr::UNSPECIFIED, PORT).backlog(4))?;
+            lab.keep(server);
+            Ok(())
+        },
+        client: Seen::NoAnswer,
+        witness: Some(("TcpExt", "ListenOverflows")),
+        expect: Expect {
+            outcomes: &[Outcome::Ignored],
+            died: Some((Stage::Listener, Side::Wsl)),
+            codes: &[Code::AcceptQueueFull],
+            path: inbound(Stage::Listener),
+            ..base.expect
+        },
+        ..base
+    }
+}

@@ -1,0 +1,156 @@
+//! The table of scenarios. To add one, add it to the file of its subject: nothing else has to change.
+
+mod firewall;
+mod forwarding;
+mod healthy;
+mod listener;
+mod routing;
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::client::{ANSWER_PATIENCE, SILENCE};
+use super::{Attempt, Binding, Lab, LabError, Listening, PORT, Seen, Side, Step};
+use crate::diagnosis::Code;
+use crate::evidence::Backend;
+use crate::journey::{Origin, Outcome, Stage};
+
+/// A lab with one known fault, and what must be said about it.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// What is broken, in one line.
+    pub title: &'static str,
+    /// The subject it is listed under.
+    pub group: &'static str,
+    /// The firewall tools it needs.
+    pub tools: &'static [&'static str],
+    /// Whether it needs IPv6.
+    pub v6: bool,
+    /// What hangs behind WSL.
+    pub behind: Option<Side>,
+    /// Breaks a healthy lab and starts the servers.
+    pub break_it: fn(&mut Lab) -> Result<(), LabError>,
+    /// Who connects: the client, or WSL itself.
+    pub from: Side,
+    /// The address that the client connects to, on port [`PORT`].
+    pub target: IpAddr,
+    /// What the client must see; otherwise the fault is not in force.
+    pub client: Seen,
+    /// A counter of the kernel in the `wsl` namespace that this fault moves once for each SYN: its group and name.
+    pub witness: Option<(&'static str, &'static str)>,
+    /// What must be reported.
+    pub expect: Expect,
+}
+
+/// What must be reported about each SYN of a scenario.
+#[derive(Clone, Debug)]
+pub struct Expect {
+    /// Where the connection comes from.
+    pub origin: Origin,
+    /// How the journey may be said to end.
+    pub outcomes: &'static [Outcome],
+    /// Where it dies: the stage and the side.
+    pub died: Option<(Stage, Side)>,
+    /// The drop reason, and the first kernel known to give it.
+    pub reason: Option<(&'static str, (u32, u32))>,
+    /// What the diagnosis may be.
+    pub codes: &'static [Code],
+    /// Whether an event of this very packet proves the diagnosis (on kernels that give the drop reason).
+    pub proved: bool,
+    /// The firewall that did it, and its chain; checked when a rule is named.
+    pub firewall: Option<(Backend, &'static str)>,
+    /// Every stage with `--detail full`, the answer's included.
+    pub path: Vec<Step>,
+}
+
+impl Scenario {
+    /// The client's attempt.
+    pub fn attempt(&self) -> Attempt {
+        let patience = if self.client == Seen::NoAnswer { SILENCE } else { ANSWER_PATIENCE };
+        Attempt { target: (self.target, PORT).into(), patience }
+    }
+
+    /// Why it cannot be played on this machine, as far as can be known without trying.
+    pub fn obstacle(&self) -> Option<String> {
+        if !nix::unistd::geteuid().is_root() {
+            return Some("needs root".into());
+        }
+        if self.v6 && !super::namespace::ipv6_available() {
+            return Some("this kernel has no IPv6".into());
+        }
+        let missing = self.tools.iter().find(|tool| super::tool::locate(tool).is_none())?;
+        Some(format!("{missing} is not installed"))
+    }
+}
+
+/// Every scenario, in the order in which they are listed.
+pub fn all() -> Vec<Scenario> {
+    [healthy::scenarios(), firewall::scenarios(), listener::scenarios(), routing::scenarios(), forwarding::scenarios()].concat()
+}
+
+/// The scenario of this name.
+pub fn find(name: &str) -> Option<Scenario> {
+    all().into_iter().find(|s| s.name == name)
+}
+
+/// A remote IPv4 connection to a healthy lab with a server: what the other scenarios change.
+fn template(name: &'static str, title: &'static str, group: &'static str) -> Scenario {
+    Scenario {
+        name,
+        title,
+        group,
+        tools: &[],
+        v6: false,
+        behind: None,
+        break_it: serve_v4,
+        from: Side::Client,
+        target: Lab::wsl_address(false),
+        client: Seen::Connected,
+        witness: None,
+        expect: Expect {
+            origin: Origin::Remote,
+            outcomes: &[Outcome::Answered],
+            died: None,
+            reason: None,
+            codes: &[Code::Healthy],
+            proved: false,
+            firewall: None,
+            path: super::path::established(),
+        },
+    }
+}
+
+/// A server on every IPv4 address of WSL.
+fn serve_v4(lab: &mut Lab) -> Result<(), LabError> {
+    serve(lab, Side::Wsl, Binding::new(Ipv4Addr::UNSPECIFIED, PORT))
+}
+
+/// A server that accepts, on this side.
+fn serve(lab: &mut Lab, side: Side, binding: Binding) -> Result<(), LabError> {
+    let server = Listening::accepting(lab.side(side)?, binding)?;
+    lab.keep(server);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    #[test]
+    fn names_are_unique_and_titles_one_line() {
+        let all = super::all();
+        assert_eq!(all.iter().map(|s| s.name).collect::<HashSet<_>>().len(), all.len());
+        assert!(all.iter().all(|s| !s.title.contains('\n') && s.title.len() < 100));
+        assert!(all.len() >= 20);
+    }
+
+    #[test]
+    fn a_death_lies_on_the_way() {
+        for scenario in super::all() {
+            if let Some((stage, _)) = scenario.expect.died {
+                assert!(scenario.expect.path.contains(&super::Step::Must(stage)), "{}: {stage}", scenario.name);
+            }
+        }
+    }
+}

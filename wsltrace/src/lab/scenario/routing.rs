@@ -1,0 +1,99 @@
+//! The packet is not let in because of addresses and routes.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::{Expect, Scenario, serve_v4, template};
+use crate::diagnosis::Code;
+use crate::journey::{Outcome, Stage};
+use crate::lab::network::Way;
+use crate::lab::path::inbound;
+use crate::lab::sides::{BACKEND, CLIENT_V4, WSL_V4};
+use crate::lab::{Lab, LabError, PORT, Seen, Side};
+
+/// A network that WSL throws packets away for.
+const BLACKHOLE: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
+
+pub(super) fn scenarios() -> Vec<Scenario> {
+    vec![
+        Scenario {
+            behind: Some(Side::Backend),
+            break_it: |lab| {
+                serve_v4(lab)?;
+                lab.wsl.route(CLIENT_V4.into(), 32, Way::Device("eth1"))?;
+                lab.wsl.set_sysctl("net.ipv4.conf.eth0.rp_filter", "1")
+            },
+            witness: Some(("TcpExt", "IPReversePathFilter")),
+            ..dies(
+                "reverse-path-filter",
+                "strict rp_filter, and the route to the client leads elsewhere (as with a VPN)",
+                Code::ReversePathFilter,
+                Some(("IP_RPFILTER", (6, 2))),
+            )
+        },
+        Scenario {
+            target: Ipv4Addr::LOCALHOST.into(),
+            break_it: |lab| {
+                serve_v4(lab)?;
+                loopback_through_eth0(lab)
+            },
+            ..dies(
+                "martian-loopback",
+                "127.0.0.1 arrives on eth0 while route_localnet is off",
+                Code::MartianAddress,
+                Some(("IP_LOCALNET", (6, 14))),
+            )
+        },
+        Scenario {
+            behind: Some(Side::Backend),
+            tools: &["nft"],
+            break_it: |lab| {
+                lab.wsl.nft("ip", "type nat hook prerouting priority dstnat", &format!("tcp dport {PORT} dnat to {BACKEND}"))
+            },
+            witness: Some(("Ip", "InAddrErrors")),
+            ..dies(
+                "ip-forward-off",
+                "DNAT to another machine while ip_forward is off",
+                Code::NoForwarding,
+                Some(("IP_INADDRERRORS", (6, 1))),
+            )
+        },
+        Scenario {
+            target: BLACKHOLE.into(),
+            break_it: |lab| {
+                lab.client.route(BLACKHOLE.into(), 32, Way::Gateway(WSL_V4.into(), None))?;
+                lab.wsl.set_sysctl("net.ipv4.ip_forward", "1")?;
+                lab.wsl.route(BLACKHOLE.into(), 32, Way::Blackhole)
+            },
+            ..dies("blackhole-route", "a blackhole route to the destination", Code::NoRoute, None)
+        },
+    ]
+}
+
+/// Makes the client send packets for 127.0.0.1 to WSL: its own `lo` is down, so the address is like any other to it.
+fn loopback_through_eth0(lab: &Lab) -> Result<(), LabError> {
+    lab.client.set_sysctl("net.ipv4.conf.eth0.route_localnet", "1")?;
+    let way = Way::Gateway(WSL_V4.into(), Some(IpAddr::from(CLIENT_V4)));
+    lab.client.route(Ipv4Addr::LOCALHOST.into(), 32, way)
+}
+
+fn dies(name: &'static str, title: &'static str, code: Code, reason: Option<(&'static str, (u32, u32))>) -> Scenario {
+    let base = template(name, title, "routing");
+    Scenario {
+        client: Seen::NoAnswer,
+        expect: Expect {
+            outcomes: &[Outcome::Dropped],
+            died: Some((Stage::Routing, Side::Wsl)),
+            reason,
+            codes: match code {
+                Code::ReversePathFilter => &[Code::ReversePathFilter],
+                Code::MartianAddress => &[Code::MartianAddress],
+                Code::NoForwarding => &[Code::NoForwarding],
+                _ => &[Code::NoRoute],
+            },
+            proved: reason.is_some(),
+            path: inbound(Stage::Routing),
+            ..base.expect
+        },
+        ..base
+    }
+}

@@ -1,0 +1,140 @@
+//! The lab's sides and how they are joined.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::client::warm_up;
+use super::namespace::ipv6_available;
+use super::network::Way;
+use super::{LabError, Listening, Namespace};
+
+/// The client's addresses.
+pub(super) const CLIENT_V4: Ipv4Addr = Ipv4Addr::new(172, 28, 16, 1);
+pub(super) const CLIENT_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x28, 0x16, 0, 0, 0, 0, 1);
+/// WSL's addresses.
+pub(super) const WSL_V4: Ipv4Addr = Ipv4Addr::new(172, 28, 16, 2);
+pub(super) const WSL_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x28, 0x16, 0, 0, 0, 0, 2);
+/// The bridge's address and the container's behind it.
+const DOCKER0: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 1);
+pub(super) const CONTAINER: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 2);
+/// WSL's second address and the one of the backend behind it.
+const ETH1: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 1);
+pub(super) const BACKEND: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 2);
+
+/// One side of the lab.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The one that connects from outside.
+    Client,
+    /// The one that is traced.
+    Wsl,
+    /// Behind a bridge in WSL.
+    Container,
+    /// In a network of its own behind WSL.
+    Backend,
+}
+
+/// A lab; gone when dropped or when the process ends.
+#[derive(Debug)]
+pub struct Lab {
+    /// The one that connects from outside.
+    pub client: Namespace,
+    /// The one that is traced.
+    pub wsl: Namespace,
+    /// What hangs behind WSL, when it was asked for.
+    behind: Option<(Side, Namespace)>,
+    /// Servers that live as long as the lab.
+    kept: Vec<Listening>,
+}
+
+impl Lab {
+    /// Builds a healthy lab with nothing listening; `behind` is [`Side::Container`] or [`Side::Backend`].
+    pub fn new(behind: Option<Side>) -> Result<Self, LabError> {
+        let (client, wsl) = (Namespace::new("client")?, Namespace::new("wsl")?);
+        // Not the client's: 127.0.0.1 must be an address that it can send to WSL.
+        wsl.up("lo")?;
+        join(&client, "eth0", &wsl, "eth0")?;
+        client.address("eth0", CLIENT_V4.into(), 20)?;
+        wsl.address("eth0", WSL_V4.into(), 20)?;
+        wsl.route(Ipv4Addr::UNSPECIFIED.into(), 0, Way::Gateway(CLIENT_V4.into(), None))?;
+        warm_up(&client, CLIENT_V4.into(), &wsl, WSL_V4.into())?;
+        if ipv6_available() {
+            client.address("eth0", CLIENT_V6.into(), 64)?;
+            wsl.address("eth0", WSL_V6.into(), 64)?;
+            warm_up(&client, CLIENT_V6.into(), &wsl, WSL_V6.into())?;
+        }
+        let behind = match behind {
+            None => None,
+            Some(side @ Side::Container) => Some((side, container(&wsl)?)),
+            Some(side) => Some((side, backend(&wsl)?)),
+        };
+        Ok(Self { client, wsl, behind, kept: Vec::new() })
+    }
+
+    /// The namespace of a side; an error when the lab was built without it.
+    pub fn side(&self, side: Side) -> Result<&Namespace, LabError> {
+        self.find(side).ok_or_else(|| LabError::Failed(format!("this lab has no {side:?} side")))
+    }
+
+    /// The namespace of a side, if it was built.
+    pub(super) fn find(&self, side: Side) -> Option<&Namespace> {
+        match (side, &self.behind) {
+            (Side::Client, _) => Some(&self.client),
+            (Side::Wsl, _) => Some(&self.wsl),
+            (_, Some((built, namespace))) if *built == side => Some(namespace),
+            _ => None,
+        }
+    }
+
+    /// Keeps a server alive as long as the lab.
+    pub fn keep(&mut self, server: Listening) {
+        self.kept.push(server);
+    }
+
+    /// The address that the client uses to reach WSL in this family.
+    pub fn wsl_address(v6: bool) -> IpAddr {
+        if v6 { WSL_V6.into() } else { WSL_V4.into() }
+    }
+}
+
+/// Joins two namespaces by a veth pair that can carry packets.
+fn join(near: &Namespace, near_name: &'static str, far: &Namespace, far_name: &'static str) -> Result<(), LabError> {
+    near.veth(near_name, far, far_name)?;
+    near.up(near_name)?;
+    far.up(far_name)?;
+    near.await_carrier(near_name)?;
+    far.await_carrier(far_name)
+}
+
+fn container(wsl: &Namespace) -> Result<Namespace, LabError> {
+    let container = Namespace::new("container")?;
+    container.up("lo")?;
+    wsl.bridge("docker0")?;
+    join(wsl, "veth0", &container, "eth0")?;
+    wsl.enslave("veth0", "docker0")?;
+    wsl.await_carrier("docker0")?;
+    attach(wsl, "docker0", DOCKER0, &container, CONTAINER, 16)?;
+    Ok(container)
+}
+
+fn backend(wsl: &Namespace) -> Result<Namespace, LabError> {
+    let backend = Namespace::new("backend")?;
+    backend.up("lo")?;
+    join(wsl, "eth1", &backend, "eth0")?;
+    attach(wsl, "eth1", ETH1, &backend, BACKEND, 24)?;
+    Ok(backend)
+}
+
+/// Gives both ends their addresses, the inner one its default route.
+fn attach(
+    wsl: &Namespace,
+    device: &'static str,
+    near: Ipv4Addr,
+    inner: &Namespace,
+    far: Ipv4Addr,
+    prefix: u8,
+) -> Result<(), LabError> {
+    wsl.address(device, near.into(), prefix)?;
+    inner.address("eth0", far.into(), prefix)?;
+    inner.route(Ipv4Addr::UNSPECIFIED.into(), 0, Way::Gateway(near.into(), None))?;
+    warm_up(wsl, near.into(), inner, far.into())
+}

@@ -1,0 +1,57 @@
+//! Running the real firewall tools inside a namespace.
+
+use std::env;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::{LabError, Namespace};
+
+/// Where a program is: in PATH, or where administrators' programs are when PATH leaves those out.
+pub(super) fn locate(tool: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let usual = ["/usr/sbin", "/sbin", "/usr/local/sbin"].map(PathBuf::from);
+    env::split_paths(&path).chain(usual).map(|dir| dir.join(tool)).find(|file| file.is_file())
+}
+
+/// What a tool says when the kernel, not the rule, is at fault: then the scenario cannot be played here.
+const MISSING_IN_KERNEL: [&str; 4] =
+    ["Table does not exist", "Operation not supported", "Protocol not supported", "missing kernel module"];
+
+impl Namespace {
+    /// Adds an nftables chain with one rule, or none; `kind` is its type, hook, priority and policy. The table is called
+    /// `lab`, the chain like its hook.
+    pub(super) fn nft(&self, family: &str, kind: &str, rule: &str) -> Result<(), LabError> {
+        let chain = kind.split_whitespace().skip_while(|word| *word != "hook").nth(1).unwrap_or("chain");
+        self.tool("nft", &["-f", "-"], &format!("table {family} lab {{\n chain {chain} {{\n {kind};\n {rule}\n }}\n}}\n"))
+    }
+
+    /// Runs one of the iptables programs with arguments separated by blanks.
+    pub(super) fn iptables(&self, program: &'static str, arguments: &str) -> Result<(), LabError> {
+        let arguments: Vec<&str> = ["-w"].into_iter().chain(arguments.split_whitespace()).collect();
+        self.tool(program, &arguments, "")
+    }
+
+    fn tool(&self, tool: &str, arguments: &[&str], input: &str) -> Result<(), LabError> {
+        let program = locate(tool).ok_or_else(|| LabError::Unsupported(format!("{tool} is not installed")))?;
+        let output = self.run(|| feed(&program, arguments, input).map_err(LabError::io(format!("run {}", program.display()))))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let message = String::from_utf8_lossy(&output.stderr).trim().escape_debug().to_string();
+        if MISSING_IN_KERNEL.iter().any(|sign| message.contains(sign)) {
+            return Err(LabError::Unsupported(format!("this kernel cannot do what {tool} asks: {message}")));
+        }
+        Err(LabError::Tool { tool: format!("{tool} {}", arguments.join(" ")), message })
+    }
+}
+
+fn feed(program: &Path, arguments: &[&str], input: &str) -> std::io::Result<std::process::Output> {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(input.as_bytes())?;
+    }
+    child.wait_with_output()
+}
