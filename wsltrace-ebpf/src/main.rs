@@ -521,6 +521,11 @@ pub fn inet_sock_set_state(context: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn became_established(socket: u64) -> Option<()> {
+    // The event is global: the server may be in a namespace that is not watched, where nobody would see it on another machine.
+    let net: u64 = read(socket + u64::from(offset!(sock_net)))?;
+    let netns: u32 = read(net + u64::from(offset!(net_inum)))?;
+    // SAFETY: only whether there is such an element matters.
+    unsafe { NETWORK_NAMESPACES.get(netns) }?;
     let family: u16 = read(socket + u64::from(offset!(sock_family)))?;
     let next: u32 = read(socket + u64::from(offset!(tcp_sock_rcv_nxt)))?;
     let received: u64 = read(socket + u64::from(offset!(tcp_sock_bytes_received)))?;
