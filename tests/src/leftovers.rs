@@ -3,8 +3,11 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd};
 use std::path::Path;
 use std::{fs, process};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// How many grace periods the kernel may take to free what lost its last user. Each round waits for one; a chain of link,
 /// program and map needs a handful, and kernel workers that wait for a busy processor some more.
@@ -85,14 +88,44 @@ pub fn orphans(before: &BTreeSet<Object>) -> Result<BTreeSet<Object>, Box<dyn st
     await_gone(&new.difference(&held).copied().collect())
 }
 
-/// The children of a process.
-pub fn children(pid: u32) -> io::Result<Vec<u32>> {
+/// A child of the tracer, watched so that its end can be awaited.
+#[derive(Debug)]
+pub struct Helper {
+    /// Its process id.
+    pub pid: u32,
+    exit: OwnedFd,
+}
+
+impl Helper {
+    /// Waits until it has ended; false when it has not within 10 s, which no helper needs once its parent is dead.
+    pub fn ends(&self) -> io::Result<bool> {
+        let mut watched = [PollFd::new(self.exit.as_fd(), PollFlags::POLLIN)];
+        Ok(poll(&mut watched, PollTimeout::from(10_000_u16))? > 0)
+    }
+}
+
+/// The children of a process that have not ended.
+pub fn children(pid: u32) -> io::Result<Vec<Helper>> {
     let mut children = Vec::new();
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
         let list = fs::read_to_string(task?.path().join("children"))?;
-        children.extend(list.split_whitespace().filter_map(|word| word.parse::<u32>().ok()));
+        for pid in list.split_whitespace().filter_map(|word| word.parse().ok()) {
+            children.push(Helper { pid, exit: pidfd(pid)? });
+        }
     }
     Ok(children)
+}
+
+/// A descriptor that becomes readable when the process ends. The parent is stopped, so the number is still its child's.
+fn pidfd(pid: u32) -> io::Result<OwnedFd> {
+    // SAFETY: the system call takes two integers and touches no memory of ours.
+    let number = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    if number < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let number = i32::try_from(number).map_err(io::Error::other)?;
+    // SAFETY: the kernel has just returned this descriptor, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 /// Names of the files in a directory.

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::error::Error;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use wsltrace::lab::{Lab, LabError, Scenario, Side, Tracer, find};
@@ -35,16 +37,21 @@ impl Random {
     }
 }
 
-#[test]
-fn a_killed_tracer_leaves_nothing() -> Result<(), Box<dyn Error>> {
-    let scenario = find("drop-filter-nft").ok_or("the scenario exists")?;
-    let binary = match (wsltrace_tests::binary(), scenario.obstacle()) {
-        (Ok(binary), None) => binary,
-        (Err(why), _) | (_, Some(why)) => {
-            say(&format!("SKIP: a_killed_tracer_leaves_nothing: {why}"));
-            return Ok(());
+fn main() {
+    let trial = Trial::ignorable_test("a_killed_tracer_leaves_nothing", || {
+        let Some(scenario) = find("drop-filter-nft") else { return Err("the scenario is gone".into()) };
+        match (wsltrace_tests::binary(), scenario.obstacle()) {
+            (Ok(binary), None) => leaves_nothing(&scenario, &binary).map(|()| Completion::Completed).map_err(Failed::from),
+            (Err(why), _) | (_, Some(why)) => {
+                say(&format!("SKIP: a_killed_tracer_leaves_nothing: {why}"));
+                Ok(Completion::ignored_with(why))
+            }
         }
-    };
+    });
+    libtest_mimic::run(&Arguments::from_args(), vec![trial]).exit();
+}
+
+fn leaves_nothing(scenario: &Scenario, binary: &Path) -> Result<(), Box<dyn Error>> {
     let mut random = Random::new()?;
     let mut lab = Lab::new(scenario.behind)?;
     (scenario.break_it)(&mut lab)?;
@@ -52,14 +59,14 @@ fn a_killed_tracer_leaves_nothing() -> Result<(), Box<dyn Error>> {
     let rules = rules(&lab)?;
 
     let started = Instant::now();
-    let mut tracer = Tracer::start_json(&binary, &lab.wsl)?;
+    let mut tracer = Tracer::start_json(binary, &lab.wsl)?;
     tracer.await_armed()?;
     let arming = u64::try_from(started.elapsed().as_micros())?;
     tracer.stop()?;
 
     for round in 0..ROUNDS {
         let before = loaded()?;
-        let mut tracer = Tracer::start_json(&binary, &lab.wsl)?;
+        let mut tracer = Tracer::start_json(binary, &lab.wsl)?;
         let moment = if round % 2 == 0 {
             let moment = Duration::from_micros(random.below(arming));
             tracer.armed_within(moment)?;
@@ -67,18 +74,21 @@ fn a_killed_tracer_leaves_nothing() -> Result<(), Box<dyn Error>> {
         } else {
             tracer.await_armed()?;
             let attempts = random.below(3);
-            attempt(&scenario, &lab, attempts)?;
+            attempt(scenario, &lab, attempts)?;
             format!("armed and after {attempts} attempts, one more under way")
         };
         let left = thread::scope(|scope| {
-            let client = scope.spawn(|| attempt(&scenario, &lab, round.into()));
+            let client = scope.spawn(|| attempt(scenario, &lab, round.into()));
             let left = kill_and_look(tracer, &before);
             client.join().map_err(|_| "the client panicked")??;
             left
         })?;
-        assert!(left.is_empty(), "killed {moment}: left behind: {left:?}");
-        assert_eq!(self::rules(&lab)?, rules, "killed {moment}: the firewall of the namespace has changed");
-        assert_eq!(named_namespaces()?, namespaces, "killed {moment}: named namespaces have changed");
+        if !left.is_empty() {
+            return Err(format!("killed {moment}: left behind: {left:?}").into());
+        }
+        if self::rules(&lab)? != rules || named_namespaces()? != namespaces {
+            return Err(format!("killed {moment}: firewall or named namespaces have changed").into());
+        }
     }
     Ok(())
 }
@@ -104,14 +114,12 @@ fn kill_and_look(tracer: Tracer, before: &BTreeSet<Object>) -> Result<Vec<String
     let mut left: Vec<String> = tracer.kill()?.into_iter().map(|name| format!("file {name}")).collect();
     left.extend(await_gone(&held)?.into_iter().map(|object| format!("{object:?}")));
     left.extend(orphans(before)?.into_iter().map(|object| format!("{object:?} without an owner")));
-    left.extend(helpers.into_iter().filter(|pid| is_alive(*pid)).map(|pid| format!("process {pid}")));
+    for helper in helpers {
+        if !helper.ends()? {
+            left.push(format!("process {}", helper.pid));
+        }
+    }
     Ok(left)
-}
-
-/// Whether a helper outlived the tracer; one that is ending and not yet collected has not.
-fn is_alive(pid: u32) -> bool {
-    let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    state.rsplit_once(')').is_some_and(|(_, rest)| !matches!(rest.trim_start().chars().next(), Some('Z' | 'X')))
 }
 
 fn rules(lab: &Lab) -> Result<String, LabError> {

@@ -152,7 +152,7 @@ impl Tracer {
             return Ok(String::new());
         }
         let bytes = fs::read(stderr_file(self.directory.path())).map_err(LabError::io("read the tracer's errors"))?;
-        Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
+        Ok(ends(String::from_utf8_lossy(&bytes).trim()))
     }
 }
 
@@ -161,6 +161,15 @@ impl Drop for Tracer {
         // Both fail only when the process is gone already, which is what they are for.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// The first and the last lines of a long text: a verifier's log says at its end what is wrong.
+fn ends(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    match lines.as_slice() {
+        [first, .., a, b, c] if lines.len() > 10 => format!("{first}\n...\n{a}\n{b}\n{c}"),
+        _ => text.to_owned(),
     }
 }
 
