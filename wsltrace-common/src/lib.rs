@@ -34,8 +34,6 @@ pub enum Counter {
     Unreadable = 4,
     /// Keys (of a retransmission or of a translated address) that could not be stored.
     KeysFull = 5,
-    /// Stages that were lost because another packet took the note of their position.
-    PositionLost = 6,
     /// How many counters there are.
-    Count = 7,
+    Count = 6,
 }

@@ -20,7 +20,6 @@ pub struct Offsets {
     pub net_device_ifindex: u32,
     pub net_device_net: u32,
     pub net_inum: u32,
-    pub nf_hook_state_hook: u32,
     pub nf_hook_state_in: u32,
     pub nf_hook_state_out: u32,
     pub nf_hook_state_net: u32,

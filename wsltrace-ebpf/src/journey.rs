@@ -62,7 +62,7 @@ pub fn newest(key: &Key) -> Option<Found> {
 #[inline(always)]
 pub fn find(packet: &Packet, skb: u64) -> Option<Found> {
     let mut newest = newest(&packet.key);
-    if newest.is_none() && packet.kind == Kind::Syn {
+    if newest.is_none() && packet.kind == Kind::SYN {
         newest = carried(packet, skb);
     }
     let newest = newest?;
@@ -232,40 +232,42 @@ pub fn push(record: &mut Record, stage: u8, answer: bool, place: Place) {
 #[inline(always)]
 pub fn enter(found: &Found, packet: &Packet, skb: u64, stage: u8, place: Place) {
     let record = found.record();
-    match packet.kind {
-        Kind::Syn => {
-            record.skb = skb;
-            record.consumed.time_ns = 0;
-            record.flags &= !(Flags::OUTSIDE | Flags::PAST_INPUT);
-            if packet.flow.destination_port != record.flow.destination_port
-                || packet.flow.source_port != record.flow.source_port
-                || packet.flow.destination != record.flow.destination
-                || packet.flow.source != record.flow.source
-            {
-                record.flags |= Flags::TRANSLATED;
-            }
-            record.now = packet.flow;
-            push(record, stage, false, place);
+    if packet.kind == Kind::SYN {
+        syn_enters(record, packet, skb);
+        push(record, stage, false, place);
+    } else if packet.kind.is_answer() {
+        // What goes out again after the answer left is a retransmission: `tcp_retransmit_synack` tells of it.
+        if record.flags & Flags::ANSWER_LEFT != 0 {
+            return;
         }
-        Kind::SynAck | Kind::Reset | Kind::IcmpError => {
-            // What goes out again after the answer left is a retransmission: `tcp_retransmit_synack` tells of it.
-            if record.flags & Flags::ANSWER_LEFT != 0 {
-                return;
-            }
-            let made = match packet.kind {
-                Kind::SynAck => Flags::SYN_ACK,
-                Kind::Reset => Flags::RESET,
-                _ => Flags::ICMP,
-            };
-            if record.flags & (Flags::SYN_ACK | Flags::RESET | Flags::ICMP) == 0 && stage != StageCode::Output as u8 {
-                record.flags |= Flags::ANSWER_FROM_OUTSIDE;
-            }
-            record.flags |= made;
-            record.answer_skb = skb;
-            push(record, stage, true, place);
+        if record.flags & (Flags::SYN_ACK | Flags::RESET | Flags::ICMP) == 0 && stage != StageCode::Output as u8 {
+            record.flags |= Flags::ANSWER_FROM_OUTSIDE;
         }
-        Kind::Ack => {}
+        record.flags |= if packet.kind == Kind::SYN_ACK {
+            Flags::SYN_ACK
+        } else if packet.kind == Kind::RESET {
+            Flags::RESET
+        } else {
+            Flags::ICMP
+        };
+        record.answer_skb = skb;
+        push(record, stage, true, place);
     }
+}
+
+#[inline(always)]
+fn syn_enters(record: &mut Record, packet: &Packet, skb: u64) {
+    record.skb = skb;
+    record.consumed.time_ns = 0;
+    record.flags &= !(Flags::OUTSIDE | Flags::PAST_INPUT);
+    if packet.flow.destination_port != record.flow.destination_port
+        || packet.flow.source_port != record.flow.source_port
+        || packet.flow.destination != record.flow.destination
+        || packet.flow.source != record.flow.source
+    {
+        record.flags |= Flags::TRANSLATED;
+    }
+    record.now = packet.flow;
 }
 
 /// The answer stands where it leaves: at the entrance's egress, or for a local connection behind INPUT.
@@ -320,14 +322,14 @@ pub fn dropped(packet: &Packet, skb: SkBuff, location: u64, reason: u32) {
     let Some(found) = find(packet, skb.address()) else { return };
     let record = found.record();
     if !carries(record, packet.kind, skb.address()) {
-        if packet.kind == Kind::Syn && !out_of_sight(record, skb) {
+        if packet.kind == Kind::SYN && !out_of_sight(record, skb) {
             record.stray = death(record, last_place(record), location, reason);
         }
         return;
     }
     if packet.kind.is_answer() {
         answer_dropped(&found, location, reason);
-    } else if packet.kind == Kind::Syn && !out_of_sight(record, skb) {
+    } else if packet.kind == Kind::SYN && !out_of_sight(record, skb) {
         syn_dropped(&found, location, reason);
     }
 }
@@ -367,7 +369,7 @@ fn answer_dropped(found: &Found, location: u64, reason: u32) {
 /// answer the listener swallowed it, which user space decides after a second of silence.
 #[inline(always)]
 pub fn consumed(packet: &Packet, skb: SkBuff, location: u64) {
-    if packet.kind != Kind::Syn {
+    if packet.kind != Kind::SYN {
         return;
     }
     let Some(found) = find(packet, skb.address()) else { return };

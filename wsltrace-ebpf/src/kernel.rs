@@ -144,12 +144,6 @@ impl HookState {
         field!(net, net_inum, u32)
     }
 
-    /// The hook's number.
-    #[inline(always)]
-    pub fn hook(self) -> u32 {
-        field!(self.0, nf_hook_state_hook, u8).map_or(0, u32::from)
-    }
-
     #[inline(always)]
     fn incoming(self) -> Option<u32> {
         let device = field!(self.0, nf_hook_state_in, *const u8)?;

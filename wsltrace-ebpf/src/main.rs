@@ -12,7 +12,6 @@ mod maps;
 mod packet;
 
 use aya_ebpf::{
-    EbpfContext,
     bindings::{__sk_buff, bpf_sk_lookup},
     macros::{btf_tracepoint, classifier, sk_lookup},
     programs::{BtfTracePointContext, SkLookupContext, TcContext},
@@ -22,8 +21,7 @@ use wsltrace_common::{Flags, Key, NAMESPACE_TRACED, NearMiss, StageCode};
 use crate::{
     kernel::{HookState, Place, SkBuff, offset, read, tc_netns},
     maps::{
-        DELIVERED, NEAR_MISSES, NETFILTER, NETWORK_NAMESPACES, SWITCH_NEAR_MISSES, asleep, mapped, nobody_waits, port_is_traced,
-        switched_on,
+        DELIVERED, NEAR_MISSES, NETWORK_NAMESPACES, SWITCH_NEAR_MISSES, asleep, mapped, nobody_waits, port_is_traced, switched_on,
     },
     packet::{Kind, Packet},
 };
@@ -82,16 +80,14 @@ fn ingress(context: &TcContext, link_header: u32) -> Option<()> {
     }
     let packet = packet::from_frame(raw(context), link_header, u16::from_be(protocol as u16))?;
     let skb = raw(context) as u64;
-    match packet.kind {
-        Kind::Ack => acknowledged(&packet),
-        Kind::Syn => {
-            let place = Place { netns: tc_netns(skb)?, ifindex };
-            syn_came_in(&packet, skb, place)?;
-        }
-        Kind::SynAck | Kind::Reset | Kind::IcmpError => {
-            let found = journey::find(&packet, skb)?;
-            journey::enter(&found, &packet, skb, StageCode::TcIngress as u8, Place { netns: tc_netns(skb)?, ifindex });
-        }
+    if packet.kind == Kind::ACK {
+        acknowledged(&packet);
+    } else if packet.kind == Kind::SYN {
+        let place = Place { netns: tc_netns(skb)?, ifindex };
+        syn_came_in(&packet, skb, place)?;
+    } else {
+        let found = journey::find(&packet, skb)?;
+        journey::enter(&found, &packet, skb, StageCode::TcIngress as u8, Place { netns: tc_netns(skb)?, ifindex });
     }
     Some(())
 }
@@ -193,7 +189,7 @@ fn egress(context: &TcContext, link_header: u32) -> Option<()> {
     // SAFETY: the context is valid; the verifier rewrites the access.
     let (protocol, ifindex) = unsafe { ((*raw(context)).protocol, (*raw(context)).ifindex) };
     let packet = packet::from_frame(raw(context), link_header, u16::from_be(protocol as u16))?;
-    if packet.kind == Kind::Ack {
+    if packet.kind == Kind::ACK {
         return None;
     }
     let skb = raw(context) as u64;
@@ -201,7 +197,7 @@ fn egress(context: &TcContext, link_header: u32) -> Option<()> {
     let place = Place { netns: tc_netns(skb)?, ifindex };
     journey::enter(&found, &packet, skb, StageCode::TcEgress as u8, place);
     let record = found.record();
-    if packet.kind == Kind::Syn {
+    if packet.kind == Kind::SYN {
         record.flags |= Flags::OUTSIDE;
     } else if record.flags & Flags::LOCAL == 0 && place.netns == record.netns {
         if place.ifindex == record.ifindex {
@@ -220,8 +216,9 @@ struct NetfilterContext {
     skb: *const u8,
 }
 
-/// One entry per position, because a netfilter program is not told at which priority it runs. Awake, an entry notes its stage
-/// and goes on in `netfilter`, which is loaded once: verifying the whole for every position would take half a second.
+/// One entry per position, because a netfilter program is not told at which priority it runs. (A tail call into one shared
+/// program would load faster, but a program array leaks on 6.18 when somebody lists maps while it is being freed: its
+/// release schedules one work twice and holds a reference for each.)
 ///
 /// aya does not know this program type, so the section only has to be one that it parses; the loader passes the real type to
 /// the kernel.
@@ -234,8 +231,8 @@ macro_rules! netfilter_entries {
         /// Called by the kernel with a valid context.
         #[unsafe(no_mangle)]
         #[unsafe(link_section = "socket")]
-        pub unsafe extern "C" fn $name(context: *mut core::ffi::c_void) -> i32 {
-            enter_position(context, StageCode::$stage);
+        pub unsafe extern "C" fn $name(context: *const core::ffi::c_void) -> i32 {
+            let _: Option<()> = netfilter(context.cast(), StageCode::$stage as u8);
             NF_ACCEPT
         }
     )+};
@@ -276,62 +273,23 @@ netfilter_entries! {
 }
 
 #[inline(always)]
-fn enter_position(context: *mut core::ffi::c_void, stage: StageCode) {
-    let entrance = stage as u8 == StageCode::Output as u8;
+fn netfilter(context: *const NetfilterContext, stage: u8) -> Option<()> {
+    let entrance = stage == StageCode::Output as u8;
     if asleep() && !entrance {
-        return;
+        return None;
     }
-    // SAFETY: the kernel passes a valid context; the verifier knows its two fields.
-    let (state, skb) = unsafe {
-        let context = context.cast::<NetfilterContext>();
-        (HookState((*context).state), (*context).skb as u64)
-    };
-    if asleep() && !state.may_connect() {
-        return;
-    }
-    maps::note_position(state.hook(), skb, stage as u8);
-    // SAFETY: the context is the program's own. When the call succeeds it does not return; when it fails (no program in the
-    // array yet) nothing is recorded.
-    unsafe { NETFILTER.tail_call(&Raw(context), 0) };
-}
-
-/// A context as aya wants it.
-struct Raw(*mut core::ffi::c_void);
-
-impl EbpfContext for Raw {
-    fn as_ptr(&self) -> *mut core::ffi::c_void {
-        self.0
-    }
-}
-
-/// What every awake position goes on with.
-///
-/// # Safety
-///
-/// Called by the kernel with a valid context.
-#[unsafe(no_mangle)]
-#[unsafe(link_section = "socket")]
-pub unsafe extern "C" fn nf_awake(context: *mut core::ffi::c_void) -> i32 {
-    let _: Option<()> = netfilter(context.cast());
-    NF_ACCEPT
-}
-
-#[inline(always)]
-fn netfilter(context: *const NetfilterContext) -> Option<()> {
     // SAFETY: the kernel passes a valid context; the verifier knows its two fields.
     let (state, skb) = unsafe { (HookState((*context).state), SkBuff((*context).skb)) };
+    if asleep() && !state.may_connect() {
+        return None;
+    }
     let packet = packet::from_skb(skb)?;
-    if packet.kind == Kind::Ack {
+    if packet.kind == Kind::ACK {
         return None;
     }
     let address = skb.address();
-    let Some(stage) = maps::noted_position(state.hook(), address) else {
-        journey::find(&packet, address)?.record().flags |= Flags::INCOMPLETE;
-        return None;
-    };
-    let entrance = stage == StageCode::Output as u8;
     let incoming = stage < StageCode::Forward as u8;
-    let found = if entrance && packet.kind == Kind::Syn {
+    let found = if entrance && packet.kind == Kind::SYN {
         let place = state.place(incoming);
         match journey::find(&packet, address) {
             Some(found) if !journey::is_next_attempt(&found, address, place, true) => found,
@@ -342,7 +300,7 @@ fn netfilter(context: *const NetfilterContext) -> Option<()> {
     };
     let place = state.place(incoming);
     journey::enter(&found, &packet, address, stage, place);
-    if packet.kind == Kind::Syn {
+    if packet.kind == Kind::SYN {
         syn_passed(&found, skb, stage);
     } else if stage == StageCode::InputEnd as u8 {
         let record = found.record();
@@ -438,7 +396,7 @@ fn kernel_reset(skb: SkBuff) -> Option<()> {
         return None;
     }
     let packet = packet::from_skb(skb)?;
-    if packet.kind == Kind::Syn {
+    if packet.kind == Kind::SYN {
         let found = journey::find(&packet, skb.address())?;
         found.record().flags |= Flags::KERNEL_RESET;
     }

@@ -3,7 +3,7 @@
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
     macros::map,
-    maps::{HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf},
+    maps::{HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use wsltrace_common::{Address, Counter, Key, NearMiss, Offsets, PORT_WORDS, Record};
 
@@ -42,47 +42,6 @@ pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::C
 #[map]
 pub static DELIVERED: PerCpuArray<Key> = PerCpuArray::with_max_entries(1, 0);
 
-/// The program that awake netfilter positions go on with.
-#[map]
-pub static NETFILTER: ProgramArray = ProgramArray::with_max_entries(1, 0);
-
-/// Netfilter's hooks, rounded up to a power of two.
-const HOOKS: u32 = 8;
-
-/// Which position of a hook a packet was at when its entry went on in `NETFILTER`, one note a hook. OUTPUT and POSTROUTING also
-/// run in a task's context, where a softirq can come between the note and its reading: so a note says whose it is.
-#[map]
-pub static POSITIONS: PerCpuArray<Position> = PerCpuArray::with_max_entries(HOOKS, 0);
-
-/// A note in `POSITIONS`.
-#[derive(Clone, Copy)]
-pub struct Position {
-    skb: u64,
-    stage: u64,
-}
-
-/// Notes at which position a packet is.
-#[inline(always)]
-pub fn note_position(hook: u32, skb: u64, stage: u8) {
-    if let Some(note) = POSITIONS.get_ptr_mut(hook & (HOOKS - 1)) {
-        // SAFETY: a valid map value of this CPU.
-        unsafe { *note = Position { skb, stage: u64::from(stage) } };
-    }
-}
-
-/// The position noted for this packet. Another packet's note in its place means that a stage of this one is lost: counted.
-#[inline(always)]
-pub fn noted_position(hook: u32, skb: u64) -> Option<u8> {
-    let note = POSITIONS.get_ptr(hook & (HOOKS - 1))?;
-    // SAFETY: a valid map value of this CPU.
-    let Position { skb: noted, stage } = unsafe { *note };
-    if noted != skb {
-        count(Counter::PositionLost);
-        return None;
-    }
-    Some(stage as u8)
-}
-
 /// Ended journeys, one record each: the fixed part and as many stages as there are.
 #[map]
 pub static RECORDS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
@@ -102,6 +61,10 @@ pub static IN_FLIGHT: SharedU64 = SharedU64::new();
 /// Answered journeys that wait for the client's acknowledgement.
 #[unsafe(no_mangle)]
 pub static AWAITING: SharedU64 = SharedU64::new();
+
+/// Nobody writes it, but the verifier cannot know that.
+#[unsafe(no_mangle)]
+pub static ALWAYS_ZERO: SharedU64 = SharedU64::new();
 
 /// A record to start from: too large for the stack.
 pub static EMPTY_RECORD: Record = {

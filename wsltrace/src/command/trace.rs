@@ -404,8 +404,6 @@ fn lost(probes: &Probes) -> Result<Lost, Failure> {
     let stages_full = probes.counter(Counter::StagesFull)?;
     let unreadable = probes.counter(Counter::Unreadable)?;
     let keys_full = probes.counter(Counter::KeysFull)?;
-    // A lost note of a position is a lost stage too.
-    let stages_full = stages_full + probes.counter(Counter::PositionLost)?;
     Ok(Lost {
         table_full,
         ring_full: 0,

@@ -86,7 +86,7 @@ macro_rules! field {
     };
 }
 
-const FIELDS: [Field; 31] = [
+const FIELDS: [Field; 30] = [
     field!(sk_buff_head, "sk_buff", "head", PACKETS),
     field!(sk_buff_network_header, "sk_buff", "network_header", PACKETS),
     field!(sk_buff_mac_header, "sk_buff", "mac_header", PACKETS),
@@ -98,7 +98,6 @@ const FIELDS: [Field; 31] = [
     field!(net_device_ifindex, "net_device", "ifindex", DEVICE),
     field!(net_device_net, "net_device", "nd_net.net", DEVICE),
     field!(net_inum, "net", "ns.inum", HOOKS),
-    field!(nf_hook_state_hook, "nf_hook_state", "hook", HOOKS),
     field!(nf_hook_state_in, "nf_hook_state", "in", HOOKS),
     field!(nf_hook_state_out, "nf_hook_state", "out", HOOKS),
     field!(nf_hook_state_net, "nf_hook_state", "net", HOOKS),
@@ -132,7 +131,6 @@ const ABSENT_EVERYWHERE: Offsets = Offsets {
     net_device_ifindex: ABSENT,
     net_device_net: ABSENT,
     net_inum: ABSENT,
-    nf_hook_state_hook: ABSENT,
     nf_hook_state_in: ABSENT,
     nf_hook_state_out: ABSENT,
     nf_hook_state_net: ABSENT,

@@ -100,8 +100,6 @@ pub struct Probes {
     ebpf: Ebpf,
     netfilter: Vec<(Position, OwnedFd)>,
     collect: OwnedFd,
-    /// Where awake positions go on; a program array forgets its programs when the last descriptor of the array closes.
-    _awake: OwnedFd,
     links: Vec<OwnedFd>,
     missing: Vec<Missing>,
     attached: BTreeMap<&'static str, u32>,
@@ -117,18 +115,15 @@ impl Probes {
         log_level: u8,
     ) -> Result<Self, ProbeError> {
         let loaded = object::load(facts, ports, sizes, log_level)?;
-        let awake = loaded.load_program("nf_awake", sys::ProgramType::Netfilter)?;
-        loaded.set_tail_call("NETFILTER", &awake)?;
-        let mut netfilter = Vec::new();
-        for position in POSITIONS.iter().filter(|position| detail == Detail::Full || position.light) {
-            netfilter.push((*position, loaded.load_program(position.program, sys::ProgramType::Netfilter)?));
-        }
+        let positions: Vec<Position> =
+            POSITIONS.iter().filter(|position| detail == Detail::Full || position.light).copied().collect();
+        let names: Vec<&str> = positions.iter().map(|position| position.program).collect();
+        let netfilter = positions.into_iter().zip(loaded.load_netfilter(&names)?).collect();
         let collect = loaded.load_program("collect", sys::ProgramType::Syscall)?;
         let mut probes = Self {
             ebpf: loaded.ebpf,
             netfilter,
             collect,
-            _awake: awake,
             links: Vec::new(),
             missing: missing_fields(facts),
             attached: BTreeMap::new(),

@@ -91,12 +91,9 @@ fn link(ebpf: &Ebpf) -> Result<Object, ObjectError> {
 
 fn descriptor(map: &Map) -> Option<RawFd> {
     match map {
-        Map::Array(data)
-        | Map::HashMap(data)
-        | Map::LruHashMap(data)
-        | Map::PerCpuArray(data)
-        | Map::ProgramArray(data)
-        | Map::RingBuf(data) => Some(data.fd().as_fd().as_raw_fd()),
+        Map::Array(data) | Map::HashMap(data) | Map::LruHashMap(data) | Map::PerCpuArray(data) | Map::RingBuf(data) => {
+            Some(data.fd().as_fd().as_raw_fd())
+        }
         _ => None,
     }
 }
@@ -107,12 +104,22 @@ impl Loaded {
         Ok(sys::load_program(kind, name, self.instructions(name)?)?)
     }
 
-    /// Puts a program into a program array of one.
-    pub(super) fn set_tail_call(&self, array: &'static str, program: &OwnedFd) -> Result<(), ObjectError> {
-        let Some(Map::ProgramArray(map)) = self.ebpf.map(array) else {
-            return Err(ObjectError::Mismatch(format!("the map {array}")));
-        };
-        sys::set_tail_call(map.fd(), 0, program).map_err(|error| ObjectError::Parse(error.into()))
+    /// Loads netfilter programs, on all CPUs: each is verified on its own, and that is most of the time of a start.
+    pub(super) fn load_netfilter(&self, names: &[&str]) -> Result<Vec<OwnedFd>, ObjectError> {
+        let programs: Vec<(&str, &[bpf_insn])> =
+            names.iter().map(|name| Ok((*name, self.instructions(name)?))).collect::<Result<_, ObjectError>>()?;
+        let share = programs.len().div_ceil(std::thread::available_parallelism().map_or(1, usize::from)).max(1);
+        std::thread::scope(|scope| {
+            let load = |share: &[(&str, &[bpf_insn])]| -> Result<Vec<OwnedFd>, LoadError> {
+                share.iter().map(|(name, instructions)| sys::load_program(ProgramType::Netfilter, name, instructions)).collect()
+            };
+            let threads: Vec<_> = programs.chunks(share).map(|share| scope.spawn(move || load(share))).collect();
+            let mut loaded = Vec::with_capacity(names.len());
+            for thread in threads {
+                loaded.extend(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+            }
+            Ok(loaded)
+        })
     }
 
     fn instructions(&self, name: &str) -> Result<&[bpf_insn], ObjectError> {

@@ -121,15 +121,3 @@ pub(super) fn run(program: impl AsFd, context: &mut [u8]) -> io::Result<u32> {
     // SAFETY: the same variant; the kernel has written `retval`.
     Ok(unsafe { attr.test.retval })
 }
-
-/// Puts a program into a program array, for tail calls.
-pub(super) fn set_tail_call(array: impl AsFd, index: u32, program: impl AsFd) -> io::Result<()> {
-    let program = program.as_fd().as_raw_fd();
-    let mut attr = empty_attr();
-    // SAFETY: this is the variant of BPF_MAP_UPDATE_ELEM; all of it is zero.
-    let update = unsafe { &mut attr.__bindgen_anon_2 };
-    update.map_fd = u32::try_from(array.as_fd().as_raw_fd()).map_err(io::Error::other)?;
-    update.key = (&raw const index) as u64;
-    update.__bindgen_anon_1.value = (&raw const program) as u64;
-    bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attr).map(drop)
-}
