@@ -34,18 +34,43 @@ pub fn held_by(pid: u32) -> io::Result<BTreeSet<Object>> {
 }
 
 /// Everything of BPF in the kernel, of everyone.
-pub fn loaded() -> Result<BTreeSet<Object>, Box<dyn std::error::Error>> {
+///
+/// By ids alone, and never by opening them (as listing with their details does): closing the last descriptor of a program
+/// array while the kernel still empties it for a closing before leaks a reference, and the array stays for ever. Kernel 6.18
+/// does that in `prog_array_map_clear`, which takes a reference for work that may be queued already.
+pub fn loaded() -> io::Result<BTreeSet<Object>> {
     let mut all = BTreeSet::new();
-    for program in aya::programs::loaded_programs() {
-        all.insert(Object::Program(program?.id()));
-    }
-    for map in aya::maps::loaded_maps() {
-        all.insert(Object::Map(map?.id()));
-    }
-    for link in aya::programs::loaded_links() {
-        all.insert(Object::Link(link?.id()));
+    for (command, object) in [
+        (PROGRAMS, Object::Program as fn(u32) -> Object),
+        (MAPS, Object::Map as fn(u32) -> Object),
+        (LINKS, Object::Link as fn(u32) -> Object),
+    ] {
+        let mut last = 0;
+        while let Some(id) = next_id(command, last)? {
+            all.insert(object(id));
+            last = id;
+        }
     }
     Ok(all)
+}
+
+/// `BPF_PROG_GET_NEXT_ID`, `BPF_MAP_GET_NEXT_ID` and `BPF_LINK_GET_NEXT_ID`.
+const PROGRAMS: i32 = 11;
+const MAPS: i32 = 12;
+const LINKS: i32 = 31;
+
+/// The id after `last` of the kind that the command is for.
+fn next_id(command: i32, last: u32) -> io::Result<Option<u32>> {
+    // The kernel's `union bpf_attr` for these commands: start_id, next_id, open_flags.
+    let mut attributes = [last, 0, 0];
+    // SAFETY: the size is that of the array, which the kernel reads and writes within the call only.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_mut_ptr(), size_of_val(&attributes)) };
+    let error = io::Error::last_os_error();
+    match result {
+        0 => Ok(Some(attributes[1])),
+        _ if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        _ => Err(error),
+    }
 }
 
 /// What some living process holds: by descriptors, or as a map of a program that it holds.

@@ -1,10 +1,11 @@
 //! `wsltrace demo` and `wsltrace selftest`: playing scenarios for a human.
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::Path;
 
 use super::run::{broken_lab, connect};
-use super::{Ending, LabError, PORT, Scenario, ScenarioReport, Tracer, all, find, run};
+use super::{Ending, LabError, PORT, Scenario, ScenarioReport, Side, Tracer, all, find, run};
 
 /// The scenario that is shown when none is named: the commonest fault inside Linux.
 const SHOWCASE: &str = "drop-filter-iptables-nft";
@@ -39,21 +40,24 @@ pub fn demo(name: Option<&str>, binary: &Path, out: &mut dyn Write) -> Result<()
 }
 
 fn play(scenario: &Scenario, binary: &Path, out: &mut dyn Write) -> Result<(), LabError> {
+    let failed = LabError::io::<io::Error>("write to standard output");
+    let from = if scenario.from == Side::Wsl { "a program inside" } else { "a client outside" };
+    let target = SocketAddr::new(scenario.target, PORT);
+    let told = writeln!(out, "In a private network: {}.", scenario.title)
+        .and_then(|()| writeln!(out, "Now {from} connects to {target}, and this is what wsltrace says:\n"))
+        .and_then(|()| out.flush());
+    told.map_err(failed)?;
+
     let lab = broken_lab(scenario)?;
     let mut tracer = Tracer::start_text(binary, &lab.wsl)?;
     tracer.await_armed()?;
     let (client, problems) = connect(scenario, &lab)?;
-    let from = if scenario.from == super::Side::Wsl { "a program inside" } else { "a client outside" };
-    let target = std::net::SocketAddr::new(scenario.target, PORT);
-    let told = writeln!(out, "In a private network: {}.", scenario.title)
-        .and_then(|()| writeln!(out, "What {from} saw when it connected to {target}: {}.", client.seen))
-        .and_then(|()| writeln!(out, "What wsltrace says:\n"))
-        .and_then(|()| out.flush());
-    told.map_err(LabError::io("write to standard output"))?;
     let said = tracer.stop()?;
     if !said.status.success() {
         return Err(LabError::Failed(format!("the tracer ended with {}", said.status)));
     }
+    let told = writeln!(out, "\nAll that {from} itself saw: {}.", client.seen).and_then(|()| out.flush());
+    told.map_err(LabError::io("write to standard output"))?;
     if problems.is_empty() { Ok(()) } else { Err(LabError::Failed(problems.join("; "))) }
 }
 

@@ -96,7 +96,8 @@ fn masquerade() -> Scenario {
             // The server stands outside what is watched: leaving is all that must be said of it.
             outcomes: &[Outcome::Forwarded, Outcome::Answered],
             codes: &[Code::Forwarded, Code::Healthy],
-            path: [through(Stage::TcEgress), back_through()].concat(),
+            // It is in the same kernel here, so that its socket may be seen to become established.
+            path: [through(Stage::TcEgress), back_through(), vec![Step::May(Stage::Established)]].concat(),
             ..base.expect
         },
         ..base
