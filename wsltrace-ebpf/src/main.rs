@@ -1,5 +1,5 @@
-//! The probes, in the order of a packet's way. Each gathers and returns; none changes anything: TC programs answer TCX_NEXT,
-//! netfilter programs NF_ACCEPT, the socket lookup SK_PASS without a choice.
+//! The probes, in the order of a packet's way. Each gathers and returns; none changes anything: TC programs answer `TCX_NEXT`,
+//! netfilter programs `NF_ACCEPT`, the socket lookup `SK_PASS` without a choice.
 #![no_std]
 #![no_main]
 #![cfg_attr(target_arch = "bpf", feature(core_intrinsics), expect(internal_features, reason = "see atomic.rs"))]
@@ -39,7 +39,7 @@ pub fn tc_ingress(context: TcContext) -> i32 {
     TCX_NEXT
 }
 
-/// The same for devices without a link-layer header (tun, WireGuard).
+/// The same for devices without a link-layer header (tun and the like).
 #[classifier]
 pub fn tc_ingress_l3(context: TcContext) -> i32 {
     let _: Option<()> = ingress(&context, 0);
@@ -463,7 +463,7 @@ fn address_of(family: u16, base: u64, v4: u32, v6: u32) -> Option<[u8; 16]> {
     if family == AF_INET { read(base + u64::from(v4)).map(mapped) } else { read(base + u64::from(v6)) }
 }
 
-/// A socket changes its state. A server's connection becomes established from SYN_RECV, a client's from SYN_SENT.
+/// A socket changes its state. A server's connection becomes established from `SYN_RECV`, a client's from `SYN_SENT`.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn inet_sock_set_state(context: BtfTracePointContext) -> i32 {
     const TCP_ESTABLISHED: i32 = 1;

@@ -218,8 +218,10 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "needs root"]
     fn a_tracer_is_awaited_interrupted_and_heard() {
+        if crate::lab::cannot_run("a_tracer_is_awaited_interrupted_and_heard") {
+            return;
+        }
         let directory = tempfile::tempdir().unwrap();
         let namespace = Namespace::new("test").unwrap();
         // The shell runs a trap only between commands: it waits for a reader of a pipe that nobody writes to.
@@ -233,8 +235,10 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "needs root"]
     fn a_tracer_that_ends_early_is_reported_at_once_with_its_error() {
+        if crate::lab::cannot_run("a_tracer_that_ends_early_is_reported_at_once_with_its_error") {
+            return;
+        }
         let directory = tempfile::tempdir().unwrap();
         let namespace = Namespace::new("test").unwrap();
         let program = program(directory.path(), "echo 'error: no BTF' >&2; exit 1");
