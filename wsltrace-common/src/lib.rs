@@ -30,10 +30,8 @@ pub enum Counter {
     RingFull = 2,
     /// Stages that did not fit into their record.
     StagesFull = 3,
-    /// Packets whose headers could not be read where a followed packet might have been.
-    Unreadable = 4,
     /// Keys (of a retransmission or of a translated address) that could not be stored.
-    KeysFull = 5,
+    KeysFull = 4,
     /// How many counters there are.
-    Count = 6,
+    Count = 5,
 }

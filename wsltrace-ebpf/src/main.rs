@@ -520,7 +520,7 @@ pub unsafe extern "C" fn collect(context: *const core::ffi::c_void) -> i32 {
 
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
-static LICENSE: [u8; 4] = *b"GPL\0";
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 
 #[cfg(not(test))]
 #[panic_handler]

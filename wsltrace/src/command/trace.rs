@@ -402,16 +402,8 @@ fn send(jobs: &Sender<Job>, job: Job) {
 fn lost(probes: &Probes) -> Result<Lost, Failure> {
     let table_full = probes.counter(Counter::TableFull)?;
     let stages_full = probes.counter(Counter::StagesFull)?;
-    let unreadable = probes.counter(Counter::Unreadable)?;
     let keys_full = probes.counter(Counter::KeysFull)?;
-    Ok(Lost {
-        table_full,
-        ring_full: 0,
-        stages_full,
-        unreadable,
-        keys_full,
-        total: table_full + stages_full + unreadable + keys_full,
-    })
+    Ok(Lost { table_full, ring_full: 0, stages_full, keys_full, total: table_full + stages_full + keys_full })
 }
 
 /// Whether nothing more is to be expected of a journey, by the time since its last event.

@@ -127,11 +127,11 @@ pub(super) fn none(case: &Case) -> Option<Finding> {
         return Some(Finding::inferred(summary).remedy([look]));
     }
     debug_assert!(sockets.listeners.iter().all(|listener| mismatch(listener, case) != Mismatch::Nothing));
-    let start = format!("# start the server, or find the port that it really listens on: {}", case.root("ss -ltnp"));
+    let start = "# start the server, or find the port that it really listens on:".to_owned();
     Some(
         certain(case, format!("refused: nothing listens on port {port} (asked for {asked})"))
             .remedy(case.where_to_type())
-            .remedy([look, start]),
+            .remedy([start, case.root("ss -ltnp")]),
     )
 }
 

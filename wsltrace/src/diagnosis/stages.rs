@@ -38,9 +38,9 @@ pub fn stage_page(stage: Stage) -> StagePage {
             Some("INGRESS"),
             None,
             "the nftables ingress chain of its device",
-            "A chain of family netdev or an inet chain at hook ingress looks at the packet, before the kernel reads its IP header. Named only when the packet dies in it.",
+            "A chain of family netdev or an inet chain at hook ingress looks at the packet, before the kernel reads its IP header. wsltrace does not tell it from tc_ingress yet: a packet that dies in it is shown as dying there.",
             "nftables (`type filter hook ingress device ...`).",
-            "any; ours sits at -1000",
+            "any",
         ),
         Stage::Prerouting => page(
             Some("PREROUTING"),

@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::wsl::Wsl;
 
 /// The oldest kernel that can be traced, by what it brought.
-const NETFILTER_LINKS: (u32, u32) = (6, 4);
+const OLDEST: (u32, u32) = (6, 6);
 
 /// The capabilities that are needed, by their numbers in the kernel, with what for.
 const CAPABILITIES: [(u32, &str, &str); 4] = [
@@ -88,8 +88,8 @@ pub fn problems(machine: &Machine, command: &str) -> Vec<Problem> {
     };
     let release = machine.release.escape_debug();
     match version(&machine.release) {
-        Some(version) if version < NETFILTER_LINKS => problems.push(Problem {
-            message: format!("kernel {release} is too old: probes at netfilter's hooks need 6.4"),
+        Some(version) if version < OLDEST => problems.push(Problem {
+            message: format!("kernel {release} is too old: probes on interfaces (TCX) need 6.6"),
             hint: newer.to_owned(),
         }),
         Some(_) => {}
@@ -172,7 +172,7 @@ mod tests {
         assert_eq!(
             lines(&machine),
             [
-                "kernel 5.15.153.1-microsoft-standard-WSL2 is too old: probes at netfilter's hooks need 6.4 [in PowerShell: wsl --update; then: wsl --shutdown]",
+                "kernel 5.15.153.1-microsoft-standard-WSL2 is too old: probes on interfaces (TCX) need 6.6 [in PowerShell: wsl --update; then: wsl --shutdown]",
                 "the kernel does not describe its types: /sys/kernel/btf/vmlinux is missing [take `kernel=` out of .wslconfig or build that kernel with CONFIG_DEBUG_INFO_BTF=y; else: wsl --update]",
                 "not root: CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and CAP_SYS_ADMIN are needed [sudo wsltrace --port 8080]",
             ]

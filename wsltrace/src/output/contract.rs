@@ -357,12 +357,10 @@ pub struct SummaryLine {
 pub struct Lost {
     /// SYNs that did not fit into the table of journeys.
     pub table_full: u64,
-    /// Journeys that did not fit into the ring buffer.
+    /// Journeys that did not fit into the ring buffer and could not be collected later: 0, they wait in the table.
     pub ring_full: u64,
     /// Stages that did not fit into their journey.
     pub stages_full: u64,
-    /// Packets whose headers could not be read.
-    pub unreadable: u64,
     /// Keys that could not be stored.
     pub keys_full: u64,
     /// The sum.

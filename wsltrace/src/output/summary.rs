@@ -44,7 +44,7 @@ impl Summary {
 
     /// The line that says it all; `duration_ns` is the time traced. The sum of `lost` is computed here.
     pub fn line(&self, time: Timestamp, duration_ns: u64, lost: Lost) -> SummaryLine {
-        let total = lost.table_full + lost.ring_full + lost.stages_full + lost.unreadable + lost.keys_full;
+        let total = lost.table_full + lost.ring_full + lost.stages_full + lost.keys_full;
         SummaryLine {
             r#type: SummaryTag::Summary,
             schema: Version,

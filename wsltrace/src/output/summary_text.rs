@@ -71,7 +71,6 @@ fn lost(page: Page, lost: Lost) -> String {
         (lost.table_full, "table of journeys full"),
         (lost.ring_full, "ring buffer full"),
         (lost.stages_full, "too many stages"),
-        (lost.unreadable, "headers unreadable"),
         (lost.keys_full, "table of keys full"),
     ];
     let said: Vec<_> = places.iter().filter(|(count, _)| *count > 0).map(|(count, place)| format!("{count} {place}")).collect();

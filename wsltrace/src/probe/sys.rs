@@ -60,7 +60,7 @@ pub(super) fn load_program(kind: ProgramType, name: &str, instructions: &[bpf_in
 }
 
 fn try_load(kind: ProgramType, name: &str, instructions: &[bpf_insn], log: &mut [u8]) -> io::Result<OwnedFd> {
-    let license = c"GPL";
+    let license = c"Dual MIT/GPL";
     let mut attr = empty_attr();
     // SAFETY: this is the variant of BPF_PROG_LOAD; all of it is zero.
     let load = unsafe { &mut attr.__bindgen_anon_3 };
