@@ -97,7 +97,7 @@ impl Lab {
 }
 
 /// Joins two namespaces by a veth pair that can carry packets.
-fn join(near: &Namespace, near_name: &'static str, far: &Namespace, far_name: &'static str) -> Result<(), LabError> {
+pub(super) fn join(near: &Namespace, near_name: &'static str, far: &Namespace, far_name: &'static str) -> Result<(), LabError> {
     near.veth(near_name, far, far_name)?;
     near.up(near_name)?;
     far.up(far_name)?;

@@ -32,6 +32,11 @@ impl Namespace {
         self.tool(program, &arguments, "")
     }
 
+    /// Runs commands of `ip`, one a line.
+    pub(super) fn ip(&self, commands: &str) -> Result<(), LabError> {
+        self.tool("ip", &["-batch", "-"], commands)
+    }
+
     fn tool(&self, tool: &str, arguments: &[&str], input: &str) -> Result<(), LabError> {
         let program = locate(tool).ok_or_else(|| LabError::Unsupported(format!("{tool} is not installed")))?;
         let output = self.run(|| feed(&program, arguments, input).map_err(LabError::io(format!("run {}", program.display()))))?;

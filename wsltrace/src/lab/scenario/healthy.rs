@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::{Scenario, serve, template};
 use crate::journey::Origin;
+use crate::lab::mirrored::mirror;
 use crate::lab::path::established_on_loopback;
 use crate::lab::{Binding, Lab, PORT, Side};
 
@@ -31,6 +32,15 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             break_it: |lab| serve(lab, Side::Wsl, Binding::new(Ipv6Addr::LOCALHOST, PORT)),
             ..healthy("healthy-lo-v6", "nothing is broken: ::1 from inside")
         }),
+        Scenario {
+            tools: &["ip"],
+            target: Ipv4Addr::LOCALHOST.into(),
+            break_it: |lab| {
+                mirror(lab)?;
+                serve(lab, Side::Wsl, Binding::new(Ipv4Addr::LOCALHOST, PORT))
+            },
+            ..healthy("healthy-mirrored", "nothing is broken: Windows' localhost in mirrored mode, by loopback0")
+        },
     ]
 }
 
