@@ -124,6 +124,8 @@ impl Flags {
     pub const ANSWER_FROM_OUTSIDE: u32 = 1 << 18;
     /// The record counts as waiting for the client's acknowledgement.
     pub const AWAITING: u32 = 1 << 19;
+    /// An older attempt of the same key got a SYN-ACK.
+    pub const ANSWERED_BEFORE: u32 = 1 << 20;
 }
 
 /// The record of one journey.

@@ -157,6 +157,9 @@ fn try_begin(packet: &Packet, place: Place, local: bool) -> Option<()> {
             forget(record);
         }
         flags |= Flags::OLDER_ALIVE;
+        if record.flags & (Flags::SYN_ACK | Flags::ANSWERED_BEFORE) != 0 {
+            flags |= Flags::ANSWERED_BEFORE;
+        }
         record.attempt + 1
     } else {
         // SAFETY: an element reused for another key gives a wrong count of attempts at worst.
@@ -279,6 +282,8 @@ pub fn answer_left(found: &Found) {
     }
     record.flags |= Flags::ANSWER_LEFT;
     if record.flags & Flags::SYN_ACK != 0 {
+        // The probes go to sleep before these are freed; retransmissions may get their addresses.
+        (record.skb, record.answer_skb) = (0, 0);
         forget_in_flight(record);
         record.flags |= Flags::AWAITING;
         AWAITING.increment();

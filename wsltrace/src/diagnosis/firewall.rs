@@ -74,6 +74,12 @@ pub(super) fn queue(case: &Case) -> Option<Finding> {
         let summary = format!("handed to a program by {} in {}; the program gave no verdict in time", name(rule), case.place());
         return Some(Finding::proved(summary).remedy(see(case)));
     }
+    // The queue itself gave it up: nobody reads the queue, or it is full.
+    if matches!(case.symbol(), Some("nf_queue" | "__nf_queue" | "nfqnl_enqueue_packet")) {
+        let summary =
+            format!("dropped in {}: a rule queues it to a program (NFQUEUE), and no program reads the queue", case.place());
+        return Some(Finding::inferred(summary).remedy([case.root("cat /proc/net/netfilter/nfnetlink_queue")]).remedy(see(case)));
+    }
     // A packet that entered a hook and was neither passed on nor freed waits in a queue: nothing else holds a SYN there.
     let last = case.journey.stages.last().filter(|_| case.journey.outcome == Outcome::Unfinished)?;
     stage_page(last.stage).hook.filter(|_| last.stage != Stage::Routing)?;

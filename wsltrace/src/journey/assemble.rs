@@ -102,6 +102,9 @@ fn outcome(record: &Record, facts: Facts, reason: Option<&str>) -> Outcome {
     if facts.icmp && !answer_died && !reason.is_some_and(|reason| reason.starts_with("NEIGH_")) {
         return Outcome::Rejected;
     }
+    if meets_its_request(record, facts, reason) {
+        return Outcome::Answered;
+    }
     if record.death.time_ns != 0 {
         return if reason == Some("TCP_INVALID_SYN") { Outcome::Challenged } else { Outcome::Dropped };
     }
@@ -118,6 +121,16 @@ fn outcome(record: &Record, facts: Facts, reason: Option<&str>) -> Outcome {
         return Outcome::Dropped;
     }
     Outcome::Unfinished
+}
+
+/// A retransmitted SYN that finds the request socket of an earlier attempt: the kernel sends the SYN-ACK again (or not, when it
+/// has just done so) and frees the SYN without a reason. The attempt is answered all the same.
+fn meets_its_request(record: &Record, facts: Facts, reason: Option<&str>) -> bool {
+    record.flags & Flags::ANSWERED_BEFORE != 0
+        && record.death.time_ns != 0
+        && !facts.socket_lookup
+        && reason.is_none_or(|reason| reason == "NOT_SPECIFIED")
+        && entries(record).any(|(code, _)| code == StageCode::InputEnd)
 }
 
 fn entries(record: &Record) -> impl Iterator<Item = (StageCode, &StageEntry)> {

@@ -191,6 +191,18 @@ fn a_syn_whose_syn_ack_was_made_is_answered_whatever_frees_it() {
 }
 
 #[test]
+fn a_retransmission_that_meets_its_request_is_answered() {
+    let mut record = record(&[&TO_ROUTING, &TO_LOOKUP[..5]]);
+    record.death = died(&record, 0);
+    assert_eq!(made(&record).outcome, Outcome::Dropped);
+    record.flags |= Flags::ANSWERED_BEFORE;
+    let journey = made(&record);
+    assert_eq!((journey.outcome, journey.died_at), (Outcome::Answered, None));
+    record.death.reason = NETFILTER_DROP;
+    assert_eq!(made(&record).outcome, Outcome::Dropped);
+}
+
+#[test]
 fn syn_ack_stands_before_its_output() {
     let record = record(&[&TO_ROUTING, &TO_LOOKUP]);
     let mut record = answered(record, Flags::SYN_ACK | Flags::ANSWER_LEFT | Flags::ESTABLISHED, &ANSWER);

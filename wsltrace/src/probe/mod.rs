@@ -195,7 +195,7 @@ impl Probes {
             let mut links = Vec::new();
             for (position, program) in positions {
                 for family in [libc::AF_INET, libc::AF_INET6] {
-                    let link = sys::link_netfilter(program, family.unsigned_abs(), position.hook as u32, position.priority);
+                    let link = link_near(program, family.unsigned_abs(), position);
                     links.push(link.map_err(|error| attach(position.program.to_owned(), error.into()))?);
                 }
             }
@@ -311,6 +311,23 @@ impl Probes {
     pub fn on(&self) -> Vec<(String, u32)> {
         self.attached.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect()
     }
+}
+
+/// Links a position. Two BPF programs cannot have one priority in a hook: another tracer may be at ours, then the next free one
+/// serves as well, as long as no standard priority lies between.
+fn link_near(program: &OwnedFd, family: u32, position: &Position) -> std::io::Result<OwnedFd> {
+    const TRACERS: i32 = 16;
+    let inwards = if position.priority == i32::MAX - 1 { -1 } else { 1 };
+    let mut result = sys::link_netfilter(program, family, position.hook as u32, position.priority);
+    for step in 1..TRACERS {
+        match &result {
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                result = sys::link_netfilter(program, family, position.hook as u32, position.priority + inwards * step);
+            }
+            _ => break,
+        }
+    }
+    result
 }
 
 fn key_bytes(key: &Key) -> [u8; size_of::<Key>()] {
