@@ -1,0 +1,139 @@
+//! The positions in netfilter's hooks.
+
+use wsltrace_common::{Flags, StageCode};
+
+use crate::{
+    journey,
+    kernel::{HookState, SkBuff},
+    maps::{DELIVERED, asleep},
+    packet::{self, Kind},
+};
+
+const NF_ACCEPT: i32 = 1;
+
+/// `struct bpf_nf_ctx`.
+#[repr(C)]
+struct NetfilterContext {
+    state: *const u8,
+    skb: *const u8,
+}
+
+/// One entry per position, because a netfilter program is not told at which priority it runs. (A tail call into one shared
+/// program would load faster, but a program array leaks on 6.18 when somebody lists maps while it is being freed: its
+/// release schedules one work twice and holds a reference for each.)
+///
+/// aya does not know this program type, so the section only has to be one that it parses; the loader passes the real type to
+/// the kernel.
+macro_rules! netfilter_entries {
+    ($($name:ident => $stage:ident),+ $(,)?) => {$(
+        /// A netfilter position.
+        ///
+        /// # Safety
+        ///
+        /// Called by the kernel with a valid context.
+        #[unsafe(no_mangle)]
+        #[unsafe(link_section = "socket")]
+        pub unsafe extern "C" fn $name(context: *const core::ffi::c_void) -> i32 {
+            let _: Option<()> = netfilter(context.cast(), StageCode::$stage as u8);
+            NF_ACCEPT
+        }
+    )+};
+}
+
+netfilter_entries! {
+    nf_prerouting => Prerouting,
+    nf_prerouting_raw => PreroutingRaw,
+    nf_prerouting_conntrack => PreroutingConntrack,
+    nf_prerouting_mangle => PreroutingMangle,
+    nf_prerouting_dnat => PreroutingDnat,
+    nf_prerouting_rest => PreroutingRest,
+    nf_routing => Routing,
+    nf_input => Input,
+    nf_input_mangle => InputMangle,
+    nf_input_filter => InputFilter,
+    nf_input_security => InputSecurity,
+    nf_input_rest => InputRest,
+    nf_input_end => InputEnd,
+    nf_forward => Forward,
+    nf_forward_mangle => ForwardMangle,
+    nf_forward_filter => ForwardFilter,
+    nf_forward_security => ForwardSecurity,
+    nf_forward_rest => ForwardRest,
+    nf_output => Output,
+    nf_output_raw => OutputRaw,
+    nf_output_conntrack => OutputConntrack,
+    nf_output_mangle => OutputMangle,
+    nf_output_nat => OutputNat,
+    nf_output_filter => OutputFilter,
+    nf_output_security => OutputSecurity,
+    nf_output_rest => OutputRest,
+    nf_postrouting => Postrouting,
+    nf_postrouting_mangle => PostroutingMangle,
+    nf_postrouting_snat => PostroutingSnat,
+    nf_postrouting_rest => PostroutingRest,
+    nf_postrouting_end => PostroutingEnd,
+}
+
+#[inline(always)]
+fn netfilter(context: *const NetfilterContext, stage: u8) -> Option<()> {
+    let entrance = stage == StageCode::Output as u8;
+    if asleep() && !entrance {
+        return None;
+    }
+    // SAFETY: the kernel passes a valid context; the verifier knows its two fields.
+    let (state, skb) = unsafe { (HookState((*context).state), SkBuff((*context).skb)) };
+    if asleep() && !state.may_connect() {
+        return None;
+    }
+    let packet = packet::from_skb(skb)?;
+    if packet.kind == Kind::ACK {
+        return None;
+    }
+    let address = skb.address();
+    let incoming = stage < StageCode::Forward as u8;
+    let found = if entrance && packet.kind == Kind::SYN {
+        let place = state.place(incoming);
+        match journey::find(&packet, address) {
+            Some(found) if !journey::is_next_attempt(&found, address, place, true) => found,
+            _ => journey::begin(&packet, place, true)?,
+        }
+    } else {
+        journey::find(&packet, address)?
+    };
+    let place = state.place(incoming);
+    journey::enter(&found, &packet, address, stage, place);
+    if packet.kind == Kind::SYN {
+        syn_passed(&found, skb, stage);
+    } else if stage == StageCode::InputEnd as u8 {
+        let record = found.record();
+        if record.flags & Flags::LOCAL != 0 && place.netns == record.netns {
+            journey::answer_left(&found);
+        }
+    }
+    Some(())
+}
+
+/// What some positions mean for a SYN beside being entered.
+#[inline(always)]
+fn syn_passed(found: &journey::Found, skb: SkBuff, code: u8) {
+    let record = found.record();
+    if code == StageCode::InputEnd as u8 {
+        record.flags |= Flags::PAST_INPUT;
+        if let Some(delivered) = DELIVERED.get_ptr_mut(0) {
+            // SAFETY: a valid map value of this CPU, read back by the lookup on this CPU before anything else is delivered.
+            unsafe { *delivered = record.key };
+        }
+    } else if code == StageCode::Postrouting as u8 {
+        journey::carry_through_postrouting(found, skb.address());
+    }
+    let after_conntrack = (code > StageCode::PreroutingConntrack as u8 && code <= StageCode::ForwardRest as u8)
+        || (code > StageCode::OutputConntrack as u8 && code <= StageCode::OutputRest as u8);
+    if after_conntrack
+        && record.flags & Flags::CONNTRACK == 0
+        && let Some(nfct) = skb.nfct()
+        && nfct != 0
+    {
+        record.flags |= Flags::CONNTRACK;
+        record.conntrack = (nfct & 7) as u32;
+    }
+}

@@ -1,0 +1,126 @@
+//! What the kernel tells of packets' ends and of TCP's decisions.
+
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use wsltrace_common::{Flags, Key, StageCode};
+
+use crate::{
+    journey,
+    kernel::{Place, SkBuff, offset, read},
+    maps::{NETWORK_NAMESPACES, asleep, mapped, nobody_waits},
+    packet::{self, Kind},
+};
+
+/// The kernel's TCP answers a packet with RST. Argument 1 is the packet that it answers; it is null when there is none.
+#[btf_tracepoint(function = "tcp_send_reset")]
+pub fn tcp_send_reset(context: BtfTracePointContext) -> i32 {
+    if !asleep() {
+        let _: Option<()> = kernel_reset(SkBuff(context.arg(1)));
+    }
+    0
+}
+
+#[inline(always)]
+fn kernel_reset(skb: SkBuff) -> Option<()> {
+    if skb.0.is_null() {
+        return None;
+    }
+    let packet = packet::from_skb(skb)?;
+    if packet.kind == Kind::SYN {
+        let found = journey::find(&packet, skb.address())?;
+        found.record().flags |= Flags::KERNEL_RESET;
+    }
+    Some(())
+}
+
+/// A packet is freed as dropped.
+#[btf_tracepoint(function = "kfree_skb")]
+pub fn kfree_skb(context: BtfTracePointContext) -> i32 {
+    if asleep() {
+        return 0;
+    }
+    let skb = SkBuff(context.arg(0));
+    if let Some(packet) = packet::from_skb(skb) {
+        journey::dropped(&packet, skb, context.arg(1), context.arg(2));
+    }
+    0
+}
+
+/// A packet is freed as consumed.
+#[btf_tracepoint(function = "consume_skb")]
+pub fn consume_skb(context: BtfTracePointContext) -> i32 {
+    if asleep() {
+        return 0;
+    }
+    let skb = SkBuff(context.arg(0));
+    if let Some(packet) = packet::from_skb(skb) {
+        let location = if offset!(consume_skb_location_argument) == 1 { context.arg(1) } else { 0 };
+        journey::consumed(&packet, skb, location);
+    }
+    0
+}
+
+/// The kernel sends its SYN-ACK again, because the client did not acknowledge the first.
+#[btf_tracepoint(function = "tcp_retransmit_synack")]
+pub fn tcp_retransmit_synack(context: BtfTracePointContext) -> i32 {
+    if !(nobody_waits() && asleep()) {
+        let _: Option<()> = syn_ack_again(context.arg(1));
+    }
+    0
+}
+
+#[inline(always)]
+fn syn_ack_again(request: u64) -> Option<()> {
+    let family: u16 = read(request + u64::from(offset!(inet_request_sock_family)))?;
+    let key = Key {
+        address: address_of(family, request, offset!(inet_request_sock_rmt_addr), offset!(inet_request_sock_v6_rmt_addr))?,
+        sequence: read(request + u64::from(offset!(tcp_request_sock_rcv_isn)))?,
+        port: u16::from_be(read(request + u64::from(offset!(inet_request_sock_rmt_port)))?),
+        slot: 0,
+    };
+    let found = journey::newest(&key)?;
+    let record = found.record();
+    record.flags |= Flags::SYN_ACK_AGAIN;
+    let place = Place { netns: record.netns, ifindex: record.ifindex };
+    journey::push(record, StageCode::SynAckRetransmitted as u8, true, place);
+    Some(())
+}
+
+/// The remote address of a socket or request, by its family.
+#[inline(always)]
+fn address_of(family: u16, base: u64, v4: u32, v6: u32) -> Option<[u8; 16]> {
+    const AF_INET: u16 = 2;
+    if family == AF_INET { read(base + u64::from(v4)).map(mapped) } else { read(base + u64::from(v6)) }
+}
+
+/// A socket changes its state. A server's connection becomes established from `SYN_RECV`, a client's from `SYN_SENT`.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub fn inet_sock_set_state(context: BtfTracePointContext) -> i32 {
+    const TCP_ESTABLISHED: i32 = 1;
+    const TCP_SYN_RECV: i32 = 3;
+    if nobody_waits() && asleep() {
+        return 0;
+    }
+    if context.arg::<i32>(1) == TCP_SYN_RECV && context.arg::<i32>(2) == TCP_ESTABLISHED {
+        let _: Option<()> = became_established(context.arg(0));
+    }
+    0
+}
+
+#[inline(always)]
+fn became_established(socket: u64) -> Option<()> {
+    // The event is global: the server may be in a namespace that is not watched, where nobody would see it on another machine.
+    let net: u64 = read(socket + u64::from(offset!(sock_net)))?;
+    let netns: u32 = read(net + u64::from(offset!(net_inum)))?;
+    // SAFETY: only whether there is such an element matters.
+    unsafe { NETWORK_NAMESPACES.get(netns) }?;
+    let family: u16 = read(socket + u64::from(offset!(sock_family)))?;
+    let next: u32 = read(socket + u64::from(offset!(tcp_sock_rcv_nxt)))?;
+    let received: u64 = read(socket + u64::from(offset!(tcp_sock_bytes_received)))?;
+    journey::established(&Key {
+        address: address_of(family, socket, offset!(sock_daddr), offset!(sock_v6_daddr))?,
+        sequence: next.wrapping_sub(1).wrapping_sub(received as u32),
+        port: u16::from_be(read(socket + u64::from(offset!(sock_dport)))?),
+        slot: 0,
+    });
+    Some(())
+}
