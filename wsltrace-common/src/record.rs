@@ -23,8 +23,28 @@ pub struct Key {
     pub sequence: u32,
     /// The client's port, host byte order.
     pub port: u16,
-    /// 0 for the newest attempt; older attempts that still live are kept under their attempt's number.
+    /// Counts the attempts of a key, from [`FIRST_SLOT`]; 0 where any of them is meant.
     pub slot: u16,
+}
+
+/// The slot of a key's first attempt.
+pub const FIRST_SLOT: u16 = 1;
+
+/// The last attempt seen of a key. Records of the same key may differ in their destination (a program that sends every SYN
+/// with one source port and one sequence number): those share slots, not numbers.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// Flags that the record begins with: what is known from older attempts.
+    pub flags: u32,
+    /// The slot of its record.
+    pub slot: u16,
+    /// Counts the SYNs of one flow and initial sequence number, from 1.
+    pub number: u16,
+    /// Destination port, host byte order.
+    pub destination_port: u16,
+    /// Zero.
+    pub padding: u16,
 }
 
 /// Addresses and ports of a SYN.
@@ -124,8 +144,10 @@ impl Flags {
     pub const ANSWER_FROM_OUTSIDE: u32 = 1 << 18;
     /// The record counts as waiting for the client's acknowledgement.
     pub const AWAITING: u32 = 1 << 19;
-    /// An older attempt of the same key got a SYN-ACK.
+    /// An older attempt of the same flow got a SYN-ACK.
     pub const ANSWERED_BEFORE: u32 = 1 << 20;
+    /// A newer attempt of the same key was begun while this one lived.
+    pub const SUPERSEDED: u32 = 1 << 21;
 }
 
 /// The record of one journey.
@@ -198,6 +220,7 @@ pub struct NearMiss {
 
 const _: () = {
     assert!(size_of::<Key>() == 24);
+    assert!(size_of::<Attempt>() == 12);
     assert!(size_of::<Flow>() == 40);
     assert!(size_of::<Death>() == 32);
     assert!(size_of::<StageEntry>() == 16);

@@ -5,7 +5,7 @@ use aya_ebpf::{
     macros::map,
     maps::{HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
-use wsltrace_common::{Address, Counter, Key, NearMiss, Offsets, PORT_WORDS, Record};
+use wsltrace_common::{Address, Attempt, Counter, Key, NearMiss, Offsets, PORT_WORDS, Record};
 
 use crate::atomic::{SharedU64, add};
 
@@ -13,15 +13,16 @@ use crate::atomic::{SharedU64, add};
 #[map]
 pub static JOURNEYS: HashMap<Key, Record> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
 
-/// Other keys under which a journey is known: after SNAT, or with the length of Fast Open data added.
+/// Other keys (slot 0) under which a journey is known: after SNAT, or with the length of Fast Open data added. The newest
+/// attempt's own key stands behind it.
 #[map]
 pub static ALIASES: LruHashMap<Key, Key> = LruHashMap::with_max_entries(16_384, 0);
 
-/// The last attempt seen of each key, also after its journey ended.
+/// The last attempt seen of each key (slot 0), also after its journey ended.
 #[map]
-pub static ATTEMPTS: LruHashMap<Key, u32> = LruHashMap::with_max_entries(65_536, 0);
+pub static ATTEMPTS: LruHashMap<Key, Attempt> = LruHashMap::with_max_entries(65_536, 0);
 
-/// Which `sk_buff` carries which journey through POSTROUTING, where SNAT takes away the key.
+/// Which `sk_buff` carries which attempt through POSTROUTING, where SNAT takes away the key.
 #[map]
 pub static CARRIERS: LruHashMap<u64, Key> = LruHashMap::with_max_entries(4_096, 0);
 

@@ -37,7 +37,7 @@ fn looked_up(context: *mut bpf_sk_lookup) -> Option<()> {
     let address = if family == AF_INET { [0, 0, u32::from_ne_bytes([0, 0, 0xff, 0xff]), ipv4] } else { ipv6 };
     // SNAT may have given the client another end than the journey's key: the address as last seen decides.
     // SAFETY: a valid map value of this CPU.
-    let found = journey::newest(unsafe { &*delivered })?;
+    let found = journey::exactly(unsafe { &*delivered })?;
     let record = found.record();
     if record.flags & Flags::PAST_INPUT == 0 || record.now.source_port != port || words(&record.now.source) != address {
         return None;

@@ -1,0 +1,110 @@
+//! The beginning of a journey.
+
+use aya_ebpf::bindings::BPF_NOEXIST;
+use wsltrace_common::{Attempt, Counter, FIRST_SLOT, Flags, Key, NAMESPACE_TRACED};
+
+use super::{
+    Found,
+    find::{add_alias, exactly, newest},
+    now_ns,
+};
+use crate::{
+    debug,
+    kernel::{Place, current_task},
+    maps::{ATTEMPTS, EMPTY_RECORD, IN_FLIGHT, JOURNEYS, NETWORK_NAMESPACES, SWITCH_ARMED, count, port_is_traced, switched_on},
+    packet::Packet,
+};
+
+/// Begins a journey, or the next attempt of one, when this SYN stands at the entrance where journeys begin.
+#[inline(always)]
+pub fn begin(packet: &Packet, place: Place, local: bool) -> Option<Found> {
+    let mut key = packet.key;
+    key.slot = begin_record(packet, place.netns, place.ifindex, local);
+    exactly(&key)
+}
+
+/// Gives the slot of the new record; 0 when none was begun. A BPF function of its own, for its stack's sake; it returns no
+/// `Option` for the reason told in packet.rs.
+#[inline(never)]
+fn begin_record(packet: &Packet, netns: u32, ifindex: u32, local: bool) -> u16 {
+    try_begin(packet, Place { netns, ifindex }, local).unwrap_or(0)
+}
+
+#[inline(always)]
+fn try_begin(packet: &Packet, place: Place, local: bool) -> Option<u16> {
+    if !switched_on(SWITCH_ARMED) || !port_is_traced(packet.flow.destination_port) {
+        return None;
+    }
+    // SAFETY: the namespaces change only when containers come and go; a value is one word.
+    let namespace = *unsafe { NETWORK_NAMESPACES.get(place.netns) }?;
+    if namespace != NAMESPACE_TRACED {
+        return None;
+    }
+    let attempt = next_attempt(packet);
+    let key = Key { slot: attempt.slot, ..packet.key };
+    if ATTEMPTS.insert(&packet.key, &attempt, 0).is_err() {
+        count(Counter::KeysFull);
+    }
+    // Not over a record that still stands there: the attempt's number was forgotten in a flood of keys.
+    if JOURNEYS.insert(&key, &EMPTY_RECORD, u64::from(BPF_NOEXIST)).is_err() {
+        count(Counter::TableFull);
+        return None;
+    }
+    IN_FLIGHT.increment();
+    let found = Found(JOURNEYS.get_ptr_mut(&key)?);
+    let record = found.record();
+    record.key = key;
+    record.flow = packet.flow;
+    record.now = packet.flow;
+    record.first_ns = now_ns();
+    record.flags = Flags::IN_FLIGHT | attempt.flags;
+    record.attempt = u32::from(attempt.number);
+    record.netns = place.netns;
+    record.ifindex = place.ifindex;
+    record.payload_len = packet.payload_len;
+    if local {
+        record.flags |= Flags::LOCAL;
+        (record.tgid, record.comm) = current_task();
+    }
+    if packet.payload_len > 0 {
+        let sequence = packet.key.sequence.wrapping_add(packet.payload_len);
+        add_alias(&found, &Key { sequence, ..packet.key });
+    }
+    count(Counter::Begun);
+    debug::begun(packet.key.port, record.attempt);
+    Some(attempt.slot)
+}
+
+/// Which attempt of its key this SYN is, told from the last one that was seen.
+#[inline(always)]
+fn next_attempt(packet: &Packet) -> Attempt {
+    let destination_port = packet.flow.destination_port;
+    let mut next = Attempt { flags: 0, slot: FIRST_SLOT, number: 1, destination_port, padding: 0 };
+    // SAFETY: an element reused for another key gives a wrong count of attempts at worst.
+    let Some(last) = (unsafe { ATTEMPTS.get(&packet.key) }) else { return next };
+    // Slot 0 is for keys that are looked up, and never a record's.
+    next.slot = if last.slot == u16::MAX { FIRST_SLOT } else { last.slot + 1 };
+    let same_flow = last.destination_port == destination_port;
+    if same_flow {
+        next.number = last.number.wrapping_add(1);
+    }
+    if let Some(older) = newest(&packet.key) {
+        let record = older.record();
+        record.flags |= Flags::SUPERSEDED;
+        next.flags |= Flags::OLDER_ALIVE;
+        if same_flow && record.flags & (Flags::SYN_ACK | Flags::ANSWERED_BEFORE) != 0 {
+            next.flags |= Flags::ANSWERED_BEFORE;
+        }
+    }
+    next
+}
+
+/// Whether this SYN, of a journey that is known, is a retransmission at its entrance rather than the same packet further on.
+#[inline(always)]
+pub fn is_next_attempt(found: &Found, skb: u64, place: Place, local: bool) -> bool {
+    let record = found.record();
+    (record.flags & Flags::LOCAL != 0) == local
+        && record.netns == place.netns
+        && (local || record.ifindex == place.ifindex)
+        && record.skb != skb
+}

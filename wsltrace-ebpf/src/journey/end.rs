@@ -1,0 +1,130 @@
+//! How journeys end: packets are freed, connections become established.
+
+use wsltrace_common::{Death, Flags, Key, Record, StageCode};
+
+use super::{
+    Found,
+    find::{OLDER_ATTEMPTS, carries, exactly, find, newest},
+    finish, last_place, now_ns, push,
+};
+use crate::{
+    kernel::{Place, SkBuff, offset},
+    maps::NETWORK_NAMESPACES,
+    packet::{Kind, Packet},
+};
+
+#[inline(always)]
+fn death(record: &mut Record, place: Place, location: u64, reason: u32) -> Death {
+    let time_ns = now_ns();
+    record.last_ns = time_ns;
+    Death { time_ns, location, reason, netns: place.netns, ifindex: place.ifindex, stage_count: record.stage_count }
+}
+
+/// Whether a packet that was last seen leaving a device is still on it, in a namespace that is watched. Behind a veth it is
+/// somebody else's.
+#[inline(always)]
+fn out_of_sight(record: &Record, skb: SkBuff) -> bool {
+    if record.flags & Flags::OUTSIDE == 0 {
+        return false;
+    }
+    let Some(netns) = skb.netns() else { return true };
+    // SAFETY: only whether there is such an element matters.
+    unsafe { NETWORK_NAMESPACES.get(netns) }.is_none()
+}
+
+/// `kfree_skb` fired for a packet with the key of a journey.
+#[inline(always)]
+pub fn dropped(packet: &Packet, skb: SkBuff, location: u64, reason: u32) {
+    let otherhost = offset!(reason_otherhost);
+    if reason == otherhost {
+        return;
+    }
+    let Some(found) = find(packet, skb.address()) else { return };
+    let record = found.record();
+    if !carries(record, packet.kind, skb.address()) {
+        if packet.kind == Kind::SYN && !out_of_sight(record, skb) {
+            record.stray = death(record, last_place(record), location, reason);
+        }
+        return;
+    }
+    if packet.kind.is_answer() {
+        answer_dropped(&found, location, reason);
+    } else if packet.kind == Kind::SYN && !out_of_sight(record, skb) {
+        syn_dropped(&found, location, reason);
+    }
+}
+
+#[inline(always)]
+fn syn_dropped(found: &Found, location: u64, reason: u32) {
+    let record = found.record();
+    record.skb = 0;
+    record.death = death(record, last_place(record), location, reason);
+    let flags = record.flags;
+    // A SYN whose SYN-ACK was made is answered, whatever frees it.
+    if flags & Flags::SYN_ACK != 0 {
+        return;
+    }
+    let answer_under_way =
+        flags & (Flags::RESET | Flags::ICMP) != 0 && flags & Flags::ANSWER_LEFT == 0 && record.answer_death.time_ns == 0;
+    if !answer_under_way {
+        finish(found);
+    }
+}
+
+#[inline(always)]
+fn answer_dropped(found: &Found, location: u64, reason: u32) {
+    let record = found.record();
+    record.answer_skb = 0;
+    if record.flags & Flags::ANSWER_LEFT != 0 {
+        return;
+    }
+    let place = Place { netns: record.answer_netns, ifindex: record.answer_ifindex };
+    record.answer_death = death(record, place, location, reason);
+    if record.flags & Flags::SYN_ACK != 0 || record.death.time_ns != 0 {
+        finish(found);
+    }
+}
+
+/// `consume_skb` fired for a packet with the key of a journey. For a SYN at its listener that is the normal end; without an
+/// answer the listener swallowed it, which user space decides after a second of silence.
+#[inline(always)]
+pub fn consumed(packet: &Packet, skb: SkBuff, location: u64) {
+    if packet.kind != Kind::SYN {
+        return;
+    }
+    let Some(found) = find(packet, skb.address()) else { return };
+    let record = found.record();
+    if record.skb != skb.address() || out_of_sight(record, skb) {
+        return;
+    }
+    record.skb = 0;
+    record.consumed = death(record, last_place(record), location, 0);
+    if record.flags & Flags::ANSWER_LEFT != 0 && record.flags & Flags::SYN_ACK == 0 {
+        finish(&found);
+    }
+}
+
+/// The connection of this key became established: the journey ends, and so do older attempts that wait for the same client.
+#[inline(always)]
+pub fn established(key: &Key) {
+    let Some(found) = newest(key) else { return };
+    let slot = found.record().key.slot;
+    if found.record().flags & Flags::OLDER_ALIVE != 0 {
+        for back in 1..=OLDER_ATTEMPTS {
+            if back >= slot {
+                break;
+            }
+            if let Some(older) = exactly(&Key { slot: slot - back, ..found.record().key })
+                && older.record().flags & Flags::SYN_ACK != 0
+            {
+                older.record().flags |= Flags::ACK;
+                finish(&older);
+            }
+        }
+    }
+    let record = found.record();
+    record.flags |= Flags::ESTABLISHED | Flags::ACK;
+    let place = Place { netns: last_place(record).netns, ifindex: record.ifindex };
+    push(record, StageCode::Established as u8, false, place);
+    finish(&found);
+}

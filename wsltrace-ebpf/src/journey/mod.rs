@@ -1,0 +1,125 @@
+//! The life of a record: begun at an entrance, given a stage by each probe, sent once when its end is known.
+//!
+//! Each attempt of a key has a record of its own, under the slot of its number. Several can be alive at once (SYNs that wait
+//! for a neighbour): which of them a packet belongs to is told by the address of its `sk_buff`.
+
+mod begin;
+mod end;
+mod find;
+mod pass;
+
+use aya_ebpf::helpers::{bpf_ktime_get_ns, generated::bpf_ringbuf_output};
+use wsltrace_common::{Counter, Flags, HEADER_SIZE, Key, MAX_STAGES, Record, StageEntry};
+
+pub use self::{
+    begin::{begin, is_next_attempt},
+    end::{consumed, dropped, established},
+    find::{carry_through_postrouting, exactly, find, newest},
+    pass::{answer_left, enter},
+};
+use crate::{
+    debug,
+    kernel::Place,
+    maps::{AWAITING, IN_FLIGHT, JOURNEYS, RECORDS, count},
+};
+
+/// A record in the table.
+#[derive(Clone, Copy)]
+pub struct Found(*mut Record);
+
+impl Found {
+    /// The record. Two CPUs rarely touch one record at a time, and then each field is written whole.
+    #[inline(always)]
+    #[expect(clippy::mut_from_ref, reason = "a map value is shared memory; the reference does not outlive the program's run")]
+    pub fn record(&self) -> &mut Record {
+        // SAFETY: the pointer came from a lookup in this run of the program; the value is not reused before its RCU grace period.
+        unsafe { &mut *self.0 }
+    }
+}
+
+#[inline(always)]
+fn now_ns() -> u64 {
+    // SAFETY: the helper has no arguments and cannot fail.
+    unsafe { bpf_ktime_get_ns() }
+}
+
+/// Writes a stage (a `StageCode`'s number) into the record.
+#[inline(always)]
+pub fn push(record: &mut Record, stage: u8, answer: bool, place: Place) {
+    let now = now_ns();
+    record.last_ns = now;
+    if answer {
+        (record.answer_netns, record.answer_ifindex) = (place.netns, place.ifindex);
+    } else {
+        (record.syn_netns, record.syn_ifindex) = (place.netns, place.ifindex);
+    }
+    let index = record.stage_count as usize;
+    let Some(entry) = record.stages.get_mut(index) else {
+        record.flags |= Flags::INCOMPLETE;
+        count(Counter::StagesFull);
+        return;
+    };
+    let mut time_and_code = now.wrapping_sub(record.first_ns) << StageEntry::TIME_SHIFT | u64::from(stage);
+    if answer {
+        time_and_code |= StageEntry::ANSWER;
+    }
+    *entry = StageEntry { time_and_code, netns: place.netns, ifindex: place.ifindex };
+    record.stage_count = (index + 1) as u32;
+}
+
+/// The place of the SYN's last stage: `skb->dev` is null or changed in much of TCP's code.
+#[inline(always)]
+pub fn last_place(record: &Record) -> Place {
+    Place { netns: record.syn_netns, ifindex: record.syn_ifindex }
+}
+
+/// The record no longer keeps the probes awake.
+#[inline(always)]
+fn forget_in_flight(record: &mut Record) {
+    if record.flags & Flags::IN_FLIGHT != 0 {
+        record.flags &= !Flags::IN_FLIGHT;
+        IN_FLIGHT.decrement();
+    }
+}
+
+/// The record is in none of the counters any more.
+#[inline(always)]
+fn forget(record: &mut Record) {
+    forget_in_flight(record);
+    if record.flags & Flags::AWAITING != 0 {
+        record.flags &= !Flags::AWAITING;
+        AWAITING.decrement();
+    }
+}
+
+/// Sends the record and takes it off the table. When the ring buffer is full it stays, marked, for user space to collect.
+#[inline(always)]
+pub fn finish(found: &Found) {
+    let record = found.record();
+    forget(record);
+    debug::ended(record);
+    // For the verifier: the count never exceeds the array.
+    let stages = if record.stage_count as usize > MAX_STAGES { MAX_STAGES } else { record.stage_count as usize };
+    let size = (HEADER_SIZE + stages * size_of::<StageEntry>()) as u64;
+    // SAFETY: the record is a map value of at least `size` bytes; the map is a ring buffer.
+    let result = unsafe { bpf_ringbuf_output((&raw const RECORDS).cast_mut().cast(), found.0.cast(), size, 0) };
+    if result != 0 {
+        record.flags |= Flags::DONE;
+        count(Counter::RingFull);
+        return;
+    }
+    if JOURNEYS.remove(&record.key).is_err() {
+        record.flags |= Flags::DONE;
+    }
+}
+
+/// Ends a journey on behalf of user space, unless something happened to it after `last_ns`.
+#[inline(always)]
+pub fn collect(key: &Key, last_ns: u64) -> Option<()> {
+    let found = Found(JOURNEYS.get_ptr_mut(key)?);
+    if found.record().last_ns != last_ns {
+        return None;
+    }
+    finish(&found);
+    Some(())
+}
