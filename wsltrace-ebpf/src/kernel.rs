@@ -92,16 +92,6 @@ impl SkBuff {
     pub fn nfct(self) -> Option<u64> {
         field!(self.0, sk_buff_nfct, u64)
     }
-
-    /// Network namespace of its device; `None` when it has none.
-    #[inline(always)]
-    pub fn netns(self) -> Option<u32> {
-        let device = field!(self.0, sk_buff_dev, *const u8)?;
-        if device.is_null() {
-            return None;
-        }
-        device_place(device as u64).map(|place| place.netns)
-    }
 }
 
 /// Index and namespace of a `struct net_device`.
@@ -115,14 +105,14 @@ pub fn device_place(device: u64) -> Option<Place> {
     Some(Place { netns: read(net + u64::from(inum))?, ifindex: read(device + u64::from(ifindex))? })
 }
 
-/// Where a packet given to a TC program is. `context` is the address of its `struct sk_buff`.
+/// The network namespace of the device of the `struct sk_buff` at this address; `None` when it has none.
 #[inline(always)]
-pub fn tc_netns(context: u64) -> Option<u32> {
+pub fn skb_netns(skb: u64) -> Option<u32> {
     let offset = offset!(sk_buff_dev);
     if offset == ABSENT {
         return None;
     }
-    let device: u64 = read(context + u64::from(offset))?;
+    let device: u64 = read(skb + u64::from(offset))?;
     device_place(device).map(|place| place.netns)
 }
 

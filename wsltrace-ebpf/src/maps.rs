@@ -63,10 +63,6 @@ pub static IN_FLIGHT: SharedU64 = SharedU64::new();
 #[unsafe(no_mangle)]
 pub static AWAITING: SharedU64 = SharedU64::new();
 
-/// Nobody writes it, but the verifier cannot know that.
-#[unsafe(no_mangle)]
-pub static ALWAYS_ZERO: SharedU64 = SharedU64::new();
-
 /// A record to start from: too large for the stack.
 pub static EMPTY_RECORD: Record = {
     // SAFETY: a record is made of integers, for which zeroes are a value.

@@ -1,11 +1,11 @@
 //! The positions in netfilter's hooks.
 
-use wsltrace_common::{Flags, StageCode};
+use wsltrace_common::StageCode;
 
 use crate::{
     journey,
     kernel::{HookState, SkBuff},
-    maps::{DELIVERED, asleep},
+    maps::asleep,
     packet::{self, Kind},
 };
 
@@ -34,7 +34,7 @@ macro_rules! netfilter_entries {
         #[unsafe(no_mangle)]
         #[unsafe(link_section = "socket")]
         pub unsafe extern "C" fn $name(context: *const core::ffi::c_void) -> i32 {
-            let _: Option<()> = netfilter(context.cast(), StageCode::$stage as u8);
+            let _: Option<()> = netfilter(context.cast(), StageCode::$stage);
             NF_ACCEPT
         }
     )+};
@@ -75,65 +75,26 @@ netfilter_entries! {
 }
 
 #[inline(always)]
-fn netfilter(context: *const NetfilterContext, stage: u8) -> Option<()> {
-    let entrance = stage == StageCode::Output as u8;
-    if asleep() && !entrance {
+fn netfilter(context: *const NetfilterContext, stage: StageCode) -> Option<()> {
+    let entrance = matches!(stage, StageCode::Output);
+    let asleep = asleep();
+    if asleep && !entrance {
         return None;
     }
     // SAFETY: the kernel passes a valid context; the verifier knows its two fields.
     let (state, skb) = unsafe { (HookState((*context).state), SkBuff((*context).skb)) };
-    if asleep() && !state.may_connect() {
+    if asleep && !state.may_connect() {
         return None;
     }
-    let packet = packet::from_skb(skb)?;
+    let mut packet = packet::from_skb(skb)?;
     if packet.kind == Kind::ACK {
         return None;
     }
-    let address = skb.address();
-    let incoming = stage < StageCode::Forward as u8;
-    let found = if entrance && packet.kind == Kind::SYN {
-        let place = state.place(incoming);
-        match journey::find(&packet, address) {
-            Some(found) if !journey::is_next_attempt(&found, address, place, true) => found,
-            _ => journey::begin(&packet, place, true)?,
-        }
-    } else {
-        journey::find(&packet, address)?
-    };
-    let place = state.place(incoming);
-    journey::enter(&found, &packet, address, stage, place);
-    if packet.kind == Kind::SYN {
-        syn_passed(&found, skb, stage);
-    } else if stage == StageCode::InputEnd as u8 {
-        let record = found.record();
-        if record.flags & Flags::LOCAL != 0 && place.netns == record.netns {
-            journey::answer_left(&found);
-        }
+    packet.nfct = skb.nfct().unwrap_or(0);
+    let place = state.place((stage as u8) < StageCode::Forward as u8);
+    if entrance && packet.kind == Kind::SYN && !journey::open(&packet, place, true) {
+        return None;
     }
+    journey::visit(&packet, stage, place);
     Some(())
-}
-
-/// What some positions mean for a SYN beside being entered.
-#[inline(always)]
-fn syn_passed(found: &journey::Found, skb: SkBuff, code: u8) {
-    let record = found.record();
-    if code == StageCode::InputEnd as u8 {
-        record.flags |= Flags::PAST_INPUT;
-        if let Some(delivered) = DELIVERED.get_ptr_mut(0) {
-            // SAFETY: a valid map value of this CPU, read back by the lookup on this CPU before anything else is delivered.
-            unsafe { *delivered = record.key };
-        }
-    } else if code == StageCode::Postrouting as u8 {
-        journey::carry_through_postrouting(found, skb.address());
-    }
-    let after_conntrack = (code > StageCode::PreroutingConntrack as u8 && code <= StageCode::ForwardRest as u8)
-        || (code > StageCode::OutputConntrack as u8 && code <= StageCode::OutputRest as u8);
-    if after_conntrack
-        && record.flags & Flags::CONNTRACK == 0
-        && let Some(nfct) = skb.nfct()
-        && nfct != 0
-    {
-        record.flags |= Flags::CONNTRACK;
-        record.conntrack = (nfct & 7) as u32;
-    }
 }

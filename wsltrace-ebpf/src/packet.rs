@@ -7,7 +7,7 @@ use wsltrace_common::{Address, Flow, Key};
 
 use crate::{
     kernel::{Plain, SkBuff, read_to},
-    maps::{ALWAYS_ZERO, mapped},
+    maps::mapped,
 };
 
 const ETH_P_IP: u16 = 0x0800;
@@ -23,10 +23,10 @@ const SYN: u8 = 0x02;
 const RST: u8 = 0x04;
 const ACK: u8 = 0x10;
 
-/// What a packet is to a connection attempt. A number that the verifier does not know: each constant kind would be followed
-/// through the whole program on its own, and loading would take three times as long.
+/// What a packet is to a connection attempt.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Kind(u8);
+#[repr(transparent)]
+pub struct Kind(u32);
 
 impl Kind {
     /// The attempt itself.
@@ -45,16 +45,11 @@ impl Kind {
     pub fn is_answer(self) -> bool {
         self.0 >= Self::SYN_ACK.0
     }
-
-    /// The same kind, but the verifier forgets which.
-    #[inline(always)]
-    fn forgotten(self) -> Self {
-        Self(self.0 ^ ALWAYS_ZERO.load() as u8)
-    }
 }
 
 /// A packet that has to do with a connection attempt.
 #[derive(Clone, Copy)]
+#[repr(C)]
 pub struct Packet {
     /// What it is.
     pub kind: Kind,
@@ -64,6 +59,12 @@ pub struct Packet {
     pub flow: Flow,
     /// Bytes of data behind the TCP header; 0 for ICMP.
     pub payload_len: u32,
+    /// Address of its `struct sk_buff`.
+    pub skb: u64,
+    /// Its `_nfct`, where a netfilter position saw it; 0 otherwise.
+    pub nfct: u64,
+    /// Address of its network header, where the bytes are read from kernel memory.
+    network_header: u64,
 }
 
 impl Packet {
@@ -72,6 +73,9 @@ impl Packet {
         key: Key { address: [0; 16], sequence: 0, port: 0, slot: 0 },
         flow: Flow { source: [0; 16], destination: [0; 16], source_port: 0, destination_port: 0, family: 0 },
         payload_len: 0,
+        skb: 0,
+        nfct: 0,
+        network_header: 0,
     };
 }
 
@@ -124,27 +128,49 @@ impl Bytes for Frame {
 #[inline(always)]
 pub fn from_skb(skb: SkBuff) -> Option<Packet> {
     let mut packet = Packet::EMPTY;
-    from_memory(skb.network_header()?, skb.protocol()?, &mut packet).then_some(packet)
+    packet.network_header = skb.network_header()?;
+    // SAFETY: the packet is ours.
+    let found = unsafe { packet_from_memory(u32::from(skb.protocol()?), &raw mut packet) };
+    packet.skb = skb.address();
+    (found != 0).then_some(packet)
 }
 
 /// Reads a packet of the given ethertype (host byte order) from a TC program's context.
 #[inline(always)]
 pub fn from_frame(context: *mut __sk_buff, link_header: u32, protocol: u16) -> Option<Packet> {
     let mut packet = Packet::EMPTY;
-    from_context(context, link_header, protocol, &mut packet).then_some(packet)
+    // SAFETY: the context is valid and the packet is ours.
+    let found = unsafe { packet_from_frame(context, link_header, u32::from(protocol), &raw mut packet) };
+    packet.skb = context as u64;
+    (found != 0).then_some(packet)
 }
 
-// The two below are BPF functions of their own, so that their stack is free again when they return: a program has 512 bytes.
-// They return no `Option`: the compiler describes it by a union with a member beyond its end, which the kernel's BTF refuses.
+// The two below are global BPF functions: the verifier follows them once a program, on their own, and at the call knows only
+// their signature. Inlined, every way through the headers would be followed on through all that comes after. Scalars and
+// pointers to plain structures are all that the kernel takes in such a signature, and every pointer may be null.
 
+/// The header's address comes in the packet: to the verifier (6.17 and later) it is a pointer, which is no argument.
+///
+/// # Safety
+///
+/// `packet` is null or valid.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn from_memory(network_header: u64, protocol: u16, packet: &mut Packet) -> bool {
-    parse(&Memory { network_header }, protocol, packet).is_some()
+unsafe extern "C" fn packet_from_memory(protocol: u32, packet: *mut Packet) -> u32 {
+    // SAFETY: as the caller promises.
+    let Some(packet) = (unsafe { packet.as_mut() }) else { return 0 };
+    u32::from(parse(&Memory { network_header: packet.network_header }, protocol as u16, packet).is_some())
 }
 
+/// # Safety
+///
+/// `context` is a TC program's; `packet` is null or valid.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn from_context(context: *mut __sk_buff, link_header: u32, protocol: u16, packet: &mut Packet) -> bool {
-    parse(&Frame { context, link_header }, protocol, packet).is_some()
+unsafe extern "C" fn packet_from_frame(context: *mut __sk_buff, link_header: u32, protocol: u32, packet: *mut Packet) -> u32 {
+    // SAFETY: as the caller promises.
+    let Some(packet) = (unsafe { packet.as_mut() }) else { return 0 };
+    u32::from(parse(&Frame { context, link_header }, protocol as u16, packet).is_some())
 }
 
 #[inline(always)]
@@ -222,7 +248,7 @@ fn tcp<B: Bytes>(bytes: &B, layer: &Layer, packet: &mut Packet) -> Option<()> {
         f if f & (ACK | RST) == ACK => Kind::ACK,
         _ => return None,
     };
-    packet.kind = kind.forgotten();
+    packet.kind = kind;
     packet.flow.source_port = u16::from_be_bytes([sa, sb]);
     packet.flow.destination_port = u16::from_be_bytes([da, db]);
     packet.payload_len = layer.payload_len.saturating_sub(u32::from(offset >> 4) * 4);
@@ -267,7 +293,7 @@ fn quoted_tcp<B: Bytes>(bytes: &B, quoted: &Layer, packet: &mut Packet) -> Optio
         return None;
     }
     let [sa, sb, _, _, q0, q1, q2, q3] = bytes.at::<[u8; 8]>(quoted.transport)?;
-    packet.kind = Kind::ICMP_ERROR.forgotten();
+    packet.kind = Kind::ICMP_ERROR;
     packet.key.port = u16::from_be_bytes([sa, sb]);
     packet.key.sequence = u32::from_be_bytes([q0, q1, q2, q3]);
     Some(())

@@ -5,7 +5,7 @@ use wsltrace_common::{Flags, NAMESPACE_TRACED, NearMiss, StageCode};
 
 use crate::{
     journey,
-    kernel::{Place, tc_netns},
+    kernel::{Place, skb_netns},
     maps::{NEAR_MISSES, NETWORK_NAMESPACES, SWITCH_NEAR_MISSES, asleep, nobody_waits, port_is_traced, switched_on},
     packet::{self, Kind, Packet},
 };
@@ -61,30 +61,15 @@ fn ingress(context: &TcContext, link_header: u32) -> Option<()> {
         return None;
     }
     let packet = packet::from_frame(raw(context), link_header, u16::from_be(protocol as u16))?;
-    let skb = raw(context) as u64;
     if packet.kind == Kind::ACK {
         acknowledged(&packet);
-    } else if packet.kind == Kind::SYN {
-        let place = Place { netns: tc_netns(skb)?, ifindex };
-        syn_came_in(&packet, skb, place)?;
-    } else {
-        let found = journey::find(&packet, skb)?;
-        journey::enter(&found, &packet, skb, StageCode::TcIngress as u8, Place { netns: tc_netns(skb)?, ifindex });
+        return None;
     }
-    Some(())
-}
-
-#[inline(always)]
-fn syn_came_in(packet: &Packet, skb: u64, place: Place) -> Option<()> {
-    let known = journey::find(packet, skb);
-    let found = match known {
-        Some(found) if !journey::is_next_attempt(&found, skb, place, false) => found,
-        _ => match journey::begin(packet, place, false) {
-            Some(found) => found,
-            None => return near_miss(packet, place),
-        },
-    };
-    journey::enter(&found, packet, skb, StageCode::TcIngress as u8, place);
+    let place = Place { netns: skb_netns(packet.skb)?, ifindex };
+    if packet.kind == Kind::SYN && !journey::open(&packet, place, false) {
+        return near_miss(&packet, place);
+    }
+    journey::visit(&packet, StageCode::TcIngress, place);
     Some(())
 }
 
@@ -174,19 +159,7 @@ fn egress(context: &TcContext, link_header: u32) -> Option<()> {
     if packet.kind == Kind::ACK {
         return None;
     }
-    let skb = raw(context) as u64;
-    let found = journey::find(&packet, skb)?;
-    let place = Place { netns: tc_netns(skb)?, ifindex };
-    journey::enter(&found, &packet, skb, StageCode::TcEgress as u8, place);
-    let record = found.record();
-    if packet.kind == Kind::SYN {
-        record.flags |= Flags::OUTSIDE;
-    } else if record.flags & Flags::LOCAL == 0 && place.netns == record.netns {
-        if place.ifindex == record.ifindex {
-            journey::answer_left(&found);
-        } else {
-            record.flags |= Flags::ANSWER_ELSEWHERE;
-        }
-    }
+    let place = Place { netns: skb_netns(packet.skb)?, ifindex };
+    journey::visit(&packet, StageCode::TcEgress, place);
     Some(())
 }

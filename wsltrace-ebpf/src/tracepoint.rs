@@ -26,7 +26,7 @@ fn kernel_reset(skb: SkBuff) -> Option<()> {
     }
     let packet = packet::from_skb(skb)?;
     if packet.kind == Kind::SYN {
-        let found = journey::find(&packet, skb.address())?;
+        let found = journey::find(&packet)?;
         found.record().flags |= Flags::KERNEL_RESET;
     }
     Some(())
@@ -40,7 +40,7 @@ pub fn kfree_skb(context: BtfTracePointContext) -> i32 {
     }
     let skb = SkBuff(context.arg(0));
     if let Some(packet) = packet::from_skb(skb) {
-        journey::dropped(&packet, skb, context.arg(1), context.arg(2));
+        journey::dropped(&packet, context.arg(1), context.arg(2));
     }
     0
 }
@@ -54,7 +54,7 @@ pub fn consume_skb(context: BtfTracePointContext) -> i32 {
     let skb = SkBuff(context.arg(0));
     if let Some(packet) = packet::from_skb(skb) {
         let location = if offset!(consume_skb_location_argument) == 1 { context.arg(1) } else { 0 };
-        journey::consumed(&packet, skb, location);
+        journey::consumed(&packet, location);
     }
     0
 }

@@ -5,7 +5,7 @@ use wsltrace_common::{Attempt, Counter, FIRST_SLOT, Flags, Key, NAMESPACE_TRACED
 
 use super::{
     Found,
-    find::{add_alias, exactly, newest},
+    find::{add_alias, find, newest},
     now_ns,
 };
 use crate::{
@@ -15,23 +15,33 @@ use crate::{
     packet::Packet,
 };
 
-/// Begins a journey, or the next attempt of one, when this SYN stands at the entrance where journeys begin.
+/// A SYN stands at an entrance: makes sure that it has a journey, its first or its next attempt, where journeys begin. Whether
+/// it has one.
 #[inline(always)]
-pub fn begin(packet: &Packet, place: Place, local: bool) -> Option<Found> {
-    let mut key = packet.key;
-    key.slot = begin_record(packet, place.netns, place.ifindex, local);
-    exactly(&key)
+pub fn open(packet: &Packet, place: Place, local: bool) -> bool {
+    // SAFETY: a reference is valid.
+    unsafe { journey_open(packet, place.netns, place.ifindex, u32::from(local)) != 0 }
 }
 
-/// Gives the slot of the new record; 0 when none was begun. A BPF function of its own, for its stack's sake; it returns no
-/// `Option` for the reason told in packet.rs.
+/// A global BPF function, see packet.rs.
+///
+/// # Safety
+///
+/// `packet` is null or valid.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn begin_record(packet: &Packet, netns: u32, ifindex: u32, local: bool) -> u16 {
-    try_begin(packet, Place { netns, ifindex }, local).unwrap_or(0)
+unsafe extern "C" fn journey_open(packet: *const Packet, netns: u32, ifindex: u32, local: u32) -> u32 {
+    // SAFETY: as the caller promises.
+    let Some(packet) = (unsafe { packet.as_ref() }) else { return 0 };
+    let (place, local) = (Place { netns, ifindex }, local != 0);
+    match find(packet) {
+        Some(found) if !is_next_attempt(&found, packet, place, local) => 1,
+        _ => u32::from(begin(packet, place, local).is_some()),
+    }
 }
 
 #[inline(always)]
-fn try_begin(packet: &Packet, place: Place, local: bool) -> Option<u16> {
+fn begin(packet: &Packet, place: Place, local: bool) -> Option<()> {
     if !switched_on(SWITCH_ARMED) || !port_is_traced(packet.flow.destination_port) {
         return None;
     }
@@ -57,6 +67,7 @@ fn try_begin(packet: &Packet, place: Place, local: bool) -> Option<u16> {
     record.flow = packet.flow;
     record.now = packet.flow;
     record.first_ns = now_ns();
+    record.skb = packet.skb;
     record.flags = Flags::IN_FLIGHT | attempt.flags;
     record.attempt = u32::from(attempt.number);
     record.netns = place.netns;
@@ -72,7 +83,7 @@ fn try_begin(packet: &Packet, place: Place, local: bool) -> Option<u16> {
     }
     count(Counter::Begun);
     debug::begun(packet.key.port, record.attempt);
-    Some(attempt.slot)
+    Some(())
 }
 
 /// Which attempt of its key this SYN is, told from the last one that was seen.
@@ -101,10 +112,10 @@ fn next_attempt(packet: &Packet) -> Attempt {
 
 /// Whether this SYN, of a journey that is known, is a retransmission at its entrance rather than the same packet further on.
 #[inline(always)]
-pub fn is_next_attempt(found: &Found, skb: u64, place: Place, local: bool) -> bool {
+fn is_next_attempt(found: &Found, packet: &Packet, place: Place, local: bool) -> bool {
     let record = found.record();
     (record.flags & Flags::LOCAL != 0) == local
         && record.netns == place.netns
         && (local || record.ifindex == place.ifindex)
-        && record.skb != skb
+        && record.skb != packet.skb
 }

@@ -8,7 +8,7 @@ use super::{
     finish, last_place, now_ns, push,
 };
 use crate::{
-    kernel::{Place, SkBuff, offset},
+    kernel::{Place, offset, skb_netns},
     maps::NETWORK_NAMESPACES,
     packet::{Kind, Packet},
 };
@@ -23,33 +23,33 @@ fn death(record: &mut Record, place: Place, location: u64, reason: u32) -> Death
 /// Whether a packet that was last seen leaving a device is still on it, in a namespace that is watched. Behind a veth it is
 /// somebody else's.
 #[inline(always)]
-fn out_of_sight(record: &Record, skb: SkBuff) -> bool {
+fn out_of_sight(record: &Record, packet: &Packet) -> bool {
     if record.flags & Flags::OUTSIDE == 0 {
         return false;
     }
-    let Some(netns) = skb.netns() else { return true };
+    let Some(netns) = skb_netns(packet.skb) else { return true };
     // SAFETY: only whether there is such an element matters.
     unsafe { NETWORK_NAMESPACES.get(netns) }.is_none()
 }
 
 /// `kfree_skb` fired for a packet with the key of a journey.
 #[inline(always)]
-pub fn dropped(packet: &Packet, skb: SkBuff, location: u64, reason: u32) {
+pub fn dropped(packet: &Packet, location: u64, reason: u32) {
     let otherhost = offset!(reason_otherhost);
     if reason == otherhost {
         return;
     }
-    let Some(found) = find(packet, skb.address()) else { return };
+    let Some(found) = find(packet) else { return };
     let record = found.record();
-    if !carries(record, packet.kind, skb.address()) {
-        if packet.kind == Kind::SYN && !out_of_sight(record, skb) {
+    if !carries(record, packet) {
+        if packet.kind == Kind::SYN && !out_of_sight(record, packet) {
             record.stray = death(record, last_place(record), location, reason);
         }
         return;
     }
     if packet.kind.is_answer() {
         answer_dropped(&found, location, reason);
-    } else if packet.kind == Kind::SYN && !out_of_sight(record, skb) {
+    } else if packet.kind == Kind::SYN && !out_of_sight(record, packet) {
         syn_dropped(&found, location, reason);
     }
 }
@@ -88,13 +88,13 @@ fn answer_dropped(found: &Found, location: u64, reason: u32) {
 /// `consume_skb` fired for a packet with the key of a journey. For a SYN at its listener that is the normal end; without an
 /// answer the listener swallowed it, which user space decides after a second of silence.
 #[inline(always)]
-pub fn consumed(packet: &Packet, skb: SkBuff, location: u64) {
+pub fn consumed(packet: &Packet, location: u64) {
     if packet.kind != Kind::SYN {
         return;
     }
-    let Some(found) = find(packet, skb.address()) else { return };
+    let Some(found) = find(packet) else { return };
     let record = found.record();
-    if record.skb != skb.address() || out_of_sight(record, skb) {
+    if record.skb != packet.skb || out_of_sight(record, packet) {
         return;
     }
     record.skb = 0;

@@ -28,24 +28,29 @@ pub fn exactly(key: &Key) -> Option<Found> {
 /// The newest living attempt known under a key (whatever its slot) or one of its aliases.
 #[inline(always)]
 pub fn newest(key: &Key) -> Option<Found> {
-    lookup(key, Kind::SYN, NO_SKB)
+    lookup(key, false, NO_SKB)
 }
 
 /// The attempt that this packet belongs to: the one that carries this very `sk_buff`, else the newest.
 #[inline(always)]
-pub fn find(packet: &Packet, skb: u64) -> Option<Found> {
-    let found = lookup(&packet.key, packet.kind, skb);
-    if found.is_none() && packet.kind == Kind::SYN { carried(packet, skb) } else { found }
+pub fn find(packet: &Packet) -> Option<Found> {
+    let found = lookup(&packet.key, packet.kind.is_answer(), packet.skb);
+    if found.is_none() && packet.kind == Kind::SYN { carried(packet) } else { found }
 }
 
-/// Whether this `sk_buff` carries the SYN (or its answer, by the kind of packet) of this record.
+/// Whether this very packet is the SYN (or its answer, by the kind of packet) of this record.
 #[inline(always)]
-pub fn carries(record: &Record, kind: Kind, skb: u64) -> bool {
-    if kind.is_answer() { record.answer_skb == skb } else { record.skb == skb }
+pub fn carries(record: &Record, packet: &Packet) -> bool {
+    has_skb(record, packet.kind.is_answer(), packet.skb)
 }
 
 #[inline(always)]
-fn lookup(key: &Key, kind: Kind, skb: u64) -> Option<Found> {
+fn has_skb(record: &Record, answer: bool, skb: u64) -> bool {
+    skb == if answer { record.answer_skb } else { record.skb }
+}
+
+#[inline(always)]
+fn lookup(key: &Key, answer: bool, skb: u64) -> Option<Found> {
     if let Some(found) = exactly(&Key { slot: FIRST_SLOT, ..*key })
         && found.record().flags & Flags::SUPERSEDED == 0
     {
@@ -57,12 +62,12 @@ fn lookup(key: &Key, kind: Kind, skb: u64) -> Option<Found> {
         // SAFETY: as above.
         None => *unsafe { ALIASES.get(key) }?,
     };
-    among_attempts(&newest, kind, skb)
+    among_attempts(&newest, answer, skb)
 }
 
 /// Looks from this attempt back for the one that carries the `sk_buff`; else gives the newest that lives.
 #[inline(always)]
-fn among_attempts(newest: &Key, kind: Kind, skb: u64) -> Option<Found> {
+fn among_attempts(newest: &Key, answer: bool, skb: u64) -> Option<Found> {
     // Not an `Option`: the compiler would leave its payload unset, and the verifier refuses to see an unset register copied.
     let mut alive: *mut Record = core::ptr::null_mut();
     for back in 0..=OLDER_ATTEMPTS {
@@ -71,7 +76,7 @@ fn among_attempts(newest: &Key, kind: Kind, skb: u64) -> Option<Found> {
         }
         let Some(found) = exactly(&Key { slot: newest.slot - back, ..*newest }) else { continue };
         let record = found.record();
-        if carries(record, kind, skb) {
+        if has_skb(record, answer, skb) {
             return Some(found);
         }
         if alive.is_null() {
@@ -87,11 +92,11 @@ fn among_attempts(newest: &Key, kind: Kind, skb: u64) -> Option<Found> {
 /// A SYN whose key is unknown, but whose `sk_buff` went through POSTROUTING as one of ours: SNAT gave it another source. From
 /// here on the journey is known by that as well.
 #[inline(always)]
-fn carried(packet: &Packet, skb: u64) -> Option<Found> {
+fn carried(packet: &Packet) -> Option<Found> {
     // SAFETY: as for the aliases; the record must name this very sk_buff.
-    let primary = unsafe { CARRIERS.get(skb) }?;
+    let primary = unsafe { CARRIERS.get(packet.skb) }?;
     let found = exactly(primary)?;
-    if found.record().skb != skb || found.record().key.sequence != packet.key.sequence {
+    if found.record().skb != packet.skb || found.record().key.sequence != packet.key.sequence {
         return None;
     }
     add_alias(&found, &packet.key);

@@ -12,10 +12,10 @@ use aya_ebpf::helpers::{bpf_ktime_get_ns, generated::bpf_ringbuf_output};
 use wsltrace_common::{Counter, Flags, HEADER_SIZE, Key, MAX_STAGES, Record, StageEntry};
 
 pub use self::{
-    begin::{begin, is_next_attempt},
+    begin::open,
     end::{consumed, dropped, established},
-    find::{carry_through_postrouting, exactly, find, newest},
-    pass::{answer_left, enter},
+    find::{exactly, find, newest},
+    pass::visit,
 };
 use crate::{
     debug,

@@ -2,43 +2,106 @@
 
 use wsltrace_common::{Flags, Record, StageCode};
 
-use super::{Found, finish, forget_in_flight, push};
+use super::{
+    Found,
+    find::{carry_through_postrouting, find},
+    finish, forget_in_flight, push,
+};
 use crate::{
     kernel::Place,
-    maps::AWAITING,
+    maps::{AWAITING, DELIVERED},
     packet::{Kind, Packet},
 };
 
-/// A followed packet entered a stage.
+/// A packet entered a stage: its journey, if there is one, gains it.
 #[inline(always)]
-pub fn enter(found: &Found, packet: &Packet, skb: u64, stage: u8, place: Place) {
-    let record = found.record();
+pub fn visit(packet: &Packet, stage: StageCode, place: Place) {
+    // SAFETY: a reference is valid.
+    unsafe { journey_visit(packet, stage as u32, place.netns, place.ifindex) };
+}
+
+/// A global BPF function, see packet.rs.
+///
+/// # Safety
+///
+/// `packet` is null or valid.
+#[unsafe(no_mangle)]
+#[inline(never)]
+unsafe extern "C" fn journey_visit(packet: *const Packet, stage: u32, netns: u32, ifindex: u32) -> u32 {
+    // SAFETY: as the caller promises.
+    let Some(packet) = (unsafe { packet.as_ref() }) else { return 0 };
+    let (stage, place) = (stage as u8, Place { netns, ifindex });
+    let Some(found) = find(packet) else { return 0 };
     if packet.kind == Kind::SYN {
-        syn_enters(record, packet, skb);
-        push(record, stage, false, place);
+        syn_enters(found.record(), packet);
+        push(found.record(), stage, false, place);
+        syn_passed(&found, packet, stage);
     } else if packet.kind.is_answer() {
-        // What goes out again after the answer left is a retransmission: `tcp_retransmit_synack` tells of it.
-        if record.flags & Flags::ANSWER_LEFT != 0 {
-            return;
+        answer_enters(&found, packet, stage, place);
+    }
+    0
+}
+
+/// What some stages mean for a SYN beside being entered.
+#[inline(always)]
+fn syn_passed(found: &Found, packet: &Packet, stage: u8) {
+    let record = found.record();
+    if stage == StageCode::TcEgress as u8 {
+        record.flags |= Flags::OUTSIDE;
+    } else if stage == StageCode::Postrouting as u8 {
+        carry_through_postrouting(found, packet.skb);
+    } else if stage == StageCode::InputEnd as u8 {
+        record.flags |= Flags::PAST_INPUT;
+        if let Some(delivered) = DELIVERED.get_ptr_mut(0) {
+            // SAFETY: a valid map value of this CPU, read back by the lookup on this CPU before anything else is delivered.
+            unsafe { *delivered = record.key };
         }
-        if record.flags & (Flags::SYN_ACK | Flags::RESET | Flags::ICMP) == 0 && stage != StageCode::Output as u8 {
-            record.flags |= Flags::ANSWER_FROM_OUTSIDE;
-        }
-        record.flags |= if packet.kind == Kind::SYN_ACK {
-            Flags::SYN_ACK
-        } else if packet.kind == Kind::RESET {
-            Flags::RESET
-        } else {
-            Flags::ICMP
-        };
-        record.answer_skb = skb;
-        push(record, stage, true, place);
+    }
+    let after_conntrack = (stage > StageCode::PreroutingConntrack as u8 && stage <= StageCode::ForwardRest as u8)
+        || (stage > StageCode::OutputConntrack as u8 && stage <= StageCode::OutputRest as u8);
+    if after_conntrack && record.flags & Flags::CONNTRACK == 0 && packet.nfct != 0 {
+        record.flags |= Flags::CONNTRACK;
+        record.conntrack = (packet.nfct & 7) as u32;
     }
 }
 
 #[inline(always)]
-fn syn_enters(record: &mut Record, packet: &Packet, skb: u64) {
-    record.skb = skb;
+fn answer_enters(found: &Found, packet: &Packet, stage: u8, place: Place) {
+    let record = found.record();
+    // What goes out again after the answer left is a retransmission: `tcp_retransmit_synack` tells of it.
+    if record.flags & Flags::ANSWER_LEFT != 0 {
+        return;
+    }
+    if record.flags & (Flags::SYN_ACK | Flags::RESET | Flags::ICMP) == 0 && stage != StageCode::Output as u8 {
+        record.flags |= Flags::ANSWER_FROM_OUTSIDE;
+    }
+    record.flags |= if packet.kind == Kind::SYN_ACK {
+        Flags::SYN_ACK
+    } else if packet.kind == Kind::RESET {
+        Flags::RESET
+    } else {
+        Flags::ICMP
+    };
+    record.answer_skb = packet.skb;
+    push(record, stage, true, place);
+    if place.netns != record.netns {
+        return;
+    }
+    let local = record.flags & Flags::LOCAL != 0;
+    if local && stage == StageCode::InputEnd as u8 {
+        answer_left(found);
+    } else if !local && stage == StageCode::TcEgress as u8 {
+        if place.ifindex == record.ifindex {
+            answer_left(found);
+        } else {
+            record.flags |= Flags::ANSWER_ELSEWHERE;
+        }
+    }
+}
+
+#[inline(always)]
+fn syn_enters(record: &mut Record, packet: &Packet) {
+    record.skb = packet.skb;
     record.consumed.time_ns = 0;
     record.flags &= !(Flags::OUTSIDE | Flags::PAST_INPUT);
     if packet.flow.destination_port != record.flow.destination_port
@@ -53,7 +116,7 @@ fn syn_enters(record: &mut Record, packet: &Packet, skb: u64) {
 
 /// The answer stands where it leaves: at the entrance's egress, or for a local connection behind INPUT.
 #[inline(always)]
-pub fn answer_left(found: &Found) {
+fn answer_left(found: &Found) {
     let record = found.record();
     if record.flags & Flags::ANSWER_LEFT != 0 {
         return;

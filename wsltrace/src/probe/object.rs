@@ -7,10 +7,9 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use aya::maps::Map;
 use aya::{Ebpf, EbpfLoader};
 use aya_obj::Object;
-use aya_obj::generated::bpf_insn;
 use wsltrace_common::PORT_WORDS;
 
-use super::sys::{self, LoadError, ProgramType};
+use super::sys::{self, Code, LoadError, ProgramType};
 use crate::kernel::KernelFacts;
 
 /// The object as built by `cargo xtask build`; empty in a build without it.
@@ -31,6 +30,9 @@ pub enum ObjectError {
     /// The object cannot be read or linked.
     #[error("cannot read the kernel side")]
     Parse(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The object's type information was refused.
+    #[error("the kernel refuses the type information of the kernel side")]
+    Btf(#[source] std::io::Error),
     /// A program was refused.
     #[error(transparent)]
     Load(#[from] LoadError),
@@ -49,6 +51,8 @@ pub struct Sizes {
 pub(super) struct Loaded {
     pub(super) ebpf: Ebpf,
     linked: Object,
+    /// The object's type information, in the kernel: it tells the verifier which functions are global.
+    btf: OwnedFd,
 }
 
 /// Makes the maps. `ports` is a bitmap.
@@ -69,8 +73,9 @@ pub(super) fn load(facts: &KernelFacts, ports: &[u64; PORT_WORDS], sizes: Sizes,
         loader.map_max_entries("RECORDS", bytes);
     }
     let ebpf = loader.load(OBJECT).map_err(ObjectError::Maps)?;
-    let linked = link(&ebpf)?;
-    Ok(Loaded { ebpf, linked })
+    let mut linked = link(&ebpf)?;
+    let btf = load_btf(&mut linked)?;
+    Ok(Loaded { ebpf, linked, btf })
 }
 
 /// Fills the descriptors of aya's maps into a second copy of the object.
@@ -89,6 +94,13 @@ fn link(ebpf: &Ebpf) -> Result<Object, ObjectError> {
     Ok(object)
 }
 
+fn load_btf(object: &mut Object) -> Result<OwnedFd, ObjectError> {
+    let features = aya::features().btf().ok_or_else(|| ObjectError::Mismatch("the kernel's support of BTF".to_owned()))?;
+    let btf = object.fixup_and_sanitize_btf(features).map_err(|error| ObjectError::Parse(error.into()))?;
+    let btf = btf.ok_or_else(|| ObjectError::Mismatch("its type information".to_owned()))?;
+    sys::load_btf(&btf.to_bytes()).map_err(ObjectError::Btf)
+}
+
 fn descriptor(map: &Map) -> Option<RawFd> {
     match map {
         Map::Array(data) | Map::HashMap(data) | Map::LruHashMap(data) | Map::PerCpuArray(data) | Map::RingBuf(data) => {
@@ -101,17 +113,17 @@ fn descriptor(map: &Map) -> Option<RawFd> {
 impl Loaded {
     /// Loads one of the programs whose type aya does not know.
     pub(super) fn load_program(&self, name: &str, kind: ProgramType) -> Result<OwnedFd, ObjectError> {
-        Ok(sys::load_program(kind, name, self.instructions(name)?)?)
+        Ok(sys::load_program(kind, name, self.code(name)?)?)
     }
 
     /// Loads netfilter programs, on all CPUs: each is verified on its own, and that is most of the time of a start.
     pub(super) fn load_netfilter(&self, names: &[&str]) -> Result<Vec<OwnedFd>, ObjectError> {
-        let programs: Vec<(&str, &[bpf_insn])> =
-            names.iter().map(|name| Ok((*name, self.instructions(name)?))).collect::<Result<_, ObjectError>>()?;
+        let programs: Vec<(&str, Code<'_>)> =
+            names.iter().map(|name| Ok((*name, self.code(name)?))).collect::<Result<_, ObjectError>>()?;
         let share = programs.len().div_ceil(std::thread::available_parallelism().map_or(1, usize::from)).max(1);
         std::thread::scope(|scope| {
-            let load = |share: &[(&str, &[bpf_insn])]| -> Result<Vec<OwnedFd>, LoadError> {
-                share.iter().map(|(name, instructions)| sys::load_program(ProgramType::Netfilter, name, instructions)).collect()
+            let load = |share: &[(&str, Code<'_>)]| -> Result<Vec<OwnedFd>, LoadError> {
+                share.iter().map(|(name, code)| sys::load_program(ProgramType::Netfilter, name, *code)).collect()
             };
             let threads: Vec<_> = programs.chunks(share).map(|share| scope.spawn(move || load(share))).collect();
             let mut loaded = Vec::with_capacity(names.len());
@@ -122,10 +134,10 @@ impl Loaded {
         })
     }
 
-    fn instructions(&self, name: &str) -> Result<&[bpf_insn], ObjectError> {
+    fn code(&self, name: &str) -> Result<Code<'_>, ObjectError> {
         let missing = || ObjectError::Mismatch(format!("the program {name}"));
         let program = self.linked.programs.get(name).ok_or_else(missing)?;
         let function = self.linked.functions.get(&program.function_key()).ok_or_else(missing)?;
-        Ok(&function.instructions)
+        Ok(Code { instructions: &function.instructions, functions: &function.func_info.func_info, btf: self.btf.as_fd() })
     }
 }

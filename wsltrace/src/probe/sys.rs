@@ -4,9 +4,9 @@
 use std::ffi::CStr;
 use std::io;
 use std::mem;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_insn};
+use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_func_info, bpf_insn};
 
 /// Program types that aya has no name for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +15,17 @@ pub(super) enum ProgramType {
     Syscall = 31,
     /// `BPF_PROG_TYPE_NETFILTER`.
     Netfilter = 32,
+}
+
+/// A program ready to be loaded.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Code<'a> {
+    /// The instructions, those of the functions that it calls included.
+    pub(super) instructions: &'a [bpf_insn],
+    /// Where each function begins, and its type.
+    pub(super) functions: &'a [bpf_func_info],
+    /// The types, as loaded into the kernel.
+    pub(super) btf: BorrowedFd<'a>,
 }
 
 const BPF_NETFILTER: u32 = 45;
@@ -47,19 +58,29 @@ fn owned(fd: libc::c_long) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Loads type information.
+pub(super) fn load_btf(bytes: &[u8]) -> io::Result<OwnedFd> {
+    let mut attr = empty_attr();
+    // SAFETY: this is the variant of BPF_BTF_LOAD; all of it is zero.
+    let load = unsafe { &mut attr.__bindgen_anon_7 };
+    load.btf = bytes.as_ptr() as u64;
+    load.btf_size = u32::try_from(bytes.len()).map_err(io::Error::other)?;
+    owned(bpf(bpf_cmd::BPF_BTF_LOAD, &mut attr)?)
+}
+
 /// Loads a program. The log is asked for only after a refusal: writing it costs time.
-pub(super) fn load_program(kind: ProgramType, name: &str, instructions: &[bpf_insn]) -> Result<OwnedFd, LoadError> {
-    if let Ok(fd) = try_load(kind, name, instructions, &mut []) {
+pub(super) fn load_program(kind: ProgramType, name: &str, code: Code<'_>) -> Result<OwnedFd, LoadError> {
+    if let Ok(fd) = try_load(kind, name, code, &mut []) {
         return Ok(fd);
     }
     let mut log = vec![0; LOG_BYTES];
-    try_load(kind, name, instructions, &mut log).map_err(|source| {
+    try_load(kind, name, code, &mut log).map_err(|source| {
         let text = CStr::from_bytes_until_nul(&log).map(CStr::to_string_lossy).unwrap_or_default();
         LoadError { name: name.to_owned(), log: text.trim_end().to_owned(), source }
     })
 }
 
-fn try_load(kind: ProgramType, name: &str, instructions: &[bpf_insn], log: &mut [u8]) -> io::Result<OwnedFd> {
+fn try_load(kind: ProgramType, name: &str, code: Code<'_>, log: &mut [u8]) -> io::Result<OwnedFd> {
     let license = c"Dual MIT/GPL";
     let mut attr = empty_attr();
     // SAFETY: this is the variant of BPF_PROG_LOAD; all of it is zero.
@@ -69,8 +90,12 @@ fn try_load(kind: ProgramType, name: &str, instructions: &[bpf_insn], log: &mut 
         ProgramType::Netfilter => load.expected_attach_type = BPF_NETFILTER,
         ProgramType::Syscall => load.prog_flags = BPF_F_SLEEPABLE,
     }
-    load.insns = instructions.as_ptr() as u64;
-    load.insn_cnt = u32::try_from(instructions.len()).map_err(io::Error::other)?;
+    load.insns = code.instructions.as_ptr() as u64;
+    load.insn_cnt = u32::try_from(code.instructions.len()).map_err(io::Error::other)?;
+    load.prog_btf_fd = u32::try_from(code.btf.as_raw_fd()).map_err(io::Error::other)?;
+    load.func_info = code.functions.as_ptr() as u64;
+    load.func_info_cnt = u32::try_from(code.functions.len()).map_err(io::Error::other)?;
+    load.func_info_rec_size = u32::try_from(mem::size_of::<bpf_func_info>()).map_err(io::Error::other)?;
     load.license = license.as_ptr() as u64;
     // The kernel keeps 15 bytes and a zero.
     for (to, from) in load.prog_name.iter_mut().zip(name.bytes().take(15)) {
