@@ -14,7 +14,9 @@ pub type Address = [u8; 16];
 
 /// What identifies a packet wherever it is: the client's end and its initial sequence number. A SYN carries it as its
 /// source; a SYN-ACK, RST or quoting ICMP error that answers it carries it as destination and acknowledgement number less one.
-#[repr(C)]
+///
+/// Aligned so that the probes copy and compare it by words.
+#[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
     /// The client's address.
@@ -47,8 +49,8 @@ pub struct Attempt {
     pub padding: u16,
 }
 
-/// Addresses and ports of a SYN.
-#[repr(C)]
+/// Addresses and ports of a SYN. Aligned as the key is.
+#[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flow {
     /// Source address.

@@ -4,7 +4,7 @@ use aya_ebpf::bindings::BPF_NOEXIST;
 use wsltrace_common::{Attempt, Counter, FIRST_SLOT, Flags, Key, NAMESPACE_TRACED};
 
 use super::{
-    Found,
+    Found, copy,
     find::{add_alias, find, newest},
     now_ns,
 };
@@ -63,9 +63,9 @@ fn begin(packet: &Packet, place: Place, local: bool) -> Option<()> {
     IN_FLIGHT.increment();
     let found = Found(JOURNEYS.get_ptr_mut(&key)?);
     let record = found.record();
-    record.key = key;
-    record.flow = packet.flow;
-    record.now = packet.flow;
+    copy(&key, &mut record.key);
+    copy(&packet.flow, &mut record.flow);
+    copy(&packet.flow, &mut record.now);
     record.first_ns = now_ns();
     record.skb = packet.skb;
     record.flags = Flags::IN_FLIGHT | attempt.flags;

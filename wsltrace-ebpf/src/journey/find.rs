@@ -5,7 +5,7 @@
 
 use wsltrace_common::{Counter, FIRST_SLOT, Flags, Key, Record};
 
-use super::Found;
+use super::{Found, copy};
 use crate::{
     maps::{ALIASES, ATTEMPTS, CARRIERS, JOURNEYS, count},
     packet::{Kind, Packet},
@@ -34,73 +34,81 @@ pub fn newest(key: &Key) -> Option<Found> {
 /// The attempt that this packet belongs to: the one that carries this very `sk_buff`, else the newest.
 #[inline(always)]
 pub fn find(packet: &Packet) -> Option<Found> {
-    let found = lookup(&packet.key, packet.kind.is_answer(), packet.skb);
-    if found.is_none() && packet.kind == Kind::SYN { carried(packet) } else { found }
+    lookup(&packet.key, packet.kind == Kind::SYN, packet.skb)
 }
 
 /// Whether this very packet is the SYN (or its answer, by the kind of packet) of this record.
 #[inline(always)]
 pub fn carries(record: &Record, packet: &Packet) -> bool {
-    has_skb(record, packet.kind.is_answer(), packet.skb)
+    packet.skb == if packet.kind.is_answer() { record.answer_skb } else { record.skb }
 }
 
 #[inline(always)]
-fn has_skb(record: &Record, answer: bool, skb: u64) -> bool {
-    skb == if answer { record.answer_skb } else { record.skb }
-}
-
-#[inline(always)]
-fn lookup(key: &Key, answer: bool, skb: u64) -> Option<Found> {
-    if let Some(found) = exactly(&Key { slot: FIRST_SLOT, ..*key })
+fn lookup(key: &Key, syn: bool, skb: u64) -> Option<Found> {
+    let mut exact = Key { slot: FIRST_SLOT, ..*key };
+    if let Some(found) = exactly(&exact)
         && found.record().flags & Flags::SUPERSEDED == 0
     {
         return Some(found);
     }
-    // SAFETY: LRU elements are only reused for other keys: a wrong one leads to a record that the callers' checks refuse.
-    let newest = match unsafe { ATTEMPTS.get(key) } {
-        Some(attempt) => Key { slot: attempt.slot, ..*key },
-        // SAFETY: as above.
-        None => *unsafe { ALIASES.get(key) }?,
-    };
-    among_attempts(&newest, answer, skb)
+    // SAFETY: the key is ours.
+    unsafe { journey_among_attempts(&raw mut exact, &raw const skb, u32::from(syn)) };
+    exactly(&exact)
 }
 
-/// Looks from this attempt back for the one that carries the `sk_buff`; else gives the newest that lives.
-#[inline(always)]
-fn among_attempts(newest: &Key, answer: bool, skb: u64) -> Option<Found> {
-    // Not an `Option`: the compiler would leave its payload unset, and the verifier refuses to see an unset register copied.
-    let mut alive: *mut Record = core::ptr::null_mut();
+/// The rare ways to a record: makes the key that of the attempt that carries the `sk_buff`, else of the newest that lives; its
+/// slot becomes 0 when there is none. A global BPF function, see packet.rs.
+///
+/// # Safety
+///
+/// `key` and `skb` are null or valid.
+#[unsafe(no_mangle)]
+#[inline(never)]
+unsafe extern "C" fn journey_among_attempts(key: *mut Key, skb: *const u64, syn: u32) -> u32 {
+    // SAFETY: as the caller promises.
+    let (Some(key), Some(skb)) = (unsafe { (key.as_mut(), skb.as_ref()) }) else { return 0 };
+    let skb = *skb;
+    key.slot = 0;
+    // SAFETY: LRU elements are only reused for other keys: a wrong one leads to a record that the callers' checks refuse.
+    if let Some(attempt) = unsafe { ATTEMPTS.get(&*key) } {
+        key.slot = attempt.slot;
+    // SAFETY: as above.
+    } else if let Some(alias) = unsafe { ALIASES.get(&*key) } {
+        copy(alias, key);
+    } else if syn == 0 || carried(key, skb).is_none() {
+        return 0;
+    }
+    let (newest, mut alive) = (key.slot, 0);
     for back in 0..=OLDER_ATTEMPTS {
-        if back >= newest.slot {
-            break;
-        }
-        let Some(found) = exactly(&Key { slot: newest.slot - back, ..*newest }) else { continue };
-        let record = found.record();
-        if has_skb(record, answer, skb) {
-            return Some(found);
-        }
-        if alive.is_null() {
-            alive = found.0;
-        }
-        if record.flags & Flags::OLDER_ALIVE == 0 {
-            break;
+        key.slot = newest.wrapping_sub(back);
+        if let Some(found) = exactly(key) {
+            let record = found.record();
+            if record.skb == skb || record.answer_skb == skb {
+                alive = key.slot;
+                break;
+            }
+            if alive == 0 {
+                alive = key.slot;
+            }
         }
     }
-    if alive.is_null() { None } else { Some(Found(alive)) }
+    key.slot = alive;
+    0
 }
 
 /// A SYN whose key is unknown, but whose `sk_buff` went through POSTROUTING as one of ours: SNAT gave it another source. From
 /// here on the journey is known by that as well.
 #[inline(always)]
-fn carried(packet: &Packet) -> Option<Found> {
+fn carried(key: &mut Key, skb: u64) -> Option<()> {
     // SAFETY: as for the aliases; the record must name this very sk_buff.
-    let primary = unsafe { CARRIERS.get(packet.skb) }?;
+    let primary = unsafe { CARRIERS.get(skb) }?;
     let found = exactly(primary)?;
-    if found.record().skb != packet.skb || found.record().key.sequence != packet.key.sequence {
+    if found.record().skb != skb || found.record().key.sequence != key.sequence {
         return None;
     }
-    add_alias(&found, &packet.key);
-    Some(found)
+    add_alias(&found, key);
+    copy(primary, key);
+    Some(())
 }
 
 /// Makes a journey known under another key.

@@ -3,7 +3,7 @@
 use wsltrace_common::{Flags, Record, StageCode};
 
 use super::{
-    Found,
+    Found, copy,
     find::{carry_through_postrouting, find},
     finish, forget_in_flight, push,
 };
@@ -54,7 +54,7 @@ fn syn_passed(found: &Found, packet: &Packet, stage: u8) {
         record.flags |= Flags::PAST_INPUT;
         if let Some(delivered) = DELIVERED.get_ptr_mut(0) {
             // SAFETY: a valid map value of this CPU, read back by the lookup on this CPU before anything else is delivered.
-            unsafe { *delivered = record.key };
+            copy(&record.key, unsafe { &mut *delivered });
         }
     }
     let after_conntrack = (stage > StageCode::PreroutingConntrack as u8 && stage <= StageCode::ForwardRest as u8)
@@ -104,14 +104,10 @@ fn syn_enters(record: &mut Record, packet: &Packet) {
     record.skb = packet.skb;
     record.consumed.time_ns = 0;
     record.flags &= !(Flags::OUTSIDE | Flags::PAST_INPUT);
-    if packet.flow.destination_port != record.flow.destination_port
-        || packet.flow.source_port != record.flow.source_port
-        || packet.flow.destination != record.flow.destination
-        || packet.flow.source != record.flow.source
-    {
+    if packet.flow != record.now {
         record.flags |= Flags::TRANSLATED;
+        copy(&packet.flow, &mut record.now);
     }
-    record.now = packet.flow;
 }
 
 /// The answer stands where it leaves: at the entrance's egress, or for a local connection behind INPUT.
