@@ -36,6 +36,11 @@ pub struct Place {
     pub ifindex: u32,
 }
 
+impl Place {
+    /// Where the packet was seen last.
+    pub const SAME: Self = Self { netns: 0, ifindex: 0 };
+}
+
 /// Types for which any bytes are a value.
 pub trait Plain: Copy {}
 impl Plain for u8 {}

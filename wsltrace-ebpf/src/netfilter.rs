@@ -4,7 +4,7 @@ use wsltrace_common::StageCode;
 
 use crate::{
     journey,
-    kernel::{HookState, SkBuff},
+    kernel::{HookState, Place, SkBuff},
     maps::asleep,
     packet::{self, Kind},
 };
@@ -91,7 +91,13 @@ fn netfilter(context: *const NetfilterContext, stage: StageCode) -> Option<()> {
         return None;
     }
     packet.nfct = skb.nfct().unwrap_or(0);
-    let place = state.place((stage as u8) < StageCode::Forward as u8);
+    let place = match stage {
+        StageCode::Prerouting | StageCode::Input => state.place(true),
+        StageCode::Forward | StageCode::Output | StageCode::Postrouting => state.place(false),
+        // The verifier takes its time over every pointer followed (it searches the kernel's types by name), and a hook's
+        // positions all have the same.
+        _ => Place::SAME,
+    };
     if entrance && packet.kind == Kind::SYN && !journey::open(&packet, place, true) {
         return None;
     }

@@ -5,7 +5,7 @@ use wsltrace_common::{Flags, Record, StageCode};
 use super::{
     Found, copy,
     find::{carry_through_postrouting, find},
-    finish, forget_in_flight, push,
+    finish, forget_in_flight, last_place, push,
 };
 use crate::{
     kernel::Place,
@@ -30,11 +30,20 @@ pub fn visit(packet: &Packet, stage: StageCode, place: Place) {
 unsafe extern "C" fn journey_visit(packet: *const Packet, stage: u32, netns: u32, ifindex: u32) -> u32 {
     // SAFETY: as the caller promises.
     let Some(packet) = (unsafe { packet.as_ref() }) else { return 0 };
-    let (stage, place) = (stage as u8, Place { netns, ifindex });
     let Some(found) = find(packet) else { return 0 };
+    let record = found.record();
+    let mut place = Place { netns, ifindex };
+    if place.netns == Place::SAME.netns {
+        place = if packet.kind.is_answer() {
+            Place { netns: record.answer_netns, ifindex: record.answer_ifindex }
+        } else {
+            last_place(record)
+        };
+    }
+    let stage = stage as u8;
     if packet.kind == Kind::SYN {
-        syn_enters(found.record(), packet);
-        push(found.record(), stage, false, place);
+        syn_enters(record, packet);
+        push(record, stage, false, place);
         syn_passed(&found, packet, stage);
     } else if packet.kind.is_answer() {
         answer_enters(&found, packet, stage, place);

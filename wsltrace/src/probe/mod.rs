@@ -134,9 +134,8 @@ impl Probes {
     }
 
     fn load_classifiers(&mut self) -> Result<(), ProbeError> {
-        for name in ["tc_ingress", "tc_egress", "tc_ingress_l3", "tc_egress_l3"] {
-            let program: &mut SchedClassifier = program(&mut self.ebpf, name)?;
-            program.load().map_err(|source| ProbeError::Program { probe: name, source })?;
+        for name in ["tc_ingress", "tc_egress"] {
+            load_classifier(&mut self.ebpf, name)?;
         }
         let program: &mut SkLookup = program(&mut self.ebpf, "socket_lookup")?;
         program.load().map_err(|source| ProbeError::Program { probe: "socket_lookup", source })
@@ -217,7 +216,7 @@ impl Probes {
             let ethernet = matches!(link.arphrd, 1 | ARPHRD_LOOPBACK);
             let programs = if ethernet { ["tc_ingress", "tc_egress"] } else { ["tc_ingress_l3", "tc_egress_l3"] };
             for (name, direction) in programs.into_iter().zip([TcAttachType::Ingress, TcAttachType::Egress]) {
-                let program: &mut SchedClassifier = program(&mut self.ebpf, name)?;
+                let program = load_classifier(&mut self.ebpf, name)?;
                 let options = TcAttachOptions::TcxOrder(LinkOrder::first());
                 let attached = netns.run(|| program.attach_with_options(&link.name, direction, options))?;
                 if let Err(source) = attached {
@@ -349,6 +348,15 @@ where
 {
     let program = ebpf.program_mut(name).ok_or_else(|| absent(name))?;
     program.try_into().map_err(|source| ProbeError::Program { probe: name, source })
+}
+
+/// A TC program, loaded when it is first asked for: few machines have devices without a link-layer header.
+fn load_classifier<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut SchedClassifier, ProbeError> {
+    let program: &mut SchedClassifier = program(ebpf, name)?;
+    if program.fd().is_err() {
+        program.load().map_err(|source| ProbeError::Program { probe: name, source })?;
+    }
+    Ok(program)
 }
 
 fn interface_is_gone(netns: &Netns, link: &Link) -> Result<bool, ProbeError> {
