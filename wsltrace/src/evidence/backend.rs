@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::Backend;
+use super::rules::OWN_PREFIX;
 use crate::journey::{Family, Stage};
 use crate::kernel::command::output_within;
 use crate::kernel::netns::Netns;
@@ -16,8 +17,6 @@ use crate::kernel::netns::Netns;
 const NFT_LIMIT: Duration = Duration::from_secs(2);
 /// Tables that the iptables commands make in nftables.
 const IPTABLES_TABLES: [&str; 5] = ["raw", "mangle", "nat", "filter", "security"];
-/// Tables of tracers like this one; they kill nothing.
-const OWN_PREFIX: &str = "wsltrace-";
 
 /// The firewalls that stand in one namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

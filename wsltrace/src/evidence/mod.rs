@@ -4,10 +4,12 @@
 pub mod backend;
 pub mod counters;
 mod gather;
+mod rules;
 pub mod sockets;
 pub mod sysctls;
 
 pub use gather::Gatherer;
+pub use rules::Scope;
 
 use std::net::IpAddr;
 

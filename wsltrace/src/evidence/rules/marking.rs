@@ -1,0 +1,170 @@
+//! A table of our own that sets the trace bit on SYNs and on their answers: the kernel then tells which rule each of them met.
+//! It answers nothing, changes no packet, and belongs to a socket, so that the kernel removes it when the socket closes.
+
+use netlink_packet_core::DefaultNla;
+use netlink_packet_netfilter::nftables::{
+    Bitwise, ChainAttribute, ChainMessage, Cmp, DataAttribute, Expressions, Hook, Immediate, InetHookNumber, Meta, MetaKey,
+    NfTablesMessage, Operator, Payload, Register, RuleAttribute, RuleMessage, TableAttribute, TableFlags, TableMessage,
+};
+
+/// Names of our tables begin with this; the process's number follows, so that two tracers do not meet.
+pub(crate) const PREFIX: &str = "wsltrace-";
+/// How many packets of a kind are traced in a second, and at once: each makes a message a rule that it meets.
+const PER_SECOND: u64 = 100;
+/// Before every chain that somebody may have; the hook's very first position is the journey's own.
+const PRIORITY: i32 = i32::MIN + 100;
+const NF_ACCEPT: u32 = 1;
+const IPPROTO_TCP: u8 = 6;
+const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+const ACK: u8 = 0x10;
+
+/// What is to be traced in a namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Marking {
+    /// The table's name.
+    pub(crate) table: String,
+    /// Destination ports of SYNs; source ports of answers.
+    pub(crate) ports: Vec<(u16, u16)>,
+    /// Source ports of answers beside those: where DNAT leads to.
+    pub(crate) answers: Vec<(u16, u16)>,
+    /// Interfaces whose netdev chains are traced too.
+    pub(crate) devices: Vec<String>,
+    /// Whether the kernel keeps the rate; its `limit` may be a module that is not there.
+    pub(crate) limited: bool,
+}
+
+/// Which packets a rule marks.
+#[derive(Clone, Copy)]
+enum Which {
+    Syn,
+    SynAck,
+    Reset,
+}
+
+impl Marking {
+    /// The messages that make the table, for one transaction.
+    pub(crate) fn messages(&self) -> Vec<NfTablesMessage> {
+        let table = TableMessage {
+            attributes: vec![TableAttribute::Name(self.table.clone()), TableAttribute::Flags(TableFlags::Owner)],
+        };
+        let mut messages = vec![NfTablesMessage::NewTable(table)];
+        let hooks = [("prerouting", InetHookNumber::PreRouting), ("output", InetHookNumber::LocalOut)];
+        for (name, hook) in hooks {
+            messages.push(self.chain(name, hook, None));
+            messages.extend(self.rules(name, true));
+        }
+        for (index, device) in self.devices.iter().enumerate() {
+            let name = format!("ingress-{index}");
+            messages.push(self.chain(&name, InetHookNumber::Ingress, Some(device)));
+            messages.extend(self.rules(&name, false));
+        }
+        messages
+    }
+
+    fn chain(&self, name: &str, hook: InetHookNumber, device: Option<&String>) -> NfTablesMessage {
+        let mut place = vec![Hook::Number(hook.into()), Hook::Priority(PRIORITY.cast_unsigned())];
+        place.extend(device.cloned().map(Hook::NetDeviceName));
+        NfTablesMessage::NewChain(ChainMessage {
+            attributes: vec![
+                ChainAttribute::Table(self.table.clone()),
+                ChainAttribute::Name(name.to_owned()),
+                ChainAttribute::Hook(place),
+                ChainAttribute::Policy(NF_ACCEPT),
+                ChainAttribute::Type("filter".to_owned()),
+            ],
+        })
+    }
+
+    fn rules(&self, chain: &str, answers: bool) -> Vec<NfTablesMessage> {
+        let syns = self.ports.iter().map(|range| (Which::Syn, *range));
+        let from = self.ports.iter().chain(&self.answers).filter(|_| answers);
+        let answers = from.flat_map(|range| [(Which::SynAck, *range), (Which::Reset, *range)]);
+        syns.chain(answers).map(|(which, range)| self.rule(chain, which, range)).collect()
+    }
+
+    fn rule(&self, chain: &str, which: Which, range: (u16, u16)) -> NfTablesMessage {
+        let (mask, flags, port_at) = match which {
+            Which::Syn => (SYN | ACK | RST, SYN, 2),
+            Which::SynAck => (SYN | ACK | RST, SYN | ACK, 0),
+            Which::Reset => (RST, RST, 0),
+        };
+        let mut expressions = vec![load_meta(MetaKey::L4Proto), compare(Operator::Equal, &[IPPROTO_TCP])];
+        expressions.extend([load_transport(13, 1), mask_byte(mask), compare(Operator::Equal, &[flags])]);
+        if range != (0, u16::MAX) {
+            expressions.push(load_transport(port_at, 2));
+            if range.0 == range.1 {
+                expressions.push(compare(Operator::Equal, &range.0.to_be_bytes()));
+            } else {
+                expressions.push(compare(Operator::GreatherThanEqual, &range.0.to_be_bytes()));
+                expressions.push(compare(Operator::LessThanEqual, &range.1.to_be_bytes()));
+            }
+        }
+        if self.limited {
+            expressions.push(limit());
+        }
+        expressions.push(Expressions::Immediate(vec![
+            Immediate::DestinationRegister(Register::Reg1),
+            Immediate::Data(DataAttribute::Value(vec![1])),
+        ]));
+        expressions.push(Expressions::Meta(vec![Meta::Key(MetaKey::NftraceBit), Meta::SourceRegister(Register::Reg1)]));
+        NfTablesMessage::NewRule(RuleMessage {
+            attributes: vec![
+                RuleAttribute::Table(self.table.clone()),
+                RuleAttribute::Chain(chain.to_owned()),
+                RuleAttribute::Expressions(expressions.into_iter().map(Into::into).collect()),
+            ],
+        })
+    }
+}
+
+fn load_meta(key: MetaKey) -> Expressions {
+    Expressions::Meta(vec![Meta::Key(key), Meta::DestinationRegister(Register::Reg1)])
+}
+
+fn load_transport(offset: u32, length: u32) -> Expressions {
+    const TRANSPORT_HEADER: u32 = 2;
+    Expressions::Payload(vec![
+        Payload::DestinationRegister(Register::Reg1),
+        Payload::Base(TRANSPORT_HEADER),
+        Payload::Offset(offset),
+        Payload::Len(length),
+    ])
+}
+
+fn mask_byte(mask: u8) -> Expressions {
+    Expressions::Bitwise(vec![
+        Bitwise::SourceRegister(Register::Reg1),
+        Bitwise::DestinationRegister(Register::Reg1),
+        Bitwise::Length(1),
+        Bitwise::Mask(DataAttribute::Value(vec![mask])),
+        Bitwise::Xor(DataAttribute::Value(vec![0])),
+    ])
+}
+
+fn compare(operator: Operator, value: &[u8]) -> Expressions {
+    Expressions::Cmp(vec![
+        Cmp::SourceRegister(Register::Reg1),
+        Cmp::Op(operator),
+        Cmp::Data(DataAttribute::Value(value.to_vec())),
+    ])
+}
+
+/// The crate has no `limit`; its attributes by their numbers, in network byte order.
+fn limit() -> Expressions {
+    const NFTA_LIMIT_RATE: u16 = 1;
+    const NFTA_LIMIT_UNIT: u16 = 2;
+    const NFTA_LIMIT_BURST: u16 = 3;
+    const NFTA_LIMIT_TYPE: u16 = 4;
+    let packets = 0u32;
+    let burst = PER_SECOND as u32;
+    Expressions::Other {
+        expression_type: "limit".to_owned(),
+        attributes: vec![
+            DefaultNla::new(NFTA_LIMIT_RATE, PER_SECOND.to_be_bytes().to_vec()),
+            DefaultNla::new(NFTA_LIMIT_UNIT, 1u64.to_be_bytes().to_vec()),
+            DefaultNla::new(NFTA_LIMIT_BURST, burst.to_be_bytes().to_vec()),
+            DefaultNla::new(NFTA_LIMIT_TYPE, packets.to_be_bytes().to_vec()),
+        ],
+    }
+}

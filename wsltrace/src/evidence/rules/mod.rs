@@ -1,0 +1,432 @@
+//! Which rule did it: the kernel's own trace of the packets in question (`meta nftrace`), and the rulesets that give the named
+//! rules their texts. A ruleset is never simulated: a rule is named only when the kernel said that it decided about this
+//! very packet.
+
+mod event;
+mod listing;
+mod log;
+mod marking;
+mod owner;
+mod socket;
+
+use std::io;
+use std::process::Command;
+use std::time::Duration;
+
+use netlink_packet_netfilter::nftables::{
+    ChainAttribute, ChainMessage, ExpressionAttribute, Expressions, GenAttribute, GenMessage, Hook, ListAttribute,
+    NfTablesMessage, RuleAttribute, RuleMessage, TableAttribute, TableMessage,
+};
+use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily};
+use rtnetlink::sys::protocols::NETLINK_NETFILTER;
+
+use self::event::{Identity, RuleRef, Verdict};
+use self::listing::{Base, Listing};
+use self::log::{Decision, TraceLog};
+pub(crate) use self::marking::PREFIX as OWN_PREFIX;
+use self::marking::Marking;
+use self::socket::{Listener, OwnTable};
+use super::Rule;
+use crate::journey::{Journey, Outcome, Stage};
+use crate::kernel::command::output_within;
+use crate::kernel::netlink;
+use crate::kernel::netns::Netns;
+
+/// Longest time that `nft` may take.
+const NFT_LIMIT: Duration = Duration::from_secs(2);
+
+/// Which packets are to be traced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scope {
+    /// The traced ports; `None` in a container's namespace, where DNAT may lead to any.
+    pub ports: Option<Vec<(u16, u16)>>,
+    /// The interfaces.
+    pub devices: Vec<String>,
+}
+
+/// The trace of one namespace's firewalls.
+#[derive(Debug)]
+pub struct FirewallTrace {
+    netns: Netns,
+    scope: Scope,
+    table: Option<(Marking, OwnTable)>,
+    listener: Option<Listener>,
+    log: TraceLog,
+    generation: Option<u32>,
+    listing: Option<Listing>,
+    /// The ruleset before it was changed last: what killed a packet may be gone by the time that its name is asked for.
+    previous: Option<Listing>,
+}
+
+/// A rule that decided about a packet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Named {
+    /// The rule.
+    pub rule: Rule,
+    /// The stage of the chain that it was reached by, when the ruleset tells.
+    pub stage: Option<Stage>,
+}
+
+impl FirewallTrace {
+    /// Begins to trace. Without nftables in the kernel, or without any table, there is nothing to trace yet, and nothing is
+    /// put in anybody's way.
+    pub fn start(netns: &Netns, scope: Scope) -> io::Result<Self> {
+        let mut trace = Self {
+            netns: netns.clone(),
+            scope,
+            table: None,
+            listener: None,
+            log: TraceLog::default(),
+            generation: None,
+            listing: None,
+            previous: None,
+        };
+        trace.refresh()?;
+        Ok(trace)
+    }
+
+    /// Traces these from now on.
+    pub fn set_scope(&mut self, scope: Scope) -> io::Result<()> {
+        if self.scope == scope {
+            return Ok(());
+        }
+        self.scope = scope;
+        self.generation = None;
+        self.refresh()
+    }
+
+    /// Looks whether the ruleset changed, and takes in what the kernel said.
+    pub fn tick(&mut self) -> io::Result<()> {
+        self.drain()?;
+        self.refresh()
+    }
+
+    fn drain(&mut self) -> io::Result<()> {
+        let Some(listener) = &self.listener else { return Ok(()) };
+        let log = &mut self.log;
+        listener.drain(|event| {
+            if !event.rule.table.starts_with(OWN_PREFIX) {
+                log.add(event);
+            }
+        })
+    }
+
+    fn refresh(&mut self) -> io::Result<()> {
+        let generation = inside(&self.netns, generation)?;
+        if generation.is_some() && generation == self.generation {
+            return Ok(());
+        }
+        self.previous = self.listing.take().or_else(|| self.previous.take());
+        let present = inside(&self.netns, present)?;
+        if present.tables {
+            self.read_listing();
+            self.mark(present.devices)?;
+        } else {
+            self.table = None;
+        }
+        // Our own table counts as a change.
+        self.generation = inside(&self.netns, self::generation)?;
+        Ok(())
+    }
+
+    fn read_listing(&mut self) {
+        let listed = inside(&self.netns, || {
+            output_within(NFT_LIMIT, Command::new("nft").args(["-a", "-s", "-y", "list", "ruleset"]))
+        });
+        // Without the program a rule is still named by table, chain and handle.
+        self.listing = listed.inspect_err(|error| ::log::debug!("nft list ruleset: {error}")).ok().map(|text| Listing::parse(&text));
+    }
+
+    fn mark(&mut self, devices: bool) -> io::Result<()> {
+        let all = vec![(0, u16::MAX)];
+        let marking = Marking {
+            table: format!("{OWN_PREFIX}{}", std::process::id()),
+            ports: self.scope.ports.clone().unwrap_or_else(|| all.clone()),
+            answers: if self.scope.ports.is_some() { self.targets() } else { Vec::new() },
+            devices: if devices { self.scope.devices.clone() } else { Vec::new() },
+            limited: true,
+        };
+        if self.table.as_ref().is_some_and(|(made, _)| *made == marking) {
+            return Ok(());
+        }
+        // Two tables of one name cannot be.
+        self.table = None;
+        if self.listener.is_none() {
+            self.listener = Some(inside(&self.netns, Listener::open)?);
+        }
+        let table = inside(&self.netns, || OwnTable::make(&marking))?;
+        self.table = Some((marking, table));
+        Ok(())
+    }
+
+    /// Ports that DNAT leads to: answers come from there.
+    fn targets(&self) -> Vec<(u16, u16)> {
+        let texts = self.listing.iter().flat_map(Listing::texts);
+        let mut ports: Vec<u16> = texts.filter_map(translated_port).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        ports.into_iter().map(|port| (port, port)).collect()
+    }
+
+    /// The rule that ended this journey, when the kernel named one for this very packet.
+    pub fn killer(&mut self, journey: &Journey) -> Option<Named> {
+        if let Err(error) = self.drain() {
+            ::log::warn!("cannot read the firewall trace of network namespace {}: {error}", self.netns.label());
+        }
+        let answer = journey.outcome == Outcome::AnswerDropped;
+        let decision = identities(journey, answer).into_iter().find_map(|identity| self.log.take_fatal(&identity))?;
+        Some(self.named(&decision))
+    }
+
+    /// The rule that gave this journey's packet another address.
+    pub fn translator(&mut self, journey: &Journey) -> Option<Rule> {
+        journey.translated.as_ref()?;
+        self.drain().ok()?;
+        let decisions: Vec<Decision> =
+            identities(journey, false).iter().flat_map(|identity| self.log.accepted(identity)).cloned().collect();
+        let translates = |decision: &&Decision| {
+            let listing = self.listing.as_ref();
+            let text = listing.and_then(|listing| listing.text(&decision.rule));
+            text.is_some_and(|text| ["dnat", "snat", "redirect", "masquerade"].iter().any(|word| text.split(' ').any(|w| w == *word)))
+        };
+        let decision = decisions.iter().rev().find(translates)?;
+        Some(self.named(decision).rule)
+    }
+
+    fn named(&self, decision: &Decision) -> Named {
+        let rule = &decision.rule;
+        let known = [&self.listing, &self.previous].into_iter().flatten().find(|listing| listing.chain_of(rule).is_some());
+        let details = rule.handle.and_then(|handle| inside(&self.netns, || details(rule, handle)).ok()).unwrap_or_default();
+        let text = match rule.handle {
+            Some(_) => known.and_then(|listing| listing.text(rule)).map(str::to_owned),
+            None => Some("policy drop".to_owned()),
+        };
+        let comment = details.comment.or_else(|| text.as_deref().and_then(comment_of).map(str::to_owned));
+        let base = known.and_then(|listing| listing.chain(rule.family, &rule.table, &decision.base_chain)?.base.as_ref());
+        let verdict = match decision.verdict {
+            Verdict::Queue => "queue",
+            Verdict::Accept => "accept",
+            Verdict::Stolen => "stolen",
+            Verdict::Continue => "continue",
+            Verdict::Drop if details.rejects || text.as_deref().is_some_and(is_reject) => "reject",
+            Verdict::Drop => "drop",
+        };
+        Named {
+            stage: base.and_then(stage_of),
+            rule: Rule {
+                backend: owner::backend(rule, &decision.base_chain),
+                family: rule.family.to_owned(),
+                table: rule.table.clone(),
+                chain: rule.chain.clone(),
+                handle: rule.handle,
+                number: None,
+                text: text.map(|text| without_comment(&text).to_owned()),
+                comment,
+                verdict: verdict.to_owned(),
+                owner: owner::owner(rule, known),
+            },
+        }
+    }
+}
+
+fn inside<T: Send>(netns: &Netns, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    netns.run(work).map_err(io::Error::other)?
+}
+
+/// The client's ends that the journey's packet had, with its sequence number.
+fn identities(journey: &Journey, answer: bool) -> Vec<Identity> {
+    let flow = &journey.flow;
+    let mut ends = vec![(flow.source, flow.source_port)];
+    ends.extend(journey.translated.as_ref().map(|now| (now.source, now.source_port)));
+    ends.dedup();
+    ends.into_iter().map(|(client, port)| Identity { client, port, sequence: flow.sequence, answer }).collect()
+}
+
+/// The stage of a base chain's place.
+fn stage_of(base: &Base) -> Option<Stage> {
+    let within = |from: i32, to: i32| (from..to).contains(&base.priority);
+    Some(match base.hook.as_str() {
+        "ingress" => Stage::NetfilterIngress,
+        "prerouting" if within(-350, -250) => Stage::PreroutingRaw,
+        "prerouting" if within(-250, -175) => Stage::Conntrack,
+        "prerouting" if within(-175, -125) => Stage::PreroutingMangle,
+        "prerouting" if within(-125, -50) => Stage::Dnat,
+        "prerouting" => Stage::Prerouting,
+        "input" if within(-200, -75) => Stage::InputMangle,
+        "input" if within(-75, 25) => Stage::InputFilter,
+        "input" if within(25, 75) => Stage::InputSecurity,
+        "input" => Stage::Input,
+        "forward" if within(-200, -75) => Stage::ForwardMangle,
+        "forward" if within(-75, 25) => Stage::ForwardFilter,
+        "forward" if within(25, 75) => Stage::ForwardSecurity,
+        "forward" => Stage::Forward,
+        _ => return None,
+    })
+}
+
+/// The port behind `dnat to ADDRESS:PORT` or `redirect to :PORT`.
+fn translated_port(text: &str) -> Option<u16> {
+    let (_, target) = text.split_once("dnat").or_else(|| text.split_once("redirect"))?;
+    let (_, target) = target.split_once(" to ")?;
+    target.split_whitespace().next()?.rsplit_once(':')?.1.parse().ok()
+}
+
+fn is_reject(text: &str) -> bool {
+    text.split(' ').any(|word| word == "reject")
+}
+
+fn comment_of(text: &str) -> Option<&str> {
+    text.rsplit_once(" comment \"")?.1.strip_suffix('"')
+}
+
+fn without_comment(text: &str) -> &str {
+    comment_of(text).map_or(text, |_| text.rsplit_once(" comment \"").map_or(text, |(rule, _)| rule))
+}
+
+fn message(family: NetfilterProtoFamily, message: NfTablesMessage) -> NetfilterMessage {
+    NetfilterMessage::new(NetfilterHeader::new(family, 0, 0), message)
+}
+
+/// Counts the ruleset's changes; `None` where the kernel has no nftables.
+fn generation() -> io::Result<Option<u32>> {
+    let question = message(NetfilterProtoFamily::Unspec, NfTablesMessage::GetGen(GenMessage { attributes: Vec::new() }));
+    let Some(answer) = unless_absent(netlink::ask(NETLINK_NETFILTER, question))? else { return Ok(None) };
+    let NetfilterMessageInner::NfTables(NfTablesMessage::NewGen(answer)) = answer.inner else { return Ok(None) };
+    Ok(answer.attributes.into_iter().find_map(|attribute| match attribute {
+        GenAttribute::Id(id) => Some(id),
+        _ => None,
+    }))
+}
+
+/// What somebody has in nftables.
+struct Present {
+    /// Any table.
+    tables: bool,
+    /// Any chain on a device.
+    devices: bool,
+}
+
+fn present() -> io::Result<Present> {
+    let all = message(NetfilterProtoFamily::Unspec, NfTablesMessage::GetTable(TableMessage { attributes: Vec::new() }));
+    let tables = unless_absent(netlink::dump(NETLINK_NETFILTER, all))?.unwrap_or_default();
+    let foreign = |name: &str| !name.starts_with(OWN_PREFIX);
+    let tables = tables.into_iter().any(|table: NetfilterMessage| match table.inner {
+        NetfilterMessageInner::NfTables(NfTablesMessage::NewTable(table)) => {
+            table.attributes.iter().any(|attribute| matches!(attribute, TableAttribute::Name(name) if foreign(name)))
+        }
+        _ => false,
+    });
+    if !tables {
+        return Ok(Present { tables, devices: false });
+    }
+    let all = message(NetfilterProtoFamily::Unspec, NfTablesMessage::GetChain(ChainMessage { attributes: Vec::new() }));
+    let chains = netlink::dump(NETLINK_NETFILTER, all)?;
+    let devices = chains.into_iter().any(|chain: NetfilterMessage| match chain.inner {
+        NetfilterMessageInner::NfTables(NfTablesMessage::NewChain(chain)) => on_device(&chain.attributes, foreign),
+        _ => false,
+    });
+    Ok(Present { tables, devices })
+}
+
+fn on_device(attributes: &[ChainAttribute], foreign: impl Fn(&str) -> bool) -> bool {
+    let theirs = attributes.iter().any(|attribute| matches!(attribute, ChainAttribute::Table(name) if foreign(name)));
+    let on_device = |hook: &Hook| matches!(hook, Hook::NetDeviceName(_) | Hook::NetDevices(_));
+    theirs && attributes.iter().any(|attribute| matches!(attribute, ChainAttribute::Hook(hook) if hook.iter().any(on_device)))
+}
+
+/// A kernel without nftables refuses the question; that is an answer.
+fn unless_absent<T>(answer: io::Result<T>) -> io::Result<Option<T>> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::EINVAL | libc::EOPNOTSUPP | libc::EPROTONOSUPPORT | libc::ENOENT) => Ok(None),
+            _ => Err(error),
+        },
+    }
+}
+
+/// What the kernel itself knows of a rule beside its text.
+#[derive(Default)]
+struct Details {
+    /// The comment, from nft or from iptables.
+    comment: Option<String>,
+    /// Whether it rejects.
+    rejects: bool,
+}
+
+fn details(rule: &RuleRef, handle: u64) -> io::Result<Details> {
+    let family = match rule.family {
+        "inet" => NetfilterProtoFamily::Inet,
+        "ip" => NetfilterProtoFamily::IPv4,
+        "ip6" => NetfilterProtoFamily::IPv6,
+        "netdev" => NetfilterProtoFamily::NetDev,
+        "bridge" => NetfilterProtoFamily::Bridge,
+        _ => return Ok(Details::default()),
+    };
+    let attributes = vec![
+        RuleAttribute::Table(rule.table.clone()),
+        RuleAttribute::Chain(rule.chain.clone()),
+        RuleAttribute::Handle(handle),
+    ];
+    let question = message(family, NfTablesMessage::GetRule(RuleMessage { attributes }));
+    let answer: NetfilterMessage = netlink::ask(NETLINK_NETFILTER, question)?;
+    let NetfilterMessageInner::NfTables(NfTablesMessage::NewRule(answer)) = answer.inner else { return Ok(Details::default()) };
+    let mut details = Details::default();
+    for attribute in answer.attributes {
+        match attribute {
+            RuleAttribute::UserData(bytes) => details.comment = user_comment(&bytes),
+            RuleAttribute::Expressions(list) => {
+                for element in list {
+                    let ListAttribute::Element(element) = element else { continue };
+                    for attribute in element {
+                        if let ExpressionAttribute::Data(Expressions::Other { expression_type, attributes }) = attribute {
+                            details.expression(&expression_type, &attributes);
+                        }
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(details)
+}
+
+impl Details {
+    /// Takes in an expression; `match` and `target` are those of iptables, with its name and its own structure.
+    fn expression(&mut self, kind: &str, attributes: &[netlink_packet_core::DefaultNla]) {
+        use netlink_packet_core::Nla;
+        const NFTA_NAME: u16 = 1;
+        const NFTA_INFO: u16 = 3;
+        let value = |kind: u16| {
+            let nla = attributes.iter().find(|nla| nla.kind() & 0x3fff == kind)?;
+            let mut bytes = vec![0; nla.value_len()];
+            nla.emit_value(&mut bytes);
+            Some(bytes)
+        };
+        let name = || value(NFTA_NAME).map(|bytes| text_of(&bytes));
+        match kind {
+            "reject" => self.rejects = true,
+            "target" => self.rejects |= name().as_deref() == Some("REJECT"),
+            "match" if name().as_deref() == Some("comment") => self.comment = value(NFTA_INFO).map(|bytes| text_of(&bytes)),
+            _ => {}
+        }
+    }
+}
+
+/// Bytes up to the first zero.
+fn text_of(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned()
+}
+
+/// The comment in the bytes that nft keeps with a rule: records of a type, a length and a value.
+fn user_comment(mut bytes: &[u8]) -> Option<String> {
+    const COMMENT: u8 = 0;
+    while let [kind, length, rest @ ..] = bytes {
+        let value = rest.get(..usize::from(*length))?;
+        if *kind == COMMENT {
+            return Some(text_of(value));
+        }
+        bytes = rest.get(usize::from(*length)..)?;
+    }
+    None
+}

@@ -1,0 +1,90 @@
+//! Who manages a rule, told from the names that managers give to tables and chains.
+
+use super::event::RuleRef;
+use super::listing::Listing;
+use crate::evidence::{Backend, Owner};
+
+/// Tables that the iptables commands make in nftables.
+const IPTABLES_TABLES: [&str; 5] = ["raw", "mangle", "nat", "filter", "security"];
+/// Beginnings of the names of managers' chains.
+const CHAINS: [(&str, Owner); 8] = [
+    ("DOCKER", Owner::Docker),
+    ("NETAVARK", Owner::Podman),
+    ("CNI-", Owner::Podman),
+    ("ufw", Owner::Ufw),
+    ("LIBVIRT", Owner::Libvirt),
+    ("WSLOUTPUT", Owner::Wsl),
+    ("WSLPOSTROUTING", Owner::Wsl),
+    ("INPUT_ZONES", Owner::Firewalld),
+];
+/// Managers' own tables.
+const TABLES: [(&str, Owner); 4] = [
+    ("firewalld", Owner::Firewalld),
+    ("netavark", Owner::Podman),
+    ("libvirt_network", Owner::Libvirt),
+    ("docker-bridges", Owner::Docker),
+];
+
+/// The kind of table that a rule of nftables stands in: the iptables commands' chains on hooks have the hooks' names in capitals.
+pub(crate) fn backend(rule: &RuleRef, base_chain: &str) -> Backend {
+    let builtin = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"].contains(&base_chain);
+    let iptables = matches!(rule.family, "ip" | "ip6") && IPTABLES_TABLES.contains(&rule.table.as_str()) && builtin;
+    if iptables { Backend::IptablesNft } else { Backend::Nft }
+}
+
+/// Who manages a rule or policy. ufw sets the policies of the built-in chains too; a rule in them may be anybody's.
+pub(crate) fn owner(rule: &RuleRef, listing: Option<&Listing>) -> Owner {
+    let of_table = TABLES.iter().find(|(name, _)| *name == rule.table).map(|(_, owner)| *owner);
+    let of_chain = by_chain(&rule.chain);
+    let of_policy = || {
+        let mut chains = listing?.chains_of(rule.family, &rule.table);
+        (rule.handle.is_none() && chains.any(|chain| by_chain(chain) == Some(Owner::Ufw))).then_some(Owner::Ufw)
+    };
+    of_table.or(of_chain).or_else(of_policy).unwrap_or(Owner::User)
+}
+
+/// The manager that gives chains such a name.
+pub(crate) fn by_chain(chain: &str) -> Option<Owner> {
+    CHAINS.iter().find(|(start, _)| chain.starts_with(start)).map(|(_, owner)| *owner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(family: &'static str, table: &str, chain: &str, handle: Option<u64>) -> RuleRef {
+        RuleRef { family, table: table.to_owned(), chain: chain.to_owned(), handle }
+    }
+
+    #[test]
+    fn names_tell_managers() {
+        for (family, table, chain, expected) in [
+            ("inet", "firewalld", "filter_INPUT", Owner::Firewalld),
+            ("ip", "filter", "DOCKER-USER", Owner::Docker),
+            ("ip", "filter", "ufw-user-input", Owner::Ufw),
+            ("ip6", "filter", "ufw6-user-input", Owner::Ufw),
+            ("inet", "netavark", "INPUT", Owner::Podman),
+            ("ip", "filter", "LIBVIRT_FWI", Owner::Libvirt),
+            ("ip", "mangle", "WSLOUTPUT", Owner::Wsl),
+            ("ip", "filter", "INPUT", Owner::User),
+        ] {
+            assert_eq!(owner(&rule(family, table, chain, Some(3)), None), expected, "{table} {chain}");
+        }
+    }
+
+    #[test]
+    fn a_policy_is_ufws_where_ufw_has_its_chains() {
+        let text = "table ip filter { # handle 1\n\tchain ufw-user-input { # handle 2\n\t}\n}\n";
+        let listing = Listing::parse(text);
+        assert_eq!(owner(&rule("ip", "filter", "INPUT", None), Some(&listing)), Owner::Ufw);
+        assert_eq!(owner(&rule("ip", "filter", "INPUT", Some(1)), Some(&listing)), Owner::User);
+        assert_eq!(owner(&rule("ip", "filter", "INPUT", None), None), Owner::User);
+    }
+
+    #[test]
+    fn tables_of_iptables_are_known_by_their_built_in_chains() {
+        assert_eq!(backend(&rule("ip", "filter", "web", Some(1)), "INPUT"), Backend::IptablesNft);
+        assert_eq!(backend(&rule("ip", "filter", "input", Some(1)), "input"), Backend::Nft);
+        assert_eq!(backend(&rule("inet", "filter", "INPUT", Some(1)), "INPUT"), Backend::Nft);
+    }
+}
