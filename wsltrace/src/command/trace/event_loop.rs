@@ -1,0 +1,144 @@
+//! The loop that waits for whatever comes first: packets, news of interfaces, time, signals.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use tokio::io::unix::AsyncFd;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use super::overdue::is_overdue;
+use super::ready_file::ReadyFile;
+use super::session::{Session, send};
+use crate::cli::TraceArgs;
+use crate::command::Failure;
+use crate::command::names::now_ns;
+use crate::command::reporter::{Job, When};
+use crate::journey::decode;
+use crate::probe::Probes;
+
+const SWEEP_EVERY: Duration = Duration::from_millis(100);
+
+impl Session {
+    pub(super) async fn trace(mut self, args: &TraceArgs, ready: Option<ReadyFile<'_>>) -> Result<(), Failure> {
+        // Signals are caught before anybody is told that tracing has begun.
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut summary = signal(SignalKind::user_defined1())?;
+        let _log = args.verbose.then(|| kernel_log(&mut self.probes)).transpose()?;
+        self.probes.count_near_misses(true)?;
+        self.probes.switch_on()?;
+        self.say_armed(args)?;
+        if let Some(ready) = ready {
+            ready.publish()?;
+        }
+        // Descriptors of their own to wait on: the ring buffer and the watcher are used while these wait.
+        let ring = wait_on(self.records.as_fd().try_clone_to_owned()?)?;
+        let news = wait_on(self.watcher.as_fd().try_clone_to_owned()?)?;
+        let mut sweep = interval(SWEEP_EVERY);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut second = interval(Duration::from_secs(1));
+        second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let end = args.duration.map(|duration| Instant::now() + duration);
+        let mut absence = Some(Instant::now() + args.absence);
+        loop {
+            tokio::select! {
+                ready = ring.readable() => {
+                    let mut ready = ready?;
+                    self.read_records(args.count)?;
+                    ready.clear_ready();
+                }
+                changed = news.readable() => {
+                    let mut changed = changed?;
+                    self.links_changed()?;
+                    changed.clear_ready();
+                }
+                _ = sweep.tick() => { self.sweep(false)?; }
+                _ = second.tick() => self.send(Job::Tick),
+                () = at(absence), if absence.is_some() && self.seen == 0 => {
+                    self.say_absence(args)?;
+                    absence = None;
+                }
+                () = at(end), if end.is_some() => break,
+                _ = interrupt.recv() => break,
+                _ = terminate.recv() => break,
+                _ = summary.recv() => self.say_summary(When::Between)?,
+                _ = &mut self.reporter_gone => break,
+            }
+            if self.seen > 0 && absence.take().is_some() {
+                self.probes.count_near_misses(false)?;
+            }
+            if args.count.is_some_and(|count| self.seen >= count) {
+                break;
+            }
+        }
+        self.finish(args)
+    }
+
+    /// Ends every open journey, says the summary, and waits until it is written.
+    fn finish(mut self, args: &TraceArgs) -> Result<(), Failure> {
+        // The ring buffer may be too small for all of them at once: drain it between.
+        loop {
+            let left = self.sweep(true)?;
+            let before = self.seen;
+            self.read_records(args.count)?;
+            if left == 0 || (self.seen == before && args.count.is_some_and(|count| self.seen >= count)) {
+                break;
+            }
+        }
+        self.say_summary(When::AtTheEnd)?;
+        drop(self.jobs);
+        match self.reporter.join() {
+            Ok(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            Ok(result) => Ok(result?),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+
+    /// Passes on what the ring buffer holds, at most as many journeys as are wanted.
+    fn read_records(&mut self, count: Option<u64>) -> Result<(), Failure> {
+        while let Some(item) = self.records.next() {
+            let record = decode(&item)?;
+            drop(item);
+            if count.is_some_and(|count| self.seen >= count) {
+                continue;
+            }
+            self.seen += 1;
+            send(&self.jobs, Job::Record(Box::new(record)));
+        }
+        Ok(())
+    }
+
+    /// Ends journeys that are overdue, or all of them. Gives how many are left.
+    fn sweep(&mut self, all: bool) -> Result<usize, Failure> {
+        let now = now_ns();
+        Ok(self.probes.sweep(|record| all || is_overdue(record, now))?)
+    }
+}
+
+/// Passes the kernel side's debug text to the log.
+fn kernel_log(probes: &mut Probes) -> Result<tokio::task::JoinHandle<()>, Failure> {
+    let logger = aya_log::EbpfLogger::init(probes.ebpf_mut())?;
+    // SAFETY: the descriptor is the logger's ring buffer, which it keeps open and unchanged until it is dropped with this.
+    let mut logger = unsafe { AsyncFd::register(logger) }?;
+    Ok(tokio::task::spawn(async move {
+        while let Ok(mut ready) = logger.readable_mut().await {
+            ready.get_inner_mut().flush();
+            ready.clear_ready();
+        }
+    }))
+}
+
+/// Waits for a descriptor to become readable.
+fn wait_on(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an owned descriptor stays open, and the same, until it is dropped with the registration.
+    Ok(unsafe { AsyncFd::register(descriptor) }?)
+}
+
+async fn at(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}

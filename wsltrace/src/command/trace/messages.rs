@@ -1,0 +1,104 @@
+//! What is told besides the journeys: that tracing has begun, that no SYN came, the summary.
+
+use std::io;
+use std::sync::mpsc;
+
+use wsltrace_common::Counter;
+
+use super::session::Session;
+use crate::cli::TraceArgs;
+use crate::command::Failure;
+use crate::command::names::now_ns;
+use crate::command::reporter::{Job, When};
+use crate::output::absence_message;
+use crate::output::contract::{self, Absence, Armed, Lost};
+use crate::probe::{Detail, Probes};
+use crate::wsl;
+
+impl Session {
+    pub(super) fn say_armed(&mut self, args: &TraceArgs) -> Result<(), Failure> {
+        let armed = Armed {
+            r#type: contract::ArmedTag::Armed,
+            schema: contract::Version,
+            time: contract::Time(jiff::Timestamp::now()),
+            netns: self.netns.inum(),
+            ports: port_ranges(args),
+            detail: match args.detail {
+                Detail::Full => contract::Detail::Full,
+                Detail::Light => contract::Detail::Light,
+            },
+            interfaces: self.watched_interfaces(),
+            probes_on: self.probes.on().into_iter().map(|(name, count)| contract::ProbeOn { name, count }).collect(),
+            probes_missing: self
+                .probes
+                .missing()
+                .iter()
+                .map(|missing| contract::ProbeMissing {
+                    probe: missing.probe.clone(),
+                    reason: missing.reason.clone(),
+                    cost: missing.cost.clone(),
+                })
+                .collect(),
+        };
+        let (written, answer) = mpsc::channel();
+        self.send(Job::Armed(Box::new(armed), written));
+        match answer.recv() {
+            Ok(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            Ok(result) => Ok(result?),
+            // The reporter has ended; its own error is told at the end.
+            Err(mpsc::RecvError) => Ok(()),
+        }
+    }
+
+    fn watched_interfaces(&self) -> Vec<contract::Interface> {
+        let netns = self.netns.inum();
+        self.links.iter().map(|link| contract::Interface { name: link.name.clone(), netns, index: link.index }).collect()
+    }
+
+    pub(super) fn say_absence(&mut self, args: &TraceArgs) -> Result<(), Failure> {
+        let mode = wsl::networking_mode(self.wsl, &self.links).map(|(mode, _)| mode.name().to_owned());
+        let name = |index: u32| {
+            self.links.iter().find(|link| link.index == index).map_or_else(|| index.to_string(), |link| link.name.clone())
+        };
+        let mut near_misses: Vec<contract::NearMiss> = self
+            .probes
+            .near_misses()?
+            .into_iter()
+            .filter_map(|(miss, count)| {
+                Some(contract::NearMiss { port: u16::try_from(miss.port).ok()?, interface: name(miss.ifindex), count })
+            })
+            .collect();
+        near_misses.sort_by(|a, b| b.count.cmp(&a.count).then(a.port.cmp(&b.port)));
+        let port = args.ports.first().map_or(0, |range| range.first);
+        self.send(Job::Absence(Box::new(Absence {
+            r#type: contract::AbsenceTag::Absence,
+            schema: contract::Version,
+            time: contract::Time(jiff::Timestamp::now()),
+            seconds: args.absence.as_secs(),
+            ports: port_ranges(args),
+            interfaces: self.watched_interfaces(),
+            message: absence_message(mode.as_deref(), port),
+            mode,
+            near_misses,
+        })));
+        Ok(())
+    }
+
+    pub(super) fn say_summary(&mut self, when: When) -> Result<(), Failure> {
+        let lost = lost(&self.probes)?;
+        self.send(Job::Summary(now_ns().saturating_sub(self.began_ns), lost, when));
+        Ok(())
+    }
+}
+
+/// Records lost so far. A full ring buffer loses nothing: the record waits in the table and is collected from there.
+fn lost(probes: &Probes) -> Result<Lost, Failure> {
+    let table_full = probes.counter(Counter::TableFull)?;
+    let stages_full = probes.counter(Counter::StagesFull)?;
+    let keys_full = probes.counter(Counter::KeysFull)?;
+    Ok(Lost { table_full, ring_full: 0, stages_full, keys_full, total: table_full + stages_full + keys_full })
+}
+
+fn port_ranges(args: &TraceArgs) -> Vec<contract::PortRange> {
+    args.ports.iter().map(|range| contract::PortRange { first: range.first, last: range.last }).collect()
+}

@@ -1,0 +1,47 @@
+//! `wsltrace --port N`: put the probes in, read what they see until it is enough, and say what it was.
+
+mod event_loop;
+mod messages;
+mod overdue;
+mod ready_file;
+mod session;
+
+use self::ready_file::ReadyFile;
+use self::session::Session;
+use super::Failure;
+use crate::cli::TraceArgs;
+use crate::kernel::check;
+use crate::kernel::netns::Netns;
+
+/// Traces until something ends it.
+pub fn run(args: &TraceArgs) -> Result<(), Failure> {
+    if args.ports.is_empty() {
+        return Err(Failure::usage("the port of the server is missing", "sudo wsltrace --port 8080"));
+    }
+    let machine = check::Machine::read()?;
+    let problems = check::problems(&machine, &typed_command());
+    if let Some(first) = problems.first() {
+        let message = problems.iter().map(|problem| problem.message.as_str()).collect::<Vec<_>>().join("; ");
+        return Err(Failure { message, hint: Some(first.hint.clone()), status: 1 });
+    }
+    let ready = args.ready_file.as_deref().map(ReadyFile::prepare).transpose()?;
+    let netns = args.netns.as_deref().map_or_else(Netns::current, Netns::open)?;
+    raise_descriptor_limit();
+    let session = Session::start(args, netns, machine.wsl)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(session.trace(args, ready))
+}
+
+fn typed_command() -> String {
+    std::env::args().map(|argument| crate::escape::shell_word(&argument)).collect::<Vec<_>>().join(" ")
+}
+
+/// Every attached position is a descriptor of this process: about 70 a namespace.
+fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        log::debug!("cannot raise the limit of open files: {error}");
+    }
+}

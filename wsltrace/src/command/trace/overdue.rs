@@ -1,0 +1,33 @@
+//! When a journey that may still go on is written all the same.
+
+use std::time::Duration;
+
+use wsltrace_common::{Flags, Record, StageCode};
+
+/// How long after its last event a journey is written that may still go on.
+const SILENCE: Duration = Duration::from_secs(1);
+/// The same for a SYN-ACK that the client has not acknowledged.
+const UNANSWERED: Duration = Duration::from_secs(3);
+/// The same for a packet that waits for its neighbour: the kernel asks three times, a second apart, before it gives up.
+const NEIGHBOUR: Duration = Duration::from_secs(5);
+
+/// Whether nothing more is to be expected of a journey, by the time since its last event.
+pub(super) fn is_overdue(record: &Record, now_ns: u64) -> bool {
+    if record.flags & Flags::DONE != 0 {
+        return true;
+    }
+    let last = (record.stage_count as usize).checked_sub(1).and_then(|index| record.stages.get(index));
+    let code = last.and_then(|entry| StageCode::from_number(entry.time_and_code.to_le_bytes()[0]));
+    let waits_for_neighbour = matches!(code, Some(StageCode::PostroutingEnd | StageCode::Postrouting))
+        && record.death.time_ns == 0
+        && record.answer_death.time_ns == 0;
+    let unacknowledged = record.flags & Flags::SYN_ACK != 0 && record.flags & Flags::ACK == 0;
+    let patience = if waits_for_neighbour {
+        NEIGHBOUR
+    } else if unacknowledged {
+        UNANSWERED
+    } else {
+        SILENCE
+    };
+    u128::from(now_ns.saturating_sub(record.last_ns)) >= patience.as_nanos()
+}

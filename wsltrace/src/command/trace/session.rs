@@ -1,0 +1,176 @@
+//! Everything that is on while tracing goes on: made, and kept up as interfaces and containers come.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Sender};
+use std::thread::JoinHandle;
+
+use aya::maps::{MapData, RingBuf};
+use tokio::sync::oneshot;
+
+use crate::cli::{TraceArgs, bitmap};
+use crate::command::Failure;
+use crate::command::names::{MachineNames, now_ns};
+use crate::command::reporter::{Job, Output, Reporter, is_wanted};
+use crate::evidence::Gatherer;
+use crate::kernel::links::{Link, LinkEvent, LinkWatcher, container_namespaces, list_links};
+use crate::kernel::netns::Netns;
+use crate::kernel::{self, KernelFacts};
+use crate::output::{JsonOutput, TextOptions, TextOutput, Verbosity};
+use crate::probe::{Probes, Role, Sizes};
+use crate::wsl::Wsl;
+
+/// Everything that is on while tracing goes on.
+pub(super) struct Session {
+    pub(super) probes: Probes,
+    pub(super) records: AsyncRecords,
+    pub(super) netns: Netns,
+    pub(super) links: Vec<Link>,
+    pub(super) watcher: LinkWatcher,
+    /// Namespaces of containers that packets are followed into.
+    pub(super) followed: Vec<Netns>,
+    pub(super) jobs: Sender<Job>,
+    pub(super) reporter: JoinHandle<io::Result<()>>,
+    /// Resolves when the reporter has ended by itself.
+    pub(super) reporter_gone: oneshot::Receiver<()>,
+    pub(super) wsl: Wsl,
+    pub(super) began_ns: u64,
+    pub(super) interfaces: Vec<String>,
+    pub(super) seen: u64,
+}
+
+type AsyncRecords = RingBuf<MapData>;
+
+impl Session {
+    pub(super) fn start(args: &TraceArgs, netns: Netns, wsl: Wsl) -> Result<Self, Failure> {
+        // Watch before listing, so that no interface falls between.
+        let watcher = LinkWatcher::new(&netns)?;
+        let links = list_links(&netns)?;
+        for name in &args.interfaces {
+            if !links.iter().any(|link| link.name == *name) {
+                let names = links.iter().map(|link| link.name.escape_debug().to_string()).collect::<Vec<_>>().join(", ");
+                return Err(Failure {
+                    message: format!("there is no interface {}", name.escape_debug()),
+                    hint: Some(format!("the interfaces here are: {names}")),
+                    status: 1,
+                });
+            }
+        }
+        let facts = Arc::new(kernel::read()?);
+        let sizes = Sizes { journeys: args.table_entries, ring_bytes: args.ring_pages.map(|pages| pages * 4096) };
+        let log_level = if args.verbose { 4 } else { 0 };
+        let mut probes = Probes::load(&facts, &bitmap(&args.ports), args.detail, sizes, log_level)?;
+        let records = probes.take_records()?;
+        let (jobs, reporter, reporter_gone) = start_reporter(args, facts, wsl)?;
+        let mut session = Self {
+            probes,
+            records,
+            netns,
+            links: Vec::new(),
+            watcher,
+            followed: Vec::new(),
+            jobs,
+            reporter,
+            reporter_gone,
+            wsl,
+            began_ns: now_ns(),
+            interfaces: args.interfaces.clone(),
+            seen: 0,
+        };
+        session.send(Job::Watch(session.netns.clone()));
+        session.probes.attach_namespace(&session.netns, Role::Traced)?;
+        session.attach(links)?;
+        session.follow_containers()?;
+        Ok(session)
+    }
+
+    pub(super) fn send(&self, job: Job) {
+        send(&self.jobs, job);
+    }
+
+    /// Attaches to interfaces that are up and wanted, and that are not attached to yet.
+    fn attach(&mut self, links: Vec<Link>) -> Result<(), Failure> {
+        self.send(Job::Links(self.netns.inum(), links.clone()));
+        let new: Vec<Link> = links
+            .into_iter()
+            .filter(|link| link.up && is_wanted(&self.interfaces, Some(&link.name)))
+            .filter(|link| !self.links.iter().any(|known| known.index == link.index))
+            .collect();
+        self.probes.attach_interfaces(&self.netns, &new)?;
+        self.links.extend(new);
+        Ok(())
+    }
+
+    /// Attaches in the namespaces of containers that are not followed yet.
+    fn follow_containers(&mut self) -> Result<(), Failure> {
+        let behind = container_namespaces(&self.netns)?;
+        for joined in behind.joined {
+            let netns = joined.netns;
+            if netns == self.netns || self.followed.contains(&netns) {
+                continue;
+            }
+            self.send(Job::Watch(netns.clone()));
+            self.probes.attach_namespace(&netns, Role::Followed)?;
+            let links = list_links(&netns)?;
+            self.send(Job::Links(netns.inum(), links.clone()));
+            let up: Vec<Link> = links.into_iter().filter(|link| link.up).collect();
+            self.probes.attach_interfaces(&netns, &up)?;
+            self.followed.push(netns);
+        }
+        for interface in behind.hidden {
+            log::debug!("the namespace behind {interface} is not visible here: packets are not followed into it");
+        }
+        Ok(())
+    }
+
+    /// Something changed among the interfaces of the traced namespace.
+    pub(super) fn links_changed(&mut self) -> Result<(), Failure> {
+        let events = self.watcher.read()?;
+        if events.is_empty() {
+            return Ok(());
+        }
+        for event in &events {
+            if let LinkEvent::Gone(index) = event {
+                self.links.retain(|link| link.index != *index);
+            }
+        }
+        self.attach(list_links(&self.netns)?)?;
+        self.follow_containers()
+    }
+}
+
+type Started = (Sender<Job>, JoinHandle<io::Result<()>>, oneshot::Receiver<()>);
+
+fn start_reporter(args: &TraceArgs, facts: Arc<KernelFacts>, wsl: Wsl) -> Result<Started, Failure> {
+    let output = if args.json {
+        Output::Json(JsonOutput::new(io::stdout(), args.failures))
+    } else {
+        let verbosity = match (args.quiet, args.verbose) {
+            (true, _) => Verbosity::Quiet,
+            (_, true) => Verbosity::Verbose,
+            _ => Verbosity::Normal,
+        };
+        Output::Text(Box::new(TextOutput::new(io::stdout(), io::stderr(), TextOptions::detect(verbosity, args.failures))))
+    };
+    let reporter = Reporter {
+        names: MachineNames::new(facts, wsl == Wsl::Two),
+        gatherer: Gatherer::new(),
+        output,
+        interfaces: args.interfaces.clone(),
+    };
+    let (jobs, queue) = mpsc::channel();
+    let (gone, reporter_gone) = oneshot::channel::<()>();
+    let thread = std::thread::Builder::new().name("reporter".to_owned()).spawn(move || {
+        // Dropped when the thread ends, however it ends.
+        let _gone = gone;
+        reporter.run(&queue)
+    })?;
+    Ok((jobs, thread, reporter_gone))
+}
+
+/// Sends a job. When the reporter is gone, the loop hears of it by `reporter_gone`.
+pub(super) fn send(jobs: &Sender<Job>, job: Job) {
+    if jobs.send(job).is_err() {
+        log::debug!("the reporter has ended");
+    }
+}
