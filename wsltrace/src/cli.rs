@@ -82,6 +82,9 @@ pub struct TraceArgs {
     /// Say so when no SYN came for this long
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "10s")]
     pub absence: Duration,
+    /// Do not have the kernel name the firewall rules that packets meet (that takes a table of our own in nftables)
+    #[arg(long)]
+    pub no_firewall_trace: bool,
     /// Make this file when every probe is on
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,

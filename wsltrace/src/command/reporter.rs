@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, Sender};
 use wsltrace_common::Record;
 
 use super::names::MachineNames;
-use crate::evidence::{Evidence, Gatherer};
+use crate::evidence::{Evidence, Gatherer, Scope};
 use crate::journey::assemble;
 use crate::kernel::links::Link;
 use crate::kernel::netns::Netns;
@@ -19,6 +19,8 @@ pub(super) enum Job {
     Links(u32, Vec<Link>),
     /// Evidence may be needed from this namespace.
     Watch(Netns),
+    /// The firewalls of a namespace that is watched are to be traced.
+    Firewalls(u32, Scope),
     /// Every probe is on; the answer says when it is written.
     Armed(Box<Armed>, Sender<io::Result<()>>),
     /// A journey has ended.
@@ -69,6 +71,11 @@ impl Reporter {
                         log::warn!("no evidence from the network namespace {}: {error}", netns.label());
                     }
                 }
+                Job::Firewalls(netns, scope) => {
+                    if let Err(error) = self.gatherer.trace_firewalls(netns, scope) {
+                        log::warn!("no rule will be named in the network namespace {netns}: cannot trace its firewalls: {error}");
+                    }
+                }
                 Job::Tick => {
                     if let Err(error) = self.gatherer.tick() {
                         log::warn!("cannot read the kernel's counters: {error}");
@@ -80,7 +87,11 @@ impl Reporter {
                         continue;
                     }
                     id += 1;
-                    let evidence = if journey.facts.established { Evidence::default() } else { self.gatherer.gather(&journey) };
+                    let evidence = if journey.facts.established {
+                        Evidence { translator: self.gatherer.translator(&journey), ..Evidence::default() }
+                    } else {
+                        self.gatherer.gather(&journey)
+                    };
                     let report = Report::new(journey, evidence);
                     summary.add(&report.journey, &report.diagnosis);
                     self.journey(&report)?;

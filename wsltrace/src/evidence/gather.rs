@@ -10,8 +10,9 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::backend::{self, Firewalls};
+use super::rules::{FirewallTrace, Scope};
 use super::sockets::{self, Found, SocketOwner};
-use super::{Evidence, Listener, Sockets, counters, sysctls};
+use super::{Evidence, Listener, Rule, Sockets, counters, sysctls};
 use crate::journey::{Journey, Outcome, Stage};
 use crate::kernel::netns::Netns;
 
@@ -33,6 +34,7 @@ struct Watched {
     silent: VecDeque<Instant>,
     listeners: HashMap<u16, (Instant, Vec<Found>)>,
     firewalls: Option<(Instant, Firewalls)>,
+    trace: Option<FirewallTrace>,
 }
 
 impl Watched {
@@ -101,10 +103,29 @@ impl Gatherer {
             silent: VecDeque::new(),
             listeners: HashMap::new(),
             firewalls: None,
+            trace: None,
         };
         watched.read_overflows()?;
         self.watched.insert(netns.inum(), watched);
         Ok(())
+    }
+
+    /// Has the kernel tell which rules decide about the packets in question, in a namespace that is watched.
+    pub fn trace_firewalls(&mut self, inum: u32, scope: Scope) -> io::Result<()> {
+        let Some(watched) = self.watched.get_mut(&inum) else { return Ok(()) };
+        match &mut watched.trace {
+            Some(trace) => trace.set_scope(scope),
+            none => {
+                *none = Some(FirewallTrace::start(&watched.netns, scope)?);
+                Ok(())
+            }
+        }
+    }
+
+    /// The rule that gave an answered journey's packet another address, when the kernel named it.
+    pub fn translator(&mut self, journey: &Journey) -> Option<Rule> {
+        journey.translated.as_ref()?;
+        self.watched.get_mut(&journey.netns)?.trace.as_mut()?.translator(journey)
     }
 
     /// Forgets a namespace that is gone.
@@ -114,12 +135,18 @@ impl Gatherer {
 
     /// Takes a reading in every namespace; about once a second keeps strangers' overflows from being taken for a journey's own.
     pub fn tick(&mut self) -> io::Result<()> {
-        self.watched.values_mut().try_for_each(|watched| watched.read_overflows().map(drop))
+        for watched in self.watched.values_mut() {
+            watched.read_overflows()?;
+            if let Some(trace) = &mut watched.trace {
+                trace.tick()?;
+            }
+        }
+        Ok(())
     }
 
     /// All that can be found out about a journey. What could not be read is left out, and logged.
     pub fn gather(&mut self, journey: &Journey) -> Evidence {
-        let mut evidence = Evidence::default();
+        let mut evidence = Evidence { translator: self.translator(journey), ..Evidence::default() };
         let began = began(journey);
         let inum = journey.last_netns();
         let died_at = journey.died_at.or_else(|| journey.stages.last().map(|visit| visit.stage));
@@ -142,6 +169,14 @@ impl Gatherer {
                 Ok(values) => evidence.sysctls = values,
                 Err(error) => log::warn!("cannot read the settings of network namespace {inum}: {error}"),
             }
+        }
+        if may_be_a_rule(journey)
+            && let Some(named) = watched.trace.as_mut().and_then(|trace| trace.killer(journey))
+        {
+            evidence.backend = Some(named.rule.backend);
+            evidence.rule = Some(named.rule);
+            evidence.stage = named.stage;
+            return evidence;
         }
         if let Some(stage) = died_at.filter(|_| is_firewalled(journey)) {
             match watched.firewalls() {
@@ -226,6 +261,11 @@ fn wants_sockets(journey: &Journey, died_at: Option<Stage>) -> bool {
         || journey.outcome == Outcome::Answered
             && journey.facts.established
             && !journey.stages.iter().any(|visit| visit.stage == Stage::Accepted)
+}
+
+/// Whether a rule may have ended it: then the kernel is asked, whatever the reason of the drop says.
+fn may_be_a_rule(journey: &Journey) -> bool {
+    matches!(journey.outcome, Outcome::Dropped | Outcome::Rejected | Outcome::AnswerDropped | Outcome::Unfinished)
 }
 
 fn is_firewalled(journey: &Journey) -> bool {

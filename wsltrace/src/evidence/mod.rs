@@ -13,6 +13,8 @@ pub use rules::Scope;
 
 use std::net::IpAddr;
 
+use crate::journey::Stage;
+
 use serde::{Deserialize, Serialize};
 
 /// Which program wrote a firewall rule's table.
@@ -106,6 +108,10 @@ pub struct Sockets {
 pub struct Evidence {
     /// The rule that killed the packet, when an event of this very packet named it.
     pub rule: Option<Rule>,
+    /// The stage of the chain by which the packet came to that rule.
+    pub stage: Option<Stage>,
+    /// The rule that gave the packet another address.
+    pub translator: Option<Rule>,
     /// Firewall back ends with rules in the namespace and at the stage of the death; enough to say what kind of firewall it was.
     pub backend: Option<Backend>,
     /// Sockets; `None` when they were not asked for or could not be read.

@@ -38,8 +38,14 @@ pub struct Report {
 }
 
 impl Report {
-    /// Diagnoses a journey.
-    pub fn new(journey: Journey, evidence: Evidence) -> Self {
+    /// Diagnoses a journey. What named the killer makes the place of its death finer.
+    pub fn new(mut journey: Journey, evidence: Evidence) -> Self {
+        if journey.died_at.is_some() {
+            journey.died_at = evidence.stage.or(journey.died_at);
+        }
+        if let Some(translated) = &mut journey.translated {
+            translated.rule.clone_from(&evidence.translator);
+        }
         let diagnosis = diagnose(&journey, &evidence);
         Self { journey, evidence, diagnosis }
     }

@@ -12,7 +12,7 @@ use crate::cli::{TraceArgs, bitmap};
 use crate::command::Failure;
 use crate::command::names::{MachineNames, now_ns};
 use crate::command::reporter::{Job, Output, Reporter, is_wanted};
-use crate::evidence::Gatherer;
+use crate::evidence::{Gatherer, Scope};
 use crate::kernel::links::{Link, LinkEvent, LinkWatcher, container_namespaces, list_links};
 use crate::kernel::netns::Netns;
 use crate::kernel::{self, KernelFacts};
@@ -37,6 +37,8 @@ pub(super) struct Session {
     pub(super) began_ns: u64,
     pub(super) interfaces: Vec<String>,
     pub(super) seen: u64,
+    /// The traced ports, when the rules that packets meet are to be named.
+    pub(super) named_ports: Option<Vec<(u16, u16)>>,
 }
 
 type AsyncRecords = RingBuf<MapData>;
@@ -76,6 +78,7 @@ impl Session {
             began_ns: now_ns(),
             interfaces: args.interfaces.clone(),
             seen: 0,
+            named_ports: (!args.no_firewall_trace).then(|| args.ports.iter().map(|range| (range.first, range.last)).collect()),
         };
         session.send(Job::Watch(session.netns.clone()));
         session.probes.attach_namespace(&session.netns, Role::Traced)?;
@@ -98,6 +101,10 @@ impl Session {
             .collect();
         self.probes.attach_interfaces(&self.netns, &new)?;
         self.links.extend(new);
+        if let Some(ports) = &self.named_ports {
+            let devices = self.links.iter().map(|link| link.name.clone()).collect();
+            self.send(Job::Firewalls(self.netns.inum(), Scope { ports: Some(ports.clone()), devices }));
+        }
         Ok(())
     }
 
@@ -115,6 +122,10 @@ impl Session {
             self.send(Job::Links(netns.inum(), links.clone()));
             let up: Vec<Link> = links.into_iter().filter(|link| link.up).collect();
             self.probes.attach_interfaces(&netns, &up)?;
+            if self.named_ports.is_some() {
+                let devices = up.into_iter().map(|link| link.name).collect();
+                self.send(Job::Firewalls(netns.inum(), Scope { ports: None, devices }));
+            }
             self.followed.push(netns);
         }
         for interface in behind.hidden {

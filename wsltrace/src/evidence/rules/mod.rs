@@ -46,7 +46,7 @@ pub struct Scope {
 
 /// The trace of one namespace's firewalls.
 #[derive(Debug)]
-pub struct FirewallTrace {
+pub(super) struct FirewallTrace {
     netns: Netns,
     scope: Scope,
     table: Option<(Marking, OwnTable)>,
@@ -60,17 +60,17 @@ pub struct FirewallTrace {
 
 /// A rule that decided about a packet.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Named {
+pub(super) struct Named {
     /// The rule.
-    pub rule: Rule,
+    pub(super) rule: Rule,
     /// The stage of the chain that it was reached by, when the ruleset tells.
-    pub stage: Option<Stage>,
+    pub(super) stage: Option<Stage>,
 }
 
 impl FirewallTrace {
     /// Begins to trace. Without nftables in the kernel, or without any table, there is nothing to trace yet, and nothing is
     /// put in anybody's way.
-    pub fn start(netns: &Netns, scope: Scope) -> io::Result<Self> {
+    pub(super) fn start(netns: &Netns, scope: Scope) -> io::Result<Self> {
         let mut trace = Self {
             netns: netns.clone(),
             scope,
@@ -86,7 +86,7 @@ impl FirewallTrace {
     }
 
     /// Traces these from now on.
-    pub fn set_scope(&mut self, scope: Scope) -> io::Result<()> {
+    pub(super) fn set_scope(&mut self, scope: Scope) -> io::Result<()> {
         if self.scope == scope {
             return Ok(());
         }
@@ -96,7 +96,7 @@ impl FirewallTrace {
     }
 
     /// Looks whether the ruleset changed, and takes in what the kernel said.
-    pub fn tick(&mut self) -> io::Result<()> {
+    pub(super) fn tick(&mut self) -> io::Result<()> {
         self.drain()?;
         self.refresh()
     }
@@ -169,7 +169,7 @@ impl FirewallTrace {
     }
 
     /// The rule that ended this journey, when the kernel named one for this very packet.
-    pub fn killer(&mut self, journey: &Journey) -> Option<Named> {
+    pub(super) fn killer(&mut self, journey: &Journey) -> Option<Named> {
         if let Err(error) = self.drain() {
             ::log::warn!("cannot read the firewall trace of network namespace {}: {error}", self.netns.label());
         }
@@ -179,7 +179,7 @@ impl FirewallTrace {
     }
 
     /// The rule that gave this journey's packet another address.
-    pub fn translator(&mut self, journey: &Journey) -> Option<Rule> {
+    pub(super) fn translator(&mut self, journey: &Journey) -> Option<Rule> {
         journey.translated.as_ref()?;
         self.drain().ok()?;
         let decisions: Vec<Decision> =
