@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::Backend;
-use super::rules::OWN_PREFIX;
+use super::rules::{OWN_PREFIX, legacy_tables};
 use crate::journey::{Family, Stage};
 use crate::kernel::command::output_within;
 use crate::kernel::netns::Netns;
@@ -74,21 +74,15 @@ fn parse_chains(json: &str) -> serde_json::Result<Vec<BaseChain>> {
 
 /// Looks at the firewalls of a namespace without making a table anywhere; takes up to 2 s.
 pub fn firewalls(netns: &Netns) -> io::Result<Firewalls> {
-    let read = || {
-        let tables = |path| match std::fs::read_to_string(path) {
-            Ok(text) => Ok(text.lines().map(str::to_owned).collect()),
-            // The old tables' module is not loaded.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-            Err(error) => Err(error),
-        };
-        let legacy_ipv4 = tables("/proc/thread-self/net/ip_tables_names")?;
-        let legacy_ipv6 = tables("/proc/thread-self/net/ip6_tables_names")?;
-        let nft = output_within(NFT_LIMIT, Command::new("nft").args(["-j", "list", "chains"]))
-            .and_then(|json| parse_chains(&json).map_err(io::Error::from));
-        let nft = nft.inspect_err(|error| log::debug!("nft -j list chains: {error}")).ok();
-        Ok(Firewalls { nft, legacy_ipv4, legacy_ipv6 })
+    let legacy_ipv4 = legacy_tables(netns, Family::Ipv4)?;
+    let legacy_ipv6 = legacy_tables(netns, Family::Ipv6)?;
+    let list = || {
+        output_within(NFT_LIMIT, Command::new("nft").args(["-j", "list", "chains"]))
+            .and_then(|json| parse_chains(&json).map_err(io::Error::from))
     };
-    netns.run(read).map_err(io::Error::other)?
+    let nft = netns.run(list).map_err(io::Error::other)?;
+    let nft = nft.inspect_err(|error| log::debug!("nft -j list chains: {error}")).ok();
+    Ok(Firewalls { nft, legacy_ipv4, legacy_ipv6 })
 }
 
 /// The hook of a stage, as nftables spells it.
@@ -103,7 +97,7 @@ fn hook(stage: Stage) -> Option<&'static str> {
 }
 
 /// The table that the iptables commands call by a stage's second half.
-fn legacy_table(stage: Stage) -> Option<&'static str> {
+pub(super) fn legacy_table(stage: Stage) -> Option<&'static str> {
     match stage {
         Stage::Dnat | Stage::Snat | Stage::OutputNat => Some("nat"),
         stage => ["raw", "mangle", "filter", "security"].into_iter().find(|table| stage.name().ends_with(table)),

@@ -10,10 +10,10 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::backend::{self, Firewalls};
-use super::rules::{FirewallTrace, Scope};
+use super::rules::{FirewallTrace, LegacyCounters, Scope};
 use super::sockets::{self, Found, SocketOwner};
 use super::{Evidence, Listener, Rule, Sockets, counters, sysctls};
-use crate::journey::{Journey, Outcome, Stage};
+use crate::journey::{Family, Journey, Outcome, Stage};
 use crate::kernel::netns::Netns;
 
 /// How long listeners are kept.
@@ -35,6 +35,8 @@ struct Watched {
     listeners: HashMap<u16, (Instant, Vec<Found>)>,
     firewalls: Option<(Instant, Firewalls)>,
     trace: Option<FirewallTrace>,
+    /// Counters of the old iptables, IPv4 and IPv6.
+    legacy: [Option<LegacyCounters>; 2],
 }
 
 impl Watched {
@@ -66,6 +68,13 @@ impl Watched {
         let found = sockets::listeners(&self.netns, port)?;
         self.listeners.insert(port, (now, found.clone()));
         Ok(found)
+    }
+
+    /// The rule of the old iptables whose counter this journey's packet moved.
+    fn legacy_killer(&mut self, journey: &Journey, stage: Stage, began: Instant) -> io::Result<Option<Rule>> {
+        let Some(table) = backend::legacy_table(stage) else { return Ok(None) };
+        let counters = &mut self.legacy[usize::from(journey.flow.family == Family::Ipv6)];
+        counters.as_mut().map_or(Ok(None), |counters| counters.killer(table, began))
     }
 
     fn firewalls(&mut self) -> io::Result<&Firewalls> {
@@ -104,6 +113,7 @@ impl Gatherer {
             listeners: HashMap::new(),
             firewalls: None,
             trace: None,
+            legacy: [None, None],
         };
         watched.read_overflows()?;
         self.watched.insert(netns.inum(), watched);
@@ -117,6 +127,9 @@ impl Gatherer {
             Some(trace) => trace.set_scope(scope),
             none => {
                 *none = Some(FirewallTrace::start(&watched.netns, scope)?);
+                for (counters, family) in watched.legacy.iter_mut().zip([Family::Ipv4, Family::Ipv6]) {
+                    *counters = LegacyCounters::start(&watched.netns, family)?;
+                }
                 Ok(())
             }
         }
@@ -184,6 +197,12 @@ impl Gatherer {
                     evidence.backend = backend::decide(firewalls, journey.flow.family, stage, journey.location.as_deref());
                 }
                 Err(error) => log::warn!("cannot look at the firewalls of network namespace {inum}: {error}"),
+            }
+            if evidence.backend == Some(super::Backend::IptablesLegacy) {
+                match watched.legacy_killer(journey, stage, began) {
+                    Ok(rule) => evidence.rule = rule,
+                    Err(error) => log::warn!("cannot read the counters of iptables-legacy in network namespace {inum}: {error}"),
+                }
             }
         }
         evidence

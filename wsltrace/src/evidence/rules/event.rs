@@ -87,7 +87,8 @@ pub(crate) fn decode(family: NetfilterProtoFamily, attributes: &[DefaultNla]) ->
     const RULE: u32 = 3;
     let value = |kind: u16| attributes.iter().find(|nla| nla.kind() & 0x3fff == kind).map(bytes_of);
     let number = |kind: u16| value(kind).and_then(|bytes| be32(&bytes));
-    let text = |kind: u16| value(kind).map(|bytes| String::from_utf8_lossy(bytes.strip_suffix(&[0]).unwrap_or(&bytes)).into_owned());
+    let text =
+        |kind: u16| value(kind).map(|bytes| String::from_utf8_lossy(bytes.strip_suffix(&[0]).unwrap_or(&bytes)).into_owned());
     let kind = number(NFTA_TRACE_TYPE)?;
     let handle = value(NFTA_TRACE_RULE_HANDLE).and_then(|bytes| Some(u64::from_be_bytes(bytes.try_into().ok()?)));
     let verdict = match kind {

@@ -97,12 +97,6 @@ impl Listing {
         self.chain_of(rule)?.rules.iter().find(|(known, _)| *known == handle).map(|(_, text)| text.as_str())
     }
 
-    /// A rule's place in its chain, from 1.
-    pub(crate) fn number(&self, rule: &RuleRef) -> Option<usize> {
-        let handle = rule.handle?;
-        self.chain_of(rule)?.rules.iter().position(|(known, _)| *known == handle).map(|at| at + 1)
-    }
-
     /// Names of the chains of a table.
     pub(crate) fn chains_of<'a>(&'a self, family: &'a str, table: &'a str) -> impl Iterator<Item = &'a str> {
         self.chains.keys().filter(move |(f, t, _)| f == family && t == table).map(|(_, _, name)| name.as_str())
@@ -181,7 +175,6 @@ table netdev nd { # handle 2
         let listing = Listing::parse(TEXT);
         let jump = rule("inet", "fw", "in", 4);
         assert_eq!(listing.text(&jump), Some(r#"tcp dport { 80, 8080 } jump web comment "to # handle 9""#));
-        assert_eq!(listing.number(&jump), Some(2));
         assert_eq!(listing.text(&rule("inet", "fw", "web", 5)), Some(r#"counter drop comment "block web""#));
         assert_eq!(listing.text(&rule("inet", "fw", "web", 6)), None);
         assert_eq!(listing.texts().count(), 4);

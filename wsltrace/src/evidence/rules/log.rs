@@ -72,13 +72,13 @@ impl TraceLog {
     }
 
     fn begin(&mut self, id: u32, identity: Identity) -> usize {
-        if self.packets.len() == MAX_PACKETS {
-            if let Some(oldest) = self.packets.pop_front() {
-                if self.by_id.get(&oldest.id) == Some(&self.dropped) {
-                    self.by_id.remove(&oldest.id);
-                }
-                self.dropped += 1;
+        if self.packets.len() == MAX_PACKETS
+            && let Some(oldest) = self.packets.pop_front()
+        {
+            if self.by_id.get(&oldest.id) == Some(&self.dropped) {
+                self.by_id.remove(&oldest.id);
             }
+            self.dropped += 1;
         }
         let base = ("", String::new(), String::new());
         self.packets.push_back(Packet { id, identity, base, accepted: Vec::new(), fatal: None });
@@ -117,7 +117,10 @@ mod tests {
         log.add(event(1, "input", 3, Verdict::Continue, Some(identity(5))));
         log.add(event(1, "web", 9, Verdict::Drop, None));
         let fatal = log.take_fatal(&identity(5));
-        assert_eq!(fatal.as_ref().map(|f| (f.rule.handle, f.rule.chain.as_str(), f.base_chain.as_str())), Some((Some(9), "web", "input")));
+        assert_eq!(
+            fatal.as_ref().map(|f| (f.rule.handle, f.rule.chain.as_str(), f.base_chain.as_str())),
+            Some((Some(9), "web", "input"))
+        );
         assert_eq!(log.take_fatal(&identity(5)), None, "each death is given once");
         assert_eq!(log.take_fatal(&identity(6)), None);
     }

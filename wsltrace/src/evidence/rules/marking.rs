@@ -10,7 +10,7 @@ use netlink_packet_netfilter::nftables::{
 /// Names of our tables begin with this; the process's number follows, so that two tracers do not meet.
 pub(crate) const PREFIX: &str = "wsltrace-";
 /// How many packets of a kind are traced in a second, and at once: each makes a message a rule that it meets.
-const PER_SECOND: u64 = 100;
+const PER_SECOND: u32 = 100;
 /// Before every chain that somebody may have; the hook's very first position is the journey's own.
 const PRIORITY: i32 = i32::MIN + 100;
 const NF_ACCEPT: u32 = 1;
@@ -45,9 +45,8 @@ enum Which {
 impl Marking {
     /// The messages that make the table, for one transaction.
     pub(crate) fn messages(&self) -> Vec<NfTablesMessage> {
-        let table = TableMessage {
-            attributes: vec![TableAttribute::Name(self.table.clone()), TableAttribute::Flags(TableFlags::Owner)],
-        };
+        let table =
+            TableMessage { attributes: vec![TableAttribute::Name(self.table.clone()), TableAttribute::Flags(TableFlags::Owner)] };
         let mut messages = vec![NfTablesMessage::NewTable(table)];
         let hooks = [("prerouting", InetHookNumber::PreRouting), ("output", InetHookNumber::LocalOut)];
         for (name, hook) in hooks {
@@ -157,13 +156,12 @@ fn limit() -> Expressions {
     const NFTA_LIMIT_BURST: u16 = 3;
     const NFTA_LIMIT_TYPE: u16 = 4;
     let packets = 0u32;
-    let burst = PER_SECOND as u32;
     Expressions::Other {
         expression_type: "limit".to_owned(),
         attributes: vec![
-            DefaultNla::new(NFTA_LIMIT_RATE, PER_SECOND.to_be_bytes().to_vec()),
+            DefaultNla::new(NFTA_LIMIT_RATE, u64::from(PER_SECOND).to_be_bytes().to_vec()),
             DefaultNla::new(NFTA_LIMIT_UNIT, 1u64.to_be_bytes().to_vec()),
-            DefaultNla::new(NFTA_LIMIT_BURST, burst.to_be_bytes().to_vec()),
+            DefaultNla::new(NFTA_LIMIT_BURST, PER_SECOND.to_be_bytes().to_vec()),
             DefaultNla::new(NFTA_LIMIT_TYPE, packets.to_be_bytes().to_vec()),
         ],
     }

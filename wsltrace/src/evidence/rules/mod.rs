@@ -3,6 +3,7 @@
 //! very packet.
 
 mod event;
+mod legacy;
 mod listing;
 mod log;
 mod marking;
@@ -21,10 +22,11 @@ use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterMessa
 use rtnetlink::sys::protocols::NETLINK_NETFILTER;
 
 use self::event::{Identity, RuleRef, Verdict};
+pub(super) use self::legacy::{LegacyCounters, tables as legacy_tables};
 use self::listing::{Base, Listing};
 use self::log::{Decision, TraceLog};
-pub(crate) use self::marking::PREFIX as OWN_PREFIX;
 use self::marking::Marking;
+pub(crate) use self::marking::PREFIX as OWN_PREFIX;
 use self::socket::{Listener, OwnTable};
 use super::Rule;
 use crate::journey::{Journey, Outcome, Stage};
@@ -130,11 +132,11 @@ impl FirewallTrace {
     }
 
     fn read_listing(&mut self) {
-        let listed = inside(&self.netns, || {
-            output_within(NFT_LIMIT, Command::new("nft").args(["-a", "-s", "-y", "list", "ruleset"]))
-        });
+        let listed =
+            inside(&self.netns, || output_within(NFT_LIMIT, Command::new("nft").args(["-a", "-s", "-y", "list", "ruleset"])));
         // Without the program a rule is still named by table, chain and handle.
-        self.listing = listed.inspect_err(|error| ::log::debug!("nft list ruleset: {error}")).ok().map(|text| Listing::parse(&text));
+        self.listing =
+            listed.inspect_err(|error| ::log::debug!("nft list ruleset: {error}")).ok().map(|text| Listing::parse(&text));
     }
 
     fn mark(&mut self, devices: bool) -> io::Result<()> {
@@ -187,7 +189,9 @@ impl FirewallTrace {
         let translates = |decision: &&Decision| {
             let listing = self.listing.as_ref();
             let text = listing.and_then(|listing| listing.text(&decision.rule));
-            text.is_some_and(|text| ["dnat", "snat", "redirect", "masquerade"].iter().any(|word| text.split(' ').any(|w| w == *word)))
+            text.is_some_and(|text| {
+                ["dnat", "snat", "redirect", "masquerade"].iter().any(|word| text.split(' ').any(|w| w == *word))
+            })
         };
         let decision = decisions.iter().rev().find(translates)?;
         Some(self.named(decision).rule)
@@ -363,11 +367,8 @@ fn details(rule: &RuleRef, handle: u64) -> io::Result<Details> {
         "bridge" => NetfilterProtoFamily::Bridge,
         _ => return Ok(Details::default()),
     };
-    let attributes = vec![
-        RuleAttribute::Table(rule.table.clone()),
-        RuleAttribute::Chain(rule.chain.clone()),
-        RuleAttribute::Handle(handle),
-    ];
+    let attributes =
+        vec![RuleAttribute::Table(rule.table.clone()), RuleAttribute::Chain(rule.chain.clone()), RuleAttribute::Handle(handle)];
     let question = message(family, NfTablesMessage::GetRule(RuleMessage { attributes }));
     let answer: NetfilterMessage = netlink::ask(NETLINK_NETFILTER, question)?;
     let NetfilterMessageInner::NfTables(NfTablesMessage::NewRule(answer)) = answer.inner else { return Ok(Details::default()) };

@@ -1,0 +1,235 @@
+//! The old iptables: which rule's counter a packet moved. Two readings, one from before the packet came and one from after its
+//! death; when the table that killed it has one killing rule whose counter rose between them, that rule did it.
+
+use std::collections::VecDeque;
+use std::io;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::evidence::{Backend, Rule, rules::owner};
+use crate::journey::Family;
+use crate::kernel::command::output_within;
+use crate::kernel::netns::Netns;
+
+/// Longest time that `iptables-legacy-save` may take.
+const SAVE_LIMIT: Duration = Duration::from_secs(2);
+/// How many readings are kept.
+const MAX_READINGS: usize = 16;
+/// Targets that end a packet's way.
+const KILLERS: [&str; 3] = ["DROP", "REJECT", "NFQUEUE"];
+
+/// A rule or policy with its counter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Counted {
+    table: String,
+    chain: String,
+    /// From 1; `None` for the chain's policy.
+    number: Option<u32>,
+    /// As iptables-save prints it.
+    text: String,
+    /// `-j`'s word, or the policy.
+    target: String,
+    packets: u64,
+}
+
+impl Counted {
+    fn is_same(&self, other: &Self) -> bool {
+        (&self.table, &self.chain, self.number, &self.text) == (&other.table, &other.chain, other.number, &other.text)
+    }
+
+    fn kills(&self) -> bool {
+        KILLERS.contains(&self.target.as_str())
+    }
+}
+
+/// The counters of one family in one namespace.
+#[derive(Debug)]
+pub(crate) struct LegacyCounters {
+    netns: Netns,
+    family: Family,
+    /// Oldest first; each with the moments before and after it was taken.
+    readings: VecDeque<(Instant, Instant, Vec<Counted>)>,
+}
+
+impl LegacyCounters {
+    /// Takes a first reading, where the old tables are in use.
+    pub(crate) fn start(netns: &Netns, family: Family) -> io::Result<Option<Self>> {
+        if tables(netns, family)?.is_empty() {
+            return Ok(None);
+        }
+        let mut counters = Self { netns: netns.clone(), family, readings: VecDeque::new() };
+        counters.read()?;
+        Ok(Some(counters))
+    }
+
+    fn read(&mut self) -> io::Result<()> {
+        let program = if self.family == Family::Ipv4 { "iptables-legacy-save" } else { "ip6tables-legacy-save" };
+        let before = Instant::now();
+        let save = || output_within(SAVE_LIMIT, Command::new(program).arg("-c"));
+        let text = self.netns.run(save).map_err(io::Error::other)??;
+        if self.readings.len() == MAX_READINGS {
+            self.readings.pop_front();
+        }
+        self.readings.push_back((before, Instant::now(), parse(&text)));
+        Ok(())
+    }
+
+    /// The rule of this table that killed a packet which came at `began` and is dead by now.
+    pub(crate) fn killer(&mut self, table: &str, began: Instant) -> io::Result<Option<Rule>> {
+        let Some(base) = self.readings.iter().rposition(|(_, after, _)| *after < began) else {
+            self.read()?;
+            return Ok(None);
+        };
+        self.read()?;
+        let (Some((_, _, before)), Some((_, _, now))) = (self.readings.get(base), self.readings.back()) else { return Ok(None) };
+        let family = if self.family == Family::Ipv4 { "ip" } else { "ip6" };
+        Ok(moved(before, now, table).map(|counted| rule(counted, family)))
+    }
+}
+
+/// Names of the old tables that are loaded in a namespace; looking makes none.
+pub(crate) fn tables(netns: &Netns, family: Family) -> io::Result<Vec<String>> {
+    let path = match family {
+        Family::Ipv4 => "/proc/thread-self/net/ip_tables_names",
+        Family::Ipv6 => "/proc/thread-self/net/ip6_tables_names",
+    };
+    let read = || match std::fs::read_to_string(path) {
+        Ok(text) => Ok(text.lines().map(str::to_owned).collect()),
+        // The old tables' module is not loaded.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    };
+    netns.run(read).map_err(io::Error::other)?
+}
+
+/// The one killing rule of a table whose counter rose; `None` when there is none, several, or the table is not the same.
+fn moved<'a>(before: &[Counted], now: &'a [Counted], table: &str) -> Option<&'a Counted> {
+    let of = |list: &'a [Counted]| list.iter().filter(|counted| counted.table == table).collect::<Vec<_>>();
+    let old: Vec<&Counted> = before.iter().filter(|counted| counted.table == table).collect();
+    let new = of(now);
+    let same = old.len() == new.len() && old.iter().zip(&new).all(|(old, new)| old.is_same(new));
+    if !same {
+        return None;
+    }
+    let mut risen = old.iter().zip(new).filter(|(old, new)| new.kills() && new.packets > old.packets).map(|(_, new)| new);
+    let only = risen.next()?;
+    risen.next().is_none().then_some(only)
+}
+
+fn rule(counted: &Counted, family: &str) -> Rule {
+    let comment = counted.text.split_once("--comment ").map(|(_, rest)| first_word(rest));
+    Rule {
+        backend: Backend::IptablesLegacy,
+        family: family.to_owned(),
+        table: counted.table.clone(),
+        chain: counted.chain.clone(),
+        handle: None,
+        number: counted.number,
+        text: Some(counted.text.clone()),
+        comment,
+        verdict: match counted.target.as_str() {
+            "REJECT" => "reject",
+            "NFQUEUE" => "queue",
+            _ => "drop",
+        }
+        .to_owned(),
+        owner: owner::by_chain(&counted.chain).unwrap_or(crate::evidence::Owner::User),
+    }
+}
+
+/// The first word, as iptables-save quotes it.
+fn first_word(text: &str) -> String {
+    let Some(quoted) = text.strip_prefix('"') else { return text.split_whitespace().next().unwrap_or_default().to_owned() };
+    let mut word = String::new();
+    let mut characters = quoted.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '"' => break,
+            '\\' => word.extend(characters.next()),
+            other => word.push(other),
+        }
+    }
+    word
+}
+
+/// Reads what `iptables-legacy-save -c` prints.
+fn parse(text: &str) -> Vec<Counted> {
+    let mut found: Vec<Counted> = Vec::new();
+    let mut table = "";
+    for line in text.lines() {
+        if let Some(name) = line.strip_prefix('*') {
+            table = name.trim();
+        } else if let Some(policy) = line.strip_prefix(':') {
+            let mut words = policy.split_whitespace();
+            let (Some(chain), Some(target), Some(packets)) = (words.next(), words.next(), words.next().and_then(counter)) else {
+                continue;
+            };
+            let (table, chain, target) = (table.to_owned(), chain.to_owned(), target.to_owned());
+            let text = format!("policy {}", target.to_ascii_lowercase());
+            found.push(Counted { table, chain, number: None, text, target, packets });
+        } else if let Some((packets, rule)) = line.split_once(' ').and_then(|(count, rule)| Some((counter(count)?, rule))) {
+            let Some(chain) = rule.strip_prefix("-A ").and_then(|rest| rest.split_whitespace().next()) else { continue };
+            let number =
+                found.iter().filter(|other| other.table == table && other.chain == chain && other.number.is_some()).count();
+            let words: Vec<&str> = rule.split_whitespace().collect();
+            let target = words.windows(2).rev().find_map(|pair| match pair {
+                ["-j" | "-g", target] => Some(*target),
+                _ => None,
+            });
+            found.push(Counted {
+                table: table.to_owned(),
+                chain: chain.to_owned(),
+                number: u32::try_from(number + 1).ok(),
+                text: rule.to_owned(),
+                target: target.unwrap_or_default().to_owned(),
+                packets,
+            });
+        }
+    }
+    found
+}
+
+/// The packets of `[packets:bytes]`.
+fn counter(text: &str) -> Option<u64> {
+    text.strip_prefix('[')?.strip_suffix(']')?.split_once(':')?.0.parse().ok()
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    fn save(web: u64, other: u64, policy: u64) -> Vec<Counted> {
+        parse(&format!(
+            "# Generated\n*raw\n:PREROUTING ACCEPT [9:540]\nCOMMIT\n*filter\n:INPUT DROP [{policy}:0]\n:web - [0:0]\n\
+             [3:4] -A INPUT -j web\n[{web}:60] -A web -p tcp -m tcp --dport 8080 -m comment --comment \"block \\\"web\\\"\" -j DROP\n\
+             [{other}:0] -A web -j REJECT --reject-with tcp-reset\nCOMMIT\n"
+        ))
+    }
+
+    #[test]
+    fn the_only_counter_that_rose_names_the_rule() {
+        let (before, now) = (save(1, 5, 0), save(2, 5, 0));
+        let rule = rule(moved(&before, &now, "filter").unwrap(), "ip");
+        assert_eq!((rule.chain.as_str(), rule.number, rule.verdict.as_str()), ("web", Some(1), "drop"));
+        assert_eq!(rule.comment.as_deref(), Some("block \"web\""));
+        assert_eq!(moved(&before, &now, "raw"), None);
+        assert_eq!(moved(&before, &before, "filter"), None);
+        assert_eq!(moved(&before, &save(2, 6, 0), "filter"), None, "two rose");
+        assert_eq!(moved(&before, &now[..now.len() - 1], "filter"), None, "another ruleset");
+    }
+
+    #[test]
+    fn a_policy_counts_like_a_rule() {
+        let (before, now) = (save(1, 5, 0), save(1, 5, 3));
+        let rule = rule(moved(&before, &now, "filter").unwrap(), "ip6");
+        assert_eq!((rule.chain.as_str(), rule.number, rule.text.as_deref()), ("INPUT", None, Some("policy drop")));
+    }
+
+    #[test]
+    fn comments_are_read_as_they_are_quoted() {
+        assert_eq!(first_word("plain -j DROP"), "plain");
+        assert_eq!(first_word("\"two words\" -j DROP"), "two words");
+        assert_eq!(first_word("\"open"), "open");
+    }
+}
