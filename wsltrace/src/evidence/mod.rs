@@ -9,7 +9,7 @@ pub mod sockets;
 pub mod sysctls;
 
 pub use gather::Gatherer;
-pub use rules::Scope;
+pub use rules::{Scope, dnat_targets};
 
 use std::net::IpAddr;
 

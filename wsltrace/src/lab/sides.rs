@@ -17,7 +17,7 @@ pub(super) const WSL_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x28, 0x16, 0, 0, 0, 0
 const DOCKER0: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 1);
 pub(super) const CONTAINER: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 2);
 /// WSL's second address and the one of the backend behind it.
-const ETH1: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 1);
+pub(super) const ETH1: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 1);
 pub(super) const BACKEND: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 2);
 
 /// One side of the lab.

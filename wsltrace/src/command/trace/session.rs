@@ -12,8 +12,8 @@ use crate::cli::{TraceArgs, bitmap};
 use crate::command::Failure;
 use crate::command::names::{MachineNames, now_ns};
 use crate::command::reporter::{Job, Output, Reporter, is_wanted};
-use crate::evidence::{Gatherer, Scope};
-use crate::kernel::links::{Link, LinkEvent, LinkWatcher, container_namespaces, list_links};
+use crate::evidence::{Gatherer, Scope, dnat_targets};
+use crate::kernel::links::{Link, LinkEvent, LinkWatcher, container_namespaces, list_links, namespaces_toward};
 use crate::kernel::netns::Netns;
 use crate::kernel::{self, KernelFacts};
 use crate::output::{JsonOutput, TextOptions, TextOutput, Verbosity};
@@ -110,7 +110,16 @@ impl Session {
 
     /// Attaches in the namespaces of containers that are not followed yet.
     fn follow_containers(&mut self) -> Result<(), Failure> {
-        let behind = container_namespaces(&self.netns)?;
+        let mut behind = container_namespaces(&self.netns)?;
+        match dnat_targets(&self.netns) {
+            Ok(targets) if targets.is_empty() => {}
+            Ok(targets) => {
+                let toward = namespaces_toward(&self.netns, &targets)?;
+                behind.joined.extend(toward.joined);
+                behind.hidden.extend(toward.hidden);
+            }
+            Err(error) => log::warn!("cannot tell where DNAT leads to: {error}"),
+        }
         for joined in behind.joined {
             let netns = joined.netns;
             if netns == self.netns || self.followed.contains(&netns) {

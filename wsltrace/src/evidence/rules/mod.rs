@@ -9,6 +9,7 @@ mod log;
 mod marking;
 mod owner;
 mod socket;
+mod targets;
 
 use std::io;
 use std::process::Command;
@@ -28,6 +29,7 @@ use self::log::{Decision, TraceLog};
 use self::marking::Marking;
 pub(crate) use self::marking::PREFIX as OWN_PREFIX;
 use self::socket::{Listener, OwnTable};
+pub use self::targets::dnat_targets;
 use super::Rule;
 use crate::journey::{Journey, Outcome, Stage};
 use crate::kernel::command::output_within;

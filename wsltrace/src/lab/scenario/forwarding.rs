@@ -10,14 +10,14 @@ use crate::evidence::Backend;
 use crate::journey::{Outcome, Stage};
 use crate::lab::network::Way;
 use crate::lab::path::{answer, back_through, into_container, through};
-use crate::lab::sides::{BACKEND, CONTAINER, WSL_V4};
+use crate::lab::sides::{BACKEND, CLIENT_V4, CONTAINER, ETH1, WSL_V4};
 use crate::lab::{Binding, Lab, LabError, PORT, Seen, Side, Step};
 
 /// The port inside the container.
 const INNER_PORT: u16 = 80;
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![dnat_answered(), dnat_refused(), forward_drop(), masquerade()]
+    vec![dnat_answered(), dnat_refused(), dnat_routed(), forward_drop(), masquerade()]
 }
 
 fn dnat_answered() -> Scenario {
@@ -52,6 +52,25 @@ fn dnat_refused() -> Scenario {
             path: [into_container(), answer(), back_through()].concat(),
             ..base.expect
         },
+        ..base
+    }
+}
+
+/// Without a bridge: only the DNAT rule and the route to its target tell that the namespace belongs to the packet's way.
+fn dnat_routed() -> Scenario {
+    let base =
+        template("dnat-routed", "nothing is broken: the port is published from a namespace without a bridge", "forwarding");
+    Scenario {
+        behind: Some(Side::Backend),
+        break_it: |lab| {
+            serve(lab, Side::Backend, Binding::new(Ipv4Addr::UNSPECIFIED, INNER_PORT))?;
+            lab.side(Side::Backend)?.route(CLIENT_V4.into(), 32, Way::Gateway(ETH1.into(), None))?;
+            lab.wsl.set_sysctl("net.ipv4.ip_forward", "1")?;
+            let rule = format!("tcp dport {PORT} dnat to {BACKEND}:{INNER_PORT}");
+            lab.wsl.nft("ip", "type nat hook prerouting priority dstnat", &rule)
+        },
+        expect: dnat_answered().expect,
+        tools: &["nft"],
         ..base
     }
 }

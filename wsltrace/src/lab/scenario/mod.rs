@@ -58,7 +58,7 @@ pub struct Expect {
     pub codes: &'static [Code],
     /// Whether an event of this very packet proves the diagnosis (on kernels that give the drop reason).
     pub proved: bool,
-    /// The firewall that did it, and its chain; checked when a rule is named.
+    /// The firewall that did it, and its chain.
     pub firewall: Option<(Backend, &'static str)>,
     /// Every stage with `--detail full`, the answer's included.
     pub path: Vec<Step>,

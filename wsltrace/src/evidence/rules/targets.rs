@@ -1,0 +1,60 @@
+//! Where DNAT leads to: the addresses that rulesets name. Packets are followed into the namespaces that have them.
+
+use std::io;
+use std::net::IpAddr;
+use std::process::Command;
+
+use super::{NFT_LIMIT, inside, legacy_tables, listing::Listing, present};
+use crate::journey::Family;
+use crate::kernel::command::output_within;
+use crate::kernel::netns::Netns;
+
+/// The addresses to which the DNAT rules of a namespace send, as far as the programs that list rules are installed.
+pub fn dnat_targets(netns: &Netns) -> io::Result<Vec<IpAddr>> {
+    let mut targets = Vec::new();
+    if inside(netns, present)?.tables
+        && let Some(text) = asked(netns, "nft", &["-s", "-a", "list", "ruleset"])?
+    {
+        targets
+            .extend(Listing::parse(&text).texts().filter_map(|rule| rule.split_once("dnat")).flat_map(|(_, to)| addresses(to)));
+    }
+    for (family, program) in [(Family::Ipv4, "iptables-legacy-save"), (Family::Ipv6, "ip6tables-legacy-save")] {
+        if legacy_tables(netns, family)?.iter().any(|table| table == "nat")
+            && let Some(text) = asked(netns, program, &["-t", "nat"])?
+        {
+            targets.extend(text.lines().filter_map(|rule| rule.split_once("--to-destination")).flat_map(|(_, to)| addresses(to)));
+        }
+    }
+    targets.sort_unstable();
+    targets.dedup();
+    Ok(targets)
+}
+
+/// What a program says; nothing when it is not installed or fails, which is logged.
+fn asked(netns: &Netns, program: &str, arguments: &[&str]) -> io::Result<Option<String>> {
+    let answer = netns.run(|| output_within(NFT_LIMIT, Command::new(program).args(arguments))).map_err(io::Error::other)?;
+    Ok(answer.inspect_err(|error| log::debug!("{program}: {error}")).ok())
+}
+
+/// The addresses in a text such as `ip to 10.0.0.2:8080` or `to [fd00::2]:80`.
+fn addresses(text: &str) -> impl Iterator<Item = IpAddr> {
+    let words = text.split(|c: char| !(c.is_ascii_hexdigit() || c == ':' || c == '.'));
+    words.filter_map(|word| {
+        word.parse().ok().or_else(|| word.rsplit_once(':')?.0.parse::<std::net::Ipv4Addr>().ok().map(IpAddr::V4))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::addresses;
+
+    #[test]
+    fn addresses_are_found_with_ports_brackets_and_ranges() {
+        let found = |text| addresses(text).map(|address| address.to_string()).collect::<Vec<_>>();
+        assert_eq!(found(" ip to 10.0.0.2:8080"), ["10.0.0.2"]);
+        assert_eq!(found(" to [fd00::2]:80 # handle 4"), ["fd00::2"]);
+        assert_eq!(found(" to 10.0.0.2-10.0.0.4 random"), ["10.0.0.2", "10.0.0.4"]);
+        assert_eq!(found(" to tcp dport map { 80 : 10.0.0.9 . 8080 }"), ["10.0.0.9"]);
+        assert_eq!(found(" to 8080"), Vec::<String>::new());
+    }
+}
