@@ -23,6 +23,9 @@ const SYN: u8 = 0x02;
 const RST: u8 = 0x04;
 const ACK: u8 = 0x10;
 
+/// How many extension headers of IPv6 are gone past.
+const EXTENSION_HEADERS: u32 = 4;
+
 /// What a packet is to a connection attempt.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
@@ -228,7 +231,37 @@ impl Layer {
         if version >> 4 != 6 {
             return None;
         }
-        Some(Self { protocol, transport: start + 40, payload_len: u32::from(u16::from_be_bytes([len_high, len_low])) })
+        let payload_len = u32::from(u16::from_be_bytes([len_high, len_low]));
+        let mut layer = Self { protocol, transport: start + 40, payload_len };
+        for _ in 0..EXTENSION_HEADERS {
+            if !layer.skip_extension(bytes)? {
+                break;
+            }
+        }
+        Some(layer)
+    }
+
+    /// Goes past an extension header of IPv6; `false` when there is none.
+    #[inline(always)]
+    fn skip_extension<B: Bytes>(&mut self, bytes: &B) -> Option<bool> {
+        const HOP_BY_HOP: u8 = 0;
+        const ROUTING: u8 = 43;
+        const FRAGMENT: u8 = 44;
+        const DESTINATION: u8 = 60;
+        if !matches!(self.protocol, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION) {
+            return Some(false);
+        }
+        let [next, length, offset_high, offset_low] = bytes.at::<[u8; 4]>(self.transport)?;
+        let fragment = self.protocol == FRAGMENT;
+        // Only the first fragment has the transport header.
+        if fragment && u16::from_be_bytes([offset_high, offset_low]) >> 3 != 0 {
+            return None;
+        }
+        let size = if fragment { 8 } else { (u32::from(length) + 1) * 8 };
+        self.protocol = next;
+        self.transport += size;
+        self.payload_len = self.payload_len.saturating_sub(size);
+        Some(true)
     }
 }
 

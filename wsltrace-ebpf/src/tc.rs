@@ -132,8 +132,10 @@ fn header_concerns_us(context: &TcContext, network: usize, protocol_at: usize, t
     // SAFETY: everything up to 14 bytes into the transport header was just checked to lie before the end of the data.
     let byte = |offset: usize| unsafe { *((start + offset) as *const u8) };
     let protocol = byte(protocol_at);
-    if awake {
-        return matches!(protocol, 1 | 6 | 58);
+    // Extension headers of IPv6 take the slow way.
+    let extended = matches!(protocol, 0 | 43 | 44 | 60);
+    if awake || extended {
+        return extended || matches!(protocol, 1 | 6 | 58);
     }
     if protocol != 6 {
         return false;

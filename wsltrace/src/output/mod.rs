@@ -22,9 +22,18 @@ pub use text::{TextOptions, TextOutput, Verbosity};
 
 use crate::{
     diagnosis::{Diagnosis, diagnose},
-    evidence::Evidence,
-    journey::Journey,
+    evidence::{Evidence, Rule},
+    journey::{Conntrack, Journey},
 };
+
+/// Whether a rule takes invalid packets and no others.
+fn matches_invalid(rule: &Rule) -> bool {
+    rule.text.as_deref().is_some_and(|text| {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let nft = words.windows(3).any(|three| three == ["ct", "state", "invalid"]);
+        nft || words.windows(2).any(|two| matches!(two, ["--ctstate" | "--state", "INVALID"]))
+    })
+}
 
 /// A journey with all that is known and said about it.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,6 +51,10 @@ impl Report {
     pub fn new(mut journey: Journey, evidence: Evidence) -> Self {
         if journey.died_at.is_some() {
             journey.died_at = evidence.stage.or(journey.died_at);
+        }
+        // `_nfct` is 0 for an invalid packet as well as without conntrack; a rule that matched by the state knows.
+        if journey.conntrack.is_none() && evidence.rule.as_ref().is_some_and(matches_invalid) {
+            journey.conntrack = Some(Conntrack::Invalid);
         }
         if let Some(translated) = &mut journey.translated {
             translated.rule.clone_from(&evidence.translator);
