@@ -4,9 +4,8 @@
 //! `nft_do_chain` (Linux 6.7 and later); `x_tables`, BPF links, conntrack and NAT leave that to `nf_hook_slow`, as every
 //! back end does before 6.7. So `nf_hook_slow` proves a firewall only at priorities where neither conntrack nor NAT acts.
 
-use super::{Confidence, case::Case, case::Finding, stages::stage_page};
+use super::{Confidence, case::Case, case::Finding, remedy::mend, stages::stage_page};
 use crate::{
-    escape::shell_word,
     evidence::{Backend, Owner, Rule},
     journey::{Outcome, Stage},
 };
@@ -156,29 +155,6 @@ fn remedy(case: &Case) -> Vec<String> {
         .into_iter()
         .chain(case.evidence.rule.as_ref().map_or_else(|| see(case), |rule| mend(case, rule)))
         .collect()
-}
-
-/// Commands that let this port through a known rule.
-fn mend(case: &Case, rule: &Rule) -> Vec<String> {
-    let port = case.journey.last_destination().1;
-    match rule.owner {
-        Owner::Ufw => return vec![case.root(&format!("ufw allow {port}/tcp"))],
-        Owner::Firewalld => {
-            return vec![
-                case.root(&format!("firewall-cmd --add-port={port}/tcp")),
-                case.root(&format!("firewall-cmd --permanent --add-port={port}/tcp")),
-            ];
-        }
-        _ => {}
-    }
-    let [family, table, chain] = [&rule.family, &rule.table, &rule.chain].map(|word| shell_word(word));
-    let legacy = if case.is_v6() { "ip6tables-legacy" } else { "iptables-legacy" };
-    vec![case.root(&match (rule.backend, rule.handle, rule.number) {
-        (Backend::IptablesLegacy, _, Some(number)) => format!("{legacy} -t {table} -D {chain} {number}"),
-        (Backend::IptablesLegacy, ..) => format!("{legacy} -t {table} -I {chain} -p tcp --dport {port} -j ACCEPT"),
-        (_, Some(handle), _) => format!("nft delete rule {family} {table} {chain} handle {handle}"),
-        (_, None, _) => format!("nft insert rule {family} {table} {chain} tcp dport {port} accept"),
-    })]
 }
 
 /// Commands that show the rules which can have done it.

@@ -4,6 +4,7 @@
 mod case;
 mod firewall;
 mod reasons;
+mod remedy;
 mod reply;
 mod routing;
 mod socket;

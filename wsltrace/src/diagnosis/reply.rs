@@ -4,6 +4,7 @@
 use super::{
     Confidence,
     case::{Case, Finding},
+    remedy::mend,
 };
 use crate::journey::{Facts, Outcome, Stage};
 
@@ -76,7 +77,9 @@ pub(super) fn dropped(case: &Case) -> Option<Finding> {
     summary.push_str(&detail);
     let confidence =
         if case.reason().is_some() || case.evidence.rule.is_some() { Confidence::Proved } else { Confidence::Inferred };
-    let look = if by.is_empty() {
+    let look = if let Some(rule) = &case.evidence.rule {
+        mend(case, rule)
+    } else if by.is_empty() {
         vec![case.root(&format!("ip route get {}", case.journey.flow.source))]
     } else {
         vec![case.root("nft -a list ruleset")]

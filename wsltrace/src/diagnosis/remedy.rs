@@ -1,0 +1,117 @@
+//! Commands that let a port through a known rule and change nothing else: the managers' own where one manages the rule, the
+//! rule's removal where it is about this very port, and otherwise an exception before it.
+
+use super::case::Case;
+use crate::{
+    escape::shell_word,
+    evidence::{Backend, Owner, Rule},
+    journey::Outcome,
+};
+
+/// The commands, most lasting last.
+pub(super) fn mend(case: &Case, rule: &Rule) -> Vec<String> {
+    let Some(port) = Port::of(case) else { return Vec::new() };
+    match rule.owner {
+        Owner::Ufw => vec![case.root(&format!("ufw allow {}/tcp", port.number))],
+        Owner::Firewalld => {
+            let zone = zone(&rule.chain).map(|zone| format!(" --zone={}", shell_word(zone))).unwrap_or_default();
+            let add = |lasting: &str| case.root(&format!("firewall-cmd{lasting}{zone} --add-port={}/tcp", port.number));
+            vec![add(""), add(" --permanent")]
+        }
+        Owner::Docker if rule.backend != Backend::Nft => {
+            let iptables = if case.is_v6() { "ip6tables" } else { "iptables" };
+            vec![case.root(&format!("{iptables} -I DOCKER-USER -p tcp {} -j ACCEPT", port.iptables()))]
+        }
+        _ => {
+            let delete = if is_about(rule, port) { delete(case, rule) } else { None };
+            vec![case.root(&delete.unwrap_or_else(|| except(case, rule, port)))]
+        }
+    }
+}
+
+/// The port by which rules know the packet: the destination of a SYN, the source of an answer.
+#[derive(Clone, Copy)]
+struct Port {
+    number: u16,
+    answer: bool,
+}
+
+impl Port {
+    fn of(case: &Case) -> Option<Self> {
+        let number = case.journey.last_destination().1;
+        (number != 0).then_some(Self { number, answer: case.journey.outcome == Outcome::AnswerDropped })
+    }
+
+    fn nft(self) -> String {
+        format!("tcp {} {}", if self.answer { "sport" } else { "dport" }, self.number)
+    }
+
+    fn iptables(self) -> String {
+        format!("{} {}", if self.answer { "--sport" } else { "--dport" }, self.number)
+    }
+}
+
+/// Whether a rule names this port and no other.
+fn is_about(rule: &Rule, port: Port) -> bool {
+    let Some(text) = rule.text.as_deref().filter(|_| rule.handle.is_some() || rule.number.is_some()) else { return false };
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let number = port.number.to_string();
+    words.windows(2).any(|two| match two {
+        ["dport", value] | ["--dport" | "--dports", value] => !port.answer && **value == *number,
+        ["sport", value] | ["--sport" | "--sports", value] => port.answer && **value == *number,
+        _ => false,
+    })
+}
+
+fn delete(case: &Case, rule: &Rule) -> Option<String> {
+    let [family, table, chain] = [&rule.family, &rule.table, &rule.chain].map(|word| shell_word(word));
+    match (rule.backend, rule.handle, rule.number) {
+        (Backend::IptablesLegacy, _, Some(number)) => Some(format!("{} -t {table} -D {chain} {number}", legacy(case))),
+        (_, Some(handle), _) => Some(format!("nft delete rule {family} {table} {chain} handle {handle}")),
+        _ => None,
+    }
+}
+
+/// An exception before the rule, or in front of a policy at the chain's beginning.
+fn except(case: &Case, rule: &Rule, port: Port) -> String {
+    let [family, table, chain] = [&rule.family, &rule.table, &rule.chain].map(|word| shell_word(word));
+    let iptables = if case.is_v6() { "ip6tables" } else { "iptables" };
+    match (rule.backend, rule.handle) {
+        (Backend::IptablesLegacy, _) => {
+            let before = rule.number.map(|number| format!(" {number}")).unwrap_or_default();
+            format!("{} -t {table} -I {chain}{before} -p tcp {} -j ACCEPT", legacy(case), port.iptables())
+        }
+        (Backend::IptablesNft, _) => format!("{iptables} -t {table} -I {chain} -p tcp {} -j ACCEPT", port.iptables()),
+        (Backend::Nft, Some(handle)) => {
+            format!("nft insert rule {family} {table} {chain} handle {handle} {} accept", port.nft())
+        }
+        (Backend::Nft, None) => format!("nft insert rule {family} {table} {chain} {} accept", port.nft()),
+    }
+}
+
+fn legacy(case: &Case) -> &'static str {
+    if case.is_v6() { "ip6tables-legacy" } else { "iptables-legacy" }
+}
+
+/// The zone in the name of one of firewalld's chains, such as `filter_IN_public_deny`.
+fn zone(chain: &str) -> Option<&str> {
+    let rest = chain
+        .split_once("_IN_")
+        .or_else(|| chain.split_once("_FWD_"))
+        .map_or_else(|| chain.strip_prefix("IN_"), |(_, rest)| Some(rest))?;
+    let zone = ["_pre", "_log", "_deny", "_allow", "_post"].iter().find_map(|end| rest.strip_suffix(end)).unwrap_or(rest);
+    (!zone.is_empty() && !zone.starts_with("POLICIES") && !zone.starts_with("policy")).then_some(zone)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::zone;
+
+    #[test]
+    fn zones_are_read_from_firewalld_chains() {
+        assert_eq!(zone("filter_IN_public_deny"), Some("public"));
+        assert_eq!(zone("filter_IN_docker"), Some("docker"));
+        assert_eq!(zone("IN_home_allow"), Some("home"));
+        assert_eq!(zone("filter_INPUT"), None);
+    }
+}
