@@ -5,6 +5,7 @@ pub mod explain;
 pub mod trace;
 
 mod names;
+mod ports;
 mod reporter;
 
 use std::fmt::Write as _;

@@ -11,7 +11,7 @@ use crate::journey::assemble;
 use crate::kernel::links::Link;
 use crate::kernel::netns::Netns;
 use crate::output::contract::{Absence, Armed, Lost};
-use crate::output::{JsonOutput, Report, Summary, TextOutput};
+use crate::output::{JsonOutput, Report, Start, Summary, TextOutput};
 
 /// What the reporter is asked to do, in order.
 pub(super) enum Job {
@@ -22,7 +22,7 @@ pub(super) enum Job {
     /// The firewalls of a namespace that is watched are to be traced.
     Firewalls(u32, Scope),
     /// Every probe is on; the answer says when it is written.
-    Armed(Box<Armed>, Sender<io::Result<()>>),
+    Armed(Box<Armed>, Box<Start>, Sender<io::Result<()>>),
     /// A journey has ended.
     Record(Box<Record>),
     /// No SYN came.
@@ -96,8 +96,8 @@ impl Reporter {
                     summary.add(&report.journey, &report.diagnosis);
                     self.journey(&report)?;
                 }
-                Job::Armed(armed, written) => {
-                    let result = self.armed(&armed);
+                Job::Armed(armed, start, written) => {
+                    let result = self.armed(&armed, &start);
                     // The other side waits; it is only gone when the program ends.
                     let _ = written.send(result);
                 }
@@ -115,9 +115,9 @@ impl Reporter {
         Ok(())
     }
 
-    fn armed(&mut self, armed: &Armed) -> io::Result<()> {
+    fn armed(&mut self, armed: &Armed, start: &Start) -> io::Result<()> {
         match &mut self.output {
-            Output::Text(text) => text.armed(armed),
+            Output::Text(text) => text.armed(armed, start),
             Output::Json(json) => json.armed(armed),
         }
     }

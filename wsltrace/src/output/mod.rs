@@ -4,6 +4,7 @@ mod absence;
 pub mod contract;
 pub mod explain;
 mod json;
+mod listening;
 mod path;
 mod summary;
 mod summary_text;
@@ -17,6 +18,7 @@ mod snapshot_tests;
 
 pub use absence::absence_message;
 pub use json::JsonOutput;
+pub use listening::{Start, table as listening_table};
 pub use summary::Summary;
 pub use text::{TextOptions, TextOutput, Verbosity};
 

@@ -220,6 +220,14 @@ pub(crate) fn armed() -> Armed {
     }
 }
 
+pub(crate) fn start() -> super::Start {
+    super::Start {
+        listeners: vec![listener("127.0.0.1")],
+        containers: false,
+        invitation: "now open http://localhost:8080/ in a browser on Windows".into(),
+    }
+}
+
 fn interfaces() -> Vec<Interface> {
     ["lo", "eth0", "loopback0"]
         .iter()

@@ -6,7 +6,7 @@ use super::{JsonOutput, TextOptions, TextOutput, Verbosity, samples};
 fn write(width: usize, color: bool, verbosity: Verbosity) -> String {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let mut text = TextOutput::new(&mut out, &mut err, TextOptions { color, width, verbosity, failures_only: false });
-    text.armed(&samples::armed()).unwrap();
+    text.armed(&samples::armed(), &samples::start()).unwrap();
     for report in samples::reports() {
         text.journey(&report).unwrap();
     }

@@ -11,10 +11,11 @@ use jiff::Timestamp;
 
 use super::{
     Report,
-    contract::{Absence, Armed, PortRange, SummaryLine},
+    contract::{Absence, Armed, SummaryLine},
+    listening::{Start, sentences},
     path::path,
     summary_text,
-    words::{BAD, COMMAND, FAINT, GOOD, Page, STRONG, duration, ends, is_fine, sentence},
+    words::{BAD, COMMAND, FAINT, GOOD, Page, STRONG, duration, ends, is_fine, ports, sentence},
 };
 use crate::{
     diagnosis::{Code, Confidence, reason_page, row},
@@ -90,20 +91,21 @@ impl<O: Write, E: Write> TextOutput<O, E> {
         Self { out, err, options, page, told: HashMap::new(), after_line: false }
     }
 
-    /// Says on `err` what is watched, and which probes are missing.
-    pub fn armed(&mut self, armed: &Armed) -> io::Result<()> {
+    /// Says on `err` who listens, what is watched, which probes are missing, and what to do now.
+    pub fn armed(&mut self, armed: &Armed, start: &Start) -> io::Result<()> {
         if self.options.verbosity == Verbosity::Quiet {
             return Ok(());
         }
-        // Colours were chosen for stdout; stderr may be another file.
-        let page = Page { color: false, ..self.page };
         let names: Vec<_> = armed.interfaces.iter().map(|interface| interface.name.as_str()).collect();
         let probes: u32 = armed.probes_on.iter().map(|probe| probe.count).sum();
-        let text =
-            format!("watching {} on {} with {probes} probes; make the connection now", ports(&armed.ports), names.join(", "));
-        writeln!(self.err, "{}", page.wrap(&text, 0, 2, Style::new()))?;
-        for missing in &armed.probes_missing {
-            let text = format!("without {}: {} ({})", missing.probe, missing.cost, missing.reason);
+        let mut said = sentences(&armed.ports, start);
+        said.push(format!("watching {} on {} with {probes} probes", ports(&armed.ports), names.join(", ")));
+        let missing = armed.probes_missing.iter();
+        said.extend(missing.map(|missing| format!("without {}: {} ({})", missing.probe, missing.cost, missing.reason)));
+        said.push(start.invitation.clone());
+        // Colours were chosen for stdout; stderr may be another file.
+        let page = Page { color: false, ..self.page };
+        for text in said {
             writeln!(self.err, "{}", page.wrap(&text, 0, 2, Style::new()))?;
         }
         self.err.flush()
@@ -295,12 +297,4 @@ fn origin(journey: &Journey) -> &'static str {
         Origin::Local => ", from this machine",
         Origin::WslLocalhostRelay => ", from Windows' localhost",
     }
-}
-
-fn ports(ranges: &[PortRange]) -> String {
-    let one = |range: &PortRange| {
-        if range.first == range.last { range.first.to_string() } else { format!("{}-{}", range.first, range.last) }
-    };
-    let several = ranges.len() > 1 || ranges.iter().any(|range| range.first != range.last);
-    format!("port{} {}", if several { "s" } else { "" }, ranges.iter().map(one).collect::<Vec<_>>().join(", "))
 }

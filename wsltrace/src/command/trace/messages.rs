@@ -10,10 +10,9 @@ use crate::cli::TraceArgs;
 use crate::command::Failure;
 use crate::command::names::now_ns;
 use crate::command::reporter::{Job, When};
-use crate::output::absence_message;
 use crate::output::contract::{self, Absence, Armed, Lost};
+use crate::output::{Start, absence_message};
 use crate::probe::{Detail, Probes};
-use crate::wsl;
 
 impl Session {
     pub(super) fn say_armed(&mut self, args: &TraceArgs) -> Result<(), Failure> {
@@ -40,8 +39,11 @@ impl Session {
                 })
                 .collect(),
         };
+        // Programs are not kept waiting for what only people read.
+        let for_people = !args.json && !args.quiet;
+        let start = if for_people { self.surroundings.start(args, !self.followed.is_empty()) } else { Start::default() };
         let (written, answer) = mpsc::channel();
-        self.send(Job::Armed(Box::new(armed), written));
+        self.send(Job::Armed(Box::new(armed), Box::new(start), written));
         match answer.recv() {
             Ok(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             Ok(result) => Ok(result?),
@@ -56,7 +58,7 @@ impl Session {
     }
 
     pub(super) fn say_absence(&mut self, args: &TraceArgs) -> Result<(), Failure> {
-        let mode = wsl::networking_mode(self.wsl, &self.links).map(|(mode, _)| mode.name().to_owned());
+        let mode = self.surroundings.seen().mode.map(|mode| mode.name().to_owned());
         let name = |index: u32| {
             self.links.iter().find(|link| link.index == index).map_or_else(|| index.to_string(), |link| link.name.clone())
         };

@@ -5,10 +5,11 @@ mod messages;
 mod overdue;
 mod ready_file;
 mod session;
+mod surroundings;
 
 use self::ready_file::ReadyFile;
 use self::session::Session;
-use super::Failure;
+use super::{Failure, ports};
 use crate::cli::TraceArgs;
 use crate::kernel::check;
 use crate::kernel::netns::Netns;
@@ -16,7 +17,7 @@ use crate::kernel::netns::Netns;
 /// Traces until something ends it.
 pub fn run(args: &TraceArgs) -> Result<(), Failure> {
     if args.ports.is_empty() {
-        return Err(Failure::usage("the port of the server is missing", "sudo wsltrace --port 8080"));
+        return Err(ports::missing(args));
     }
     let machine = check::Machine::read()?;
     let problems = check::problems(&machine, &typed_command());

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use aya::maps::{MapData, RingBuf};
 use tokio::sync::oneshot;
 
+use super::surroundings::Surroundings;
 use crate::cli::{TraceArgs, bitmap};
 use crate::command::Failure;
 use crate::command::names::{MachineNames, now_ns};
@@ -33,7 +34,7 @@ pub(super) struct Session {
     pub(super) reporter: JoinHandle<io::Result<()>>,
     /// Resolves when the reporter has ended by itself.
     pub(super) reporter_gone: oneshot::Receiver<()>,
-    pub(super) wsl: Wsl,
+    pub(super) surroundings: Surroundings,
     pub(super) began_ns: u64,
     pub(super) interfaces: Vec<String>,
     pub(super) seen: u64,
@@ -58,6 +59,7 @@ impl Session {
                 });
             }
         }
+        let surroundings = Surroundings::look(args, &netns, &links, wsl)?;
         let facts = Arc::new(kernel::read()?);
         let sizes = Sizes { journeys: args.table_entries, ring_bytes: args.ring_pages.map(|pages| pages * 4096) };
         let log_level = if args.verbose { 4 } else { 0 };
@@ -74,7 +76,7 @@ impl Session {
             jobs,
             reporter,
             reporter_gone,
-            wsl,
+            surroundings,
             began_ns: now_ns(),
             interfaces: args.interfaces.clone(),
             seen: 0,
