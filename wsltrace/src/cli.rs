@@ -1,5 +1,6 @@
 //! What can be typed, and what it means.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -94,6 +95,9 @@ pub struct TraceArgs {
     /// Verdicts only
     #[arg(short, long)]
     pub quiet: bool,
+    /// Run this command when every probe is on, as the user behind sudo, and end with it: -- curl http://localhost:8080
+    #[arg(last = true, value_name = "COMMAND")]
+    pub client: Vec<OsString>,
     /// Entries in the kernel's table of journeys
     #[arg(long, value_name = "N", hide = true, value_parser = clap::value_parser!(u32).range(1..))]
     pub table_entries: Option<u32>,

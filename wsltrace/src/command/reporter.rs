@@ -11,7 +11,7 @@ use crate::journey::assemble;
 use crate::kernel::links::Link;
 use crate::kernel::netns::Netns;
 use crate::output::contract::{Absence, Armed, Lost};
-use crate::output::{JsonOutput, Report, Start, Summary, TextOutput};
+use crate::output::{JsonOutput, Report, Start, Summary, TextOutput, Waited};
 
 /// What the reporter is asked to do, in order.
 pub(super) enum Job {
@@ -25,8 +25,10 @@ pub(super) enum Job {
     Armed(Box<Armed>, Box<Start>, Sender<io::Result<()>>),
     /// A journey has ended.
     Record(Box<Record>),
+    /// Something to tell people.
+    Talk(String),
     /// No SYN came.
-    Absence(Box<Absence>),
+    Absence(Box<Absence>, Waited),
     /// A second has passed.
     Tick,
     /// Write what was counted so far (nanoseconds traced, losses).
@@ -101,7 +103,12 @@ impl Reporter {
                     // The other side waits; it is only gone when the program ends.
                     let _ = written.send(result);
                 }
-                Job::Absence(absence) => self.absence(&absence)?,
+                Job::Talk(said) => {
+                    if let Output::Text(text) = &mut self.output {
+                        text.talk(&said)?;
+                    }
+                }
+                Job::Absence(absence, waited) => self.absence(&absence, waited)?,
                 Job::Summary(duration_ns, lost, when) => {
                     let line = summary.line(jiff::Timestamp::now(), duration_ns, lost);
                     match &mut self.output {
@@ -129,9 +136,9 @@ impl Reporter {
         }
     }
 
-    fn absence(&mut self, absence: &Absence) -> io::Result<()> {
+    fn absence(&mut self, absence: &Absence, waited: Waited) -> io::Result<()> {
         match &mut self.output {
-            Output::Text(text) => text.absence(absence),
+            Output::Text(text) => text.absence(absence, waited),
             Output::Json(json) => json.absence(absence),
         }
     }

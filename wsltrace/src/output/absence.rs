@@ -1,8 +1,33 @@
 //! What it means that no SYN came, by WSL's networking mode.
 
+use std::time::Duration;
+
+/// For how long no SYN came, and why it is told now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waited {
+    /// That time was long enough.
+    Time(Duration),
+    /// A command that was to make the connection has ended.
+    Command(Duration),
+}
+
+impl Waited {
+    /// For how long.
+    pub fn duration(self) -> Duration {
+        match self {
+            Self::Time(duration) | Self::Command(duration) => duration,
+        }
+    }
+}
+
 /// What to look at when no SYN for `port` reached Linux; `mode` is what `wslinfo --networking-mode` prints.
-pub fn absence_message(mode: Option<&str>, port: u16) -> String {
+pub fn absence_message(waited: Waited, mode: Option<&str>, port: u16) -> String {
     let seen = "no interface of this machine has seen the SYN, so nothing in Linux stopped it";
+    if let Waited::Command(_) = waited {
+        return format!(
+            "{seen}. Look at the command: does it name port {port} and an address of this machine? A proxy (http_proxy) may stand between"
+        );
+    }
     let listener = format!("ask PowerShell who has the port there: Get-NetTCPConnection -State Listen -LocalPort {port}");
     let look = match mode {
         Some("nat" | "bridged") => format!(

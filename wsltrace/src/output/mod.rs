@@ -16,7 +16,7 @@ pub(crate) mod samples;
 #[cfg(test)]
 mod snapshot_tests;
 
-pub use absence::absence_message;
+pub use absence::{Waited, absence_message};
 pub use json::JsonOutput;
 pub use listening::{Start, table as listening_table};
 pub use summary::Summary;

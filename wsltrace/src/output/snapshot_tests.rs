@@ -1,7 +1,7 @@
 //! Snapshots of the text at three widths, with and without colours. Refresh: `INSTA_UPDATE=always cargo test -p wsltrace`.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use super::{JsonOutput, TextOptions, TextOutput, Verbosity, samples};
+use super::{JsonOutput, TextOptions, TextOutput, Verbosity, Waited, samples};
 
 fn write(width: usize, color: bool, verbosity: Verbosity) -> String {
     let (mut out, mut err) = (Vec::new(), Vec::new());
@@ -14,7 +14,7 @@ fn write(width: usize, color: bool, verbosity: Verbosity) -> String {
     again.journey.attempt = 2;
     again.journey.time += std::time::Duration::from_millis(1_020);
     text.journey(&again).unwrap();
-    text.absence(&samples::absence()).unwrap();
+    text.absence(&samples::absence(), Waited::Time(std::time::Duration::from_secs(10))).unwrap();
     text.summary(&samples::summary()).unwrap();
     format!("{}{}", String::from_utf8(err).unwrap(), String::from_utf8(out).unwrap())
 }

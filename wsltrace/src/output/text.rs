@@ -10,7 +10,7 @@ use anstyle::Style;
 use jiff::Timestamp;
 
 use super::{
-    Report,
+    Report, Waited,
     contract::{Absence, Armed, SummaryLine},
     listening::{Start, sentences},
     path::path,
@@ -111,6 +111,16 @@ impl<O: Write, E: Write> TextOutput<O, E> {
         self.err.flush()
     }
 
+    /// Says something on `err`.
+    pub fn talk(&mut self, said: &str) -> io::Result<()> {
+        if self.options.verbosity == Verbosity::Quiet {
+            return Ok(());
+        }
+        let page = Page { color: false, ..self.page };
+        writeln!(self.err, "{}", page.wrap(said, 0, 2, Style::new()))?;
+        self.err.flush()
+    }
+
     /// Writes one journey: in full the first time, in a line when an attempt of the same SYN was told before.
     pub fn journey(&mut self, report: &Report) -> io::Result<()> {
         let Report { journey, diagnosis, .. } = report;
@@ -132,10 +142,14 @@ impl<O: Write, E: Write> TextOutput<O, E> {
     }
 
     /// Writes what it means that no SYN came.
-    pub fn absence(&mut self, absence: &Absence) -> io::Result<()> {
+    pub fn absence(&mut self, absence: &Absence, waited: Waited) -> io::Result<()> {
         let page = self.page;
         let names: Vec<_> = absence.interfaces.iter().map(|interface| interface.name.as_str()).collect();
-        let verdict = format!("no SYN to {} in {} s: the packet has not reached Linux", ports(&absence.ports), absence.seconds);
+        let port = ports(&absence.ports);
+        let verdict = match waited {
+            Waited::Time(time) => format!("no SYN to {port} in {} s: the packet has not reached Linux", time.as_secs_f64()),
+            Waited::Command(_) => format!("no SYN to {port} while the command ran: it has not tried to connect there"),
+        };
         let mut text = format!("{} {}\n", page.paint(BAD, "?"), page.wrap(&verdict, 2, 2, STRONG));
         if self.options.verbosity != Verbosity::Quiet {
             text.push('\n');

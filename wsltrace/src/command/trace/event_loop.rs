@@ -8,6 +8,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
+use super::client::{Client, Running};
 use super::overdue::is_overdue;
 use super::ready_file::ReadyFile;
 use super::session::{Session, send};
@@ -16,12 +17,18 @@ use crate::command::Failure;
 use crate::command::names::now_ns;
 use crate::command::reporter::{Job, When};
 use crate::journey::decode;
+use crate::output::Waited;
 use crate::probe::Probes;
 
 const SWEEP_EVERY: Duration = Duration::from_millis(100);
 
 impl Session {
-    pub(super) async fn trace(mut self, args: &TraceArgs, ready: Option<ReadyFile<'_>>) -> Result<(), Failure> {
+    pub(super) async fn trace(
+        mut self,
+        args: &TraceArgs,
+        ready: Option<ReadyFile<'_>>,
+        client: Option<Client>,
+    ) -> Result<(), Failure> {
         // Signals are caught before anybody is told that tracing has begun.
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
@@ -29,10 +36,12 @@ impl Session {
         let _log = args.verbose.then(|| kernel_log(&mut self.probes)).transpose()?;
         self.probes.count_near_misses(true)?;
         self.probes.switch_on()?;
-        self.say_armed(args)?;
+        self.say_armed(args, client.as_ref())?;
         if let Some(ready) = ready {
             ready.publish()?;
         }
+        let began = Instant::now();
+        let mut running = client.map(Client::start).transpose()?;
         // Descriptors of their own to wait on: the ring buffer and the watcher are used while these wait.
         let ring = wait_on(self.records.as_fd().try_clone_to_owned()?)?;
         let news = wait_on(self.watcher.as_fd().try_clone_to_owned()?)?;
@@ -57,11 +66,24 @@ impl Session {
                 _ = sweep.tick() => { self.sweep(false)?; }
                 _ = second.tick() => self.send(Job::Tick),
                 () = at(absence), if absence.is_some() && self.seen == 0 => {
-                    self.say_absence(args)?;
+                    self.say_absence(args, Waited::Time(args.absence))?;
                     absence = None;
                 }
                 () = at(end), if end.is_some() => break,
-                _ = interrupt.recv() => break,
+                end = ended(&mut running), if running.is_some() => {
+                    running = None;
+                    self.read_records(args.count)?;
+                    self.send(Job::Talk(end?));
+                    if absence.is_some() && self.seen == 0 {
+                        self.say_absence(args, Waited::Command(began.elapsed()))?;
+                    }
+                    break;
+                }
+                _ = interrupt.recv() => {
+                    if !running.as_mut().is_some_and(Running::interrupt) {
+                        break;
+                    }
+                }
                 _ = terminate.recv() => break,
                 _ = summary.recv() => self.say_summary(When::Between)?,
                 _ = &mut self.reporter_gone => break,
@@ -69,9 +91,12 @@ impl Session {
             if self.seen > 0 && absence.take().is_some() {
                 self.probes.count_near_misses(false)?;
             }
-            if args.count.is_some_and(|count| self.seen >= count) {
+            if running.is_none() && args.count.is_some_and(|count| self.seen >= count) {
                 break;
             }
+        }
+        if let Some(running) = running {
+            running.dismiss().await?;
         }
         self.finish(args)
     }
@@ -114,6 +139,13 @@ impl Session {
     fn sweep(&mut self, all: bool) -> Result<usize, Failure> {
         let now = now_ns();
         Ok(self.probes.sweep(|record| all || is_overdue(record, now))?)
+    }
+}
+
+async fn ended(running: &mut Option<Running>) -> io::Result<String> {
+    match running {
+        Some(running) => running.ended().await,
+        None => std::future::pending().await,
     }
 }
 

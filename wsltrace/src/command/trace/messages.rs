@@ -5,17 +5,18 @@ use std::sync::mpsc;
 
 use wsltrace_common::Counter;
 
+use super::client::Client;
 use super::session::Session;
 use crate::cli::TraceArgs;
 use crate::command::Failure;
 use crate::command::names::now_ns;
 use crate::command::reporter::{Job, When};
 use crate::output::contract::{self, Absence, Armed, Lost};
-use crate::output::{Start, absence_message};
+use crate::output::{Start, Waited, absence_message};
 use crate::probe::{Detail, Probes};
 
 impl Session {
-    pub(super) fn say_armed(&mut self, args: &TraceArgs) -> Result<(), Failure> {
+    pub(super) fn say_armed(&mut self, args: &TraceArgs, client: Option<&Client>) -> Result<(), Failure> {
         let armed = Armed {
             r#type: contract::ArmedTag::Armed,
             schema: contract::Version,
@@ -41,7 +42,10 @@ impl Session {
         };
         // Programs are not kept waiting for what only people read.
         let for_people = !args.json && !args.quiet;
-        let start = if for_people { self.surroundings.start(args, !self.followed.is_empty()) } else { Start::default() };
+        let mut start = if for_people { self.surroundings.start(args, !self.followed.is_empty()) } else { Start::default() };
+        if let Some(client) = client {
+            start.invitation = format!("running {}", client.line);
+        }
         let (written, answer) = mpsc::channel();
         self.send(Job::Armed(Box::new(armed), Box::new(start), written));
         match answer.recv() {
@@ -57,7 +61,7 @@ impl Session {
         self.links.iter().map(|link| contract::Interface { name: link.name.clone(), netns, index: link.index }).collect()
     }
 
-    pub(super) fn say_absence(&mut self, args: &TraceArgs) -> Result<(), Failure> {
+    pub(super) fn say_absence(&mut self, args: &TraceArgs, waited: Waited) -> Result<(), Failure> {
         let mode = self.surroundings.seen().mode.map(|mode| mode.name().to_owned());
         let name = |index: u32| {
             self.links.iter().find(|link| link.index == index).map_or_else(|| index.to_string(), |link| link.name.clone())
@@ -72,17 +76,20 @@ impl Session {
             .collect();
         near_misses.sort_by(|a, b| b.count.cmp(&a.count).then(a.port.cmp(&b.port)));
         let port = args.ports.first().map_or(0, |range| range.first);
-        self.send(Job::Absence(Box::new(Absence {
-            r#type: contract::AbsenceTag::Absence,
-            schema: contract::Version,
-            time: contract::Time(jiff::Timestamp::now()),
-            seconds: args.absence.as_secs(),
-            ports: port_ranges(args),
-            interfaces: self.watched_interfaces(),
-            message: absence_message(mode.as_deref(), port),
-            mode,
-            near_misses,
-        })));
+        self.send(Job::Absence(
+            Box::new(Absence {
+                r#type: contract::AbsenceTag::Absence,
+                schema: contract::Version,
+                time: contract::Time(jiff::Timestamp::now()),
+                seconds: waited.duration().as_secs(),
+                ports: port_ranges(args),
+                interfaces: self.watched_interfaces(),
+                message: absence_message(waited, mode.as_deref(), port),
+                mode,
+                near_misses,
+            }),
+            waited,
+        ));
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! `wsltrace --port N`: put the probes in, read what they see until it is enough, and say what it was.
 
+mod client;
 mod event_loop;
 mod messages;
 mod overdue;
@@ -7,6 +8,7 @@ mod ready_file;
 mod session;
 mod surroundings;
 
+use self::client::{Client, Limit};
 use self::ready_file::ReadyFile;
 use self::session::Session;
 use super::{Failure, ports};
@@ -27,22 +29,21 @@ pub fn run(args: &TraceArgs) -> Result<(), Failure> {
     }
     let ready = args.ready_file.as_deref().map(ReadyFile::prepare).transpose()?;
     let netns = args.netns.as_deref().map_or_else(Netns::current, Netns::open)?;
-    raise_descriptor_limit();
+    let limit = raise_descriptor_limit();
+    let client = Client::prepare(&args.client, args.json, limit)?;
     let session = Session::start(args, netns, machine.wsl)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(session.trace(args, ready))
+    runtime.block_on(session.trace(args, ready, client))
 }
 
 fn typed_command() -> String {
     std::env::args().map(|argument| crate::escape::shell_word(&argument)).collect::<Vec<_>>().join(" ")
 }
 
-/// Every attached position is a descriptor of this process: about 70 a namespace.
-fn raise_descriptor_limit() {
+/// Every attached position is a descriptor of this process: about 70 a namespace. Gives the limit that was.
+fn raise_descriptor_limit() -> Option<Limit> {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
-        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
-    {
-        log::debug!("cannot raise the limit of open files: {error}");
-    }
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(soft, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map(|()| (soft, hard)));
+    raised.inspect_err(|error| log::debug!("cannot raise the limit of open files: {error}")).ok()
 }
