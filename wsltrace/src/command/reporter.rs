@@ -1,7 +1,8 @@
 //! The thread that turns records into reports: it names, asks for evidence, diagnoses and writes, while the reading goes on.
 
 use std::io::{self, Stderr, Stdout};
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::Instant;
 
 use wsltrace_common::Record;
 
@@ -29,6 +30,8 @@ pub(super) enum Job {
     Talk(String),
     /// No SYN came.
     Absence(Box<Absence>, Waited),
+    /// The program was stopped and goes on.
+    Resumed,
     /// A second has passed.
     Tick,
     /// Write what was counted so far (nanoseconds traced, losses).
@@ -65,7 +68,7 @@ impl Reporter {
     pub(super) fn run(mut self, jobs: &Receiver<Job>) -> io::Result<()> {
         let mut summary = Summary::default();
         let mut id = 0;
-        for job in jobs {
+        while let Some(job) = self.next(jobs)? {
             match job {
                 Job::Links(netns, links) => self.names.learn(netns, &links),
                 Job::Watch(netns) => {
@@ -78,7 +81,15 @@ impl Reporter {
                         log::warn!("no rule will be named in the network namespace {netns}: cannot trace its firewalls: {error}");
                     }
                 }
+                Job::Resumed => {
+                    if let Output::Text(text) = &mut self.output {
+                        text.resumed();
+                    }
+                }
                 Job::Tick => {
+                    if let Output::Text(text) = &mut self.output {
+                        text.tick(Instant::now())?;
+                    }
                     if let Err(error) = self.gatherer.tick() {
                         log::warn!("cannot read the kernel's counters: {error}");
                     }
@@ -96,7 +107,7 @@ impl Reporter {
                     };
                     let report = Report::new(journey, evidence);
                     summary.add(&report.journey, &report.diagnosis);
-                    self.journey(&report)?;
+                    self.journey(report)?;
                 }
                 Job::Armed(armed, start, written) => {
                     let result = self.armed(&armed, &start);
@@ -112,7 +123,7 @@ impl Reporter {
                 Job::Summary(duration_ns, lost, when) => {
                     let line = summary.line(jiff::Timestamp::now(), duration_ns, lost);
                     match &mut self.output {
-                        Output::Text(text) => text.summary(&line)?,
+                        Output::Text(text) => text.summary(&line, Instant::now())?,
                         Output::Json(json) if when == When::AtTheEnd => json.summary(&line)?,
                         Output::Json(_) => {}
                     }
@@ -122,6 +133,26 @@ impl Reporter {
         Ok(())
     }
 
+    /// The next job, or `None` when there will be none; text that is due meanwhile is written.
+    fn next(&mut self, jobs: &Receiver<Job>) -> io::Result<Option<Job>> {
+        loop {
+            let due = match &self.output {
+                Output::Text(text) => text.due(),
+                Output::Json(_) => None,
+            };
+            let Some(due) = due else { return Ok(jobs.recv().ok()) };
+            match jobs.recv_timeout(due.saturating_duration_since(Instant::now())) {
+                Ok(job) => return Ok(Some(job)),
+                Err(RecvTimeoutError::Disconnected) => return Ok(None),
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Output::Text(text) = &mut self.output {
+                        text.settle(Instant::now())?;
+                    }
+                }
+            }
+        }
+    }
+
     fn armed(&mut self, armed: &Armed, start: &Start) -> io::Result<()> {
         match &mut self.output {
             Output::Text(text) => text.armed(armed, start),
@@ -129,10 +160,10 @@ impl Reporter {
         }
     }
 
-    fn journey(&mut self, report: &Report) -> io::Result<()> {
+    fn journey(&mut self, report: Report) -> io::Result<()> {
         match &mut self.output {
-            Output::Text(text) => text.journey(report),
-            Output::Json(json) => json.journey(report),
+            Output::Text(text) => text.journey(report, Instant::now()),
+            Output::Json(json) => json.journey(&report),
         }
     }
 

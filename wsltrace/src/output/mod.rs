@@ -1,20 +1,26 @@
 //! What the user gets to see: text for people, JSON lines for programs, and the pages of `explain`. Nothing here judges.
 
 mod absence;
+mod attempts;
 pub mod contract;
 pub mod explain;
+mod fold;
 mod json;
 mod listening;
+mod live;
 mod path;
 mod summary;
 mod summary_text;
 mod text;
+mod verdict;
 mod words;
 
 #[cfg(test)]
 pub(crate) mod samples;
 #[cfg(test)]
 mod snapshot_tests;
+#[cfg(test)]
+mod text_tests;
 
 pub use absence::{Waited, absence_message};
 pub use json::JsonOutput;

@@ -100,7 +100,7 @@ impl Client {
         if let Some(person) = &person {
             person.set_environment(&mut command);
             let name = person.account.as_ref().map_or_else(|| format!("user {}", person.uid), |account| account.name.clone());
-            line.push_str(&format!(" (as {name})"));
+            line = format!("{line} (as {name})");
         }
         let before_exec = move || {
             if let Some((soft, hard)) = files {

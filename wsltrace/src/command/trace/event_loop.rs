@@ -33,6 +33,7 @@ impl Session {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut summary = signal(SignalKind::user_defined1())?;
+        let mut resumed = signal(SignalKind::from_raw(libc::SIGCONT))?;
         let _log = args.verbose.then(|| kernel_log(&mut self.probes)).transpose()?;
         self.probes.count_near_misses(true)?;
         self.probes.switch_on()?;
@@ -86,6 +87,7 @@ impl Session {
                 }
                 _ = terminate.recv() => break,
                 _ = summary.recv() => self.say_summary(When::Between)?,
+                _ = resumed.recv() => self.send(Job::Resumed),
                 _ = &mut self.reporter_gone => break,
             }
             if self.seen > 0 && absence.take().is_some() {

@@ -172,7 +172,10 @@ fn start_reporter(args: &TraceArgs, facts: Arc<KernelFacts>, wsl: Wsl) -> Result
             (_, true) => Verbosity::Verbose,
             _ => Verbosity::Normal,
         };
-        Output::Text(Box::new(TextOutput::new(io::stdout(), io::stderr(), TextOptions::detect(verbosity, args.failures))))
+        let mut options = TextOptions::detect(verbosity, args.failures);
+        // Lines are not rewritten where others write too.
+        options.live &= args.client.is_empty() && !args.verbose;
+        Output::Text(Box::new(TextOutput::new(io::stdout(), io::stderr(), options)))
     };
     let reporter = Reporter {
         names: MachineNames::new(facts, wsl == Wsl::Two),

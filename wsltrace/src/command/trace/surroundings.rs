@@ -83,7 +83,7 @@ impl Surroundings {
 
 /// The address by which others reach a namespace: IPv4 before IPv6, hardware before what was made in software, no bridges.
 fn address(netns: &Netns, links: &[Link]) -> io::Result<Option<IpAddr>> {
-    let all = netns.run(|| getifaddrs().map(|all| all.collect::<Vec<_>>())).map_err(io::Error::other)??;
+    let all = netns.run(|| getifaddrs().map(Iterator::collect::<Vec<_>>)).map_err(io::Error::other)??;
     let rank = |name: &str, address: &IpAddr| {
         let link = links.iter().find(|link| link.name == name)?;
         let kind = link.kind.as_deref();
