@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use wsltrace_common::PORT_WORDS;
 
 use crate::probe::Detail;
+use crate::source::Source;
 
 /// Says where a connection attempt into WSL2 dies, who did it, and what to type.
 #[derive(Debug, Parser)]
@@ -59,6 +60,9 @@ pub struct TraceArgs {
     /// Trace only this interface; may be repeated [default: all that are up, new ones too]
     #[arg(short, long = "interface", value_name = "NAME")]
     pub interfaces: Vec<String>,
+    /// Show only clients of this address or network (10.0.0.0/8); may be repeated. The others are traced all the same, and hidden
+    #[arg(long = "source", value_name = "ADDR|NET")]
+    pub sources: Vec<Source>,
     /// Trace in this network namespace: a path, a process's number, or a name of `ip netns`
     #[arg(long, value_name = "PATH|PID|NAME")]
     pub netns: Option<String>,
@@ -77,6 +81,9 @@ pub struct TraceArgs {
     /// Show failing attempts only
     #[arg(long, overrides_with = "all")]
     pub failures: bool,
+    /// Tell the result by the exit status: 0 all answered, 3 some failed, 4 no SYN came
+    #[arg(long)]
+    pub check: bool,
     /// How many netfilter positions to watch: light costs less on other traffic but cannot name the chain
     #[arg(long, value_enum, default_value_t)]
     pub detail: Detail,
@@ -95,7 +102,7 @@ pub struct TraceArgs {
     /// Verdicts only
     #[arg(short, long)]
     pub quiet: bool,
-    /// Run this command when every probe is on, as the user behind sudo, and end with it: -- curl http://localhost:8080
+    /// Run this command when every probe is on, as the user behind sudo, and end with it: -- curl -v localhost:8080
     #[arg(last = true, value_name = "COMMAND")]
     pub client: Vec<OsString>,
     /// Entries in the kernel's table of journeys

@@ -51,6 +51,16 @@ pub(super) enum Output {
     Json(JsonOutput<Stdout>),
 }
 
+/// How many journeys there were, and how many of them failed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tally {
+    pub(super) journeys: u64,
+    pub(super) failed: u64,
+}
+
+/// What a reporter leaves: its count, and whether all was written.
+pub(super) type Reported = (Tally, io::Result<()>);
+
 pub(super) struct Reporter {
     pub(super) names: MachineNames,
     pub(super) gatherer: Gatherer,
@@ -64,9 +74,14 @@ pub(super) fn is_wanted(wanted: &[String], interface: Option<&str>) -> bool {
 }
 
 impl Reporter {
-    /// Works until the sender is gone or the output cannot be written.
-    pub(super) fn run(mut self, jobs: &Receiver<Job>) -> io::Result<()> {
+    /// Works until the sender is gone or the output cannot be written; tells what was counted by then.
+    pub(super) fn run(mut self, jobs: &Receiver<Job>) -> Reported {
         let mut summary = Summary::default();
+        let written = self.work(jobs, &mut summary);
+        (Tally { journeys: summary.journeys(), failed: summary.failed() }, written)
+    }
+
+    fn work(&mut self, jobs: &Receiver<Job>, summary: &mut Summary) -> io::Result<()> {
         let mut id = 0;
         while let Some(job) = self.next(jobs)? {
             match job {
@@ -119,7 +134,7 @@ impl Reporter {
                         text.talk(&said)?;
                     }
                 }
-                Job::Absence(absence, waited) => self.absence(&absence, waited)?,
+                Job::Absence(absence, waited) => self.absence(&absence, &waited)?,
                 Job::Summary(duration_ns, lost, when) => {
                     let line = summary.line(jiff::Timestamp::now(), duration_ns, lost);
                     match &mut self.output {
@@ -167,7 +182,7 @@ impl Reporter {
         }
     }
 
-    fn absence(&mut self, absence: &Absence, waited: Waited) -> io::Result<()> {
+    fn absence(&mut self, absence: &Absence, waited: &Waited) -> io::Result<()> {
         match &mut self.output {
             Output::Text(text) => text.absence(absence, waited),
             Output::Json(json) => json.absence(absence),

@@ -22,7 +22,7 @@ mod snapshot_tests;
 #[cfg(test)]
 mod text_tests;
 
-pub use absence::{Waited, absence_message};
+pub use absence::{Waited, Why, absence_message};
 pub use json::JsonOutput;
 pub use listening::{Start, table as listening_table};
 pub use summary::Summary;

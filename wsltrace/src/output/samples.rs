@@ -236,6 +236,10 @@ fn interfaces() -> Vec<Interface> {
         .collect()
 }
 
+pub(crate) fn waited() -> super::Waited {
+    super::Waited { why: super::Why::Time(std::time::Duration::from_secs(10)), from: Vec::new(), hidden: 0 }
+}
+
 pub(crate) fn absence() -> Absence {
     Absence {
         r#type: AbsenceTag::Absence,
@@ -245,7 +249,7 @@ pub(crate) fn absence() -> Absence {
         ports: vec![PortRange { first: 8080, last: 8080 }],
         interfaces: interfaces(),
         mode: Some("nat".into()),
-        message: super::absence_message(super::Waited::Time(std::time::Duration::from_secs(10)), Some("nat"), 8080),
+        message: super::absence_message(&waited(), Some("nat"), 8080),
         near_misses: vec![NearMiss { port: 8081, interface: "eth0".into(), count: 3 }],
     }
 }

@@ -1,7 +1,7 @@
 //! Snapshots of the text at three widths, with and without colours. Refresh: `INSTA_UPDATE=always cargo test -p wsltrace`.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use super::{JsonOutput, TextOptions, TextOutput, Verbosity, Waited, samples};
+use super::{JsonOutput, TextOptions, TextOutput, Verbosity, samples};
 
 fn write(width: usize, color: bool, verbosity: Verbosity) -> String {
     let (mut out, mut err) = (Vec::new(), Vec::new());
@@ -17,7 +17,7 @@ fn write(width: usize, color: bool, verbosity: Verbosity) -> String {
     again.journey.time += std::time::Duration::from_millis(1_020);
     text.journey(again, now).unwrap();
     text.settle(now + std::time::Duration::from_secs(1)).unwrap();
-    text.absence(&samples::absence(), Waited::Time(std::time::Duration::from_secs(10))).unwrap();
+    text.absence(&samples::absence(), &samples::waited()).unwrap();
     text.summary(&samples::summary(), now).unwrap();
     format!("{}{}", String::from_utf8(err).unwrap(), String::from_utf8(out).unwrap())
 }

@@ -11,7 +11,7 @@ use anstyle::Style;
 use jiff::Timestamp;
 
 use super::{
-    Report, Waited,
+    Report, Waited, Why,
     attempts::{Attempt, Attempts, Failed},
     contract::{Absence, Armed, SummaryLine},
     fold::{Cause, Folds},
@@ -240,13 +240,19 @@ impl<O: Write, E: Write> TextOutput<O, E> {
     }
 
     /// Writes what it means that no SYN came.
-    pub fn absence(&mut self, absence: &Absence, waited: Waited) -> io::Result<()> {
+    pub fn absence(&mut self, absence: &Absence, waited: &Waited) -> io::Result<()> {
         let page = self.page;
         let names: Vec<_> = absence.interfaces.iter().map(|interface| interface.name.as_str()).collect();
-        let port = ports(&absence.ports);
-        let verdict = match waited {
-            Waited::Time(time) => format!("no SYN to {port} in {} s: the packet has not reached Linux", time.as_secs_f64()),
-            Waited::Command(_) => format!("no SYN to {port} while the command ran: it has not tried to connect there"),
+        let sought = match waited.from.as_slice() {
+            [] => format!("no SYN to {}", ports(&absence.ports)),
+            from => {
+                let from = from.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
+                format!("no SYN from {from} to {}", ports(&absence.ports))
+            }
+        };
+        let verdict = match waited.why {
+            Why::Time(time) => format!("{sought} in {} s: the packet has not reached Linux", time.as_secs_f64()),
+            Why::Command(_) => format!("{sought} while the command ran: it has not tried to connect there"),
         };
         let mut text = format!("{} {}\n", page.paint(BAD, "?"), page.wrap(&verdict, 2, 2, STRONG));
         if self.options.verbosity != Verbosity::Quiet {

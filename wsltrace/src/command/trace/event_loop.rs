@@ -8,6 +8,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
+use super::Ending;
 use super::client::{Client, Running};
 use super::overdue::is_overdue;
 use super::ready_file::ReadyFile;
@@ -16,8 +17,8 @@ use crate::cli::TraceArgs;
 use crate::command::Failure;
 use crate::command::names::now_ns;
 use crate::command::reporter::{Job, When};
-use crate::journey::decode;
-use crate::output::Waited;
+use crate::journey::{decode, source};
+use crate::output::Why;
 use crate::probe::Probes;
 
 const SWEEP_EVERY: Duration = Duration::from_millis(100);
@@ -28,7 +29,7 @@ impl Session {
         args: &TraceArgs,
         ready: Option<ReadyFile<'_>>,
         client: Option<Client>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Ending, Failure> {
         // Signals are caught before anybody is told that tracing has begun.
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
@@ -56,7 +57,7 @@ impl Session {
             tokio::select! {
                 ready = ring.readable() => {
                     let mut ready = ready?;
-                    self.read_records(args.count)?;
+                    self.read_records(args)?;
                     ready.clear_ready();
                 }
                 changed = news.readable() => {
@@ -67,16 +68,16 @@ impl Session {
                 _ = sweep.tick() => { self.sweep(false)?; }
                 _ = second.tick() => self.send(Job::Tick),
                 () = at(absence), if absence.is_some() && self.seen == 0 => {
-                    self.say_absence(args, Waited::Time(args.absence))?;
+                    self.say_absence(args, Why::Time(args.absence))?;
                     absence = None;
                 }
                 () = at(end), if end.is_some() => break,
                 end = ended(&mut running), if running.is_some() => {
                     running = None;
-                    self.read_records(args.count)?;
+                    self.end_journeys(args)?;
                     self.send(Job::Talk(end?));
                     if absence.is_some() && self.seen == 0 {
-                        self.say_absence(args, Waited::Command(began.elapsed()))?;
+                        self.say_absence(args, Why::Command(began.elapsed()))?;
                     }
                     break;
                 }
@@ -86,7 +87,7 @@ impl Session {
                     }
                 }
                 _ = terminate.recv() => break,
-                _ = summary.recv() => self.say_summary(When::Between)?,
+                _ = summary.recv() => drop(self.say_summary(When::Between)?),
                 _ = resumed.recv() => self.send(Job::Resumed),
                 _ = &mut self.reporter_gone => break,
             }
@@ -103,32 +104,44 @@ impl Session {
         self.finish(args)
     }
 
-    /// Ends every open journey, says the summary, and waits until it is written.
-    fn finish(mut self, args: &TraceArgs) -> Result<(), Failure> {
+    /// Ends every open journey.
+    fn end_journeys(&mut self, args: &TraceArgs) -> Result<(), Failure> {
         // The ring buffer may be too small for all of them at once: drain it between.
         loop {
             let left = self.sweep(true)?;
             let before = self.seen;
-            self.read_records(args.count)?;
+            self.read_records(args)?;
             if left == 0 || (self.seen == before && args.count.is_some_and(|count| self.seen >= count)) {
-                break;
+                return Ok(());
             }
-        }
-        self.say_summary(When::AtTheEnd)?;
-        drop(self.jobs);
-        match self.reporter.join() {
-            Ok(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            Ok(result) => Ok(result?),
-            Err(panic) => std::panic::resume_unwind(panic),
         }
     }
 
-    /// Passes on what the ring buffer holds, at most as many journeys as are wanted.
-    fn read_records(&mut self, count: Option<u64>) -> Result<(), Failure> {
+    /// Ends every open journey, says the summary, and waits until it is written.
+    fn finish(mut self, args: &TraceArgs) -> Result<Ending, Failure> {
+        self.end_journeys(args)?;
+        if self.hidden > 0 {
+            self.send(Job::Talk(format!("{} connection attempts of other clients are hidden by --source", self.hidden)));
+        }
+        let lost = self.say_summary(When::AtTheEnd)?.total;
+        drop(self.jobs);
+        let (tally, written) = self.reporter.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        match written {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+            _ => Ok(Ending { tally, lost }),
+        }
+    }
+
+    /// Passes on what the ring buffer holds of the wanted clients, at most as many journeys as are wanted.
+    fn read_records(&mut self, args: &TraceArgs) -> Result<(), Failure> {
         while let Some(item) = self.records.next() {
             let record = decode(&item)?;
             drop(item);
-            if count.is_some_and(|count| self.seen >= count) {
+            if !args.sources.is_empty() && !args.sources.iter().any(|wanted| wanted.contains(source(&record))) {
+                self.hidden += 1;
+                continue;
+            }
+            if args.count.is_some_and(|count| self.seen >= count) {
                 continue;
             }
             self.seen += 1;

@@ -12,7 +12,7 @@ use crate::command::Failure;
 use crate::command::names::now_ns;
 use crate::command::reporter::{Job, When};
 use crate::output::contract::{self, Absence, Armed, Lost};
-use crate::output::{Start, Waited, absence_message};
+use crate::output::{Start, Waited, Why, absence_message};
 use crate::probe::{Detail, Probes};
 
 impl Session {
@@ -61,7 +61,8 @@ impl Session {
         self.links.iter().map(|link| contract::Interface { name: link.name.clone(), netns, index: link.index }).collect()
     }
 
-    pub(super) fn say_absence(&mut self, args: &TraceArgs, waited: Waited) -> Result<(), Failure> {
+    pub(super) fn say_absence(&mut self, args: &TraceArgs, why: Why) -> Result<(), Failure> {
+        let waited = Waited { why, from: args.sources.clone(), hidden: self.hidden };
         let mode = self.surroundings.seen().mode.map(|mode| mode.name().to_owned());
         let name = |index: u32| {
             self.links.iter().find(|link| link.index == index).map_or_else(|| index.to_string(), |link| link.name.clone())
@@ -81,10 +82,10 @@ impl Session {
                 r#type: contract::AbsenceTag::Absence,
                 schema: contract::Version,
                 time: contract::Time(jiff::Timestamp::now()),
-                seconds: waited.duration().as_secs(),
+                seconds: why.duration().as_secs(),
                 ports: port_ranges(args),
                 interfaces: self.watched_interfaces(),
-                message: absence_message(waited, mode.as_deref(), port),
+                message: absence_message(&waited, mode.as_deref(), port),
                 mode,
                 near_misses,
             }),
@@ -93,10 +94,10 @@ impl Session {
         Ok(())
     }
 
-    pub(super) fn say_summary(&mut self, when: When) -> Result<(), Failure> {
+    pub(super) fn say_summary(&mut self, when: When) -> Result<Lost, Failure> {
         let lost = lost(&self.probes)?;
         self.send(Job::Summary(now_ns().saturating_sub(self.began_ns), lost, when));
-        Ok(())
+        Ok(lost)
     }
 }
 

@@ -11,13 +11,14 @@ mod surroundings;
 use self::client::{Client, Limit};
 use self::ready_file::ReadyFile;
 use self::session::Session;
+use super::reporter::Tally;
 use super::{Failure, ports};
 use crate::cli::TraceArgs;
 use crate::kernel::check;
 use crate::kernel::netns::Netns;
 
-/// Traces until something ends it.
-pub fn run(args: &TraceArgs) -> Result<(), Failure> {
+/// Traces until something ends it; gives the exit status.
+pub fn run(args: &TraceArgs) -> Result<u8, Failure> {
     if args.ports.is_empty() {
         return Err(ports::missing(args));
     }
@@ -33,7 +34,31 @@ pub fn run(args: &TraceArgs) -> Result<(), Failure> {
     let client = Client::prepare(&args.client, args.json, limit)?;
     let session = Session::start(args, netns, machine.wsl)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(session.trace(args, ready, client))
+    let ending = runtime.block_on(session.trace(args, ready, client))?;
+    if args.check { ending.status() } else { Ok(0) }
+}
+
+/// What a run has shown.
+#[derive(Clone, Copy, Debug)]
+struct Ending {
+    tally: Tally,
+    /// Records lost.
+    lost: u64,
+}
+
+impl Ending {
+    /// The exit status that `--check` promises.
+    fn status(self) -> Result<u8, Failure> {
+        match (self.tally.journeys, self.tally.failed, self.lost) {
+            (_, 1.., _) => Ok(3),
+            (_, 0, 1..) => {
+                let lost = self.lost;
+                Err(Failure::new(format!("{lost} records were lost: nobody can say whether every attempt was answered")))
+            }
+            (0, 0, 0) => Ok(4),
+            (1.., 0, 0) => Ok(0),
+        }
+    }
 }
 
 fn typed_command() -> String {
@@ -46,4 +71,20 @@ fn raise_descriptor_limit() -> Option<Limit> {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(soft, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map(|()| (soft, hard)));
     raised.inspect_err(|error| log::debug!("cannot raise the limit of open files: {error}")).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exit_status_claims_no_more_than_was_seen() {
+        let status = |journeys, failed, lost| Ending { tally: Tally { journeys, failed }, lost }.status().map_err(|it| it.status);
+        assert_eq!(status(3, 0, 0), Ok(0));
+        assert_eq!(status(3, 1, 0), Ok(3));
+        assert_eq!(status(3, 1, 9), Ok(3));
+        assert_eq!(status(0, 0, 0), Ok(4));
+        assert_eq!(status(3, 0, 1), Err(1));
+        assert_eq!(status(0, 0, 1), Err(1));
+    }
 }

@@ -12,7 +12,7 @@ use super::surroundings::Surroundings;
 use crate::cli::{TraceArgs, bitmap};
 use crate::command::Failure;
 use crate::command::names::{MachineNames, now_ns};
-use crate::command::reporter::{Job, Output, Reporter, is_wanted};
+use crate::command::reporter::{Job, Output, Reported, Reporter, is_wanted};
 use crate::evidence::{Gatherer, Scope, dnat_targets};
 use crate::kernel::links::{Link, LinkEvent, LinkWatcher, container_namespaces, list_links, namespaces_toward};
 use crate::kernel::netns::Netns;
@@ -31,13 +31,15 @@ pub(super) struct Session {
     /// Namespaces of containers that packets are followed into.
     pub(super) followed: Vec<Netns>,
     pub(super) jobs: Sender<Job>,
-    pub(super) reporter: JoinHandle<io::Result<()>>,
+    pub(super) reporter: JoinHandle<Reported>,
     /// Resolves when the reporter has ended by itself.
     pub(super) reporter_gone: oneshot::Receiver<()>,
     pub(super) surroundings: Surroundings,
     pub(super) began_ns: u64,
     pub(super) interfaces: Vec<String>,
     pub(super) seen: u64,
+    /// Journeys of clients that are not wanted.
+    pub(super) hidden: u64,
     /// The traced ports, when the rules that packets meet are to be named.
     pub(super) named_ports: Option<Vec<(u16, u16)>>,
 }
@@ -80,6 +82,7 @@ impl Session {
             began_ns: now_ns(),
             interfaces: args.interfaces.clone(),
             seen: 0,
+            hidden: 0,
             named_ports: (!args.no_firewall_trace).then(|| args.ports.iter().map(|range| (range.first, range.last)).collect()),
         };
         session.send(Job::Watch(session.netns.clone()));
@@ -161,7 +164,7 @@ impl Session {
     }
 }
 
-type Started = (Sender<Job>, JoinHandle<io::Result<()>>, oneshot::Receiver<()>);
+type Started = (Sender<Job>, JoinHandle<Reported>, oneshot::Receiver<()>);
 
 fn start_reporter(args: &TraceArgs, facts: Arc<KernelFacts>, wsl: Wsl) -> Result<Started, Failure> {
     let output = if args.json {
