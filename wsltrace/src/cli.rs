@@ -15,16 +15,35 @@ use crate::source::Source;
 #[command(
     name = "wsltrace",
     version,
+    disable_version_flag = true,
     args_conflicts_with_subcommands = true,
-    after_help = "Start it, then make the connection that fails:\n  sudo wsltrace --port 8080"
+    after_help = after_help()
 )]
 pub struct Cli {
     /// Another command than tracing.
     #[command(subcommand)]
     pub command: Option<Command>,
+    /// Print the version; with -v all that a bug report needs (as root: the probes too)
+    #[arg(short = 'V', long, display_order = 1000)]
+    pub version: bool,
     /// How to trace.
     #[command(flatten)]
     pub trace: TraceArgs,
+}
+
+/// What the exit status says.
+pub const EXIT_STATUS: [(u8, &str); 5] = [
+    (0, "it ran; with --check: every connection attempt was answered"),
+    (1, "something failed; with --check also: records were lost, so the result is not known"),
+    (2, "what was typed cannot be done"),
+    (3, "with --check: some attempts failed"),
+    (4, "with --check: no SYN came"),
+];
+
+fn after_help() -> String {
+    let mut text = "Start it, then make the connection that fails:\n  sudo wsltrace --port 8080\n\nExit status:\n".to_owned();
+    text.extend(EXIT_STATUS.iter().map(|(status, means)| format!("  {status}  {means}\n")));
+    text
 }
 
 /// Commands other than tracing.
@@ -48,6 +67,13 @@ pub enum Command {
         /// Such as `firewall_drop`, `input_filter` or `NO_SOCKET`
         word: Option<String>,
     },
+    /// Print the completions for a shell: source <(wsltrace completions bash)
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page: wsltrace man | man -l -
+    Man,
 }
 
 /// How to trace.

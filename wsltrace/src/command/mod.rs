@@ -2,7 +2,9 @@
 
 pub mod demo;
 pub mod explain;
+pub mod manual;
 pub mod trace;
+pub mod version;
 
 mod names;
 mod ports;
