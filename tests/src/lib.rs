@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: the binary under test, and looking for what it leaves behind.
 
 pub mod leftovers;
+pub mod rulesets;
 
 use std::path::PathBuf;
 
