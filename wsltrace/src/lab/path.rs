@@ -58,6 +58,11 @@ fn may(stages: &[Stage]) -> Vec<Step> {
     stages.iter().copied().map(Step::May).collect()
 }
 
+/// The same way, of which any stage may be missing.
+pub(super) fn optional(path: &[Step]) -> Vec<Step> {
+    path.iter().map(|(Step::Must(stage) | Step::May(stage))| Step::May(*stage)).collect()
+}
+
 /// `stages` up to `last`, with it.
 fn up_to(stages: &[Stage], last: Stage) -> Vec<Step> {
     let end = stages.iter().position(|s| *s == last).map_or(stages.len(), |i| i + 1);
@@ -74,9 +79,24 @@ pub(super) fn answer() -> Vec<Step> {
     must(&OUT)
 }
 
+/// The answer of a socket or firewall, no further than `last`.
+pub(super) fn up_to_answer(last: Stage) -> Vec<Step> {
+    up_to(&OUT, last)
+}
+
 /// A connection from outside that was answered and acknowledged.
 pub(super) fn established() -> Vec<Step> {
     [inbound(SocketLookup), must(&[SynAck]), answer(), must(&[Established]), may(&[Accepted])].concat()
+}
+
+/// A SYN from outside that was answered; the acknowledgement came to a later one.
+pub(super) fn unconfirmed() -> Vec<Step> {
+    [inbound(SocketLookup), must(&[SynAck]), answer()].concat()
+}
+
+/// A SYN that is sent again and meets the request of the first one: no listener is looked for.
+pub(super) fn acknowledged_again() -> Vec<Step> {
+    [inbound(InputSecurity), must(&[SynAck]), answer(), must(&[Established]), may(&[Accepted])].concat()
 }
 
 /// A connection over the loopback device: out and in again, and so does its answer.
