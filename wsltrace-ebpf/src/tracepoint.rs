@@ -80,7 +80,8 @@ fn syn_ack_again(request: u64) -> Option<()> {
     let found = journey::newest(&key)?;
     let record = found.record();
     record.flags |= Flags::SYN_ACK_AGAIN;
-    let place = Place { netns: record.netns, ifindex: record.ifindex };
+    // Not a place of its own: the first answer may still be under way where it was last seen.
+    let place = Place { netns: record.answer_netns, ifindex: record.answer_ifindex };
     journey::push(record, StageCode::SynAckRetransmitted as u8, true, place);
     Some(())
 }

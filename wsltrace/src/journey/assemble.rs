@@ -162,7 +162,7 @@ impl Way {
     fn read(record: &Record) -> Self {
         let mut steps = Vec::with_capacity(record.stage_count as usize + 2);
         let mut answered = false;
-        for (code, entry) in entries(record) {
+        for (code, entry) in entries(record).filter(|(code, _)| code.is_place()) {
             let ns = entry.time_and_code >> StageEntry::TIME_SHIFT;
             let of_answer = entry.time_and_code & StageEntry::ANSWER != 0;
             let step = Step {
@@ -245,6 +245,7 @@ fn died_at(record: &Record, outcome: Outcome, reason: Option<&str>, way: &mut Wa
     let before = if outcome == Outcome::AnswerDropped { usize::MAX } else { syn_steps(record) };
     let last = entries(record)
         .take(before.min(death.stage_count as usize))
+        .filter(|(code, _)| code.is_place())
         .filter(|(_, entry)| outcome == Outcome::AnswerDropped || entry.time_and_code & StageEntry::ANSWER == 0);
     let (code, _) = last.last()?;
     let unresolved = reason.is_some_and(|reason| reason.starts_with("NEIGH_"));
