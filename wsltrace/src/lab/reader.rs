@@ -22,14 +22,20 @@ pub(super) struct PacketReader {
 impl PacketReader {
     /// Reads the packets of one device, or of all, one by one: each is a clone that the kernel frees when it was read.
     pub(super) fn copying(namespace: &Namespace, device: Option<&'static str>) -> Result<Self, LabError> {
-        let socket = namespace.run(|| open(device).map_err(LabError::io("open a packet socket")))?;
+        let socket = namespace.run(|| open(device, libc::ETH_P_ALL).map_err(LabError::io("open a packet socket")))?;
+        Self::start(socket, true)
+    }
+
+    /// The same for IPv4 only, as a DHCP client does: the kernel gives the packet itself to the reader, and a clone to IP.
+    pub(super) fn of_ipv4(namespace: &Namespace, device: Option<&'static str>) -> Result<Self, LabError> {
+        let socket = namespace.run(|| open(device, libc::ETH_P_IP).map_err(LabError::io("open a packet socket")))?;
         Self::start(socket, true)
     }
 
     /// Has the packets of one device, or of all, copied into a ring, as tcpdump does: the kernel frees them at once.
     pub(super) fn ring(namespace: &Namespace, device: Option<&'static str>) -> Result<Self, LabError> {
         let socket = namespace.run(|| {
-            let socket = open(device).map_err(LabError::io("open a packet socket"))?;
+            let socket = open(device, libc::ETH_P_ALL).map_err(LabError::io("open a packet socket"))?;
             make_ring(&socket).map_err(LabError::io("give a packet socket a ring"))?;
             Ok(socket)
         })?;
@@ -62,9 +68,9 @@ impl Drop for PacketReader {
     }
 }
 
-/// Opens a packet socket for every protocol.
-fn open(device: Option<&str>) -> io::Result<Socket> {
-    let protocol = u16::try_from(libc::ETH_P_ALL).map_err(io::Error::other)?.to_be();
+/// Opens a packet socket for this protocol.
+fn open(device: Option<&str>, protocol: c_int) -> io::Result<Socket> {
+    let protocol = u16::try_from(protocol).map_err(io::Error::other)?.to_be();
     let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(c_int::from(protocol))))?;
     if let Some(device) = device {
         let index = nix::net::if_::if_nametoindex(device)?;

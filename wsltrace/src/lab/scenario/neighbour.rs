@@ -1,6 +1,7 @@
 //! Packets that wait until the next hop's hardware address is known, or until nobody is found to have it.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use nix::errno::Errno;
 
@@ -49,30 +50,34 @@ fn cold_container() -> Scenario {
     }
 }
 
+/// The client sends its SYN again and the server its SYN-ACK, while the first SYN-ACK waits.
 fn mute_client() -> Scenario {
     let base = template("neighbour-mute-client", "the client's address answers no ARP, so the answer cannot be sent", GROUP);
+    let waits = [vec![Step::Must(Stage::SynAck)], up_to_answer(Stage::Snat), neighbour()].concat();
+    let expect = Expect {
+        outcomes: &[Outcome::AnswerDropped],
+        died: Some((Stage::Neighbour, Side::Wsl)),
+        reason: FAILED,
+        codes: &[Code::NoNeighbour],
+        proved: true,
+        path: [inbound(Stage::SocketLookup), waits.clone()].concat(),
+        ..base.expect
+    };
     Scenario {
         tools: &["ip"],
         break_it: |lab| {
             serve_v4(lab)?;
             // 8: answers for none of its addresses.
             lab.client.set_sysctl("net.ipv4.conf.eth0.arp_ignore", "8")?;
-            // Three questions, a tenth of a second apart.
-            lab.wsl.set_sysctl("net.ipv4.neigh.eth0.retrans_time_ms", "100")?;
+            // Three questions: given up after the client has sent once more, and before it would do so for the second time.
+            lab.wsl.set_sysctl("net.ipv4.neigh.eth0.retrans_time_ms", "550")?;
             lab.wsl.ip(&format!("neighbour del {CLIENT_V4} dev eth0"))
         },
         client: Seen::NoAnswer,
+        silence: Duration::from_millis(1200),
         settle: |lab| lab.wsl.await_failed_neighbour(CLIENT_V4.into()),
-        expect: Expect {
-            outcomes: &[Outcome::AnswerDropped],
-            died: Some((Stage::Neighbour, Side::Wsl)),
-            reason: FAILED,
-            codes: &[Code::NoNeighbour],
-            proved: true,
-            path: [inbound(Stage::SocketLookup), vec![Step::Must(Stage::SynAck)], up_to_answer(Stage::Snat), neighbour()]
-                .concat(),
-            ..base.expect
-        },
+        again: Some(Expect { path: [inbound(Stage::InputSecurity), waits].concat(), ..expect.clone() }),
+        expect,
         ..base
     }
 }

@@ -2,13 +2,13 @@
 
 use std::net::Ipv4Addr;
 
-use super::{Scenario, serve_v4, template};
+use super::{Expect, Scenario, forwarding, serve_v4, template};
 use crate::diagnosis::Code;
 use crate::evidence::Backend;
 use crate::journey::{Origin, Outcome, Stage};
 use crate::lab::path::{established_on_loopback, inbound};
 use crate::lab::reader::PacketReader;
-use crate::lab::{Expect, Lab, LabError, PORT, Seen, Side};
+use crate::lab::{Lab, LabError, PORT, Seen, Side};
 
 const GROUP: &str = "packet readers";
 
@@ -23,6 +23,16 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             break_it: serve_and_read,
             ..template("read-healthy-lo", "nothing is broken: 127.0.0.1 from inside while packets are read", GROUP)
         }),
+        Scenario {
+            name: "read-healthy-container",
+            title: "nothing is broken: packets to a container are read on every device of WSL",
+            group: GROUP,
+            break_it: |lab| {
+                (forwarding::dnat_answered().break_it)(lab)?;
+                read(lab)
+            },
+            ..forwarding::dnat_answered()
+        },
         dropped(),
     ]
 }
@@ -59,9 +69,15 @@ fn local(mut scenario: Scenario) -> Scenario {
 /// A server, and a reader of each kind.
 fn serve_and_read(lab: &mut Lab) -> Result<(), LabError> {
     serve_v4(lab)?;
+    read(lab)
+}
+
+fn read(lab: &mut Lab) -> Result<(), LabError> {
     let readers = [
         PacketReader::copying(&lab.wsl, Some("eth0"))?,
         PacketReader::copying(&lab.wsl, None)?,
+        PacketReader::of_ipv4(&lab.wsl, Some("eth0"))?,
+        PacketReader::of_ipv4(&lab.wsl, None)?,
         PacketReader::ring(&lab.wsl, Some("eth0"))?,
         PacketReader::ring(&lab.wsl, None)?,
     ];
