@@ -11,6 +11,7 @@ mod queue;
 mod reader;
 mod reply;
 mod routing;
+mod suppressed;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -118,6 +119,7 @@ pub fn all() -> Vec<Scenario> {
         queue::scenarios(),
         conntrack::scenarios(),
         ingress::scenarios(),
+        suppressed::scenarios(),
     ]
     .concat()
 }
