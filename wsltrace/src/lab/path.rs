@@ -58,11 +58,6 @@ fn may(stages: &[Stage]) -> Vec<Step> {
     stages.iter().copied().map(Step::May).collect()
 }
 
-/// The same way, of which any stage may be missing.
-pub(super) fn optional(path: &[Step]) -> Vec<Step> {
-    path.iter().map(|(Step::Must(stage) | Step::May(stage))| Step::May(*stage)).collect()
-}
-
 /// `stages` up to `last`, with it.
 fn up_to(stages: &[Stage], last: Stage) -> Vec<Step> {
     let end = stages.iter().position(|s| *s == last).map_or(stages.len(), |i| i + 1);

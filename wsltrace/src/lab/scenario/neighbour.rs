@@ -9,7 +9,7 @@ use super::forwarding::{self, INNER_PORT, publish};
 use super::{Expect, Scenario, serve, serve_v4, template};
 use crate::diagnosis::Code;
 use crate::journey::{Outcome, Stage};
-use crate::lab::path::{answer, inbound, optional, through, up_to_answer};
+use crate::lab::path::{answer, inbound, through, up_to_answer};
 use crate::lab::sides::{CLIENT_V4, CONTAINER, DOCKER0};
 use crate::lab::{Binding, Seen, Side, Step};
 
@@ -102,8 +102,7 @@ fn stopped_container() -> Scenario {
             reason: FAILED,
             codes: &[Code::NoNeighbour],
             proved: true,
-            // Which of the SYNs an ICMP error is about is not told by its key.
-            path: [through(Stage::Snat), neighbour(), optional(&answer())].concat(),
+            path: [through(Stage::Snat), neighbour(), answer()].concat(),
             ..base.expect
         },
         ..base
