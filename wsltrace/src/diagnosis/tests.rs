@@ -165,6 +165,16 @@ fn answers_are_healthy_unless_something_speaks_against_it() {
 }
 
 #[test]
+fn an_answer_without_a_neighbour_is_told_apart_by_its_interface() {
+    let mut unheard = samples::other(Outcome::AnswerDropped).journey;
+    (unheard.died_at, unheard.reason) = (Some(Stage::Neighbour), Some("NEIGH_FAILED".into()));
+    expect(&unheard, &Evidence::default(), Code::NoNeighbour, Proved);
+    let elsewhere = crate::journey::DeathPlace { netns: unheard.netns, interface: Some("eth1".into()) };
+    unheard.death = Some(elsewhere);
+    expect(&unheard, &Evidence::default(), Code::ReplyWrongInterface, Proved);
+}
+
+#[test]
 fn silence_in_a_hook_is_a_queue_and_elsewhere_unexplained() {
     let mut held = samples::other(Outcome::Unfinished).journey;
     held.stages.truncate(9);

@@ -86,7 +86,8 @@ fn end(record: &Record) -> Option<&Death> {
 }
 
 fn outcome(record: &Record, facts: Facts, reason: Option<&str>) -> Outcome {
-    let answer_died = record.answer_death.time_ns != 0 && !facts.answer_left;
+    let answer_died =
+        record.answer_death.time_ns != 0 && (!facts.answer_left || facts.syn_ack && died_on_its_device(facts, reason));
     if answer_died && (facts.syn_ack || facts.reset) {
         return Outcome::AnswerDropped;
     }
@@ -121,6 +122,13 @@ fn outcome(record: &Record, facts: Facts, reason: Option<&str>) -> Outcome {
         return Outcome::Dropped;
     }
     Outcome::Unfinished
+}
+
+/// Whether an answer that passed our place at its device was dropped by what stands behind, and no other reached the client.
+fn died_on_its_device(facts: Facts, reason: Option<&str>) -> bool {
+    !facts.acknowledged
+        && !facts.established
+        && reason.is_some_and(|reason| reason == "TC_EGRESS" || reason.starts_with("QDISC_"))
 }
 
 /// A retransmitted SYN that finds the request socket of an earlier attempt: the kernel sends the SYN-ACK again (or not, when it

@@ -9,7 +9,7 @@ use super::path::{describe, matches};
 use super::{ClientResult, PORT, Scenario, Side, Step};
 use crate::diagnosis::{Code, Confidence};
 use crate::evidence::Backend;
-use crate::journey::{Origin, Outcome, Stage};
+use crate::journey::{Conntrack, Origin, Outcome, Stage};
 
 /// What is known about a run without asking the tracer.
 #[derive(Clone, Debug)]
@@ -83,6 +83,9 @@ fn check_journey(scenario: &Scenario, truth: &Truth, journey: &Value, attempt: u
     if let Some(reason) = given_reason {
         problems.equal("reason", &journey["reason"], &Value::from(reason));
     }
+    if expect.conntrack.is_some() {
+        problems.one_of::<Option<Conntrack>>("conntrack", &journey["conntrack"], &[expect.conntrack]);
+    }
     problems.one_of::<Code>("diagnosis.code", &journey["diagnosis"]["code"], expect.codes);
     if expect.proved && (expect.reason.is_none() || given_reason.is_some()) {
         problems.one_of("diagnosis.confidence", &journey["diagnosis"]["confidence"], &[Confidence::Proved]);
@@ -142,7 +145,7 @@ mod tests {
                      "destination": scenario.target, "destination_port": PORT},
             "outcome": expect.outcomes[0], "died_at": expect.died.map(|d| d.0),
             "death": expect.died.map(|d| serde_json::json!({"netns": inode(d.1)})),
-            "reason": expect.reason.map(|r| r.0), "stages": stages,
+            "reason": expect.reason.map(|r| r.0), "conntrack": expect.conntrack, "stages": stages,
             "rule": expect.firewall.map(|(backend, chain)| serde_json::json!({"backend": backend, "chain": chain})),
             "diagnosis": {"code": expect.codes[0], "confidence": "proved"},
         });

@@ -3,7 +3,7 @@
 use super::{Expect, Scenario, serve_v4, template};
 use crate::diagnosis::Code;
 use crate::evidence::Backend;
-use crate::journey::{Outcome, Stage};
+use crate::journey::{Conntrack, Outcome, Stage};
 use crate::lab::path::inbound;
 use crate::lab::{PORT, Seen, Side};
 
@@ -14,7 +14,9 @@ pub(super) fn scenarios() -> Vec<Scenario> {
 }
 
 fn untracked() -> Scenario {
+    let base = template("untracked", "nothing is broken: the port is exempt from connection tracking (notrack)", GROUP);
     Scenario {
+        expect: Expect { conntrack: Some(Conntrack::Untracked), ..base.expect },
         tools: &["nft"],
         break_it: |lab| {
             serve_v4(lab)?;
@@ -26,7 +28,7 @@ fn untracked() -> Scenario {
                 }}"
             ))
         },
-        ..template("untracked", "nothing is broken: the port is exempt from connection tracking (notrack)", GROUP)
+        ..base
     }
 }
 

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use super::{Expect, Scenario, serve, template};
 use crate::diagnosis::Code;
 use crate::evidence::Backend;
-use crate::journey::{Outcome, Stage};
+use crate::journey::{Conntrack, Outcome, Stage};
 use crate::lab::network::Way;
 use crate::lab::path::{answer, back_through, into_container, through};
 use crate::lab::sides::{BACKEND, CLIENT_V4, CONTAINER, ETH1, WSL_V4};
@@ -31,7 +31,11 @@ pub(super) fn dnat_answered() -> Scenario {
             serve(lab, Side::Container, Binding::new(Ipv4Addr::UNSPECIFIED, INNER_PORT))?;
             publish(lab, CONTAINER)
         },
-        expect: Expect { path: [into_container(), answered, answer(), back_through(), established].concat(), ..base.expect },
+        expect: Expect {
+            conntrack: Some(Conntrack::New),
+            path: [into_container(), answered, answer(), back_through(), established].concat(),
+            ..base.expect
+        },
         ..base
     }
 }

@@ -9,7 +9,7 @@ use crate::lab::{PORT, Seen, Side};
 
 const GROUP: &str = "ingress";
 /// A program that answers `TC_ACT_SHOT` whatever it is given.
-const SHOOT: &str = "1,6 0 0 2";
+pub(super) const SHOOT: &str = "1,6 0 0 2";
 
 pub(super) fn scenarios() -> Vec<Scenario> {
     vec![netdev_drop(), tc_drop()]

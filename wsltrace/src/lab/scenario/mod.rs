@@ -20,7 +20,7 @@ use super::client::{ANSWER_PATIENCE, SILENCE};
 use super::{Attempt, Binding, Lab, LabError, Listening, PORT, Seen, Side, Step};
 use crate::diagnosis::Code;
 use crate::evidence::Backend;
-use crate::journey::{Origin, Outcome, Stage};
+use crate::journey::{Conntrack, Origin, Outcome, Stage};
 
 /// A lab with one known fault, and what must be said about it.
 #[derive(Clone, Debug)]
@@ -70,6 +70,8 @@ pub struct Expect {
     pub died: Option<(Stage, Side)>,
     /// The drop reason, and the first kernel known to give it.
     pub reason: Option<(&'static str, (u32, u32))>,
+    /// What conntrack must be said to think of the SYN, where that can be told.
+    pub conntrack: Option<Conntrack>,
     /// What the diagnosis may be.
     pub codes: &'static [Code],
     /// Whether an event of this very packet proves the diagnosis (on kernels that give the drop reason).
@@ -152,6 +154,7 @@ fn template(name: &'static str, title: &'static str, group: &'static str) -> Sce
             outcomes: &[Outcome::Answered],
             died: None,
             reason: None,
+            conntrack: None,
             codes: &[Code::Healthy],
             proved: false,
             firewall: None,

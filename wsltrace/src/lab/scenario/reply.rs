@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::forwarding::{INNER_PORT, publish};
+use super::ingress::SHOOT;
 use super::{Expect, Scenario, serve, serve_v4, template};
 use crate::diagnosis::Code;
 use crate::evidence::Backend;
@@ -24,6 +25,8 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         sent_again(),
         no_route_back(),
         wrong_interface(),
+        wrong_neighbour(),
+        dropped_by_tc(),
         two_tracers(),
     ]
 }
@@ -142,6 +145,61 @@ fn wrong_interface() -> Scenario {
         client: Seen::NoAnswer,
         expect: Expect {
             codes: &[Code::ReplyWrongInterface],
+            proved: true,
+            path: [answered_inbound(), answer()].concat(),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+fn wrong_neighbour() -> Scenario {
+    let base = template(
+        "reply-wrong-neighbour",
+        "WSL's route to the client leads by another interface, where nobody has the client's address",
+        GROUP,
+    );
+    Scenario {
+        behind: Some(Side::Backend),
+        break_it: |lab| {
+            serve_v4(lab)?;
+            lab.wsl.set_sysctl("net.ipv4.neigh.eth1.retrans_time_ms", "100")?;
+            lab.wsl.route(CLIENT_V4.into(), 32, Way::Device("eth1"))
+        },
+        client: Seen::NoAnswer,
+        settle: |lab| lab.wsl.await_failed_neighbour(CLIENT_V4.into()),
+        expect: Expect {
+            outcomes: &[Outcome::AnswerDropped],
+            died: Some((Stage::Neighbour, Side::Wsl)),
+            reason: Some(("NEIGH_FAILED", (5, 18))),
+            codes: &[Code::ReplyWrongInterface],
+            proved: true,
+            path: [answered_inbound(), up_to_answer(Stage::Snat), vec![Step::Must(Stage::Neighbour)]].concat(),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+/// Behind the place where the tracer sees it leave.
+fn dropped_by_tc() -> Scenario {
+    let base = template("reply-drop-tc", "a tc filter drops what goes out", GROUP);
+    Scenario {
+        tools: &["tc"],
+        break_it: |lab| {
+            serve_v4(lab)?;
+            // ARP must go on: only IPv4 is dropped.
+            lab.wsl.tc(&format!(
+                "qdisc add dev eth0 clsact
+                 filter add dev eth0 egress protocol ip bpf da bytecode '{SHOOT}'"
+            ))
+        },
+        client: Seen::NoAnswer,
+        expect: Expect {
+            outcomes: &[Outcome::AnswerDropped],
+            died: Some((Stage::TcEgress, Side::Wsl)),
+            reason: Some(("TC_EGRESS", (5, 18))),
+            codes: &[Code::ReplyDropped],
             proved: true,
             path: [answered_inbound(), answer()].concat(),
             ..base.expect
