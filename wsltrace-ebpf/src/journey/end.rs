@@ -13,6 +13,9 @@ use crate::{
     packet::{Kind, Packet},
 };
 
+/// A SYN-ACK was made and left.
+const SYN_ACK_LEFT: u32 = Flags::SYN_ACK | Flags::ANSWER_LEFT;
+
 #[inline(always)]
 fn death(record: &mut Record, place: Place, location: u64, reason: u32) -> Death {
     let time_ns = now_ns();
@@ -41,8 +44,7 @@ pub fn dropped(packet: &Packet, location: u64, reason: u32) {
     }
     let Some(found) = find(packet) else { return };
     let record = found.record();
-    const ANSWERED: u32 = Flags::SYN_ACK | Flags::ANSWER_LEFT;
-    if record.flags & ANSWERED == ANSWERED {
+    if record.flags & SYN_ACK_LEFT == SYN_ACK_LEFT {
         dropped_behind_us(record, packet, location, reason);
         return;
     }

@@ -115,9 +115,8 @@ fn answer_enters(found: &Found, packet: &Packet, stage: u8, place: Place) {
 /// its neighbour. The answer itself goes on in another `sk_buff` only where copies are made, between devices and hooks.
 #[inline(always)]
 fn is_another_answer(record: &Record, packet: &Packet, stage: u8) -> bool {
-    let may_be_copy = stage == StageCode::TcIngress as u8
-        || stage == StageCode::Prerouting as u8
-        || stage == StageCode::TcEgress as u8;
+    let may_be_copy =
+        stage == StageCode::TcIngress as u8 || stage == StageCode::Prerouting as u8 || stage == StageCode::TcEgress as u8;
     record.answer_skb != 0 && record.answer_skb != packet.skb && !may_be_copy
 }
 

@@ -44,7 +44,7 @@ pub struct Lab {
     /// What hangs behind WSL, when it was asked for.
     behind: Option<(Side, Namespace)>,
     /// Servers and other sockets that live as long as the lab.
-    kept: Vec<Box<dyn Debug + Send>>,
+    kept: Vec<Box<dyn Debug + Send + Sync>>,
 }
 
 impl Lab {
@@ -87,7 +87,7 @@ impl Lab {
     }
 
     /// Keeps a server, or whatever else must not end before the lab.
-    pub fn keep(&mut self, server: impl Debug + Send + 'static) {
+    pub fn keep(&mut self, server: impl Debug + Send + Sync + 'static) {
         self.kept.push(Box::new(server));
     }
 
