@@ -25,9 +25,11 @@ const OWNERS_LIMIT: Duration = Duration::from_millis(300);
 /// How many readings of the counters are kept for a namespace.
 const MAX_READINGS: usize = 64;
 
-/// What counters of a namespace said at one moment.
+/// What counters of a namespace said. What happens while they are read may or may not be in it.
 #[derive(Clone, Copy)]
 struct Reading {
+    began: Instant,
+    ended: Instant,
     /// `ListenOverflows`.
     overflows: Option<u64>,
     /// See [`counters::icmp_suppressed`].
@@ -38,7 +40,7 @@ struct Reading {
 struct Watched {
     netns: Netns,
     /// Readings of the counters, oldest first.
-    readings: VecDeque<(Instant, Reading)>,
+    readings: VecDeque<Reading>,
     /// When the journeys began that ended silently at a listener.
     silent: VecDeque<Instant>,
     /// When the journeys began that netfilter dropped.
@@ -52,21 +54,24 @@ struct Watched {
 
 impl Watched {
     fn read_counters(&mut self) -> io::Result<Reading> {
-        // The moment before the reading: what happens meanwhile may or may not be in it.
-        let now = Instant::now();
+        let began = Instant::now();
         let counters = counters::read(&self.netns)?;
-        let overflows = counters.get("ListenOverflows").copied();
-        let reading = Reading { overflows, icmp_suppressed: counters::icmp_suppressed(&counters) };
+        let reading = Reading {
+            began,
+            ended: Instant::now(),
+            overflows: counters.get("ListenOverflows").copied(),
+            icmp_suppressed: counters::icmp_suppressed(&counters),
+        };
         if self.readings.len() == MAX_READINGS {
             self.readings.pop_front();
         }
-        self.readings.push_back((now, reading));
+        self.readings.push_back(reading);
         Ok(reading)
     }
 
     /// The newest reading from before a moment.
-    fn reading_before(&self, moment: Instant) -> Option<(Instant, Reading)> {
-        self.readings.iter().rev().find(|(time, _)| *time < moment).copied()
+    fn reading_before(&self, moment: Instant) -> Option<Reading> {
+        self.readings.iter().rev().find(|reading| reading.ended < moment).copied()
     }
 
     /// The listeners on a port, by a look not older than the time they are kept and, where one is given, than `after`.
@@ -281,20 +286,21 @@ fn rise_since(
 ) -> io::Result<(Option<u64>, u64)> {
     let base = watched.reading_before(began);
     let now = watched.read_counters()?;
-    let oldest = watched.readings.front().map(|(time, _)| *time);
+    let oldest = watched.readings.front().map(|reading| reading.began);
     let journeys = journeys(watched);
     journeys.push_back(began);
     journeys.retain(|time| oldest.is_none_or(|oldest| *time >= oldest));
-    let Some((since, before)) = base else { return Ok((None, 1)) };
+    let Some(before) = base else { return Ok((None, 1)) };
     let rise = counter(&now).zip(counter(&before)).map(|(now, before)| now.saturating_sub(before));
-    let count = journeys.iter().filter(|time| **time >= since).count();
+    let count = journeys.iter().filter(|time| **time >= before.began).count();
     Ok((rise, u64::try_from(count).unwrap_or(u64::MAX)))
 }
 
 /// When a journey began, on the clock of the readings; one from before the machine's start counts as its start.
 fn began(journey: &Journey) -> Instant {
-    let age = jiff::Timestamp::now().duration_since(journey.time).unsigned_abs();
+    // In this order: when something comes between, it is taken for too early, and no reading that knows of it is a basis.
     let now = Instant::now();
+    let age = jiff::Timestamp::now().duration_since(journey.time).unsigned_abs();
     now.checked_sub(age).unwrap_or(now)
 }
 
