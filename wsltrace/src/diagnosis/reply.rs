@@ -100,12 +100,12 @@ pub(super) fn neighbour(case: &Case) -> Option<Finding> {
     let reasons = ["NEIGH_FAILED", "NEIGH_CREATEFAIL", "NEIGH_QUEUEFULL", "NEIGH_DEAD"];
     let symbols = ["neigh_invalidate", "neigh_timer_handler", "__neigh_event_send", "arp_error_report", "ndisc_error_report"];
     let waiting = case.journey.outcome == Outcome::Unfinished;
-    let at_neighbour = case.journey.stages.last().is_some_and(|visit| visit.stage == Stage::Neighbour);
-    let confidence = if waiting { at_neighbour.then_some(Confidence::Inferred) } else { case.by(&reasons, &symbols) }?;
+    let at_neighbour = case.journey.stages.iter().rfind(|visit| visit.stage == Stage::Neighbour);
+    let confidence = if waiting { at_neighbour.map(|_| Confidence::Inferred) } else { case.by(&reasons, &symbols) }?;
     let of_answer = case.journey.outcome == Outcome::AnswerDropped || waiting && case.journey.facts.syn_ack;
     let whom = if of_answer { case.journey.flow.source } else { case.journey.last_destination().0 };
     let asks = if whom.is_ipv4() { "ARP" } else { "neighbour discovery" };
-    let device = if waiting { case.journey.stages.last().and_then(|visit| visit.interface.as_deref()) } else { case.interface() };
+    let device = if waiting { at_neighbour.and_then(|visit| visit.interface.as_deref()) } else { case.interface() };
     let device = device.map(|name| format!(" on {name}")).unwrap_or_default();
     let summary = if waiting {
         let what = if of_answer { "the answer" } else { "it" };

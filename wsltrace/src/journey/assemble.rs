@@ -29,7 +29,7 @@ pub fn assemble(record: &Record, id: u64, names: &impl Names) -> Journey {
     let mut way = Way::read(record);
     let died_at = died_at(record, outcome, reason.as_deref(), &mut way);
     if outcome == Outcome::Unfinished {
-        way.infer_waiting();
+        way.infer_waiting(facts.syn_ack);
     }
     let ended = if died_at.is_some() { end(record) } else { None };
     let interface = |netns, ifindex| if ifindex == 0 { None } else { names.interface(netns, ifindex) };
@@ -100,7 +100,8 @@ fn outcome(record: &Record, facts: Facts, reason: Option<&str>) -> Outcome {
         return if firewall { Outcome::Rejected } else { Outcome::Refused };
     }
     // An unanswered neighbour is reported by ICMP as well, but nobody rejected the packet.
-    if facts.icmp && !answer_died && !reason.is_some_and(|reason| reason.starts_with("NEIGH_")) {
+    let no_neighbour = reason.is_some_and(|reason| reason.starts_with("NEIGH_")) || is_past_rejects(record);
+    if facts.icmp && !answer_died && !no_neighbour {
         return Outcome::Rejected;
     }
     if meets_its_request(record, facts, reason) {
@@ -129,6 +130,13 @@ fn died_on_its_device(facts: Facts, reason: Option<&str>) -> bool {
     !facts.acknowledged
         && !facts.established
         && reason.is_some_and(|reason| reason == "TC_EGRESS" || reason.starts_with("QDISC_"))
+}
+
+/// Whether the SYN came to POSTROUTING, where no firewall rejects: what is told by ICMP from there on is a missing neighbour, even
+/// when the death itself was not seen.
+fn is_past_rejects(record: &Record) -> bool {
+    let of_syn = entries(record).filter(|(code, entry)| code.is_place() && entry.time_and_code & StageEntry::ANSWER == 0);
+    of_syn.last().is_some_and(|(code, _)| (StageCode::Postrouting..=StageCode::PostroutingEnd).contains(&code))
 }
 
 /// A retransmitted SYN that finds the request socket of an earlier attempt: the kernel sends the SYN-ACK again (or not, when it
@@ -208,12 +216,12 @@ impl Way {
     }
 
     /// A packet that left POSTROUTING and is not on its device yet waits for its neighbour.
-    fn infer_waiting(&mut self) {
-        if let Some(last) = self.steps.last()
-            && last.code == Some(StageCode::PostroutingEnd)
+    fn infer_waiting(&mut self, of_answer: bool) {
+        if let Some(index) = self.steps.iter().rposition(|step| step.of_answer == of_answer)
+            && let Some(last) = self.steps.get(index).filter(|step| step.code == Some(StageCode::PostroutingEnd))
         {
             let step = Step { stage: Some(Stage::Neighbour), code: None, ..*last };
-            self.steps.push(step);
+            self.steps.insert(index + 1, step);
         }
     }
 

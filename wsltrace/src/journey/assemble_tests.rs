@@ -171,8 +171,7 @@ fn a_firewalls_reset_is_a_rejection() {
 #[test]
 fn an_icmp_error_is_a_rejection_unless_a_neighbour_is_missing() {
     let forward = [StageCode::Forward, StageCode::Postrouting, StageCode::PostroutingEnd];
-    let record = record(&[&TO_ROUTING, &forward]);
-    let mut record = answered(record, Flags::ICMP | Flags::ANSWER_LEFT, &ANSWER);
+    let mut record = answered(record(&[&TO_ROUTING, &forward]), Flags::ICMP | Flags::ANSWER_LEFT, &ANSWER);
     record.death = died(&record, NEIGH_FAILED);
     let journey = made(&record);
     assert_eq!((journey.outcome, journey.died_at), (Outcome::Dropped, Some(Stage::Neighbour)));
@@ -180,8 +179,13 @@ fn an_icmp_error_is_a_rejection_unless_a_neighbour_is_missing() {
         names(&journey)[7..],
         [Stage::Forward, Stage::Postrouting, Stage::Neighbour, Stage::Output, Stage::Postrouting, Stage::TcEgress]
     );
-    record.death.reason = NETFILTER_DROP;
-    assert_eq!(made(&record).outcome, Outcome::Rejected);
+    record.death = never();
+    let unseen = made(&record);
+    assert_eq!((unseen.outcome, names(&unseen)[9]), (Outcome::Unfinished, Stage::Neighbour));
+    let record = self::record(&[&TO_ROUTING, &[StageCode::Forward]]);
+    let mut rejected = answered(record, Flags::ICMP | Flags::ANSWER_LEFT, &ANSWER);
+    rejected.death = died(&rejected, NETFILTER_DROP);
+    assert_eq!(made(&rejected).outcome, Outcome::Rejected);
 }
 
 #[test]
