@@ -11,61 +11,68 @@ use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
 
 use super::{LabError, Namespace};
 
-/// A running reader; ends when dropped.
+/// A thread that does something whenever its socket can be read; ends when dropped.
 #[derive(Debug)]
-pub(super) struct PacketReader {
+pub(super) struct Watcher {
     /// Closed to end the thread.
     stop: Option<PipeWriter>,
     thread: Option<JoinHandle<io::Result<()>>>,
 }
 
-impl PacketReader {
-    /// Reads the packets of one device, or of all, one by one: each is a clone that the kernel frees when it was read.
-    pub(super) fn copying(namespace: &Namespace, device: Option<&'static str>) -> Result<Self, LabError> {
-        let socket = namespace.run(|| open(device, libc::ETH_P_ALL).map_err(LabError::io("open a packet socket")))?;
-        Self::start(socket, true)
-    }
-
-    /// The same for IPv4 only, as a DHCP client does: the kernel gives the packet itself to the reader, and a clone to IP.
-    pub(super) fn of_ipv4(namespace: &Namespace, device: Option<&'static str>) -> Result<Self, LabError> {
-        let socket = namespace.run(|| open(device, libc::ETH_P_IP).map_err(LabError::io("open a packet socket")))?;
-        Self::start(socket, true)
-    }
-
-    /// Has the packets of one device, or of all, copied into a ring, as tcpdump does: the kernel frees them at once.
-    pub(super) fn ring(namespace: &Namespace, device: Option<&'static str>) -> Result<Self, LabError> {
-        let socket = namespace.run(|| {
-            let socket = open(device, libc::ETH_P_ALL).map_err(LabError::io("open a packet socket"))?;
-            make_ring(&socket).map_err(LabError::io("give a packet socket a ring"))?;
-            Ok(socket)
-        })?;
-        Self::start(socket, false)
-    }
-
-    fn start(socket: Socket, reads: bool) -> Result<Self, LabError> {
+impl Watcher {
+    /// Starts it.
+    pub(super) fn start(
+        socket: Socket,
+        mut on_readable: impl FnMut(&Socket) -> io::Result<()> + Send + 'static,
+    ) -> Result<Self, LabError> {
         let (stopped, stop) = io::pipe().map_err(LabError::io("make a pipe"))?;
         let thread = thread::spawn(move || {
             loop {
-                let socket_events = if reads { PollFlags::POLLIN } else { PollFlags::empty() };
-                let mut watched = [PollFd::new(stopped.as_fd(), PollFlags::POLLIN), PollFd::new(socket.as_fd(), socket_events)];
+                let mut watched =
+                    [PollFd::new(stopped.as_fd(), PollFlags::POLLIN), PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
                 poll(&mut watched, PollTimeout::NONE)?;
                 if watched[0].any().unwrap_or(true) {
                     return Ok(());
                 }
-                socket.recv(&mut [MaybeUninit::uninit(); 2048])?;
+                on_readable(&socket)?;
             }
         });
         Ok(Self { stop: Some(stop), thread: Some(thread) })
     }
 }
 
-impl Drop for PacketReader {
+impl Drop for Watcher {
     fn drop(&mut self) {
         drop(self.stop.take());
+        // What fails here has already made the scenario fail: the client sees it.
         if let Some(Err(panic)) = self.thread.take().map(JoinHandle::join) {
             std::panic::resume_unwind(panic);
         }
     }
+}
+
+/// Reads the packets of one device, or of all, one by one: each is a clone that the kernel frees when it was read.
+pub(super) fn copying(namespace: &Namespace, device: Option<&'static str>) -> Result<Watcher, LabError> {
+    read(namespace, device, libc::ETH_P_ALL)
+}
+
+/// The same for IPv4 only, as a DHCP client does: the kernel gives this reader the packet itself, and IP a clone.
+pub(super) fn of_ipv4(namespace: &Namespace, device: Option<&'static str>) -> Result<Watcher, LabError> {
+    read(namespace, device, libc::ETH_P_IP)
+}
+
+fn read(namespace: &Namespace, device: Option<&'static str>, protocol: c_int) -> Result<Watcher, LabError> {
+    let socket = namespace.run(|| open(device, protocol).map_err(LabError::io("open a packet socket")))?;
+    Watcher::start(socket, |socket| socket.recv(&mut [MaybeUninit::uninit(); 2048]).map(drop))
+}
+
+/// Has the packets of one device, or of all, copied into a ring, as tcpdump does: the kernel frees them at once.
+pub(super) fn ring(namespace: &Namespace, device: Option<&'static str>) -> Result<Socket, LabError> {
+    namespace.run(|| {
+        let socket = open(device, libc::ETH_P_ALL).map_err(LabError::io("open a packet socket"))?;
+        make_ring(&socket).map_err(LabError::io("give a packet socket a ring"))?;
+        Ok(socket)
+    })
 }
 
 /// Opens a packet socket for this protocol.

@@ -1,6 +1,6 @@
 //! Packets that wait until the next hop's hardware address is known, or until nobody is found to have it.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -10,8 +10,8 @@ use super::{Expect, Scenario, serve, serve_v4, template};
 use crate::diagnosis::Code;
 use crate::journey::{Outcome, Stage};
 use crate::lab::path::{answer, inbound, through, up_to_answer};
-use crate::lab::sides::{CLIENT_V4, CONTAINER, DOCKER0};
-use crate::lab::{Binding, Seen, Side, Step};
+use crate::lab::sides::{CLIENT_V4, CLIENT_V6, CONTAINER, DOCKER0};
+use crate::lab::{Binding, Lab, PORT, Seen, Side, Step};
 
 const GROUP: &str = "neighbours";
 /// Where a container stood once.
@@ -20,7 +20,7 @@ const STOPPED: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 3);
 const FAILED: Option<(&str, (u32, u32))> = Some(("NEIGH_FAILED", (5, 18)));
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![cold_client(), cold_container(), mute_client(), stopped_container()]
+    vec![cold_client(), cold_client_v6(), cold_container(), mute_client(), stopped_container()]
 }
 
 fn cold_client() -> Scenario {
@@ -31,6 +31,20 @@ fn cold_client() -> Scenario {
             lab.wsl.ip(&format!("neighbour del {CLIENT_V4} dev eth0"))
         },
         ..template("neighbour-cold", "nothing is broken: the answer waits for ARP, for WSL does not know the client yet", GROUP)
+    }
+}
+
+fn cold_client_v6() -> Scenario {
+    Scenario {
+        v6: true,
+        target: Lab::wsl_address(true),
+        break_it: |lab| {
+            serve(lab, Side::Wsl, Binding::new(Ipv6Addr::UNSPECIFIED, PORT))?;
+            lab.wsl.ip(&format!("neighbour del {CLIENT_V6} dev eth0"))
+        },
+        name: "neighbour-cold-v6",
+        title: "nothing is broken: the answer waits for neighbour discovery",
+        ..cold_client()
     }
 }
 

@@ -4,7 +4,7 @@ use super::{Expect, Scenario, serve_v4, template};
 use crate::diagnosis::Code;
 use crate::evidence::Backend;
 use crate::journey::{Outcome, Stage};
-use crate::lab::nfqueue::SilentQueue;
+use crate::lab::nfqueue::{SilentQueue, accept_all};
 use crate::lab::path::inbound;
 use crate::lab::{Lab, LabError, PORT, Seen, Side};
 
@@ -29,6 +29,16 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             },
             expect: Expect { outcomes: &[Outcome::Unfinished], ..expect(&silent) },
             ..queued(silent)
+        },
+        Scenario {
+            tools: &["iptables-nft"],
+            break_it: |lab| {
+                queue(lab)?;
+                let program = accept_all(&lab.wsl, QUEUE)?;
+                lab.keep(program);
+                Ok(())
+            },
+            ..template("queue-accepted", "nothing is broken: a program that a rule queues to (NFQUEUE) lets packets pass", GROUP)
         },
     ]
 }

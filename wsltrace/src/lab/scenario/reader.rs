@@ -7,8 +7,7 @@ use crate::diagnosis::Code;
 use crate::evidence::Backend;
 use crate::journey::{Origin, Outcome, Stage};
 use crate::lab::path::{established_on_loopback, inbound};
-use crate::lab::reader::PacketReader;
-use crate::lab::{Lab, LabError, PORT, Seen, Side};
+use crate::lab::{Lab, LabError, PORT, Seen, Side, reader};
 
 const GROUP: &str = "packet readers";
 
@@ -73,14 +72,10 @@ fn serve_and_read(lab: &mut Lab) -> Result<(), LabError> {
 }
 
 fn read(lab: &mut Lab) -> Result<(), LabError> {
-    let readers = [
-        PacketReader::copying(&lab.wsl, Some("eth0"))?,
-        PacketReader::copying(&lab.wsl, None)?,
-        PacketReader::of_ipv4(&lab.wsl, Some("eth0"))?,
-        PacketReader::of_ipv4(&lab.wsl, None)?,
-        PacketReader::ring(&lab.wsl, Some("eth0"))?,
-        PacketReader::ring(&lab.wsl, None)?,
-    ];
-    lab.keep(readers);
+    for device in [Some("eth0"), None] {
+        let (wsl, ring) = (&lab.wsl, reader::ring(&lab.wsl, device)?);
+        let readers = (reader::copying(wsl, device)?, reader::of_ipv4(wsl, device)?, ring);
+        lab.keep(readers);
+    }
     Ok(())
 }

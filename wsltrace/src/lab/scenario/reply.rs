@@ -27,7 +27,12 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         wrong_interface(),
         wrong_neighbour(),
         dropped_by_tc(),
-        two_tracers(),
+        two_tracers(template("two-tracers", "nothing is broken: two tracers watch at once", GROUP)),
+        two_tracers(Scenario {
+            name: "two-tracers-drop",
+            title: "the OUTPUT chain drops the server's answers, and two tracers watch",
+            ..dropped_in_output()
+        }),
     ]
 }
 
@@ -208,8 +213,8 @@ fn dropped_by_tc() -> Scenario {
     }
 }
 
-fn two_tracers() -> Scenario {
-    Scenario { tracers: 2, ..template("two-tracers", "nothing is broken: two tracers watch at once", GROUP) }
+fn two_tracers(scenario: Scenario) -> Scenario {
+    Scenario { tracers: 2, ..scenario }
 }
 
 /// A chain of WSL drops the answer at this stage.
