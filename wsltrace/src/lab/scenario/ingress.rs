@@ -25,6 +25,8 @@ fn netdev_drop() -> Scenario {
             lab.wsl.nft("netdev", kind, &format!("tcp dport {PORT} drop"))
         },
         expect: Expect {
+            // The kernel's trace names the chain; no probe stands there.
+            died: Some((Stage::NetfilterIngress, Side::Wsl)),
             reason: Some(("NETFILTER_DROP", (5, 18))),
             codes: &[Code::FirewallDrop],
             firewall: Some((Backend::Nft, "ingress")),

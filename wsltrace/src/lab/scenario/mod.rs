@@ -192,7 +192,8 @@ mod tests {
     fn a_death_lies_on_the_way() {
         for scenario in super::all() {
             for expect in [Some(&scenario.expect), scenario.again.as_ref()].into_iter().flatten() {
-                if let Some((stage, _)) = expect.died {
+                // `netfilter_ingress` is a place of death only: a trace names it, and no probe reports it as entered.
+                if let Some((stage, _)) = expect.died.filter(|(stage, _)| *stage != super::Stage::NetfilterIngress) {
                     assert!(expect.path.contains(&super::Step::Must(stage)), "{}: {stage}", scenario.name);
                 }
             }
