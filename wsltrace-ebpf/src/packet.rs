@@ -52,7 +52,7 @@ impl Kind {
     /// As an argument of a global function.
     #[inline(always)]
     pub fn number(self) -> u32 {
-        u32::from(self.0)
+        self.0
     }
 }
 
