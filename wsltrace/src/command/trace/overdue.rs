@@ -16,11 +16,12 @@ pub(super) fn is_overdue(record: &Record, now_ns: u64) -> bool {
     if record.flags & Flags::DONE != 0 {
         return true;
     }
-    let last = (record.stage_count as usize).checked_sub(1).and_then(|index| record.stages.get(index));
-    let code = last.and_then(|entry| StageCode::from_number(entry.time_and_code.to_le_bytes()[0]));
-    let waits_for_neighbour = matches!(code, Some(StageCode::PostroutingEnd | StageCode::Postrouting))
-        && record.death.time_ns == 0
-        && record.answer_death.time_ns == 0;
+    let entries = record.stages.iter().take(record.stage_count as usize);
+    let mut codes = entries.filter_map(|entry| StageCode::from_number(entry.time_and_code.to_le_bytes()[0]));
+    let waits_for_neighbour =
+        matches!(codes.rfind(|code| code.is_place()), Some(StageCode::PostroutingEnd | StageCode::Postrouting))
+            && record.death.time_ns == 0
+            && record.answer_death.time_ns == 0;
     let unacknowledged = record.flags & Flags::SYN_ACK != 0 && record.flags & Flags::ACK == 0;
     let patience = if waits_for_neighbour {
         NEIGHBOUR
