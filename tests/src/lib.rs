@@ -1,6 +1,9 @@
-//! What the end-to-end tests share: the binary under test, and looking for what it leaves behind.
+//! What the end-to-end tests and the bench share: the binary under test, traffic for it, and looking at what it does in the
+//! kernel and what it leaves behind.
 
 pub mod leftovers;
+pub mod process;
+pub mod syns;
 
 use std::path::PathBuf;
 
