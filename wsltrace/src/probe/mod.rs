@@ -7,7 +7,7 @@ mod table;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 
-use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::tc::{TcAttachOptions, TcAttachType};
 use aya::programs::{BtfTracePoint, LinkOrder, SchedClassifier, SkLookup};
 use aya::{Btf, Ebpf};
@@ -90,6 +90,9 @@ pub enum ProbeError {
     /// The namespace could not be entered.
     #[error(transparent)]
     Netns(#[from] NetnsError),
+    /// The table of journeys could not be read.
+    #[error("cannot read the table of journeys")]
+    Sweep(#[source] std::io::Error),
     /// A program run by hand failed.
     #[error("cannot collect an overdue journey from the kernel")]
     Collect(#[source] std::io::Error),
@@ -100,6 +103,7 @@ pub struct Probes {
     ebpf: Ebpf,
     netfilter: Vec<(Position, OwnedFd)>,
     collect: OwnedFd,
+    journeys: sys::Buckets<Key, Record>,
     links: Vec<OwnedFd>,
     missing: Vec<Missing>,
     attached: BTreeMap<&'static str, u32>,
@@ -124,6 +128,7 @@ impl Probes {
             ebpf: loaded.ebpf,
             netfilter,
             collect,
+            journeys: sys::Buckets::new(),
             links: Vec::new(),
             missing: missing_fields(facts),
             attached: BTreeMap::new(),
@@ -273,27 +278,27 @@ impl Probes {
 
     /// Ends the journeys that `is_over` says so of (given the record as it stands in the table): their records come through the
     /// ring buffer like all others. Gives how many are left in the table.
-    pub fn sweep(&self, mut is_over: impl FnMut(&Record) -> bool) -> Result<usize, ProbeError> {
-        let fail = |source| ProbeError::Map { map: "JOURNEYS", source };
-        let map = self.ebpf.map("JOURNEYS").ok_or_else(|| absent("the map JOURNEYS"))?;
-        let map: HashMap<_, Key, Record> = HashMap::try_from(map).map_err(fail)?;
-        // Removing while iterating would begin anew at every removal.
-        let keys: Vec<Key> = map.keys().filter_map(Result::ok).collect();
+    pub fn sweep(&mut self, mut is_over: impl FnMut(&Record) -> bool) -> Result<usize, ProbeError> {
+        let Some(Map::HashMap(map)) = self.ebpf.map("JOURNEYS") else { return Err(absent("the map JOURNEYS").into()) };
         let mut left = 0;
-        for key in keys {
-            let Ok(record) = map.get(&key, 0) else { continue };
-            if !is_over(&record) {
-                left += 1;
-                continue;
+        loop {
+            let (entries, more) = self.journeys.read(map.fd()).map_err(ProbeError::Sweep)?;
+            for (key, record) in entries {
+                if !is_over(record) {
+                    left += 1;
+                    continue;
+                }
+                let mut request = [0; size_of::<Key>() + size_of::<u64>()];
+                let (for_key, for_time) = request.split_at_mut(size_of::<Key>());
+                for_key.copy_from_slice(&key_bytes(key));
+                for_time.copy_from_slice(&record.last_ns.to_ne_bytes());
+                let moved_on = sys::run(&self.collect, &mut request).map_err(ProbeError::Collect)? != 0;
+                left += usize::from(moved_on);
             }
-            let mut request = [0; size_of::<Key>() + size_of::<u64>()];
-            let (for_key, for_time) = request.split_at_mut(size_of::<Key>());
-            for_key.copy_from_slice(&key_bytes(&key));
-            for_time.copy_from_slice(&record.last_ns.to_ne_bytes());
-            let moved_on = sys::run(&self.collect, &mut request).map_err(ProbeError::Collect)? != 0;
-            left += usize::from(moved_on);
+            if !more {
+                return Ok(left);
+            }
         }
-        Ok(left)
     }
 
     /// The object's own name for the kernel-side log.
