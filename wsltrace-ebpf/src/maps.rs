@@ -43,9 +43,10 @@ pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::C
 #[map]
 pub static DELIVERED: PerCpuArray<Key> = PerCpuArray::with_max_entries(1, 0);
 
-/// Ended journeys, one record each: the fixed part and as many stages as there are.
+/// Ended journeys, one record each: the fixed part and as many stages as there are. A megabyte holds about 2000; what finds no room
+/// waits in the table. Its reader maps it twice, and that counts as its memory.
 #[map]
-pub static RECORDS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
+pub static RECORDS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
 /// Field offsets of the running kernel. Set before loading.
 #[unsafe(no_mangle)]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use wsltrace_common::Counter;
 
 use super::overdue::is_overdue;
 use super::ready_file::ReadyFile;
@@ -15,9 +16,9 @@ use crate::cli::TraceArgs;
 use crate::command::Failure;
 use crate::command::names::now_ns;
 use crate::command::reporter::{Job, When};
-use crate::journey::decode;
 use crate::probe::Probes;
 
+/// How often overdue journeys are looked for, while there are journeys that have not ended.
 const SWEEP_EVERY: Duration = Duration::from_millis(100);
 
 impl Session {
@@ -36,8 +37,7 @@ impl Session {
         // Descriptors of their own to wait on: the ring buffer and the watcher are used while these wait.
         let ring = wait_on(self.records.as_fd().try_clone_to_owned()?)?;
         let news = wait_on(self.watcher.as_fd().try_clone_to_owned()?)?;
-        let mut sweep = interval(SWEEP_EVERY);
-        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut next_sweep = Instant::now() + SWEEP_EVERY;
         let mut second = interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let end = args.duration.map(|duration| Instant::now() + duration);
@@ -54,7 +54,7 @@ impl Session {
                     self.links_changed()?;
                     changed.clear_ready();
                 }
-                _ = sweep.tick() => { self.sweep(false)?; }
+                () = sleep_until(next_sweep) => next_sweep = Instant::now() + self.sweep_if_any()?,
                 _ = second.tick() => self.send(Job::Tick),
                 () = at(absence), if absence.is_some() && self.seen == 0 => {
                     self.say_absence(args)?;
@@ -99,15 +99,26 @@ impl Session {
     /// Passes on what the ring buffer holds, at most as many journeys as are wanted.
     fn read_records(&mut self, count: Option<u64>) -> Result<(), Failure> {
         while let Some(item) = self.records.next() {
-            let record = decode(&item)?;
-            drop(item);
+            self.ended += 1;
             if count.is_some_and(|count| self.seen >= count) {
                 continue;
             }
             self.seen += 1;
-            send(&self.jobs, Job::Record(Box::new(record)));
+            send(&self.jobs, Job::Record(item.to_vec()));
         }
         Ok(())
+    }
+
+    /// Ends journeys that are overdue, when there can be any: looking for them takes a walk through the whole table, which nobody
+    /// is to pay for at rest. Gives the time until the next look.
+    fn sweep_if_any(&mut self) -> Result<Duration, Failure> {
+        if self.probes.counter(Counter::Begun)? == self.ended {
+            return Ok(SWEEP_EVERY);
+        }
+        let began = Instant::now();
+        self.sweep(false)?;
+        // A flood of open journeys takes long to walk through; the loop has other things to do as well.
+        Ok(SWEEP_EVERY.max(began.elapsed()))
     }
 
     /// Ends journeys that are overdue, or all of them. Gives how many are left.
