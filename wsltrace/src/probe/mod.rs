@@ -38,6 +38,17 @@ pub enum Role {
     Followed,
 }
 
+/// What came of looking at a part of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Swept {
+    /// Journeys that were there.
+    pub found: usize,
+    /// Those of them that were ended. One stays where it is all the same when the ring buffer has no room for it.
+    pub ended: usize,
+    /// Whether there is more to look at; the next look after the last part begins anew.
+    pub more: bool,
+}
+
 /// A probe that is not on, and what that costs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Missing {
@@ -237,9 +248,9 @@ impl Probes {
         Ok(())
     }
 
-    /// Lets journeys begin: to be called when everything is attached.
-    pub fn switch_on(&mut self) -> Result<(), ProbeError> {
-        self.set_switch(0, true)
+    /// Whether journeys begin: to be switched on when everything is attached, and off at the end.
+    pub fn switch(&mut self, on: bool) -> Result<(), ProbeError> {
+        self.set_switch(0, on)
     }
 
     /// Whether SYNs to ports that are not traced are counted.
@@ -276,29 +287,25 @@ impl Probes {
         RingBuf::try_from(map).map_err(|source| ProbeError::Map { map: "RECORDS", source })
     }
 
-    /// Ends the journeys that `is_over` says so of (given the record as it stands in the table): their records come through the
-    /// ring buffer like all others. Gives how many are left in the table.
-    pub fn sweep(&mut self, mut is_over: impl FnMut(&Record) -> bool) -> Result<usize, ProbeError> {
+    /// Looks at some more of the table, and ends the journeys that `is_over` says so of (given the record as it stands there). Their
+    /// records come through the ring buffer like all others, so it should be read before the next call.
+    pub fn sweep(&mut self, mut is_over: impl FnMut(&Record) -> bool) -> Result<Swept, ProbeError> {
         let Some(Map::HashMap(map)) = self.ebpf.map("JOURNEYS") else { return Err(absent("the map JOURNEYS").into()) };
-        let mut left = 0;
-        loop {
-            let (entries, more) = self.journeys.read(map.fd()).map_err(ProbeError::Sweep)?;
-            for (key, record) in entries {
-                if !is_over(record) {
-                    left += 1;
-                    continue;
-                }
-                let mut request = [0; size_of::<Key>() + size_of::<u64>()];
-                let (for_key, for_time) = request.split_at_mut(size_of::<Key>());
-                for_key.copy_from_slice(&key_bytes(key));
-                for_time.copy_from_slice(&record.last_ns.to_ne_bytes());
-                let moved_on = sys::run(&self.collect, &mut request).map_err(ProbeError::Collect)? != 0;
-                left += usize::from(moved_on);
+        let (entries, more) = self.journeys.read(map.fd()).map_err(ProbeError::Sweep)?;
+        let mut swept = Swept { found: 0, ended: 0, more };
+        for (key, record) in entries {
+            swept.found += 1;
+            if !is_over(record) {
+                continue;
             }
-            if !more {
-                return Ok(left);
-            }
+            let mut request = [0; size_of::<Key>() + size_of::<u64>()];
+            let (for_key, for_time) = request.split_at_mut(size_of::<Key>());
+            for_key.copy_from_slice(&key_bytes(key));
+            for_time.copy_from_slice(&record.last_ns.to_ne_bytes());
+            let moved_on = sys::run(&self.collect, &mut request).map_err(ProbeError::Collect)? != 0;
+            swept.ended += usize::from(!moved_on);
         }
+        Ok(swept)
     }
 
     /// The object's own name for the kernel-side log.

@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use wsltrace_common::Counter;
 
-use super::overdue::is_overdue;
+use super::overdue::{has_begun, is_overdue};
 use super::ready_file::ReadyFile;
 use super::session::{Session, send};
 use crate::cli::TraceArgs;
@@ -29,7 +29,7 @@ impl Session {
         let mut summary = signal(SignalKind::user_defined1())?;
         let _log = args.verbose.then(|| kernel_log(&mut self.probes)).transpose()?;
         self.probes.count_near_misses(true)?;
-        self.probes.switch_on()?;
+        self.probes.switch(true)?;
         self.say_armed(args)?;
         if let Some(ready) = ready {
             ready.publish()?;
@@ -54,7 +54,7 @@ impl Session {
                     self.links_changed()?;
                     changed.clear_ready();
                 }
-                () = sleep_until(next_sweep) => next_sweep = Instant::now() + self.sweep_if_any()?,
+                () = sleep_until(next_sweep) => next_sweep = Instant::now() + self.sweep_if_any(args.count)?,
                 _ = second.tick() => self.send(Job::Tick),
                 () = at(absence), if absence.is_some() && self.seen == 0 => {
                     self.say_absence(args)?;
@@ -78,12 +78,12 @@ impl Session {
 
     /// Ends every open journey, says the summary, and waits until it is written.
     fn finish(mut self, args: &TraceArgs) -> Result<(), Failure> {
-        // The ring buffer may be too small for all of them at once: drain it between.
+        self.probes.switch(false)?;
+        // A record leaves the table only when the ring buffer has it: once the table is found empty, the last ones are there.
         loop {
-            let left = self.sweep(true)?;
-            let before = self.seen;
+            let found = self.sweep(true, args.count)?;
             self.read_records(args.count)?;
-            if left == 0 || (self.seen == before && args.count.is_some_and(|count| self.seen >= count)) {
+            if found == 0 {
                 break;
             }
         }
@@ -111,20 +111,31 @@ impl Session {
 
     /// Ends journeys that are overdue, when there can be any: looking for them takes a walk through the whole table, which nobody
     /// is to pay for at rest. Gives the time until the next look.
-    fn sweep_if_any(&mut self) -> Result<Duration, Failure> {
+    fn sweep_if_any(&mut self, count: Option<u64>) -> Result<Duration, Failure> {
         if self.probes.counter(Counter::Begun)? == self.ended {
             return Ok(SWEEP_EVERY);
         }
         let began = Instant::now();
-        self.sweep(false)?;
+        self.sweep(false, count)?;
         // A flood of open journeys takes long to walk through; the loop has other things to do as well.
         Ok(SWEEP_EVERY.max(began.elapsed()))
     }
 
-    /// Ends journeys that are overdue, or all of them. Gives how many are left.
-    fn sweep(&mut self, all: bool) -> Result<usize, Failure> {
+    /// Ends journeys that are overdue, or all of them, and passes them on. Gives how many were there.
+    fn sweep(&mut self, all: bool, count: Option<u64>) -> Result<usize, Failure> {
         let now = now_ns();
-        Ok(self.probes.sweep(|record| all || is_overdue(record, now))?)
+        let mut found = 0;
+        loop {
+            let swept = self.probes.sweep(|record| has_begun(record) && (all || is_overdue(record, now)))?;
+            found += swept.found;
+            // The ring buffer may be too small for all of them at once.
+            if swept.ended > 0 {
+                self.read_records(count)?;
+            }
+            if !swept.more {
+                return Ok(found);
+            }
+        }
     }
 }
 
