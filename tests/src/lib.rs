@@ -1,6 +1,7 @@
 //! What the end-to-end tests and the bench share: the binary under test, traffic for it, and looking at what it does in the
 //! kernel and what it leaves behind.
 
+pub mod bpf;
 pub mod leftovers;
 pub mod process;
 pub mod syns;

@@ -72,8 +72,10 @@ impl Syns {
     /// Sends at most [`BATCH`] in one call; gives how many the kernel took.
     fn batch(&mut self, count: u32) -> io::Result<u32> {
         let packets: Vec<[u8; IP + TCP]> = (0..count).map(|index| self.packet(self.sent + index)).collect();
-        let mut parts: Vec<libc::iovec> =
-            packets.iter().map(|packet| libc::iovec { iov_base: packet.as_ptr().cast_mut().cast(), iov_len: packet.len() }).collect();
+        let mut parts: Vec<libc::iovec> = packets
+            .iter()
+            .map(|packet| libc::iovec { iov_base: packet.as_ptr().cast_mut().cast(), iov_len: packet.len() })
+            .collect();
         let mut messages: Vec<libc::mmsghdr> = parts.iter_mut().map(|part| message(part)).collect();
         // SAFETY: each message points to one part, each part to one packet, and all of them outlive the call, which only reads.
         let taken = unsafe { libc::sendmmsg(self.socket.as_raw_fd(), messages.as_mut_ptr(), count, 0) };
