@@ -18,8 +18,8 @@ use crate::command::names::now_ns;
 use crate::command::reporter::{Job, When};
 use crate::probe::Probes;
 
-/// How often overdue journeys are looked for, while there are journeys that have not ended.
-const SWEEP_EVERY: Duration = Duration::from_millis(100);
+/// How often ended and overdue journeys are looked for.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 impl Session {
     pub(super) async fn trace(mut self, args: &TraceArgs, ready: Option<ReadyFile<'_>>) -> Result<(), Failure> {
@@ -37,7 +37,7 @@ impl Session {
         // Descriptors of their own to wait on: the ring buffer and the watcher are used while these wait.
         let ring = wait_on(self.records.as_fd().try_clone_to_owned()?)?;
         let news = wait_on(self.watcher.as_fd().try_clone_to_owned()?)?;
-        let mut next_sweep = Instant::now() + SWEEP_EVERY;
+        let mut next_look = Instant::now() + LOOK_EVERY;
         let mut second = interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let end = args.duration.map(|duration| Instant::now() + duration);
@@ -54,7 +54,7 @@ impl Session {
                     self.links_changed()?;
                     changed.clear_ready();
                 }
-                () = sleep_until(next_sweep) => next_sweep = Instant::now() + self.sweep_if_any(args.count)?,
+                () = sleep_until(next_look) => next_look = Instant::now() + self.look(args.count)?,
                 _ = second.tick() => self.send(Job::Tick),
                 () = at(absence), if absence.is_some() && self.seen == 0 => {
                     self.say_absence(args)?;
@@ -109,16 +109,18 @@ impl Session {
         Ok(())
     }
 
-    /// Ends journeys that are overdue, when there can be any: looking for them takes a walk through the whole table, which nobody
-    /// is to pay for at rest. Gives the time until the next look.
-    fn sweep_if_any(&mut self, count: Option<u64>) -> Result<Duration, Failure> {
+    /// Reads what has ended and ends what is overdue, when there can be any: looking for it takes a walk through the whole table,
+    /// which nobody is to pay for at rest. Gives the time until the next look.
+    fn look(&mut self, count: Option<u64>) -> Result<Duration, Failure> {
         if self.probes.counter(Counter::Begun)? == self.ended {
-            return Ok(SWEEP_EVERY);
+            return Ok(LOOK_EVERY);
         }
         let began = Instant::now();
+        // The kernel side wakes us only for many records.
+        self.read_records(count)?;
         self.sweep(false, count)?;
         // A flood of open journeys takes long to walk through; the loop has other things to do as well.
-        Ok(SWEEP_EVERY.max(began.elapsed()))
+        Ok(LOOK_EVERY.max(began.elapsed()))
     }
 
     /// Ends journeys that are overdue, or all of them, and passes them on. Gives how many were there.
