@@ -25,7 +25,7 @@ fn owned(fd: libc::c_long) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-fn number(fd: impl AsFd) -> u32 {
+fn number(fd: &impl AsFd) -> u32 {
     fd.as_fd().as_raw_fd().cast_unsigned()
 }
 
@@ -38,15 +38,31 @@ pub fn program(id: u32) -> io::Result<OwnedFd> {
 
 /// A program's instructions as the verifier left them, before they are compiled: constants are folded, and what cannot be reached is
 /// gone. Without the right to see kernel addresses they read as zero.
-pub fn translated(program: impl AsFd) -> io::Result<Vec<bpf_insn>> {
-    let length = info(program.as_fd(), &mut [])?.xlated_prog_len as usize;
+pub fn translated(program: &impl AsFd) -> io::Result<Vec<bpf_insn>> {
+    let length = info(program, &mut [])?.xlated_prog_len as usize;
     let nothing = bpf_insn { code: 0, _bitfield_align_1: [], _bitfield_1: Default::default(), off: 0, imm: 0 };
     let mut instructions = vec![nothing; length / size_of::<bpf_insn>()];
     info(program, &mut instructions)?;
     Ok(instructions)
 }
 
-fn info(program: impl AsFd, instructions: &mut [bpf_insn]) -> io::Result<bpf_prog_info> {
+/// The only value of an array map, such as the one of the global variables, by the map's id.
+pub fn array_value(id: u32) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+    let map = aya::maps::MapInfo::from_id(id)?;
+    let mut value = vec![0_u8; map.value_size() as usize];
+    let map = map.fd()?;
+    let key = 0_u32;
+    let mut attr = empty_attr();
+    // SAFETY: this is the variant of BPF_MAP_LOOKUP_ELEM; all of it is zero.
+    let lookup = unsafe { &mut attr.__bindgen_anon_2 };
+    lookup.map_fd = number(&map);
+    lookup.key = &raw const key as u64;
+    lookup.__bindgen_anon_1.value = value.as_mut_ptr() as u64;
+    bpf(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &mut attr)?;
+    Ok(value)
+}
+
+fn info(program: &impl AsFd, instructions: &mut [bpf_insn]) -> io::Result<bpf_prog_info> {
     // SAFETY: a structure of plain integers, for which zeroes are a value.
     let mut info: bpf_prog_info = unsafe { mem::zeroed() };
     if !instructions.is_empty() {
