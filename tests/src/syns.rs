@@ -1,4 +1,4 @@
-//! A generator of SYNs on a raw socket: each is a flow of its own, none is ever sent again, and how many went out is known.
+//! A generator of SYNs on a raw socket: each is a flow of its own, and how many went out is known.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -24,6 +24,7 @@ pub struct Syns {
     socket: Socket,
     first_source: Ipv4Addr,
     target: SocketAddrV4,
+    next: u32,
     sent: u32,
 }
 
@@ -33,12 +34,17 @@ impl Syns {
         // This protocol number means that the IP header is given too; the kernel fills in its checksum and length.
         let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(libc::IPPROTO_RAW)))?;
         socket.connect(&SocketAddrV4::new(*target.ip(), 0).into())?;
-        Ok(Self { socket, first_source, target, sent: 0 })
+        Ok(Self { socket, first_source, target, next: 0, sent: 0 })
     }
 
     /// How many SYNs the kernel has taken.
     pub fn sent(&self) -> u32 {
         self.sent
+    }
+
+    /// Begins anew: what is sent next are the SYNs of the same flows, as when each is sent again.
+    pub fn again(&mut self) {
+        self.next = 0;
     }
 
     /// Sends so many at once.
@@ -71,7 +77,7 @@ impl Syns {
 
     /// Sends at most [`BATCH`] in one call; gives how many the kernel took.
     fn batch(&mut self, count: u32) -> io::Result<u32> {
-        let packets: Vec<[u8; IP + TCP]> = (0..count).map(|index| self.packet(self.sent + index)).collect();
+        let packets: Vec<[u8; IP + TCP]> = (0..count).map(|index| self.packet(self.next + index)).collect();
         let mut parts: Vec<libc::iovec> = packets
             .iter()
             .map(|packet| libc::iovec { iov_base: packet.as_ptr().cast_mut().cast(), iov_len: packet.len() })
@@ -80,6 +86,7 @@ impl Syns {
         // SAFETY: each message points to one part, each part to one packet, and all of them outlive the call, which only reads.
         let taken = unsafe { libc::sendmmsg(self.socket.as_raw_fd(), messages.as_mut_ptr(), count, 0) };
         let taken = u32::try_from(taken).map_err(|_| io::Error::last_os_error())?;
+        self.next += taken;
         self.sent += taken;
         Ok(taken)
     }

@@ -42,7 +42,9 @@ fn rules_raise_their_stage(binary: &Path) -> Result<(), Box<dyn Error>> {
     // Only SYNs come to the rules. Otherwise the client's ACK would pass them as well, and the time from `tc_egress` to `established`
     // would rise just as truly.
     let first = "add rule inet many input tcp flags & (syn | ack) != syn accept\n".to_owned();
-    let rules: String = std::iter::once(first).chain((1..=RULES).map(|port| format!("add rule inet many input tcp dport {port} drop\n"))).collect();
+    let rules: String = std::iter::once(first)
+        .chain((1..=RULES).map(|port| format!("add rule inet many input tcp dport {port} drop\n")))
+        .collect();
 
     let mut tracer = Tracer::start_json(binary, &lab.wsl)?;
     tracer.await_armed()?;
