@@ -29,6 +29,11 @@ fn number(fd: &impl AsFd) -> u32 {
     fd.as_fd().as_raw_fd().cast_unsigned()
 }
 
+/// An instruction on register 0.
+fn instruction(code: u8, imm: i32) -> bpf_insn {
+    bpf_insn { code, _bitfield_align_1: [], _bitfield_1: bpf_insn::new_bitfield_1(0, 0), off: 0, imm }
+}
+
 /// Opens a program by its id.
 pub fn program(id: u32) -> io::Result<OwnedFd> {
     let mut attr = empty_attr();
@@ -40,8 +45,7 @@ pub fn program(id: u32) -> io::Result<OwnedFd> {
 /// gone. Without the right to see kernel addresses they read as zero.
 pub fn translated(program: &impl AsFd) -> io::Result<Vec<bpf_insn>> {
     let length = info(program, &mut [])?.xlated_prog_len as usize;
-    let nothing = bpf_insn { code: 0, _bitfield_align_1: [], _bitfield_1: Default::default(), off: 0, imm: 0 };
-    let mut instructions = vec![nothing; length / size_of::<bpf_insn>()];
+    let mut instructions = vec![instruction(0, 0); length / size_of::<bpf_insn>()];
     info(program, &mut instructions)?;
     Ok(instructions)
 }
@@ -127,7 +131,6 @@ impl Noop {
 
 /// `r0 = answer; exit`.
 fn load(kind: u32, attach_type: u32, answer: i32, hook: Hook) -> io::Result<OwnedFd> {
-    let instruction = |code, imm| bpf_insn { code, _bitfield_align_1: [], _bitfield_1: Default::default(), off: 0, imm };
     let instructions = [instruction(0xb7, answer), instruction(0x95, 0)];
     let mut attr = empty_attr();
     // SAFETY: this is the variant of BPF_PROG_LOAD; all of it is zero.

@@ -82,7 +82,7 @@ impl Syns {
             .iter()
             .map(|packet| libc::iovec { iov_base: packet.as_ptr().cast_mut().cast(), iov_len: packet.len() })
             .collect();
-        let mut messages: Vec<libc::mmsghdr> = parts.iter_mut().map(|part| message(part)).collect();
+        let mut messages: Vec<libc::mmsghdr> = parts.iter_mut().map(message).collect();
         // SAFETY: each message points to one part, each part to one packet, and all of them outlive the call, which only reads.
         let taken = unsafe { libc::sendmmsg(self.socket.as_raw_fd(), messages.as_mut_ptr(), count, 0) };
         let taken = u32::try_from(taken).map_err(|_| io::Error::last_os_error())?;

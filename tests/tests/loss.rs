@@ -21,8 +21,10 @@ const SMALL: [&str; 6] = ["--detail", "full", "--table-entries", "4", "--ring-pa
 const SOURCE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const BURST: u32 = 500;
 
+type Test = fn(&Path) -> Result<(), Box<dyn Error>>;
+
 fn main() {
-    let tests: [(&'static str, fn(&Path) -> Result<(), Box<dyn Error>>); 3] = [
+    let tests: [(&'static str, Test); 3] = [
         ("what_finds_no_room_is_counted", what_finds_no_room_is_counted),
         ("a_stream_is_delivered_or_counted", a_stream_is_delivered_or_counted),
         ("a_journey_with_too_many_stages_is_incomplete", a_loop_is_incomplete),

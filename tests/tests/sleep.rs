@@ -102,7 +102,7 @@ fn follow(instructions: &[bpf_insn], read: Read<'_>) -> Result<usize, Box<dyn Er
         match instruction.code {
             EXIT => return Ok(step),
             CALL => return Err(format!("instruction {} is a call", at - 1).into()),
-            JUMP => at = target(at, instruction)?,
+            JUMP => at = target(at, *instruction)?,
             LOAD_IMMEDIATE => {
                 let high = instructions.get(at).ok_or("a load of two halves has only one")?.imm.cast_unsigned();
                 at += 1;
@@ -143,7 +143,7 @@ fn follow(instructions: &[bpf_insn], read: Read<'_>) -> Result<usize, Box<dyn Er
                         other => return Err(format!("the branch at {} is of the kind {other:#x}", at - 1).into()),
                     };
                     if is_taken {
-                        at = target(at, instruction)?;
+                        at = target(at, *instruction)?;
                     }
                 }
                 // ALU
@@ -155,7 +155,7 @@ fn follow(instructions: &[bpf_insn], read: Read<'_>) -> Result<usize, Box<dyn Er
 }
 
 /// Where a jump goes: `at` is the place behind it.
-fn target(at: usize, jump: &bpf_insn) -> Result<usize, Box<dyn Error>> {
+fn target(at: usize, jump: bpf_insn) -> Result<usize, Box<dyn Error>> {
     Ok(at.checked_add_signed(jump.off.into()).ok_or("a jump before the program")?)
 }
 

@@ -2,10 +2,11 @@
 
 use std::io::{self, Read as _};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
-use wsltrace::lab::{Binding, Lab, LabError, Listening, PORT};
+use wsltrace::lab::{Binding, Lab, LabError, Listening, PORT, Tracer};
 
 /// A port that the tracer is not asked for.
 pub(crate) const OTHER_PORT: u16 = 9090;
@@ -18,6 +19,14 @@ pub(crate) fn lab() -> Result<Lab, LabError> {
         lab.keep(server);
     }
     Ok(lab)
+}
+
+/// A tracer of the lab's first port, armed; what it writes is read and thrown away.
+pub(crate) fn armed_tracer(binary: &Path, lab: &Lab, detail: &str) -> Result<Tracer, LabError> {
+    let discard = |mut stdout| io::copy(&mut stdout, &mut io::sink()).map(|_| Vec::new());
+    let mut tracer = Tracer::start_reading(binary, &lab.wsl, &["--detail", detail], discard)?;
+    tracer.await_armed()?;
+    Ok(tracer)
 }
 
 /// Connects so often from the lab's client; gives the median time that `connect` took.

@@ -18,7 +18,7 @@ use crate::say;
 const RATE: u32 = 20_000;
 const DURATION: Duration = Duration::from_secs(10);
 /// How long the last journeys may take: a bound for what hangs, not a measure.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(20);
 /// The addresses that the SYNs come from: answers to them go back to the client by the default route.
 const SOURCE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 

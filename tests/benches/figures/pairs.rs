@@ -4,7 +4,7 @@ use std::error::Error;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use wsltrace::lab::{Lab, PORT, Tracer};
+use wsltrace::lab::{Lab, PORT};
 use wsltrace_tests::process::Memory;
 
 use crate::connect::{self, OTHER_PORT};
@@ -35,18 +35,13 @@ pub(crate) fn measure(binary: &Path) -> Result<(), Box<dyn Error>> {
 
 fn details(binary: &Path, lab: &Lab, detail: &str) -> Result<(), Box<dyn Error>> {
     let (mut without, mut with, mut armed, mut memory) = (Vec::new(), Vec::new(), Vec::new(), None);
-    let arguments: [String; 2] = ["--detail".into(), detail.into()];
     for pair in 0..PAIRS {
         // Which comes first alternates too.
         if pair % 2 == 0 {
             without.push(Half::measure(lab)?);
         }
         let began = Instant::now();
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let mut tracer = Tracer::start_reading(binary, &lab.wsl, &arguments, |mut stdout| {
-            std::io::copy(&mut stdout, &mut std::io::sink()).map(|_| Vec::new())
-        })?;
-        tracer.await_armed()?;
+        let tracer = connect::armed_tracer(binary, lab, detail)?;
         armed.push(began.elapsed());
         memory = Some(Memory::of(tracer.pid().as_raw())?);
         with.push(Half::measure(lab)?);

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use aya::programs::loaded_programs;
 use aya::sys::{Stats, enable_stats};
-use wsltrace::lab::{Lab, LabError, PORT, Tracer};
+use wsltrace::lab::{Lab, LabError, PORT};
 use wsltrace_tests::bpf::{Hook, Noop};
 use wsltrace_tests::leftovers::{Object, held_by};
 
@@ -29,10 +29,7 @@ type Runs = BTreeMap<u32, (u64, u64)>;
 /// Prints a row for each program that ran.
 pub(crate) fn measure(binary: &Path) -> Result<(), Box<dyn Error>> {
     let lab = connect::lab()?;
-    let mut tracer = Tracer::start_reading(binary, &lab.wsl, &["--detail", "full"], |mut stdout| {
-        std::io::copy(&mut stdout, &mut std::io::sink()).map(|_| Vec::new())
-    })?;
-    tracer.await_armed()?;
+    let tracer = connect::armed_tracer(binary, &lab, "full")?;
     let ours = held_by(tracer.pid().as_raw().cast_unsigned())?;
     let idle = idle_programs(&lab)?;
     // Ends with the descriptor, so no setting outlives us, however we end.
@@ -50,8 +47,8 @@ pub(crate) fn measure(binary: &Path) -> Result<(), Box<dyn Error>> {
         if !ours.contains(&Object::Program(id)) {
             continue;
         }
-        let (traced, other) = (mean(id, &start, &between), mean(id, &between, &end));
-        if traced.1 + other.1 == 0 {
+        let (asked, other) = (mean(id, &start, &between), mean(id, &between, &end));
+        if asked.1 + other.1 == 0 {
             continue;
         }
         let noop = idle.iter().find(|(prefix, ..)| belongs(&name, prefix)).map(|(.., noop)| noop.id()).transpose()?;
@@ -59,8 +56,8 @@ pub(crate) fn measure(binary: &Path) -> Result<(), Box<dyn Error>> {
         let (noop_traced, noop_other) = (noop(&start, &between), noop(&between, &end));
         say(&format!(
             "  {name:<22} {:>8} {:>7} {:>10} {:>7} {noop_traced:>14} {noop_other:>16}",
-            shown(traced),
-            traced.1,
+            shown(asked),
+            asked.1,
             shown(other),
             other.1
         ));

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::journey::Names;
-use crate::kernel::links::Link;
 use crate::kernel::KernelFacts;
+use crate::kernel::links::Link;
 use crate::kernel::symbols::Symbols;
 
 /// The names that this machine has.

@@ -80,10 +80,7 @@ impl Tracer {
 
         let mut command = Command::new(binary);
         command.args(["--netns".as_ref(), namespace.path().as_os_str()]);
-        command
-            .args(["--port", &PORT.to_string(), "--all", "--ready-file"])
-            .arg(ready_file(directory.path()))
-            .args(arguments);
+        command.args(["--port", &PORT.to_string(), "--all", "--ready-file"]).arg(ready_file(directory.path())).args(arguments);
         command.stdin(Stdio::null()).env("TMPDIR", directory.path());
         if json {
             let stderr = File::create(stderr_file(directory.path())).map_err(LabError::io("make a file for errors"))?;

@@ -46,7 +46,7 @@ impl Session {
             tokio::select! {
                 ready = ring.readable() => {
                     let mut ready = ready?;
-                    self.read_records(args.count)?;
+                    self.read_records(args.count);
                     ready.clear_ready();
                 }
                 changed = news.readable() => {
@@ -82,7 +82,7 @@ impl Session {
         // A record leaves the table only when the ring buffer has it: once the table is found empty, the last ones are there.
         loop {
             let found = self.sweep(true, args.count)?;
-            self.read_records(args.count)?;
+            self.read_records(args.count);
             if found == 0 {
                 break;
             }
@@ -97,7 +97,7 @@ impl Session {
     }
 
     /// Passes on what the ring buffer holds, at most as many journeys as are wanted.
-    fn read_records(&mut self, count: Option<u64>) -> Result<(), Failure> {
+    fn read_records(&mut self, count: Option<u64>) {
         while let Some(item) = self.records.next() {
             self.ended += 1;
             if count.is_some_and(|count| self.seen >= count) {
@@ -106,7 +106,6 @@ impl Session {
             self.seen += 1;
             send(&self.jobs, Job::Record(item.to_vec()));
         }
-        Ok(())
     }
 
     /// Reads what has ended and ends what is overdue, when there can be any: looking for it takes a walk through the whole table,
@@ -117,7 +116,7 @@ impl Session {
         }
         let began = Instant::now();
         // The kernel side wakes us only for many records.
-        self.read_records(count)?;
+        self.read_records(count);
         self.sweep(false, count)?;
         // A flood of open journeys takes long to walk through; the loop has other things to do as well.
         Ok(LOOK_EVERY.max(began.elapsed()))
@@ -132,7 +131,7 @@ impl Session {
             found += swept.found;
             // The ring buffer may be too small for all of them at once.
             if swept.ended > 0 {
-                self.read_records(count)?;
+                self.read_records(count);
             }
             if !swept.more {
                 return Ok(found);
