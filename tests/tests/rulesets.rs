@@ -8,10 +8,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use libtest_mimic::{Arguments, Trial};
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
-use wsltrace::lab::{Binding, Lab, LabError, Listening, Side, find};
+use wsltrace::lab::{Binding, Lab, LabError, Listening, Side};
+use wsltrace_tests::decide;
 use wsltrace_tests::rulesets::{MARK, PORT, Ruleset, random};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
@@ -23,20 +24,8 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 fn main() {
     let name = "the_killer_is_named_in_random_rulesets";
-    let trials = vec![Trial::ignorable_test(name, move || decide(name))];
+    let trials = vec![Trial::ignorable_test(name, move || decide(name, every_killer))];
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
-}
-
-#[expect(clippy::print_stdout, reason = "the line that continuous integration counts")]
-fn decide(name: &str) -> Result<Completion, Failed> {
-    let obstacle = find("drop-filter-nft").and_then(|scenario| scenario.obstacle());
-    match (wsltrace_tests::binary(), obstacle) {
-        (Ok(binary), None) => every_killer(&binary).map(|()| Completion::Completed).map_err(Failed::from),
-        (Err(why), _) | (_, Some(why)) => {
-            println!("SKIP: {name}: {why}");
-            Ok(Completion::ignored_with(why))
-        }
-    }
 }
 
 /// A number from the environment.

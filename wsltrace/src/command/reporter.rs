@@ -3,11 +3,9 @@
 use std::io::{self, Stderr, Stdout};
 use std::sync::mpsc::{Receiver, Sender};
 
-use wsltrace_common::Record;
-
 use super::names::MachineNames;
 use crate::evidence::{Evidence, Gatherer, Scope};
-use crate::journey::assemble;
+use crate::journey::{assemble, decode};
 use crate::kernel::links::Link;
 use crate::kernel::netns::Netns;
 use crate::output::contract::{Absence, Armed, Lost};
@@ -23,8 +21,8 @@ pub(super) enum Job {
     Firewalls(u32, Scope),
     /// Every probe is on; the answer says when it is written.
     Armed(Box<Armed>, Sender<io::Result<()>>),
-    /// A journey has ended.
-    Record(Box<Record>),
+    /// A journey has ended: its record as the ring buffer carried it, which is shorter than one with room for all stages.
+    Record(Vec<u8>),
     /// No SYN came.
     Absence(Box<Absence>),
     /// A second has passed.
@@ -81,7 +79,8 @@ impl Reporter {
                         log::warn!("cannot read the kernel's counters: {error}");
                     }
                 }
-                Job::Record(record) => {
+                Job::Record(bytes) => {
+                    let record = decode(&bytes).map_err(io::Error::other)?;
                     let journey = assemble(&record, id + 1, &self.names);
                     if !is_wanted(&self.interfaces, journey.interface.as_deref()) {
                         continue;

@@ -7,18 +7,19 @@ use std::time::Duration;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use wsltrace_common::Counter;
 
-use super::overdue::is_overdue;
+use super::overdue::{has_begun, is_overdue};
 use super::ready_file::ReadyFile;
 use super::session::{Session, send};
 use crate::cli::TraceArgs;
 use crate::command::Failure;
 use crate::command::names::now_ns;
 use crate::command::reporter::{Job, When};
-use crate::journey::decode;
 use crate::probe::Probes;
 
-const SWEEP_EVERY: Duration = Duration::from_millis(100);
+/// How often ended and overdue journeys are looked for.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 impl Session {
     pub(super) async fn trace(mut self, args: &TraceArgs, ready: Option<ReadyFile<'_>>) -> Result<(), Failure> {
@@ -28,7 +29,7 @@ impl Session {
         let mut summary = signal(SignalKind::user_defined1())?;
         let _log = args.verbose.then(|| kernel_log(&mut self.probes)).transpose()?;
         self.probes.count_near_misses(true)?;
-        self.probes.switch_on()?;
+        self.probes.switch(true)?;
         self.say_armed(args)?;
         if let Some(ready) = ready {
             ready.publish()?;
@@ -36,8 +37,7 @@ impl Session {
         // Descriptors of their own to wait on: the ring buffer and the watcher are used while these wait.
         let ring = wait_on(self.records.as_fd().try_clone_to_owned()?)?;
         let news = wait_on(self.watcher.as_fd().try_clone_to_owned()?)?;
-        let mut sweep = interval(SWEEP_EVERY);
-        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut next_look = Instant::now() + LOOK_EVERY;
         let mut second = interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let end = args.duration.map(|duration| Instant::now() + duration);
@@ -46,7 +46,7 @@ impl Session {
             tokio::select! {
                 ready = ring.readable() => {
                     let mut ready = ready?;
-                    self.read_records(args.count)?;
+                    self.read_records(args.count);
                     ready.clear_ready();
                 }
                 changed = news.readable() => {
@@ -54,7 +54,7 @@ impl Session {
                     self.links_changed()?;
                     changed.clear_ready();
                 }
-                _ = sweep.tick() => { self.sweep(false)?; }
+                () = sleep_until(next_look) => next_look = Instant::now() + self.look(args.count)?,
                 _ = second.tick() => self.send(Job::Tick),
                 () = at(absence), if absence.is_some() && self.seen == 0 => {
                     self.say_absence(args)?;
@@ -78,12 +78,12 @@ impl Session {
 
     /// Ends every open journey, says the summary, and waits until it is written.
     fn finish(mut self, args: &TraceArgs) -> Result<(), Failure> {
-        // The ring buffer may be too small for all of them at once: drain it between.
+        self.probes.switch(false)?;
+        // A record leaves the table only when the ring buffer has it: once the table is found empty, the last ones are there.
         loop {
-            let left = self.sweep(true)?;
-            let before = self.seen;
-            self.read_records(args.count)?;
-            if left == 0 || (self.seen == before && args.count.is_some_and(|count| self.seen >= count)) {
+            let found = self.sweep(true, args.count)?;
+            self.read_records(args.count);
+            if found == 0 {
                 break;
             }
         }
@@ -97,23 +97,46 @@ impl Session {
     }
 
     /// Passes on what the ring buffer holds, at most as many journeys as are wanted.
-    fn read_records(&mut self, count: Option<u64>) -> Result<(), Failure> {
+    fn read_records(&mut self, count: Option<u64>) {
         while let Some(item) = self.records.next() {
-            let record = decode(&item)?;
-            drop(item);
+            self.ended += 1;
             if count.is_some_and(|count| self.seen >= count) {
                 continue;
             }
             self.seen += 1;
-            send(&self.jobs, Job::Record(Box::new(record)));
+            send(&self.jobs, Job::Record(item.to_vec()));
         }
-        Ok(())
     }
 
-    /// Ends journeys that are overdue, or all of them. Gives how many are left.
-    fn sweep(&mut self, all: bool) -> Result<usize, Failure> {
+    /// Reads what has ended and ends what is overdue, when there can be any: looking for it takes a walk through the whole table,
+    /// which nobody is to pay for at rest. Gives the time until the next look.
+    fn look(&mut self, count: Option<u64>) -> Result<Duration, Failure> {
+        if self.probes.counter(Counter::Begun)? == self.ended {
+            return Ok(LOOK_EVERY);
+        }
+        let began = Instant::now();
+        // The kernel side wakes us only for many records.
+        self.read_records(count);
+        self.sweep(false, count)?;
+        // A flood of open journeys takes long to walk through; the loop has other things to do as well.
+        Ok(LOOK_EVERY.max(began.elapsed()))
+    }
+
+    /// Ends journeys that are overdue, or all of them, and passes them on. Gives how many were there.
+    fn sweep(&mut self, all: bool, count: Option<u64>) -> Result<usize, Failure> {
         let now = now_ns();
-        Ok(self.probes.sweep(|record| all || is_overdue(record, now))?)
+        let mut found = 0;
+        loop {
+            let swept = self.probes.sweep(|record| has_begun(record) && (all || is_overdue(record, now)))?;
+            found += swept.found;
+            // The ring buffer may be too small for all of them at once.
+            if swept.ended > 0 {
+                self.read_records(count);
+            }
+            if !swept.more {
+                return Ok(found);
+            }
+        }
     }
 }
 
