@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, Sender};
 
 use super::names::MachineNames;
 use crate::evidence::{Evidence, Gatherer, Scope};
-use crate::journey::{assemble, decode};
+use crate::journey::{Outcome, assemble, decode};
 use crate::kernel::links::Link;
 use crate::kernel::netns::Netns;
 use crate::output::contract::{Absence, Armed, Lost};
@@ -23,6 +23,8 @@ pub(super) enum Job {
     Armed(Box<Armed>, Sender<io::Result<()>>),
     /// A journey has ended: its record as the ring buffer carried it, which is shorter than one with room for all stages.
     Record(Vec<u8>),
+    /// Events were missed between the last time that this was looked at and now, nanoseconds of `CLOCK_MONOTONIC`.
+    Missed(u64),
     /// No SYN came.
     Absence(Box<Absence>),
     /// A second has passed.
@@ -61,6 +63,7 @@ impl Reporter {
     pub(super) fn run(mut self, jobs: &Receiver<Job>) -> io::Result<()> {
         let mut summary = Summary::default();
         let mut id = 0;
+        let mut missed_ns = 0;
         for job in jobs {
             match job {
                 Job::Links(netns, links) => self.names.learn(netns, &links),
@@ -81,7 +84,10 @@ impl Reporter {
                 }
                 Job::Record(bytes) => {
                     let record = decode(&bytes).map_err(io::Error::other)?;
-                    let journey = assemble(&record, id + 1, &self.names);
+                    let mut journey = assemble(&record, id + 1, &self.names);
+                    if journey.outcome == Outcome::Unfinished && missed_ns >= record.first_ns {
+                        journey.complete = false;
+                    }
                     if !is_wanted(&self.interfaces, journey.interface.as_deref()) {
                         continue;
                     }
@@ -100,6 +106,7 @@ impl Reporter {
                     // The other side waits; it is only gone when the program ends.
                     let _ = written.send(result);
                 }
+                Job::Missed(now_ns) => missed_ns = now_ns,
                 Job::Absence(absence) => self.absence(&absence)?,
                 Job::Summary(duration_ns, lost, when) => {
                     let line = summary.line(jiff::Timestamp::now(), duration_ns, lost);

@@ -104,6 +104,9 @@ pub enum ProbeError {
     /// The table of journeys could not be read.
     #[error("cannot read the table of journeys")]
     Sweep(#[source] std::io::Error),
+    /// What the kernel left out is not known.
+    #[error("cannot ask the kernel how many events it left out")]
+    Misses(#[source] std::io::Error),
     /// A program run by hand failed.
     #[error("cannot collect an overdue journey from the kernel")]
     Collect(#[source] std::io::Error),
@@ -279,6 +282,19 @@ impl Probes {
         let map = self.ebpf.map("COUNTERS").ok_or_else(|| absent("the map COUNTERS"))?;
         let map: PerCpuArray<_, u64> = PerCpuArray::try_from(map).map_err(fail)?;
         Ok(map.get(&(counter as u32), 0).map_err(fail)?.iter().sum())
+    }
+
+    /// How many events the tracepoints were not told of: the kernel leaves out a program that interrupts itself, as when a
+    /// packet is freed by an interrupt while another one's end is being looked at.
+    pub fn missed_events(&mut self) -> Result<u64, ProbeError> {
+        let mut missed = 0;
+        for tracepoint in TRACEPOINTS {
+            let program: &mut BtfTracePoint = program(&mut self.ebpf, tracepoint.name)?;
+            if let Ok(fd) = program.fd() {
+                missed += sys::recursion_misses(fd).map_err(ProbeError::Misses)?;
+            }
+        }
+        Ok(missed)
     }
 
     /// Takes the ring buffer of ended journeys; it can be taken once.

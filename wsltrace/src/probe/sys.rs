@@ -7,7 +7,7 @@ use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use aya::Pod;
-use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_func_info, bpf_insn};
+use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_func_info, bpf_insn, bpf_prog_info};
 
 /// Program types that aya has no name for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,4 +196,16 @@ impl<K: Pod, V: Pod> Buckets<K, V> {
         self.next = more.then_some(reached);
         Ok((self.keys.iter().zip(&self.values), more))
     }
+}
+
+/// How often the kernel left out a run of this program, because it interrupted another one of the same program on its CPU.
+pub(super) fn recursion_misses(program: impl AsFd) -> io::Result<u64> {
+    // SAFETY: plain integers, for which zeroes are a value.
+    let mut info: bpf_prog_info = unsafe { mem::zeroed() };
+    let mut attr = empty_attr();
+    attr.info.bpf_fd = u32::try_from(program.as_fd().as_raw_fd()).map_err(io::Error::other)?;
+    attr.info.info = (&raw mut info) as u64;
+    attr.info.info_len = u32::try_from(mem::size_of::<bpf_prog_info>()).map_err(io::Error::other)?;
+    bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    Ok(info.recursion_misses)
 }

@@ -55,7 +55,10 @@ impl Session {
                     changed.clear_ready();
                 }
                 () = sleep_until(next_look) => next_look = Instant::now() + self.look(args.count)?,
-                _ = second.tick() => self.send(Job::Tick),
+                _ = second.tick() => {
+                    self.look_for_missed_events()?;
+                    self.send(Job::Tick);
+                }
                 () = at(absence), if absence.is_some() && self.seen == 0 => {
                     self.say_absence(args)?;
                     absence = None;
@@ -79,6 +82,7 @@ impl Session {
     /// Ends every open journey, says the summary, and waits until it is written.
     fn finish(mut self, args: &TraceArgs) -> Result<(), Failure> {
         self.probes.switch(false)?;
+        self.look_for_missed_events()?;
         // A record leaves the table only when the ring buffer has it: once the table is found empty, the last ones are there.
         loop {
             let found = self.sweep(true, args.count)?;
@@ -115,11 +119,22 @@ impl Session {
             return Ok(LOOK_EVERY);
         }
         let began = Instant::now();
+        self.look_for_missed_events()?;
         // The kernel side wakes us only for many records.
         self.read_records(count);
         self.sweep(false, count)?;
         // A flood of open journeys takes long to walk through; the loop has other things to do as well.
         Ok(LOOK_EVERY.max(began.elapsed()))
+    }
+
+    /// Tells the reporter when events were missed: journeys that are under way may lack their end.
+    fn look_for_missed_events(&mut self) -> Result<(), Failure> {
+        let missed = self.probes.missed_events()?;
+        if missed > self.missed_events {
+            self.missed_events = missed;
+            self.send(Job::Missed(now_ns()));
+        }
+        Ok(())
     }
 
     /// Ends journeys that are overdue, or all of them, and passes them on. Gives how many were there.

@@ -44,6 +44,8 @@ pub(super) struct Session {
     pub(super) seen: u64,
     /// Journeys that came out of the ring buffer.
     pub(super) ended: u64,
+    /// Events that the kernel left out so far.
+    pub(super) missed_events: u64,
     /// The traced ports, when the rules that packets meet are to be named.
     pub(super) named_ports: Option<Vec<(u16, u16)>>,
 }
@@ -86,6 +88,7 @@ impl Session {
             interfaces: args.interfaces.clone(),
             seen: 0,
             ended: 0,
+            missed_events: 0,
             named_ports: (!args.no_firewall_trace).then(|| args.ports.iter().map(|range| (range.first, range.last)).collect()),
         };
         session.send(Job::Watch(session.netns.clone()));
