@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::error::Error;
 use std::process::Command;
 
-use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use libtest_mimic::{Arguments, Trial};
 use wsltrace::lab::{Lab, Side, Tracer, find};
+use wsltrace_tests::decide;
 
 fn main() {
     let trials = vec![
@@ -13,18 +14,6 @@ fn main() {
         Trial::ignorable_test("an_absence_is_valid", || decide("an_absence_is_valid", absence)),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
-}
-
-#[expect(clippy::print_stdout, reason = "the line that continuous integration counts")]
-fn decide(name: &str, test: fn(&std::path::Path) -> Result<(), Box<dyn Error>>) -> Result<Completion, Failed> {
-    let obstacle = find("drop-filter-nft").and_then(|scenario| scenario.obstacle());
-    match (wsltrace_tests::binary(), obstacle) {
-        (Ok(binary), None) => test(&binary).map(|()| Completion::Completed).map_err(Failed::from),
-        (Err(why), _) | (_, Some(why)) => {
-            println!("SKIP: {name}: {why}");
-            Ok(Completion::ignored_with(why))
-        }
-    }
 }
 
 /// The types of the lines, after each was found valid.

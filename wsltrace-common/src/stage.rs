@@ -96,6 +96,11 @@ impl StageCode {
         ]
     };
 
+    /// Whether a packet was somewhere; the others tell of an event.
+    pub fn is_place(self) -> bool {
+        !matches!(self, Self::SynAckRetransmitted | Self::AckSeen)
+    }
+
     /// The code with this number, or `None` for a number that no probe sends.
     pub fn from_number(number: u8) -> Option<Self> {
         Self::ALL.get(usize::from(number.checked_sub(1)?)).copied()

@@ -43,9 +43,15 @@ pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::C
 #[map]
 pub static DELIVERED: PerCpuArray<Key> = PerCpuArray::with_max_entries(1, 0);
 
-/// Ended journeys, one record each: the fixed part and as many stages as there are.
+/// Ended journeys, one record each: the fixed part and as many stages as there are. A megabyte holds about 2000; what finds no room
+/// waits in the table. Its reader maps it twice, and that counts as its memory.
 #[map]
-pub static RECORDS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
+pub static RECORDS: RingBuf = RingBuf::with_byte_size(RING_BYTES, 0);
+
+const RING_BYTES: u32 = 1 << 20;
+
+/// How many bytes wait in `RECORDS` before its reader is woken. With a smaller ring buffer, as tests have it, it never is.
+pub const WAKE_ABOVE: u64 = RING_BYTES as u64 / 4;
 
 /// Field offsets of the running kernel. Set before loading.
 #[unsafe(no_mangle)]

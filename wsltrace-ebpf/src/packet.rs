@@ -48,6 +48,12 @@ impl Kind {
     pub fn is_answer(self) -> bool {
         self.0 >= Self::SYN_ACK.0
     }
+
+    /// As an argument of a global function.
+    #[inline(always)]
+    pub fn number(self) -> u32 {
+        self.0
+    }
 }
 
 /// A packet that has to do with a connection attempt.

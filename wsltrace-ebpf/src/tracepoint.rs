@@ -35,7 +35,8 @@ fn kernel_reset(skb: SkBuff) -> Option<()> {
 /// A packet is freed as dropped.
 #[btf_tracepoint(function = "kfree_skb")]
 pub fn kfree_skb(context: BtfTracePointContext) -> i32 {
-    if asleep() {
+    // An answer that left may still be dropped by its device's traffic control.
+    if asleep() && nobody_waits() {
         return 0;
     }
     let skb = SkBuff(context.arg(0));
@@ -80,7 +81,8 @@ fn syn_ack_again(request: u64) -> Option<()> {
     let found = journey::newest(&key)?;
     let record = found.record();
     record.flags |= Flags::SYN_ACK_AGAIN;
-    let place = Place { netns: record.netns, ifindex: record.ifindex };
+    // Not a place of its own: the first answer may still be under way where it was last seen.
+    let place = Place { netns: record.answer_netns, ifindex: record.answer_ifindex };
     journey::push(record, StageCode::SynAckRetransmitted as u8, true, place);
     Some(())
 }

@@ -1,5 +1,6 @@
-//! Project tasks: `cargo xtask setup|build|install|demo|test|lint`. Every task first brings the part of the set-up that it needs.
+//! Project tasks: `cargo xtask setup|build|install|demo|test|bench|lint`. Every task first brings the part of the set-up that it needs.
 
+mod bench;
 mod build;
 mod command;
 mod demo;
@@ -54,6 +55,11 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Measure start, latency, programs and a flood of SYNs on this machine, and print the figures (root)
+    Bench {
+        /// What to measure: pairs, programs, flood; everything when none is named
+        parts: Vec<String>,
+    },
     /// Check formatting and run clippy with warnings denied, on the user side and on the kernel side
     Lint,
 }
@@ -65,6 +71,7 @@ fn main() -> ExitCode {
         Task::Install => install::run(),
         Task::Demo { arguments } => demo::run(&arguments),
         Task::Test { unit, arguments } => test::run(unit, &arguments),
+        Task::Bench { parts } => bench::run(&parts),
         Task::Lint => lint::run(),
     };
     outcome.map_or_else(|error| fail(&error), |()| ExitCode::SUCCESS)

@@ -13,6 +13,9 @@ use crate::{
     packet::{Kind, Packet},
 };
 
+/// A SYN-ACK was made and left.
+const SYN_ACK_LEFT: u32 = Flags::SYN_ACK | Flags::ANSWER_LEFT;
+
 #[inline(always)]
 fn death(record: &mut Record, place: Place, location: u64, reason: u32) -> Death {
     let time_ns = now_ns();
@@ -41,6 +44,10 @@ pub fn dropped(packet: &Packet, location: u64, reason: u32) {
     }
     let Some(found) = find(packet) else { return };
     let record = found.record();
+    if record.flags & SYN_ACK_LEFT == SYN_ACK_LEFT {
+        dropped_behind_us(record, packet, location, reason);
+        return;
+    }
     if !carries(record, packet) {
         if packet.kind == Kind::SYN && !out_of_sight(record, packet) {
             record.stray = death(record, last_place(record), location, reason);
@@ -82,6 +89,20 @@ fn answer_dropped(found: &Found, location: u64, reason: u32) {
     record.answer_death = death(record, place, location, reason);
     if record.flags & Flags::SYN_ACK != 0 || record.death.time_ns != 0 {
         finish(found);
+    }
+}
+
+/// An answer was dropped in the namespace that it left, after our place at its device. It may be a reader's copy: which it is,
+/// user space tells by the reason, and the journey goes on.
+#[inline(always)]
+fn dropped_behind_us(record: &mut Record, packet: &Packet, location: u64, reason: u32) {
+    if packet.kind == Kind::SYN_ACK
+        && record.flags & Flags::LOCAL == 0
+        && record.answer_death.time_ns == 0
+        && skb_netns(packet.skb) == Some(record.netns)
+    {
+        let place = Place { netns: record.answer_netns, ifindex: record.answer_ifindex };
+        record.answer_death = death(record, place, location, reason);
     }
 }
 

@@ -28,13 +28,14 @@ pub fn exactly(key: &Key) -> Option<Found> {
 /// The newest living attempt known under a key (whatever its slot) or one of its aliases.
 #[inline(always)]
 pub fn newest(key: &Key) -> Option<Found> {
-    lookup(key, false, NO_SKB)
+    lookup(key, Kind::ACK, NO_SKB)
 }
 
-/// The attempt that this packet belongs to: the one that carries this very `sk_buff`, else the newest.
+/// The attempt that this packet belongs to: the one that carries this very `sk_buff`, else the newest. An ICMP error that is new
+/// belongs to the oldest that waits: when a neighbour is given up, the kernel tells so of each packet in the order of its queue.
 #[inline(always)]
 pub fn find(packet: &Packet) -> Option<Found> {
-    lookup(&packet.key, packet.kind == Kind::SYN, packet.skb)
+    lookup(&packet.key, packet.kind, packet.skb)
 }
 
 /// Whether this very packet is the SYN (or its answer, by the kind of packet) of this record.
@@ -44,7 +45,7 @@ pub fn carries(record: &Record, packet: &Packet) -> bool {
 }
 
 #[inline(always)]
-fn lookup(key: &Key, syn: bool, skb: u64) -> Option<Found> {
+fn lookup(key: &Key, kind: Kind, skb: u64) -> Option<Found> {
     let mut exact = Key { slot: FIRST_SLOT, ..*key };
     if let Some(found) = exactly(&exact)
         && found.record().flags & Flags::SUPERSEDED == 0
@@ -52,19 +53,21 @@ fn lookup(key: &Key, syn: bool, skb: u64) -> Option<Found> {
         return Some(found);
     }
     // SAFETY: the key is ours.
-    unsafe { journey_among_attempts(&raw mut exact, &raw const skb, u32::from(syn)) };
+    unsafe { journey_among_attempts(&raw mut exact, &raw const skb, kind.number()) };
     exactly(&exact)
 }
 
-/// The rare ways to a record: makes the key that of the attempt that carries the `sk_buff`, else of the newest that lives; its
-/// slot becomes 0 when there is none. A global BPF function, see packet.rs.
+/// The rare ways to a record: makes the key that of the attempt that carries the `sk_buff`, else of the newest that lives, or for
+/// an ICMP error of the oldest that waits for an answer; its slot becomes 0 when there is none. A global BPF function, see
+/// packet.rs.
 ///
 /// # Safety
 ///
 /// `key` and `skb` are null or valid.
 #[unsafe(no_mangle)]
 #[inline(never)]
-unsafe extern "C" fn journey_among_attempts(key: *mut Key, skb: *const u64, syn: u32) -> u32 {
+unsafe extern "C" fn journey_among_attempts(key: *mut Key, skb: *const u64, kind: u32) -> u32 {
+    const ANSWERED: u32 = Flags::SYN_ACK | Flags::RESET | Flags::ICMP;
     // SAFETY: as the caller promises.
     let (Some(key), Some(skb)) = (unsafe { (key.as_mut(), skb.as_ref()) }) else { return 0 };
     let skb = *skb;
@@ -75,7 +78,7 @@ unsafe extern "C" fn journey_among_attempts(key: *mut Key, skb: *const u64, syn:
     // SAFETY: as above.
     } else if let Some(alias) = unsafe { ALIASES.get(&*key) } {
         copy(alias, key);
-    } else if syn == 0 || carried(key, skb).is_none() {
+    } else if kind != Kind::SYN.number() || carried(key, skb).is_none() {
         return 0;
     }
     let (newest, mut alive) = (key.slot, 0);
@@ -87,7 +90,8 @@ unsafe extern "C" fn journey_among_attempts(key: *mut Key, skb: *const u64, syn:
                 alive = key.slot;
                 break;
             }
-            if alive == 0 {
+            let waits = record.skb != 0 && record.flags & ANSWERED == 0;
+            if alive == 0 || kind == Kind::ICMP_ERROR.number() && waits {
                 alive = key.slot;
             }
         }

@@ -8,7 +8,10 @@ mod end;
 mod find;
 mod pass;
 
-use aya_ebpf::helpers::{bpf_ktime_get_ns, generated::bpf_ringbuf_output};
+use aya_ebpf::{
+    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    helpers::{bpf_ktime_get_ns, generated::bpf_ringbuf_output},
+};
 use wsltrace_common::{Counter, Flags, HEADER_SIZE, Key, MAX_STAGES, Record, StageEntry};
 
 pub use self::{
@@ -20,7 +23,7 @@ pub use self::{
 use crate::{
     debug,
     kernel::Place,
-    maps::{AWAITING, IN_FLIGHT, JOURNEYS, RECORDS, count},
+    maps::{AWAITING, IN_FLIGHT, JOURNEYS, RECORDS, WAKE_ABOVE, count},
 };
 
 /// A record in the table.
@@ -110,7 +113,7 @@ pub fn finish(found: &Found) {
     let stages = if record.stage_count as usize > MAX_STAGES { MAX_STAGES } else { record.stage_count as usize };
     let size = (HEADER_SIZE + stages * size_of::<StageEntry>()) as u64;
     // SAFETY: the record is a map value of at least `size` bytes; the map is a ring buffer.
-    let result = unsafe { bpf_ringbuf_output((&raw const RECORDS).cast_mut().cast(), found.0.cast(), size, 0) };
+    let result = unsafe { bpf_ringbuf_output((&raw const RECORDS).cast_mut().cast(), found.0.cast(), size, wakeup()) };
     if result != 0 {
         record.flags |= Flags::DONE;
         count(Counter::RingFull);
@@ -119,6 +122,14 @@ pub fn finish(found: &Found) {
     if JOURNEYS.remove(&record.key).is_err() {
         record.flags |= Flags::DONE;
     }
+}
+
+/// Waking the reader costs the packet more than all our probes together (an interrupt to this CPU, which a virtual machine makes
+/// dear). The reader looks ten times a second anyway, and is woken only when the ring buffer fills up faster than that.
+#[inline(always)]
+fn wakeup() -> u64 {
+    let waiting = RECORDS.query(u64::from(BPF_RB_AVAIL_DATA));
+    u64::from(if waiting < WAKE_ABOVE { BPF_RB_NO_WAKEUP } else { BPF_RB_FORCE_WAKEUP })
 }
 
 /// Ends a journey on behalf of user space, unless something happened to it after `last_ns`.

@@ -81,6 +81,9 @@ fn answer_enters(found: &Found, packet: &Packet, stage: u8, place: Place) {
     if record.flags & Flags::ANSWER_LEFT != 0 {
         return;
     }
+    if is_another_answer(record, packet, stage) {
+        return;
+    }
     if record.flags & (Flags::SYN_ACK | Flags::RESET | Flags::ICMP) == 0 && stage != StageCode::Output as u8 {
         record.flags |= Flags::ANSWER_FROM_OUTSIDE;
     }
@@ -106,6 +109,15 @@ fn answer_enters(found: &Found, packet: &Packet, stage: u8, place: Place) {
             record.flags |= Flags::ANSWER_ELSEWHERE;
         }
     }
+}
+
+/// Whether this is not the answer that is under way but one more: a SYN-ACK that is sent again while the first still waits for
+/// its neighbour. The answer itself goes on in another `sk_buff` only where copies are made, between devices and hooks.
+#[inline(always)]
+fn is_another_answer(record: &Record, packet: &Packet, stage: u8) -> bool {
+    let may_be_copy =
+        stage == StageCode::TcIngress as u8 || stage == StageCode::Prerouting as u8 || stage == StageCode::TcEgress as u8;
+    record.answer_skb != 0 && record.answer_skb != packet.skb && !may_be_copy
 }
 
 #[inline(always)]

@@ -6,19 +6,21 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::journey::Names;
+use crate::kernel::KernelFacts;
 use crate::kernel::links::Link;
-use crate::kernel::{KernelFacts, symbols};
+use crate::kernel::symbols::Symbols;
 
 /// The names that this machine has.
 pub(super) struct MachineNames {
     facts: Arc<KernelFacts>,
     interfaces: HashMap<(u32, u32), String>,
+    symbols: Symbols,
     is_wsl: bool,
 }
 
 impl MachineNames {
     pub(super) fn new(facts: Arc<KernelFacts>, is_wsl: bool) -> Self {
-        Self { facts, interfaces: HashMap::new(), is_wsl }
+        Self { facts, interfaces: HashMap::new(), symbols: Symbols::default(), is_wsl }
     }
 
     /// Learns the names of a namespace's interfaces. One that is gone keeps its name: its last packets still need it.
@@ -37,7 +39,7 @@ impl Names for MachineNames {
     }
 
     fn location(&self, address: u64) -> Option<String> {
-        symbols::name(address)
+        self.symbols.name(address)
     }
 
     /// WSL's relay is a process of its root namespace whose name is `init`; a distro's own init does not connect to servers.

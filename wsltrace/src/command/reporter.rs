@@ -4,11 +4,9 @@ use std::io::{self, Stderr, Stdout};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Instant;
 
-use wsltrace_common::Record;
-
 use super::names::MachineNames;
 use crate::evidence::{Evidence, Gatherer, Scope};
-use crate::journey::assemble;
+use crate::journey::{Outcome, assemble, decode};
 use crate::kernel::links::Link;
 use crate::kernel::netns::Netns;
 use crate::output::contract::{Absence, Armed, Lost};
@@ -24,8 +22,10 @@ pub(super) enum Job {
     Firewalls(u32, Scope),
     /// Every probe is on; the answer says when it is written.
     Armed(Box<Armed>, Box<Start>, Sender<io::Result<()>>),
-    /// A journey has ended.
-    Record(Box<Record>),
+    /// A journey has ended: its record as the ring buffer carried it, which is shorter than one with room for all stages.
+    Record(Vec<u8>),
+    /// Events were missed between the last time that this was looked at and now, nanoseconds of `CLOCK_MONOTONIC`.
+    Missed(u64),
     /// Something to tell people.
     Talk(String),
     /// No SYN came.
@@ -83,6 +83,7 @@ impl Reporter {
 
     fn work(&mut self, jobs: &Receiver<Job>, summary: &mut Summary) -> io::Result<()> {
         let mut id = 0;
+        let mut missed_ns = 0;
         while let Some(job) = self.next(jobs)? {
             match job {
                 Job::Links(netns, links) => self.names.learn(netns, &links),
@@ -109,8 +110,12 @@ impl Reporter {
                         log::warn!("cannot read the kernel's counters: {error}");
                     }
                 }
-                Job::Record(record) => {
-                    let journey = assemble(&record, id + 1, &self.names);
+                Job::Record(bytes) => {
+                    let record = decode(&bytes).map_err(io::Error::other)?;
+                    let mut journey = assemble(&record, id + 1, &self.names);
+                    if journey.outcome == Outcome::Unfinished && missed_ns >= record.first_ns {
+                        journey.complete = false;
+                    }
                     if !is_wanted(&self.interfaces, journey.interface.as_deref()) {
                         continue;
                     }
@@ -129,6 +134,7 @@ impl Reporter {
                     // The other side waits; it is only gone when the program ends.
                     let _ = written.send(result);
                 }
+                Job::Missed(now_ns) => missed_ns = now_ns,
                 Job::Talk(said) => {
                     if let Output::Text(text) = &mut self.output {
                         text.talk(&said)?;

@@ -33,11 +33,7 @@ pub(super) fn drop(case: &Case) -> Option<Finding> {
 pub(super) fn reject(case: &Case) -> Option<Finding> {
     let by_rule = case.evidence.rule.as_ref().is_some_and(|rule| rule.verdict == "reject");
     if case.journey.outcome == Outcome::Dropped {
-        return by_rule.then(|| {
-            let summary =
-                format!("{}; the kernel limits such answers, and none was sent for this attempt", sentence(case, "rejected"));
-            Finding::proved(summary).remedy(remedy(case))
-        });
+        return suppressed_reject(case, by_rule);
     }
     let confidence = if by_rule { Confidence::Proved } else { refused_by_hook(case).unwrap_or(Confidence::Inferred) };
     let answer = match (case.journey.facts.reset, case.journey.facts.icmp) {
@@ -46,6 +42,23 @@ pub(super) fn reject(case: &Case) -> Option<Finding> {
         _ => "",
     };
     Some(Finding::new(confidence, format!("{}{answer}", sentence(case, "rejected"))).remedy(remedy(case)))
+}
+
+/// A `reject` that drops the packet like any other rule, because the kernel limits how many ICMP errors it sends.
+fn suppressed_reject(case: &Case, by_rule: bool) -> Option<Finding> {
+    let sentence = sentence(case, "rejected");
+    let finding = if by_rule {
+        Finding::proved(format!("{sentence}; the kernel limits such answers, and none was sent for this attempt"))
+    } else {
+        let suppressed = case.evidence.icmp_suppressed.is_some_and(|rise| rise > 0 && rise >= case.evidence.dropped_by_netfilter);
+        if !suppressed || case.evidence.rule.is_some() || refused_by_hook(case).is_none() {
+            return None;
+        }
+        Finding::inferred(format!(
+            "{sentence}; most likely it is a reject whose ICMP error the kernel's rate limit held back, so the client sees nothing"
+        ))
+    };
+    Some(finding.remedy(remedy(case)))
 }
 
 pub(super) fn conntrack(case: &Case) -> Option<Finding> {

@@ -57,8 +57,8 @@ fn is_about(rule: &Rule, port: Port) -> bool {
     let words: Vec<&str> = text.split_whitespace().collect();
     let number = port.number.to_string();
     words.windows(2).any(|two| match two {
-        ["dport", value] | ["--dport" | "--dports", value] => !port.answer && **value == *number,
-        ["sport", value] | ["--sport" | "--sports", value] => port.answer && **value == *number,
+        ["dport" | "--dport" | "--dports", value] => !port.answer && **value == *number,
+        ["sport" | "--sport" | "--sports", value] => port.answer && **value == *number,
         _ => false,
     })
 }

@@ -36,10 +36,23 @@ pub(super) fn unanswered(case: &Case) -> Option<Finding> {
 
 pub(super) fn wrong_interface(case: &Case) -> Option<Finding> {
     let Facts { answer_elsewhere, answer_left, .. } = case.journey.facts;
+    let entered = case.journey.interface.as_deref();
+    let source = case.journey.flow.source;
+    let look =
+        [case.root(&format!("ip route get {source} from {}", case.journey.last_destination().0)), case.root("ip rule show")];
+    // It never left: nobody has the client's address on the other interface.
+    if case.died_at(&[Stage::Neighbour])
+        && case.elsewhere_netns().is_none()
+        && let Some((entered, other)) = entered.zip(case.interface()).filter(|(entered, other)| entered != other)
+    {
+        let summary = format!(
+            "answered by the wrong way: the SYN came in by {entered} and the answer was routed to {other}, where no next hop towards {source} answers"
+        );
+        return Some(Finding::proved(summary).remedy(look));
+    }
     if !answer_elsewhere || answer_left {
         return None;
     }
-    let entered = case.journey.interface.as_deref();
     let left = case
         .journey
         .stages
@@ -47,14 +60,11 @@ pub(super) fn wrong_interface(case: &Case) -> Option<Finding> {
         .rev()
         .find(|visit| visit.stage == Stage::TcEgress)
         .and_then(|visit| visit.interface.as_deref());
-    let source = case.journey.flow.source;
     let summary = format!(
         "answered by the wrong way: the SYN came in by {} and the answer left by {}, so the client never gets it",
         entered.unwrap_or("one interface"),
         left.unwrap_or("another")
     );
-    let look =
-        [case.root(&format!("ip route get {source} from {}", case.journey.last_destination().0)), case.root("ip rule show")];
     Some(Finding::proved(summary).remedy(look))
 }
 
@@ -77,12 +87,11 @@ pub(super) fn dropped(case: &Case) -> Option<Finding> {
     summary.push_str(&detail);
     let confidence =
         if case.reason().is_some() || case.evidence.rule.is_some() { Confidence::Proved } else { Confidence::Inferred };
-    let look = if let Some(rule) = &case.evidence.rule {
-        mend(case, rule)
-    } else if by.is_empty() {
-        vec![case.root(&format!("ip route get {}", case.journey.flow.source))]
-    } else {
-        vec![case.root("nft -a list ruleset")]
+    let look = match (&case.evidence.rule, case.reason()) {
+        (Some(rule), _) => mend(case, rule),
+        _ if !by.is_empty() => vec![case.root("nft -a list ruleset")],
+        (None, Some(reason)) if reason == "TC_EGRESS" || reason.starts_with("QDISC_") => super::various::show_tc(case),
+        _ => vec![case.root(&format!("ip route get {}", case.journey.flow.source))],
     };
     Some(Finding::new(confidence, summary).remedy(case.where_to_type()).remedy(look))
 }
@@ -91,12 +100,12 @@ pub(super) fn neighbour(case: &Case) -> Option<Finding> {
     let reasons = ["NEIGH_FAILED", "NEIGH_CREATEFAIL", "NEIGH_QUEUEFULL", "NEIGH_DEAD"];
     let symbols = ["neigh_invalidate", "neigh_timer_handler", "__neigh_event_send", "arp_error_report", "ndisc_error_report"];
     let waiting = case.journey.outcome == Outcome::Unfinished;
-    let at_neighbour = case.journey.stages.last().is_some_and(|visit| visit.stage == Stage::Neighbour);
-    let confidence = if waiting { at_neighbour.then_some(Confidence::Inferred) } else { case.by(&reasons, &symbols) }?;
+    let at_neighbour = case.journey.stages.iter().rfind(|visit| visit.stage == Stage::Neighbour);
+    let confidence = if waiting { at_neighbour.map(|_| Confidence::Inferred) } else { case.by(&reasons, &symbols) }?;
     let of_answer = case.journey.outcome == Outcome::AnswerDropped || waiting && case.journey.facts.syn_ack;
     let whom = if of_answer { case.journey.flow.source } else { case.journey.last_destination().0 };
     let asks = if whom.is_ipv4() { "ARP" } else { "neighbour discovery" };
-    let device = if waiting { case.journey.stages.last().and_then(|visit| visit.interface.as_deref()) } else { case.interface() };
+    let device = if waiting { at_neighbour.and_then(|visit| visit.interface.as_deref()) } else { case.interface() };
     let device = device.map(|name| format!(" on {name}")).unwrap_or_default();
     let summary = if waiting {
         let what = if of_answer { "the answer" } else { "it" };

@@ -67,6 +67,17 @@ fn a_reject_whose_answer_was_suppressed_is_told_by_its_rule() {
 }
 
 #[test]
+fn a_reject_whose_answer_was_suppressed_is_inferred_from_the_counter() {
+    let journey = dropped(&after_prerouting(&[Stage::InputFilter]), "NETFILTER_DROP", "nft_do_chain+0x3e8");
+    let held_back = Evidence { icmp_suppressed: Some(2), dropped_by_netfilter: 2, ..Evidence::default() };
+    expect(&journey, &held_back, Code::FirewallReject, Inferred);
+    let some = Evidence { icmp_suppressed: Some(1), ..held_back.clone() };
+    expect(&journey, &some, Code::FirewallDrop, Proved);
+    let by_a_drop = Evidence { rule: Some(samples::rule()), ..held_back };
+    expect(&journey, &by_a_drop, Code::FirewallDrop, Proved);
+}
+
+#[test]
 fn refused_is_told_apart_by_the_listeners() {
     let j = refused();
     let found = expect(&j, &with_listeners(vec![listener("127.0.0.1")]), Code::ListenerBoundElsewhere, Proved);
@@ -151,6 +162,16 @@ fn answers_are_healthy_unless_something_speaks_against_it() {
     (wrong.facts.answer_left, wrong.facts.answer_elsewhere) = (false, true);
     expect(&wrong, &Evidence::default(), Code::ReplyWrongInterface, Proved);
     expect(&samples::other(Outcome::AnswerDropped).journey, &Evidence::default(), Code::ReplyDropped, Proved);
+}
+
+#[test]
+fn an_answer_without_a_neighbour_is_told_apart_by_its_interface() {
+    let mut unheard = samples::other(Outcome::AnswerDropped).journey;
+    (unheard.died_at, unheard.reason) = (Some(Stage::Neighbour), Some("NEIGH_FAILED".into()));
+    expect(&unheard, &Evidence::default(), Code::NoNeighbour, Proved);
+    let elsewhere = crate::journey::DeathPlace { netns: unheard.netns, interface: Some("eth1".into()) };
+    unheard.death = Some(elsewhere);
+    expect(&unheard, &Evidence::default(), Code::ReplyWrongInterface, Proved);
 }
 
 #[test]

@@ -25,21 +25,22 @@ pub(super) fn tc(case: &Case) -> Option<Finding> {
         "XDP",
     ];
     let confidence = case.by(&reasons, &["sch_handle_ingress", "sch_handle_egress", "tcf_classify"])?;
-    let device = case.interface().map(shell_word);
     let what = match case.reason() {
         Some("XDP") => "an XDP program",
         Some(reason) if reason.starts_with("QDISC") => "the queueing discipline",
         _ => "a traffic control (tc) filter or a BPF program at tc",
     };
-    let look = device.map(|device| {
-        ["ingress", "egress"]
-            .map(|side| case.root(&format!("tc -s filter show dev {device} {side}")))
-            .into_iter()
-            .chain([case.root(&format!("tc -s qdisc show dev {device}")), case.root(&format!("bpftool net show dev {device}"))])
-            .collect::<Vec<_>>()
-    });
     let summary = format!("dropped by {what} in {}", case.place());
-    Some(Finding::new(confidence, summary).remedy(case.where_to_type()).remedy(look.unwrap_or_default()))
+    Some(Finding::new(confidence, summary).remedy(case.where_to_type()).remedy(show_tc(case)))
+}
+
+/// Commands that show the traffic control of the device of the death; none when its name is not known.
+pub(super) fn show_tc(case: &Case) -> Vec<String> {
+    let Some(device) = case.interface().map(shell_word) else { return Vec::new() };
+    let show = ["filter", "filter", "qdisc"].into_iter().zip([" ingress", " egress", ""]);
+    show.map(|(what, side)| case.root(&format!("tc -s {what} show dev {device}{side}")))
+        .chain([case.root(&format!("bpftool net show dev {device}"))])
+        .collect()
 }
 
 pub(super) fn bad_packet(case: &Case) -> Option<Finding> {

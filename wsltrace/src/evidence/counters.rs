@@ -1,18 +1,38 @@
-//! The kernel's own counters of a namespace (/proc/net/netstat), such as `ListenOverflows`.
+//! The kernel's own counters of a namespace (/proc/net/netstat, snmp and snmp6), such as `ListenOverflows`.
 
 use std::collections::HashMap;
 use std::io;
 
 use crate::kernel::netns::Netns;
 
-/// Counters by name; names of the group `TcpExt` stand without it, others as `IpExt.InOctets`.
+/// Counters by name; names of the group `TcpExt` and those for IPv6 stand without a group, others as `IpExt.InOctets`.
 pub type Counters = HashMap<String, u64>;
 
 /// Reads the counters of a namespace.
 pub fn read(netns: &Netns) -> io::Result<Counters> {
     // Not /proc/net: that is the namespace of the process's first thread.
-    let text = netns.run(|| std::fs::read_to_string("/proc/thread-self/net/netstat")).map_err(io::Error::other)??;
-    Ok(parse(&text))
+    let read = |file| std::fs::read_to_string(format!("/proc/thread-self/net/{file}"));
+    let [extended, basic, v6] = netns.run(|| ["netstat", "snmp", "snmp6"].map(read)).map_err(io::Error::other)?;
+    let v6 = match v6 {
+        // A kernel without IPv6.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        text => text?,
+    };
+    let mut counters = parse(&(extended? + &basic?));
+    counters.extend(v6.lines().filter_map(parse_v6));
+    Ok(counters)
+}
+
+/// How many ICMP errors the kernel did not send because it limits their rate; `None` where it does not count them (before
+/// Linux 6.4).
+pub fn icmp_suppressed(counters: &Counters) -> Option<u64> {
+    let v6 = counters.get("Icmp6OutRateLimitHost").unwrap_or(&0);
+    Some(counters.get("Icmp.OutRateLimitGlobal")? + counters.get("Icmp.OutRateLimitHost")? + v6)
+}
+
+fn parse_v6(line: &str) -> Option<(String, u64)> {
+    let (name, value) = line.split_once(char::is_whitespace)?;
+    Some((name.to_owned(), value.trim().parse().ok()?))
 }
 
 fn parse(text: &str) -> Counters {
@@ -45,13 +65,24 @@ mod tests {
         assert_eq!((counters["ListenOverflows"], counters["ListenDrops"], counters["IpExt.InOctets"]), (3, 4, 5));
         assert!(parse("TcpExt: A\nIpExt: 1\n").is_empty());
         assert!(parse("nonsense\n\n").is_empty());
+        assert_eq!(parse_v6("Icmp6OutRateLimitHost           \t7"), Some(("Icmp6OutRateLimitHost".to_owned(), 7)));
+    }
+
+    #[test]
+    fn suppressed_errors_are_counted_where_the_kernel_does() {
+        let old = parse("Icmp: OutMsgs\nIcmp: 1\n");
+        assert_eq!(icmp_suppressed(&old), None);
+        let mut new = parse("Icmp: OutRateLimitGlobal OutRateLimitHost\nIcmp: 1 2\n");
+        assert_eq!(icmp_suppressed(&new), Some(3));
+        new.insert("Icmp6OutRateLimitHost".to_owned(), 4);
+        assert_eq!(icmp_suppressed(&new), Some(7));
     }
 
     #[test]
     fn a_fresh_namespace_counts_from_nothing() {
         let Some(netns) = fresh("a_fresh_namespace_counts_from_nothing") else { return };
         let counters = read(&netns).unwrap();
-        for name in ["ListenOverflows", "ListenDrops", "TCPReqQFullDrop", "IPReversePathFilter"] {
+        for name in ["ListenOverflows", "ListenDrops", "TCPReqQFullDrop", "IPReversePathFilter", "Icmp.OutMsgs", "Icmp6OutMsgs"] {
             assert_eq!(counters[name], 0, "{name}");
         }
     }

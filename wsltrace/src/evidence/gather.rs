@@ -25,13 +25,26 @@ const OWNERS_LIMIT: Duration = Duration::from_millis(300);
 /// How many readings of the counters are kept for a namespace.
 const MAX_READINGS: usize = 64;
 
+/// What counters of a namespace said. What happens while they are read may or may not be in it.
+#[derive(Clone, Copy)]
+struct Reading {
+    began: Instant,
+    ended: Instant,
+    /// `ListenOverflows`.
+    overflows: Option<u64>,
+    /// See [`counters::icmp_suppressed`].
+    icmp_suppressed: Option<u64>,
+}
+
 /// A namespace that is watched.
 struct Watched {
     netns: Netns,
-    /// Readings of `ListenOverflows`, oldest first.
-    overflows: VecDeque<(Instant, u64)>,
+    /// Readings of the counters, oldest first.
+    readings: VecDeque<Reading>,
     /// When the journeys began that ended silently at a listener.
     silent: VecDeque<Instant>,
+    /// When the journeys began that netfilter dropped.
+    dropped: VecDeque<Instant>,
     listeners: HashMap<u16, (Instant, Vec<Found>)>,
     firewalls: Option<(Instant, Firewalls)>,
     trace: Option<FirewallTrace>,
@@ -40,20 +53,25 @@ struct Watched {
 }
 
 impl Watched {
-    fn read_overflows(&mut self) -> io::Result<u64> {
-        // The moment before the reading: what happens meanwhile may or may not be in it.
-        let now = Instant::now();
-        let value = counters::read(&self.netns)?.get("ListenOverflows").copied().unwrap_or(0);
-        if self.overflows.len() == MAX_READINGS {
-            self.overflows.pop_front();
+    fn read_counters(&mut self) -> io::Result<Reading> {
+        let began = Instant::now();
+        let counters = counters::read(&self.netns)?;
+        let reading = Reading {
+            began,
+            ended: Instant::now(),
+            overflows: counters.get("ListenOverflows").copied(),
+            icmp_suppressed: counters::icmp_suppressed(&counters),
+        };
+        if self.readings.len() == MAX_READINGS {
+            self.readings.pop_front();
         }
-        self.overflows.push_back((now, value));
-        Ok(value)
+        self.readings.push_back(reading);
+        Ok(reading)
     }
 
     /// The newest reading from before a moment.
-    fn reading_before(&self, moment: Instant) -> Option<(Instant, u64)> {
-        self.overflows.iter().rev().find(|(time, _)| *time < moment).copied()
+    fn reading_before(&self, moment: Instant) -> Option<Reading> {
+        self.readings.iter().rev().find(|reading| reading.ended < moment).copied()
     }
 
     /// The listeners on a port, by a look not older than the time they are kept and, where one is given, than `after`.
@@ -108,14 +126,15 @@ impl Gatherer {
         }
         let mut watched = Watched {
             netns: netns.clone(),
-            overflows: VecDeque::new(),
+            readings: VecDeque::new(),
             silent: VecDeque::new(),
+            dropped: VecDeque::new(),
             listeners: HashMap::new(),
             firewalls: None,
             trace: None,
             legacy: [None, None],
         };
-        watched.read_overflows()?;
+        watched.read_counters()?;
         self.watched.insert(netns.inum(), watched);
         Ok(())
     }
@@ -149,7 +168,7 @@ impl Gatherer {
     /// Takes a reading in every namespace; about once a second keeps strangers' overflows from being taken for a journey's own.
     pub fn tick(&mut self) -> io::Result<()> {
         for watched in self.watched.values_mut() {
-            watched.read_overflows()?;
+            watched.read_counters()?;
             if let Some(trace) = &mut watched.trace {
                 trace.tick()?;
             }
@@ -168,7 +187,7 @@ impl Gatherer {
         }
         let Some(watched) = self.watched.get_mut(&inum) else { return evidence };
         if is_silent(journey, died_at) {
-            match overflows_since(watched, began) {
+            match rise_since(watched, began, |watched| &mut watched.silent, |reading| reading.overflows) {
                 Ok((rise, silent)) => {
                     evidence.listen_overflows = rise;
                     evidence.silent_at_listener = silent;
@@ -203,6 +222,15 @@ impl Gatherer {
                     Ok(rule) => evidence.rule = rule,
                     Err(error) => log::warn!("cannot read the counters of iptables-legacy in network namespace {inum}: {error}"),
                 }
+            }
+        }
+        if journey.outcome == Outcome::Dropped && is_firewalled(journey) {
+            match rise_since(watched, began, |watched| &mut watched.dropped, |reading| reading.icmp_suppressed) {
+                Ok((rise, dropped)) => {
+                    evidence.icmp_suppressed = rise;
+                    evidence.dropped_by_netfilter = dropped;
+                }
+                Err(error) => log::warn!("cannot read the counters of network namespace {inum}: {error}"),
             }
         }
         evidence
@@ -248,23 +276,31 @@ impl Gatherer {
     }
 }
 
-/// The rise of `ListenOverflows` since the newest reading from before a journey began, and how many silent journeys, this one
-/// included, began since then. No rise is told when there is no such reading.
-fn overflows_since(watched: &mut Watched, began: Instant) -> io::Result<(Option<u64>, u64)> {
+/// The rise of a counter since the newest reading from before a journey began, and how many journeys that it may count, this
+/// one included, began since then. No rise is told when there is no such reading or no such counter.
+fn rise_since(
+    watched: &mut Watched,
+    began: Instant,
+    journeys: fn(&mut Watched) -> &mut VecDeque<Instant>,
+    counter: fn(&Reading) -> Option<u64>,
+) -> io::Result<(Option<u64>, u64)> {
     let base = watched.reading_before(began);
-    watched.silent.push_back(began);
-    let now = watched.read_overflows()?;
-    let oldest = watched.overflows.front().map(|(time, _)| *time);
-    watched.silent.retain(|time| oldest.is_none_or(|oldest| *time >= oldest));
-    let Some((since, value)) = base else { return Ok((None, 1)) };
-    let silent = watched.silent.iter().filter(|time| **time >= since).count();
-    Ok((Some(now.saturating_sub(value)), u64::try_from(silent).unwrap_or(u64::MAX)))
+    let now = watched.read_counters()?;
+    let oldest = watched.readings.front().map(|reading| reading.began);
+    let journeys = journeys(watched);
+    journeys.push_back(began);
+    journeys.retain(|time| oldest.is_none_or(|oldest| *time >= oldest));
+    let Some(before) = base else { return Ok((None, 1)) };
+    let rise = counter(&now).zip(counter(&before)).map(|(now, before)| now.saturating_sub(before));
+    let count = journeys.iter().filter(|time| **time >= before.began).count();
+    Ok((rise, u64::try_from(count).unwrap_or(u64::MAX)))
 }
 
 /// When a journey began, on the clock of the readings; one from before the machine's start counts as its start.
 fn began(journey: &Journey) -> Instant {
-    let age = jiff::Timestamp::now().duration_since(journey.time).unsigned_abs();
+    // In this order: when something comes between, it is taken for too early, and no reading that knows of it is a basis.
     let now = Instant::now();
+    let age = jiff::Timestamp::now().duration_since(journey.time).unsigned_abs();
     now.checked_sub(age).unwrap_or(now)
 }
 

@@ -122,6 +122,10 @@ pub struct Evidence {
     pub listen_overflows: Option<u64>,
     /// How many journeys of this namespace ended at a listener in that time; a rise smaller than this proves nothing about one of them.
     pub silent_at_listener: u64,
+    /// By how much the kernel's count of ICMP errors that it did not send rose in the namespace of the death, by the same rule; `None` also where the kernel does not count them.
+    pub icmp_suppressed: Option<u64>,
+    /// How many journeys of this namespace were dropped by netfilter in that time.
+    pub dropped_by_netfilter: u64,
     /// Sysctls that bear on the death, with their values, such as `("net.ipv4.conf.eth0.rp_filter", "1")`.
     pub sysctls: Vec<(String, String)>,
 }

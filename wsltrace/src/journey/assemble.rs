@@ -29,7 +29,7 @@ pub fn assemble(record: &Record, id: u64, names: &impl Names) -> Journey {
     let mut way = Way::read(record);
     let died_at = died_at(record, outcome, reason.as_deref(), &mut way);
     if outcome == Outcome::Unfinished {
-        way.infer_waiting();
+        way.infer_waiting(facts.syn_ack);
     }
     let ended = if died_at.is_some() { end(record) } else { None };
     let interface = |netns, ifindex| if ifindex == 0 { None } else { names.interface(netns, ifindex) };
@@ -86,7 +86,8 @@ fn end(record: &Record) -> Option<&Death> {
 }
 
 fn outcome(record: &Record, facts: Facts, reason: Option<&str>) -> Outcome {
-    let answer_died = record.answer_death.time_ns != 0 && !facts.answer_left;
+    let answer_died =
+        record.answer_death.time_ns != 0 && (!facts.answer_left || facts.syn_ack && died_on_its_device(facts, reason));
     if answer_died && (facts.syn_ack || facts.reset) {
         return Outcome::AnswerDropped;
     }
@@ -99,7 +100,8 @@ fn outcome(record: &Record, facts: Facts, reason: Option<&str>) -> Outcome {
         return if firewall { Outcome::Rejected } else { Outcome::Refused };
     }
     // An unanswered neighbour is reported by ICMP as well, but nobody rejected the packet.
-    if facts.icmp && !answer_died && !reason.is_some_and(|reason| reason.starts_with("NEIGH_")) {
+    let no_neighbour = reason.is_some_and(|reason| reason.starts_with("NEIGH_")) || is_past_rejects(record);
+    if facts.icmp && !answer_died && !no_neighbour {
         return Outcome::Rejected;
     }
     if meets_its_request(record, facts, reason) {
@@ -121,6 +123,20 @@ fn outcome(record: &Record, facts: Facts, reason: Option<&str>) -> Outcome {
         return Outcome::Dropped;
     }
     Outcome::Unfinished
+}
+
+/// Whether an answer that passed our place at its device was dropped by what stands behind, and no other reached the client.
+fn died_on_its_device(facts: Facts, reason: Option<&str>) -> bool {
+    !facts.acknowledged
+        && !facts.established
+        && reason.is_some_and(|reason| reason == "TC_EGRESS" || reason.starts_with("QDISC_"))
+}
+
+/// Whether the SYN came to POSTROUTING, where no firewall rejects: what is told by ICMP from there on is a missing neighbour, even
+/// when the death itself was not seen.
+fn is_past_rejects(record: &Record) -> bool {
+    let of_syn = entries(record).filter(|(code, entry)| code.is_place() && entry.time_and_code & StageEntry::ANSWER == 0);
+    of_syn.last().is_some_and(|(code, _)| (StageCode::Postrouting..=StageCode::PostroutingEnd).contains(&code))
 }
 
 /// A retransmitted SYN that finds the request socket of an earlier attempt: the kernel sends the SYN-ACK again (or not, when it
@@ -162,7 +178,7 @@ impl Way {
     fn read(record: &Record) -> Self {
         let mut steps = Vec::with_capacity(record.stage_count as usize + 2);
         let mut answered = false;
-        for (code, entry) in entries(record) {
+        for (code, entry) in entries(record).filter(|(code, _)| code.is_place()) {
             let ns = entry.time_and_code >> StageEntry::TIME_SHIFT;
             let of_answer = entry.time_and_code & StageEntry::ANSWER != 0;
             let step = Step {
@@ -200,12 +216,12 @@ impl Way {
     }
 
     /// A packet that left POSTROUTING and is not on its device yet waits for its neighbour.
-    fn infer_waiting(&mut self) {
-        if let Some(last) = self.steps.last()
-            && last.code == Some(StageCode::PostroutingEnd)
+    fn infer_waiting(&mut self, of_answer: bool) {
+        if let Some(index) = self.steps.iter().rposition(|step| step.of_answer == of_answer)
+            && let Some(last) = self.steps.get(index).filter(|step| step.code == Some(StageCode::PostroutingEnd))
         {
             let step = Step { stage: Some(Stage::Neighbour), code: None, ..*last };
-            self.steps.push(step);
+            self.steps.insert(index + 1, step);
         }
     }
 
@@ -245,6 +261,7 @@ fn died_at(record: &Record, outcome: Outcome, reason: Option<&str>, way: &mut Wa
     let before = if outcome == Outcome::AnswerDropped { usize::MAX } else { syn_steps(record) };
     let last = entries(record)
         .take(before.min(death.stage_count as usize))
+        .filter(|(code, _)| code.is_place())
         .filter(|(_, entry)| outcome == Outcome::AnswerDropped || entry.time_and_code & StageEntry::ANSWER == 0);
     let (code, _) = last.last()?;
     let unresolved = reason.is_some_and(|reason| reason.starts_with("NEIGH_"));

@@ -14,7 +14,8 @@ impl Names for Made {
     }
 
     fn reason(&self, number: u32) -> Option<String> {
-        ["", "NETFILTER_DROP", "NO_SOCKET", "NEIGH_FAILED", "IP_RPFILTER"].get(number as usize).map(|name| (*name).to_owned())
+        let names = ["", "NETFILTER_DROP", "NO_SOCKET", "NEIGH_FAILED", "IP_RPFILTER", "TC_EGRESS", "PACKET_SOCK_ERROR"];
+        names.get(number as usize).map(|name| (*name).to_owned())
     }
 
     fn location(&self, address: u64) -> Option<String> {
@@ -34,6 +35,8 @@ const NETFILTER_DROP: u32 = 1;
 const NO_SOCKET: u32 = 2;
 const NEIGH_FAILED: u32 = 3;
 const RPFILTER: u32 = 4;
+const TC_EGRESS: u32 = 5;
+const PACKET_SOCK_ERROR: u32 = 6;
 
 const TO_ROUTING: [StageCode; 7] = {
     use StageCode as C;
@@ -168,8 +171,7 @@ fn a_firewalls_reset_is_a_rejection() {
 #[test]
 fn an_icmp_error_is_a_rejection_unless_a_neighbour_is_missing() {
     let forward = [StageCode::Forward, StageCode::Postrouting, StageCode::PostroutingEnd];
-    let record = record(&[&TO_ROUTING, &forward]);
-    let mut record = answered(record, Flags::ICMP | Flags::ANSWER_LEFT, &ANSWER);
+    let mut record = answered(record(&[&TO_ROUTING, &forward]), Flags::ICMP | Flags::ANSWER_LEFT, &ANSWER);
     record.death = died(&record, NEIGH_FAILED);
     let journey = made(&record);
     assert_eq!((journey.outcome, journey.died_at), (Outcome::Dropped, Some(Stage::Neighbour)));
@@ -177,8 +179,13 @@ fn an_icmp_error_is_a_rejection_unless_a_neighbour_is_missing() {
         names(&journey)[7..],
         [Stage::Forward, Stage::Postrouting, Stage::Neighbour, Stage::Output, Stage::Postrouting, Stage::TcEgress]
     );
-    record.death.reason = NETFILTER_DROP;
-    assert_eq!(made(&record).outcome, Outcome::Rejected);
+    record.death = never();
+    let unseen = made(&record);
+    assert_eq!((unseen.outcome, names(&unseen)[9]), (Outcome::Unfinished, Stage::Neighbour));
+    let record = self::record(&[&TO_ROUTING, &[StageCode::Forward]]);
+    let mut rejected = answered(record, Flags::ICMP | Flags::ANSWER_LEFT, &ANSWER);
+    rejected.death = died(&rejected, NETFILTER_DROP);
+    assert_eq!(made(&rejected).outcome, Outcome::Rejected);
 }
 
 #[test]
@@ -220,6 +227,32 @@ fn an_answer_that_died_names_its_own_stage() {
     record.answer_death = died(&record, NETFILTER_DROP);
     let journey = made(&record);
     assert_eq!((journey.outcome, journey.died_at), (Outcome::AnswerDropped, Some(Stage::OutputFilter)));
+}
+
+#[test]
+fn an_answer_dropped_behind_our_place_at_its_device_did_not_leave() {
+    let flags = Flags::SYN_ACK | Flags::ANSWER_LEFT;
+    let mut record = answered(record(&[&TO_ROUTING, &TO_LOOKUP]), flags, &ANSWER);
+    record.answer_death = died(&record, TC_EGRESS);
+    let journey = made(&record);
+    assert_eq!((journey.outcome, journey.died_at), (Outcome::AnswerDropped, Some(Stage::TcEgress)));
+    let copy_of_a_reader = Record { answer_death: died(&record, PACKET_SOCK_ERROR), ..record };
+    assert_eq!(made(&copy_of_a_reader).outcome, Outcome::Answered);
+    record.flags |= Flags::ACK;
+    assert_eq!((made(&record).outcome, made(&record).died_at), (Outcome::Answered, None));
+}
+
+#[test]
+fn a_syn_ack_that_is_sent_again_moves_nothing() {
+    let mut record =
+        answered(record(&[&TO_ROUTING, &TO_LOOKUP]), Flags::SYN_ACK, &[StageCode::Output, StageCode::PostroutingEnd]);
+    add(&mut record, StageCode::SynAckRetransmitted, true);
+    let waiting = made(&record);
+    assert_eq!((waiting.outcome, names(&waiting).last()), (Outcome::Unfinished, Some(&Stage::Neighbour)));
+    record.answer_death = died(&record, NEIGH_FAILED);
+    let journey = made(&record);
+    assert_eq!((journey.outcome, journey.died_at), (Outcome::AnswerDropped, Some(Stage::Neighbour)));
+    assert_eq!(journey.reason.as_deref(), Some("NEIGH_FAILED"));
 }
 
 #[test]

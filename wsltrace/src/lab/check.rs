@@ -6,10 +6,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::path::{describe, matches};
-use super::{ClientResult, PORT, Scenario, Side};
+use super::{ClientResult, PORT, Scenario, Side, Step};
 use crate::diagnosis::{Code, Confidence};
 use crate::evidence::Backend;
-use crate::journey::{Origin, Outcome, Stage};
+use crate::journey::{Conntrack, Origin, Outcome, Stage};
 
 /// What is known about a run without asking the tracer.
 #[derive(Clone, Debug)]
@@ -69,7 +69,7 @@ fn is_of_client(journey: &Value, scenario: &Scenario, truth: &Truth) -> bool {
 }
 
 fn check_journey(scenario: &Scenario, truth: &Truth, journey: &Value, attempt: u64, problems: &mut Problems) {
-    let expect = &scenario.expect;
+    let expect = scenario.expectation(attempt);
     let inode = |side| truth.namespaces.iter().find(|(s, _)| *s == side).map(|(_, inode)| *inode);
     let given_reason = expect.reason.filter(|(_, since)| truth.kernel >= *since).map(|(name, _)| name);
 
@@ -83,6 +83,9 @@ fn check_journey(scenario: &Scenario, truth: &Truth, journey: &Value, attempt: u
     if let Some(reason) = given_reason {
         problems.equal("reason", &journey["reason"], &Value::from(reason));
     }
+    if expect.conntrack.is_some() {
+        problems.one_of::<Option<Conntrack>>("conntrack", &journey["conntrack"], &[expect.conntrack]);
+    }
     problems.one_of::<Code>("diagnosis.code", &journey["diagnosis"]["code"], expect.codes);
     if expect.proved && (expect.reason.is_none() || given_reason.is_some()) {
         problems.one_of("diagnosis.confidence", &journey["diagnosis"]["confidence"], &[Confidence::Proved]);
@@ -92,17 +95,17 @@ fn check_journey(scenario: &Scenario, truth: &Truth, journey: &Value, attempt: u
         problems.one_of::<Backend>("rule.backend", &rule["backend"], &[backend]);
         problems.equal("rule.chain", &rule["chain"], &Value::from(chain));
     }
-    check_stages(scenario, journey, problems);
+    check_stages(&expect.path, journey, problems);
 }
 
-fn check_stages(scenario: &Scenario, journey: &Value, problems: &mut Problems) {
+fn check_stages(path: &[Step], journey: &Value, problems: &mut Problems) {
     let visits = journey["stages"].as_array().map(Vec::as_slice).unwrap_or_default();
     let stages: Result<Vec<Stage>, _> = visits.iter().map(|v| serde_json::from_value(v["stage"].clone())).collect();
     match stages {
-        Ok(stages) if matches(&scenario.expect.path, &stages) => {}
+        Ok(stages) if matches(path, &stages) => {}
         Ok(stages) => {
             let got: Vec<&str> = stages.iter().map(|s| s.name()).collect();
-            problems.0.push(format!("stages: {}; expected {}", got.join(" "), describe(&scenario.expect.path)));
+            problems.0.push(format!("stages: {}; expected {}", got.join(" "), describe(path)));
         }
         Err(error) => problems.0.push(format!("stages: {error}")),
     }
@@ -116,7 +119,7 @@ fn check_stages(scenario: &Scenario, journey: &Value, problems: &mut Problems) {
 #[expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 mod tests {
     use super::*;
-    use crate::lab::{Seen, Step, all, find};
+    use crate::lab::{Seen, all, find};
 
     fn truth(scenario: &Scenario) -> Truth {
         let local = if scenario.target.is_ipv6() { "[fd00:28:16::1]:50000" } else { "172.28.16.1:50000" };
@@ -142,7 +145,7 @@ mod tests {
                      "destination": scenario.target, "destination_port": PORT},
             "outcome": expect.outcomes[0], "died_at": expect.died.map(|d| d.0),
             "death": expect.died.map(|d| serde_json::json!({"netns": inode(d.1)})),
-            "reason": expect.reason.map(|r| r.0), "stages": stages,
+            "reason": expect.reason.map(|r| r.0), "conntrack": expect.conntrack, "stages": stages,
             "rule": expect.firewall.map(|(backend, chain)| serde_json::json!({"backend": backend, "chain": chain})),
             "diagnosis": {"code": expect.codes[0], "confidence": "proved"},
         });

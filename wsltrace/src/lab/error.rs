@@ -39,7 +39,7 @@ pub enum LabError {
 
 impl LabError {
     /// For `map_err`: an [`io::Error`] or `nix` error number while `doing` something.
-    pub(super) fn io<E: Into<io::Error>>(doing: impl Into<String>) -> impl FnOnce(E) -> Self {
+    pub fn io<E: Into<io::Error>>(doing: impl Into<String>) -> impl FnOnce(E) -> Self {
         let doing = doing.into();
         |source| Self::Io { doing, source: source.into() }
     }

@@ -11,6 +11,7 @@ use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage, State};
+use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
 use rtnetlink::packet_route::route::RouteType;
 use rtnetlink::{Handle, LinkBridge, LinkUnspec, LinkVeth, MulticastGroup, RouteMessageBuilder, new_multicast_connection};
 
@@ -134,6 +135,27 @@ impl Namespace {
         })
     }
 
+    /// Waits until the kernel has given up asking for the hardware address of this neighbour.
+    pub(super) fn await_failed_neighbour(&self, address: IpAddr) -> Result<(), LabError> {
+        let groups = [MulticastGroup::Neigh];
+        self.netlink(&format!("wait until {address} is found to be nobody's"), &groups, async move |handle, mut events| {
+            let mut known = handle.neighbours().get().execute();
+            while let Some(neighbour) = known.try_next().await? {
+                if is_failed(&neighbour, address) {
+                    return Ok(());
+                }
+            }
+            while let Some((message, _)) = events.next().await {
+                if let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNeighbour(neighbour)) = message.payload
+                    && is_failed(&neighbour, address)
+                {
+                    return Ok(());
+                }
+            }
+            Err(rtnetlink::Error::RequestFailed)
+        })
+    }
+
     /// Adds a route.
     pub(super) fn route(&self, destination: IpAddr, prefix: u8, way: Way) -> Result<(), LabError> {
         self.netlink(&format!("add a route to {destination}/{prefix}"), &[], async move |handle, _| {
@@ -161,6 +183,14 @@ async fn link(handle: &Handle, name: &str) -> Result<LinkMessage, rtnetlink::Err
 
 fn is_named(link: &LinkMessage, name: &str) -> bool {
     link.attributes.iter().any(|a| matches!(a, LinkAttribute::IfName(n) if n == name))
+}
+
+fn is_failed(neighbour: &NeighbourMessage, address: IpAddr) -> bool {
+    let address = NeighbourAttribute::Destination(match address {
+        IpAddr::V4(address) => NeighbourAddress::Inet(address),
+        IpAddr::V6(address) => NeighbourAddress::Inet6(address),
+    });
+    neighbour.header.state == NeighbourState::Failed && neighbour.attributes.contains(&address)
 }
 
 fn is_up(link: &LinkMessage) -> bool {

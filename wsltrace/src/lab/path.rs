@@ -74,9 +74,24 @@ pub(super) fn answer() -> Vec<Step> {
     must(&OUT)
 }
 
+/// The answer of a socket or firewall, no further than `last`.
+pub(super) fn up_to_answer(last: Stage) -> Vec<Step> {
+    up_to(&OUT, last)
+}
+
 /// A connection from outside that was answered and acknowledged.
 pub(super) fn established() -> Vec<Step> {
     [inbound(SocketLookup), must(&[SynAck]), answer(), must(&[Established]), may(&[Accepted])].concat()
+}
+
+/// A SYN from outside that was answered; the acknowledgement came to a later one.
+pub(super) fn unconfirmed() -> Vec<Step> {
+    [inbound(SocketLookup), must(&[SynAck]), answer()].concat()
+}
+
+/// A SYN that is sent again and meets the request of the first one: no listener is looked for.
+pub(super) fn acknowledged_again() -> Vec<Step> {
+    [inbound(InputSecurity), must(&[SynAck]), answer(), must(&[Established]), may(&[Accepted])].concat()
 }
 
 /// A connection over the loopback device: out and in again, and so does its answer.

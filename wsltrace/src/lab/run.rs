@@ -34,19 +34,30 @@ pub struct ScenarioReport {
 /// Plays a scenario under the tracer `binary` and compares what it says with the truth.
 pub fn run(scenario: &Scenario, binary: &Path) -> ScenarioReport {
     report(scenario, |lab| {
-        let mut tracer = Tracer::start_json(binary, &lab.wsl)?;
-        tracer.await_armed()?;
+        let start = |_| Tracer::start_json(binary, &lab.wsl);
+        let mut tracers = (0..scenario.tracers).map(start).collect::<Result<Vec<_>, _>>()?;
+        tracers.iter_mut().try_for_each(Tracer::await_armed)?;
         let (client, mut problems) = connect(scenario, lab)?;
-        let said = tracer.stop()?;
-        if !said.status.success() {
-            problems.push(format!("the tracer ended with {}: {}", said.status, said.stderr.escape_debug()));
-        }
-        match said.stdout.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>() {
-            Ok(lines) => problems.extend(check(scenario, &truth(client, lab)?, &lines)),
-            Err(error) => problems.push(format!("the tracer's output is not one JSON object a line: {error}")),
+        let truth = truth(client, lab)?;
+        for tracer in tracers {
+            problems.extend(listen_to(scenario, &truth, tracer)?);
         }
         Ok((client, problems))
     })
+}
+
+/// Stops a tracer, and compares what it said with the truth.
+fn listen_to(scenario: &Scenario, truth: &Truth, tracer: Tracer) -> Result<Vec<String>, LabError> {
+    let said = tracer.stop()?;
+    let mut problems = Vec::new();
+    if !said.status.success() {
+        problems.push(format!("the tracer ended with {}: {}", said.status, said.stderr.escape_debug()));
+    }
+    match said.stdout.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>() {
+        Ok(lines) => problems.extend(check(scenario, truth, &lines)),
+        Err(error) => problems.push(format!("the tracer's output is not one JSON object a line: {error}")),
+    }
+    Ok(problems)
 }
 
 /// Plays a scenario without a tracer: only whether the fault is in force.
@@ -61,11 +72,12 @@ pub(super) fn broken_lab(scenario: &Scenario) -> Result<Lab, LabError> {
     Ok(lab)
 }
 
-/// Lets the client connect, and says what shows that the fault is not in force.
+/// Lets the client connect, waits for what follows from it, and says what shows that the fault is not in force.
 pub(super) fn connect(scenario: &Scenario, lab: &Lab) -> Result<(ClientResult, Vec<String>), LabError> {
     let count = || scenario.witness.map(|(group, name)| lab.wsl.counter(group, name)).transpose();
     let before = count()?;
     let client = scenario.attempt().make(lab.side(scenario.from)?)?;
+    (scenario.settle)(lab)?;
     let mut problems = Vec::new();
     if client.seen != scenario.client {
         problems.push(format!("the fault is not in force: the client saw '{}', expected '{}'", client.seen, scenario.client));

@@ -1,11 +1,12 @@
 //! The lab's sides and how they are joined.
 
+use std::fmt::Debug;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::client::warm_up;
 use super::namespace::ipv6_available;
 use super::network::Way;
-use super::{LabError, Listening, Namespace};
+use super::{LabError, Namespace};
 
 /// The client's addresses.
 pub(super) const CLIENT_V4: Ipv4Addr = Ipv4Addr::new(172, 28, 16, 1);
@@ -14,7 +15,7 @@ pub(super) const CLIENT_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x28, 0x16, 0, 0, 0
 pub(super) const WSL_V4: Ipv4Addr = Ipv4Addr::new(172, 28, 16, 2);
 pub(super) const WSL_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x28, 0x16, 0, 0, 0, 0, 2);
 /// The bridge's address and the container's behind it.
-const DOCKER0: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 1);
+pub(super) const DOCKER0: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 1);
 pub(super) const CONTAINER: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 2);
 /// WSL's second address and the one of the backend behind it.
 pub(super) const ETH1: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 1);
@@ -42,8 +43,8 @@ pub struct Lab {
     pub wsl: Namespace,
     /// What hangs behind WSL, when it was asked for.
     behind: Option<(Side, Namespace)>,
-    /// Servers that live as long as the lab.
-    kept: Vec<Listening>,
+    /// Servers and other sockets that live as long as the lab.
+    kept: Vec<Box<dyn Debug + Send + Sync>>,
 }
 
 impl Lab {
@@ -85,9 +86,9 @@ impl Lab {
         }
     }
 
-    /// Keeps a server alive as long as the lab.
-    pub fn keep(&mut self, server: Listening) {
-        self.kept.push(server);
+    /// Keeps a server, or whatever else must not end before the lab.
+    pub fn keep(&mut self, server: impl Debug + Send + Sync + 'static) {
+        self.kept.push(Box::new(server));
     }
 
     /// The address that the client uses to reach WSL in this family.

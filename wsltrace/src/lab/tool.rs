@@ -23,7 +23,17 @@ impl Namespace {
     /// `lab`, the chain like its hook.
     pub(super) fn nft(&self, family: &str, kind: &str, rule: &str) -> Result<(), LabError> {
         let chain = kind.split_whitespace().skip_while(|word| *word != "hook").nth(1).unwrap_or("chain");
-        self.tool("nft", &["-f", "-"], &format!("table {family} lab {{\n chain {chain} {{\n {kind};\n {rule}\n }}\n}}\n"))
+        self.nft_script(&format!("table {family} lab {{\n chain {chain} {{\n {kind};\n {rule}\n }}\n}}\n"))
+    }
+
+    /// Loads a file of nftables.
+    pub(super) fn nft_script(&self, script: &str) -> Result<(), LabError> {
+        self.tool("nft", &["-f", "-"], script)
+    }
+
+    /// Runs commands of `tc`, one a line.
+    pub(super) fn tc(&self, commands: &str) -> Result<(), LabError> {
+        self.tool("tc", &["-batch", "-"], commands)
     }
 
     /// Runs one of the iptables programs with arguments separated by blanks.

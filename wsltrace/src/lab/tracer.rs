@@ -5,7 +5,7 @@ use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,9 @@ use super::{LabError, Namespace, PORT};
 const ARMING: Duration = Duration::from_mins(2);
 /// How long the tracer may take to write its last lines.
 const STOPPING: Duration = Duration::from_mins(1);
+
+/// What the scenarios are traced with.
+const FULL: &[&str] = &["--detail", "full"];
 
 /// A running tracer. Dropping it kills it; it dies too when the thread that started it ends.
 #[derive(Debug)]
@@ -47,15 +50,28 @@ pub struct Said {
 impl Tracer {
     /// Starts `binary` on the namespace with JSON output, which is kept.
     pub fn start_json(binary: &Path, namespace: &Namespace) -> Result<Self, LabError> {
-        Self::start(binary, namespace, true)
+        Self::start_reading(binary, namespace, FULL, read_all)
+    }
+
+    /// The same with arguments of the caller's. `read` takes the standard output, on a thread of its own, and returns what is to be kept
+    /// of it.
+    pub fn start_reading(
+        binary: &Path,
+        namespace: &Namespace,
+        arguments: &[&str],
+        read: impl FnOnce(ChildStdout) -> io::Result<Vec<u8>> + Send + 'static,
+    ) -> Result<Self, LabError> {
+        let mut tracer = Self::start(binary, namespace, arguments, true)?;
+        tracer.reader = tracer.child.stdout.take().map(|stdout| thread::spawn(move || read(stdout)));
+        Ok(tracer)
     }
 
     /// Starts `binary` on the namespace with text output on our own standard output and error.
     pub fn start_text(binary: &Path, namespace: &Namespace) -> Result<Self, LabError> {
-        Self::start(binary, namespace, false)
+        Self::start(binary, namespace, FULL, false)
     }
 
-    fn start(binary: &Path, namespace: &Namespace, json: bool) -> Result<Self, LabError> {
+    fn start(binary: &Path, namespace: &Namespace, arguments: &[&str], json: bool) -> Result<Self, LabError> {
         let directory = tempfile::Builder::new().prefix("wsltrace-lab-").tempdir();
         let directory = directory.map_err(LabError::io("make a temporary directory"))?;
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).map_err(LabError::io("start inotify"))?;
@@ -64,9 +80,7 @@ impl Tracer {
 
         let mut command = Command::new(binary);
         command.args(["--netns".as_ref(), namespace.path().as_os_str()]);
-        command
-            .args(["--port", &PORT.to_string(), "--all", "--detail", "full", "--ready-file"])
-            .arg(ready_file(directory.path()));
+        command.args(["--port", &PORT.to_string(), "--all", "--ready-file"]).arg(ready_file(directory.path())).args(arguments);
         command.stdin(Stdio::null()).env("TMPDIR", directory.path());
         if json {
             let stderr = File::create(stderr_file(directory.path())).map_err(LabError::io("make a file for errors"))?;
@@ -74,15 +88,9 @@ impl Tracer {
         }
         // SAFETY: between fork and exec this only makes one system call, which is async-signal-safe.
         unsafe { command.pre_exec(|| set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from)) };
-        let mut child = command.spawn().map_err(LabError::io(format!("start {}", binary.display())))?;
-        let reader = child.stdout.take().map(|mut stdout| {
-            thread::spawn(move || {
-                let mut bytes = Vec::new();
-                stdout.read_to_end(&mut bytes).map(|_| bytes)
-            })
-        });
+        let child = command.spawn().map_err(LabError::io(format!("start {}", binary.display())))?;
         let exit = pidfd(&child).map_err(LabError::io("watch the tracer's process"))?;
-        Ok(Self { child, exit, inotify, directory, reader, talks: json })
+        Ok(Self { child, exit, inotify, directory, reader: None, talks: json })
     }
 
     /// The process's id.
@@ -171,6 +179,12 @@ fn ends(text: &str) -> String {
         [first, .., a, b, c] if lines.len() > 10 => format!("{first}\n...\n{a}\n{b}\n{c}"),
         _ => text.to_owned(),
     }
+}
+
+fn read_all(mut stdout: ChildStdout) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    stdout.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn ready_file(directory: &Path) -> PathBuf {

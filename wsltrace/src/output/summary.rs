@@ -21,7 +21,7 @@ pub struct Summary {
     journeys: u64,
     by_outcome: BTreeMap<Outcome, u64>,
     by_code: BTreeMap<Code, u64>,
-    spent: BTreeMap<Stage, Histogram<u64>>,
+    spent: BTreeMap<Stage, Histogram<u32>>,
 }
 
 impl Summary {
@@ -66,11 +66,11 @@ impl Summary {
 }
 
 #[expect(clippy::expect_used, reason = "the arguments are constants that the library takes")]
-fn histogram() -> Histogram<u64> {
+fn histogram() -> Histogram<u32> {
     Histogram::new_with_max(LONGEST_NS, 3).expect("1 <= LONGEST_NS / 2 and 3 <= 5 significant digits")
 }
 
-fn latency(stage: Stage, spent: &Histogram<u64>) -> Latency {
+fn latency(stage: Stage, spent: &Histogram<u32>) -> Latency {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a mean of times up to an hour, in nanoseconds")]
     let mean = spent.mean().round() as u64;
     Latency {

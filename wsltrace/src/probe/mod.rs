@@ -7,7 +7,7 @@ mod table;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 
-use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::tc::{TcAttachOptions, TcAttachType};
 use aya::programs::{BtfTracePoint, LinkOrder, SchedClassifier, SkLookup};
 use aya::{Btf, Ebpf};
@@ -36,6 +36,17 @@ pub enum Role {
     Traced,
     /// A container: packets are followed into it.
     Followed,
+}
+
+/// What came of looking at a part of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Swept {
+    /// Journeys that were there.
+    pub found: usize,
+    /// Those of them that were ended. One stays where it is all the same when the ring buffer has no room for it.
+    pub ended: usize,
+    /// Whether there is more to look at; the next look after the last part begins anew.
+    pub more: bool,
 }
 
 /// A probe that is not on, and what that costs.
@@ -90,6 +101,12 @@ pub enum ProbeError {
     /// The namespace could not be entered.
     #[error(transparent)]
     Netns(#[from] NetnsError),
+    /// The table of journeys could not be read.
+    #[error("cannot read the table of journeys")]
+    Sweep(#[source] std::io::Error),
+    /// What the kernel left out is not known.
+    #[error("cannot ask the kernel how many events it left out")]
+    Misses(#[source] std::io::Error),
     /// A program run by hand failed.
     #[error("cannot collect an overdue journey from the kernel")]
     Collect(#[source] std::io::Error),
@@ -100,6 +117,7 @@ pub struct Probes {
     ebpf: Ebpf,
     netfilter: Vec<(Position, OwnedFd)>,
     collect: OwnedFd,
+    journeys: sys::Buckets<Key, Record>,
     links: Vec<OwnedFd>,
     missing: Vec<Missing>,
     attached: BTreeMap<&'static str, u32>,
@@ -124,6 +142,7 @@ impl Probes {
             ebpf: loaded.ebpf,
             netfilter,
             collect,
+            journeys: sys::Buckets::new(),
             links: Vec::new(),
             missing: missing_fields(facts),
             attached: BTreeMap::new(),
@@ -232,9 +251,9 @@ impl Probes {
         Ok(())
     }
 
-    /// Lets journeys begin: to be called when everything is attached.
-    pub fn switch_on(&mut self) -> Result<(), ProbeError> {
-        self.set_switch(0, true)
+    /// Whether journeys begin: to be switched on when everything is attached, and off at the end.
+    pub fn switch(&mut self, on: bool) -> Result<(), ProbeError> {
+        self.set_switch(0, on)
     }
 
     /// Whether SYNs to ports that are not traced are counted.
@@ -265,35 +284,44 @@ impl Probes {
         Ok(map.get(&(counter as u32), 0).map_err(fail)?.iter().sum())
     }
 
+    /// How many events the tracepoints were not told of: the kernel leaves out a program that interrupts itself, as when a
+    /// packet is freed by an interrupt while another one's end is being looked at.
+    pub fn missed_events(&mut self) -> Result<u64, ProbeError> {
+        let mut missed = 0;
+        for tracepoint in TRACEPOINTS {
+            let program: &mut BtfTracePoint = program(&mut self.ebpf, tracepoint.name)?;
+            if let Ok(fd) = program.fd() {
+                missed += sys::recursion_misses(fd).map_err(ProbeError::Misses)?;
+            }
+        }
+        Ok(missed)
+    }
+
     /// Takes the ring buffer of ended journeys; it can be taken once.
     pub fn take_records(&mut self) -> Result<RingBuf<MapData>, ProbeError> {
         let map = self.ebpf.take_map("RECORDS").ok_or_else(|| absent("the map RECORDS"))?;
         RingBuf::try_from(map).map_err(|source| ProbeError::Map { map: "RECORDS", source })
     }
 
-    /// Ends the journeys that `is_over` says so of (given the record as it stands in the table): their records come through the
-    /// ring buffer like all others. Gives how many are left in the table.
-    pub fn sweep(&self, mut is_over: impl FnMut(&Record) -> bool) -> Result<usize, ProbeError> {
-        let fail = |source| ProbeError::Map { map: "JOURNEYS", source };
-        let map = self.ebpf.map("JOURNEYS").ok_or_else(|| absent("the map JOURNEYS"))?;
-        let map: HashMap<_, Key, Record> = HashMap::try_from(map).map_err(fail)?;
-        // Removing while iterating would begin anew at every removal.
-        let keys: Vec<Key> = map.keys().filter_map(Result::ok).collect();
-        let mut left = 0;
-        for key in keys {
-            let Ok(record) = map.get(&key, 0) else { continue };
-            if !is_over(&record) {
-                left += 1;
+    /// Looks at some more of the table, and ends the journeys that `is_over` says so of (given the record as it stands there). Their
+    /// records come through the ring buffer like all others, so it should be read before the next call.
+    pub fn sweep(&mut self, mut is_over: impl FnMut(&Record) -> bool) -> Result<Swept, ProbeError> {
+        let Some(Map::HashMap(map)) = self.ebpf.map("JOURNEYS") else { return Err(absent("the map JOURNEYS").into()) };
+        let (entries, more) = self.journeys.read(map.fd()).map_err(ProbeError::Sweep)?;
+        let mut swept = Swept { found: 0, ended: 0, more };
+        for (key, record) in entries {
+            swept.found += 1;
+            if !is_over(record) {
                 continue;
             }
             let mut request = [0; size_of::<Key>() + size_of::<u64>()];
             let (for_key, for_time) = request.split_at_mut(size_of::<Key>());
-            for_key.copy_from_slice(&key_bytes(&key));
+            for_key.copy_from_slice(&key_bytes(key));
             for_time.copy_from_slice(&record.last_ns.to_ne_bytes());
             let moved_on = sys::run(&self.collect, &mut request).map_err(ProbeError::Collect)? != 0;
-            left += usize::from(moved_on);
+            swept.ended += usize::from(!moved_on);
         }
-        Ok(left)
+        Ok(swept)
     }
 
     /// The object's own name for the kernel-side log.

@@ -1,12 +1,13 @@
-//! The system calls that aya does not make: loading programs of types that it does not know, linking netfilter programs, and
-//! running a program by hand. Nothing else in the project calls bpf(2).
+//! The system calls that aya does not make: loading programs of types that it does not know, linking netfilter programs,
+//! running a program by hand, and reading a hash map many entries at a time. Nothing else in the project calls bpf(2).
 
 use std::ffi::CStr;
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_func_info, bpf_insn};
+use aya::Pod;
+use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_func_info, bpf_insn, bpf_prog_info};
 
 /// Program types that aya has no name for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,4 +146,66 @@ pub(super) fn run(program: impl AsFd, context: &mut [u8]) -> io::Result<u32> {
     bpf(bpf_cmd::BPF_PROG_TEST_RUN, &mut attr)?;
     // SAFETY: the same variant; the kernel has written `retval`.
     Ok(unsafe { attr.test.retval })
+}
+
+/// Reads a hash map bucket by bucket. What is there from the beginning to the end of the reading is seen exactly once, whatever
+/// comes and goes meanwhile. (Going from key to key begins anew whenever the last key seen is gone.)
+pub(super) struct Buckets<K, V> {
+    keys: Vec<K>,
+    values: Vec<V>,
+    next: Option<u32>,
+}
+
+/// More entries than a bucket ever holds: a map has at least as many buckets as entries.
+const BATCH: usize = 64;
+
+impl<K: Pod, V: Pod> Buckets<K, V> {
+    /// A reading that has not begun.
+    pub(super) fn new() -> Self {
+        Self { keys: Vec::with_capacity(BATCH), values: Vec::with_capacity(BATCH), next: None }
+    }
+
+    /// Reads the next buckets of a map with keys `K` and values `V`, as many as fit, and whether there are more. The reading after
+    /// the last begins anew.
+    pub(super) fn read(&mut self, map: impl AsFd) -> io::Result<(impl Iterator<Item = (&K, &V)>, bool)> {
+        self.keys.clear();
+        self.values.clear();
+        let mut reached = 0;
+        let mut attr = empty_attr();
+        // SAFETY: this is the variant of BPF_MAP_LOOKUP_BATCH; all of it is zero.
+        let batch = unsafe { &mut attr.batch };
+        batch.in_batch = self.next.as_ref().map_or(0, |from| &raw const *from as u64);
+        batch.out_batch = &raw mut reached as u64;
+        batch.keys = self.keys.as_mut_ptr() as u64;
+        batch.values = self.values.as_mut_ptr() as u64;
+        batch.count = u32::try_from(BATCH).map_err(io::Error::other)?;
+        batch.map_fd = u32::try_from(map.as_fd().as_raw_fd()).map_err(io::Error::other)?;
+        let more = match bpf(bpf_cmd::BPF_MAP_LOOKUP_BATCH, &mut attr) {
+            Ok(_) => true,
+            // The end; what was read is valid.
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => false,
+            Err(error) => return Err(error),
+        };
+        // SAFETY: the same variant; the kernel has written how many it gave.
+        let count = unsafe { attr.batch.count } as usize;
+        // SAFETY: the kernel has written that many keys and values, at most what there is room for; any bytes are a `Pod`.
+        unsafe {
+            self.keys.set_len(count);
+            self.values.set_len(count);
+        }
+        self.next = more.then_some(reached);
+        Ok((self.keys.iter().zip(&self.values), more))
+    }
+}
+
+/// How often the kernel left out a run of this program, because it interrupted another one of the same program on its CPU.
+pub(super) fn recursion_misses(program: impl AsFd) -> io::Result<u64> {
+    // SAFETY: plain integers, for which zeroes are a value.
+    let mut info: bpf_prog_info = unsafe { mem::zeroed() };
+    let mut attr = empty_attr();
+    attr.info.bpf_fd = u32::try_from(program.as_fd().as_raw_fd()).map_err(io::Error::other)?;
+    attr.info.info = (&raw mut info) as u64;
+    attr.info.info_len = u32::try_from(mem::size_of::<bpf_prog_info>()).map_err(io::Error::other)?;
+    bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    Ok(info.recursion_misses)
 }

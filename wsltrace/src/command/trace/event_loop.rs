@@ -7,10 +7,11 @@ use std::time::Duration;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use wsltrace_common::Counter;
 
 use super::Ending;
 use super::client::{Client, Running};
-use super::overdue::is_overdue;
+use super::overdue::{has_begun, is_overdue};
 use super::ready_file::ReadyFile;
 use super::session::{Session, send};
 use crate::cli::TraceArgs;
@@ -21,7 +22,8 @@ use crate::journey::{decode, source};
 use crate::output::Why;
 use crate::probe::Probes;
 
-const SWEEP_EVERY: Duration = Duration::from_millis(100);
+/// How often ended and overdue journeys are looked for.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 impl Session {
     pub(super) async fn trace(
@@ -37,18 +39,18 @@ impl Session {
         let mut resumed = signal(SignalKind::from_raw(libc::SIGCONT))?;
         let _log = args.verbose.then(|| kernel_log(&mut self.probes)).transpose()?;
         self.probes.count_near_misses(true)?;
-        self.probes.switch_on()?;
+        self.probes.switch(true)?;
         self.say_armed(args, client.as_ref())?;
         if let Some(ready) = ready {
             ready.publish()?;
         }
         let began = Instant::now();
         let mut running = client.map(Client::start).transpose()?;
+        let mut client_end = None;
         // Descriptors of their own to wait on: the ring buffer and the watcher are used while these wait.
         let ring = wait_on(self.records.as_fd().try_clone_to_owned()?)?;
         let news = wait_on(self.watcher.as_fd().try_clone_to_owned()?)?;
-        let mut sweep = interval(SWEEP_EVERY);
-        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut next_look = Instant::now() + LOOK_EVERY;
         let mut second = interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let end = args.duration.map(|duration| Instant::now() + duration);
@@ -57,7 +59,7 @@ impl Session {
             tokio::select! {
                 ready = ring.readable() => {
                     let mut ready = ready?;
-                    self.read_records(args)?;
+                    self.read_records(args);
                     ready.clear_ready();
                 }
                 changed = news.readable() => {
@@ -65,20 +67,19 @@ impl Session {
                     self.links_changed()?;
                     changed.clear_ready();
                 }
-                _ = sweep.tick() => { self.sweep(false)?; }
-                _ = second.tick() => self.send(Job::Tick),
+                () = sleep_until(next_look) => next_look = Instant::now() + self.look(args)?,
+                _ = second.tick() => {
+                    self.look_for_missed_events()?;
+                    self.send(Job::Tick);
+                }
                 () = at(absence), if absence.is_some() && self.seen == 0 => {
                     self.say_absence(args, Why::Time(args.absence))?;
                     absence = None;
                 }
                 () = at(end), if end.is_some() => break,
-                end = ended(&mut running), if running.is_some() => {
+                said = ended(&mut running), if running.is_some() => {
                     running = None;
-                    self.end_journeys(args)?;
-                    self.send(Job::Talk(end?));
-                    if absence.is_some() && self.seen == 0 {
-                        self.say_absence(args, Why::Command(began.elapsed()))?;
-                    }
+                    client_end = Some(ClientEnd { said: said?, ran: began.elapsed(), absence_told: absence.is_none() });
                     break;
                 }
                 _ = interrupt.recv() => {
@@ -101,25 +102,27 @@ impl Session {
         if let Some(running) = running {
             running.dismiss().await?;
         }
-        self.finish(args)
-    }
-
-    /// Ends every open journey.
-    fn end_journeys(&mut self, args: &TraceArgs) -> Result<(), Failure> {
-        // The ring buffer may be too small for all of them at once: drain it between.
-        loop {
-            let left = self.sweep(true)?;
-            let before = self.seen;
-            self.read_records(args)?;
-            if left == 0 || (self.seen == before && args.count.is_some_and(|count| self.seen >= count)) {
-                return Ok(());
-            }
-        }
+        self.finish(args, client_end)
     }
 
     /// Ends every open journey, says the summary, and waits until it is written.
-    fn finish(mut self, args: &TraceArgs) -> Result<Ending, Failure> {
-        self.end_journeys(args)?;
+    fn finish(mut self, args: &TraceArgs, client_end: Option<ClientEnd>) -> Result<Ending, Failure> {
+        self.probes.switch(false)?;
+        self.look_for_missed_events()?;
+        // A record leaves the table only when the ring buffer has it: once the table is found empty, the last ones are there.
+        loop {
+            let found = self.sweep(true, args)?;
+            self.read_records(args);
+            if found == 0 {
+                break;
+            }
+        }
+        if let Some(end) = client_end {
+            self.send(Job::Talk(end.said));
+            if self.seen == 0 && !end.absence_told {
+                self.say_absence(args, Why::Command(end.ran))?;
+            }
+        }
         if self.hidden > 0 {
             self.send(Job::Talk(format!("{} connection attempts of other clients are hidden by --source", self.hidden)));
         }
@@ -133,11 +136,10 @@ impl Session {
     }
 
     /// Passes on what the ring buffer holds of the wanted clients, at most as many journeys as are wanted.
-    fn read_records(&mut self, args: &TraceArgs) -> Result<(), Failure> {
+    fn read_records(&mut self, args: &TraceArgs) {
         while let Some(item) = self.records.next() {
-            let record = decode(&item)?;
-            drop(item);
-            if !args.sources.is_empty() && !args.sources.iter().any(|wanted| wanted.contains(source(&record))) {
+            self.ended += 1;
+            if is_hidden(args, &item) {
                 self.hidden += 1;
                 continue;
             }
@@ -145,16 +147,60 @@ impl Session {
                 continue;
             }
             self.seen += 1;
-            send(&self.jobs, Job::Record(Box::new(record)));
+            send(&self.jobs, Job::Record(item.to_vec()));
+        }
+    }
+
+    /// Reads what has ended and ends what is overdue, when there can be any: looking for it takes a walk through the whole table,
+    /// which nobody is to pay for at rest. Gives the time until the next look.
+    fn look(&mut self, args: &TraceArgs) -> Result<Duration, Failure> {
+        if self.probes.counter(Counter::Begun)? == self.ended {
+            return Ok(LOOK_EVERY);
+        }
+        let began = Instant::now();
+        self.look_for_missed_events()?;
+        // The kernel side wakes us only for many records.
+        self.read_records(args);
+        self.sweep(false, args)?;
+        // A flood of open journeys takes long to walk through; the loop has other things to do as well.
+        Ok(LOOK_EVERY.max(began.elapsed()))
+    }
+
+    /// Tells the reporter when events were missed: journeys that are under way may lack their end.
+    fn look_for_missed_events(&mut self) -> Result<(), Failure> {
+        let missed = self.probes.missed_events()?;
+        if missed > self.missed_events {
+            self.missed_events = missed;
+            self.send(Job::Missed(now_ns()));
         }
         Ok(())
     }
 
-    /// Ends journeys that are overdue, or all of them. Gives how many are left.
-    fn sweep(&mut self, all: bool) -> Result<usize, Failure> {
+    /// Ends journeys that are overdue, or all of them, and passes them on. Gives how many were there.
+    fn sweep(&mut self, all: bool, args: &TraceArgs) -> Result<usize, Failure> {
         let now = now_ns();
-        Ok(self.probes.sweep(|record| all || is_overdue(record, now))?)
+        let mut found = 0;
+        loop {
+            let swept = self.probes.sweep(|record| has_begun(record) && (all || is_overdue(record, now)))?;
+            found += swept.found;
+            // The ring buffer may be too small for all of them at once.
+            if swept.ended > 0 {
+                self.read_records(args);
+            }
+            if !swept.more {
+                return Ok(found);
+            }
+        }
     }
+}
+
+/// How the command after `--` has ended.
+struct ClientEnd {
+    said: String,
+    /// For how long it ran.
+    ran: Duration,
+    /// That no SYN came was told before.
+    absence_told: bool,
 }
 
 async fn ended(running: &mut Option<Running>) -> io::Result<String> {
@@ -162,6 +208,12 @@ async fn ended(running: &mut Option<Running>) -> io::Result<String> {
         Some(running) => running.ended().await,
         None => std::future::pending().await,
     }
+}
+
+/// Whether a record is of a client that is not wanted. One that cannot be read is the reporter's to complain of.
+fn is_hidden(args: &TraceArgs, bytes: &[u8]) -> bool {
+    let wanted = |address| args.sources.iter().any(|wanted| wanted.contains(address));
+    !args.sources.is_empty() && decode(bytes).is_ok_and(|record| !wanted(source(&record)))
 }
 
 /// Passes the kernel side's debug text to the log.

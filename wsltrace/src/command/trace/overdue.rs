@@ -11,16 +11,22 @@ const UNANSWERED: Duration = Duration::from_secs(3);
 /// The same for a packet that waits for its neighbour: the kernel asks three times, a second apart, before it gives up.
 const NEIGHBOUR: Duration = Duration::from_secs(5);
 
+/// Whether a record is more than a place that was taken a moment ago: its probe has not yet written when and whose it is.
+pub(super) fn has_begun(record: &Record) -> bool {
+    record.last_ns != 0
+}
+
 /// Whether nothing more is to be expected of a journey, by the time since its last event.
 pub(super) fn is_overdue(record: &Record, now_ns: u64) -> bool {
     if record.flags & Flags::DONE != 0 {
         return true;
     }
-    let last = (record.stage_count as usize).checked_sub(1).and_then(|index| record.stages.get(index));
-    let code = last.and_then(|entry| StageCode::from_number(entry.time_and_code.to_le_bytes()[0]));
-    let waits_for_neighbour = matches!(code, Some(StageCode::PostroutingEnd | StageCode::Postrouting))
-        && record.death.time_ns == 0
-        && record.answer_death.time_ns == 0;
+    let entries = record.stages.iter().take(record.stage_count as usize);
+    let mut codes = entries.filter_map(|entry| StageCode::from_number(entry.time_and_code.to_le_bytes()[0]));
+    let waits_for_neighbour =
+        matches!(codes.rfind(|code| code.is_place()), Some(StageCode::PostroutingEnd | StageCode::Postrouting))
+            && record.death.time_ns == 0
+            && record.answer_death.time_ns == 0;
     let unacknowledged = record.flags & Flags::SYN_ACK != 0 && record.flags & Flags::ACK == 0;
     let patience = if waits_for_neighbour {
         NEIGHBOUR

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, SyncSender};
 use std::thread::JoinHandle;
 
 use aya::maps::{MapData, RingBuf};
@@ -21,6 +21,10 @@ use crate::output::{JsonOutput, TextOptions, TextOutput, Verbosity};
 use crate::probe::{Probes, Role, Sizes};
 use crate::wsl::Wsl;
 
+/// How many jobs may wait for the reporter. When it falls behind, records stay where they cost this process no memory: in the ring
+/// buffer, then in the kernel's table.
+const QUEUE: usize = 2048;
+
 /// Everything that is on while tracing goes on.
 pub(super) struct Session {
     pub(super) probes: Probes,
@@ -30,16 +34,21 @@ pub(super) struct Session {
     pub(super) watcher: LinkWatcher,
     /// Namespaces of containers that packets are followed into.
     pub(super) followed: Vec<Netns>,
-    pub(super) jobs: Sender<Job>,
+    pub(super) jobs: SyncSender<Job>,
     pub(super) reporter: JoinHandle<Reported>,
     /// Resolves when the reporter has ended by itself.
     pub(super) reporter_gone: oneshot::Receiver<()>,
     pub(super) surroundings: Surroundings,
     pub(super) began_ns: u64,
     pub(super) interfaces: Vec<String>,
+    /// Journeys passed on to the reporter.
     pub(super) seen: u64,
     /// Journeys of clients that are not wanted.
     pub(super) hidden: u64,
+    /// Journeys that came out of the ring buffer.
+    pub(super) ended: u64,
+    /// Events that the kernel left out so far.
+    pub(super) missed_events: u64,
     /// The traced ports, when the rules that packets meet are to be named.
     pub(super) named_ports: Option<Vec<(u16, u16)>>,
 }
@@ -83,6 +92,8 @@ impl Session {
             interfaces: args.interfaces.clone(),
             seen: 0,
             hidden: 0,
+            ended: 0,
+            missed_events: 0,
             named_ports: (!args.no_firewall_trace).then(|| args.ports.iter().map(|range| (range.first, range.last)).collect()),
         };
         session.send(Job::Watch(session.netns.clone()));
@@ -164,7 +175,7 @@ impl Session {
     }
 }
 
-type Started = (Sender<Job>, JoinHandle<Reported>, oneshot::Receiver<()>);
+type Started = (SyncSender<Job>, JoinHandle<Reported>, oneshot::Receiver<()>);
 
 fn start_reporter(args: &TraceArgs, facts: Arc<KernelFacts>, wsl: Wsl) -> Result<Started, Failure> {
     let output = if args.json {
@@ -186,7 +197,7 @@ fn start_reporter(args: &TraceArgs, facts: Arc<KernelFacts>, wsl: Wsl) -> Result
         output,
         interfaces: args.interfaces.clone(),
     };
-    let (jobs, queue) = mpsc::channel();
+    let (jobs, queue) = mpsc::sync_channel(QUEUE);
     let (gone, reporter_gone) = oneshot::channel::<()>();
     let thread = std::thread::Builder::new().name("reporter".to_owned()).spawn(move || {
         // Dropped when the thread ends, however it ends.
@@ -196,8 +207,8 @@ fn start_reporter(args: &TraceArgs, facts: Arc<KernelFacts>, wsl: Wsl) -> Result
     Ok((jobs, thread, reporter_gone))
 }
 
-/// Sends a job. When the reporter is gone, the loop hears of it by `reporter_gone`.
-pub(super) fn send(jobs: &Sender<Job>, job: Job) {
+/// Sends a job, waiting while the reporter has enough to do. When it is gone, the loop hears of it by `reporter_gone`.
+pub(super) fn send(jobs: &SyncSender<Job>, job: Job) {
     if jobs.send(job).is_err() {
         log::debug!("the reporter has ended");
     }

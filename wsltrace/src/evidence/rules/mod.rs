@@ -179,6 +179,10 @@ impl FirewallTrace {
         }
         let answer = journey.outcome == Outcome::AnswerDropped;
         let decision = identities(journey, answer).into_iter().find_map(|identity| self.log.take_fatal(&identity))?;
+        // Handles are counted anew in a table that was replaced: only the ruleset as it is now gives the right text.
+        if let Err(error) = self.refresh() {
+            ::log::warn!("cannot list the firewall rules of network namespace {}: {error}", self.netns.label());
+        }
         Some(self.named(&decision))
     }
 

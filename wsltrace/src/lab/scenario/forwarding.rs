@@ -7,20 +7,20 @@ use nix::errno::Errno;
 use super::{Expect, Scenario, serve, template};
 use crate::diagnosis::Code;
 use crate::evidence::Backend;
-use crate::journey::{Outcome, Stage};
+use crate::journey::{Conntrack, Outcome, Stage};
 use crate::lab::network::Way;
 use crate::lab::path::{answer, back_through, into_container, through};
 use crate::lab::sides::{BACKEND, CLIENT_V4, CONTAINER, ETH1, WSL_V4};
 use crate::lab::{Binding, Lab, LabError, PORT, Seen, Side, Step};
 
 /// The port inside the container.
-const INNER_PORT: u16 = 80;
+pub(super) const INNER_PORT: u16 = 80;
 
 pub(super) fn scenarios() -> Vec<Scenario> {
     vec![dnat_answered(), dnat_refused(), dnat_routed(), forward_drop(), masquerade()]
 }
 
-fn dnat_answered() -> Scenario {
+pub(super) fn dnat_answered() -> Scenario {
     let base = template("dnat-container", "nothing is broken: the port is published from a container", "forwarding");
     let answered = [Step::Must(Stage::SynAck)].to_vec();
     let established = [Step::Must(Stage::Established), Step::May(Stage::Accepted)].to_vec();
@@ -29,9 +29,13 @@ fn dnat_answered() -> Scenario {
         behind: Some(Side::Container),
         break_it: |lab| {
             serve(lab, Side::Container, Binding::new(Ipv4Addr::UNSPECIFIED, INNER_PORT))?;
-            publish(lab)
+            publish(lab, CONTAINER)
         },
-        expect: Expect { path: [into_container(), answered, answer(), back_through(), established].concat(), ..base.expect },
+        expect: Expect {
+            conntrack: Some(Conntrack::New),
+            path: [into_container(), answered, answer(), back_through(), established].concat(),
+            ..base.expect
+        },
         ..base
     }
 }
@@ -41,7 +45,7 @@ fn dnat_refused() -> Scenario {
     Scenario {
         tools: &["nft"],
         behind: Some(Side::Container),
-        break_it: publish,
+        break_it: |lab| publish(lab, CONTAINER),
         client: Seen::Failed(Errno::ECONNREFUSED),
         expect: Expect {
             outcomes: &[Outcome::Refused],
@@ -82,7 +86,7 @@ fn forward_drop() -> Scenario {
         behind: Some(Side::Container),
         break_it: |lab| {
             serve(lab, Side::Container, Binding::new(Ipv4Addr::UNSPECIFIED, INNER_PORT))?;
-            publish(lab)?;
+            publish(lab, CONTAINER)?;
             lab.wsl.nft("ip", "type filter hook forward priority filter; policy drop", "")
         },
         client: Seen::NoAnswer,
@@ -122,9 +126,9 @@ fn masquerade() -> Scenario {
     }
 }
 
-/// Publishes the container's port the way Docker does.
-fn publish(lab: &mut Lab) -> Result<(), LabError> {
+/// Publishes a container's port the way Docker does.
+pub(super) fn publish(lab: &Lab, container: Ipv4Addr) -> Result<(), LabError> {
     lab.wsl.set_sysctl("net.ipv4.ip_forward", "1")?;
-    let rule = format!("iifname != \"docker0\" tcp dport {PORT} dnat to {CONTAINER}:{INNER_PORT}");
+    let rule = format!("iifname != \"docker0\" tcp dport {PORT} dnat to {container}:{INNER_PORT}");
     lab.wsl.nft("ip", "type nat hook prerouting priority dstnat", &rule)
 }

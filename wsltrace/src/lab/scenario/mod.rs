@@ -1,18 +1,26 @@
 //! The table of scenarios. To add one, add it to the file of its subject: nothing else has to change.
 
+mod conntrack;
 mod firewall;
 mod forwarding;
 mod healthy;
+mod ingress;
 mod listener;
+mod neighbour;
+mod queue;
+mod reader;
+mod reply;
 mod routing;
+mod suppressed;
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 use super::client::{ANSWER_PATIENCE, SILENCE};
 use super::{Attempt, Binding, Lab, LabError, Listening, PORT, Seen, Side, Step};
 use crate::diagnosis::Code;
 use crate::evidence::Backend;
-use crate::journey::{Origin, Outcome, Stage};
+use crate::journey::{Conntrack, Origin, Outcome, Stage};
 
 /// A lab with one known fault, and what must be said about it.
 #[derive(Clone, Debug)]
@@ -37,10 +45,18 @@ pub struct Scenario {
     pub target: IpAddr,
     /// What the client must see; otherwise the fault is not in force.
     pub client: Seen,
+    /// How long it waits for an answer that must not come.
+    pub silence: Duration,
     /// A counter of the kernel in the `wsl` namespace that this fault moves once for each SYN: its group and name.
     pub witness: Option<(&'static str, &'static str)>,
+    /// Waits, after the client saw its end, for what must have happened before the tracer is stopped.
+    pub settle: fn(&Lab) -> Result<(), LabError>,
+    /// How many tracers watch at once; each must be right.
+    pub tracers: usize,
     /// What must be reported.
     pub expect: Expect,
+    /// What must be reported about SYNs that are sent again, where that is something else.
+    pub again: Option<Expect>,
 }
 
 /// What must be reported about each SYN of a scenario.
@@ -54,6 +70,8 @@ pub struct Expect {
     pub died: Option<(Stage, Side)>,
     /// The drop reason, and the first kernel known to give it.
     pub reason: Option<(&'static str, (u32, u32))>,
+    /// What conntrack must be said to think of the SYN, where that can be told.
+    pub conntrack: Option<Conntrack>,
     /// What the diagnosis may be.
     pub codes: &'static [Code],
     /// Whether an event of this very packet proves the diagnosis (on kernels that give the drop reason).
@@ -67,8 +85,13 @@ pub struct Expect {
 impl Scenario {
     /// The client's attempt.
     pub fn attempt(&self) -> Attempt {
-        let patience = if self.client == Seen::NoAnswer { SILENCE } else { ANSWER_PATIENCE };
+        let patience = if self.client == Seen::NoAnswer { self.silence } else { ANSWER_PATIENCE };
         Attempt { target: (self.target, PORT).into(), patience }
+    }
+
+    /// What must be reported about the SYN of this number, counted from 1.
+    pub fn expectation(&self, attempt: u64) -> &Expect {
+        self.again.as_ref().filter(|_| attempt > 1).unwrap_or(&self.expect)
     }
 
     /// Why it cannot be played on this machine, as far as can be known without trying.
@@ -86,7 +109,21 @@ impl Scenario {
 
 /// Every scenario, in the order in which they are listed.
 pub fn all() -> Vec<Scenario> {
-    [healthy::scenarios(), firewall::scenarios(), listener::scenarios(), routing::scenarios(), forwarding::scenarios()].concat()
+    [
+        healthy::scenarios(),
+        firewall::scenarios(),
+        listener::scenarios(),
+        routing::scenarios(),
+        forwarding::scenarios(),
+        reader::scenarios(),
+        neighbour::scenarios(),
+        reply::scenarios(),
+        queue::scenarios(),
+        conntrack::scenarios(),
+        ingress::scenarios(),
+        suppressed::scenarios(),
+    ]
+    .concat()
 }
 
 /// The scenario of this name.
@@ -107,12 +144,17 @@ fn template(name: &'static str, title: &'static str, group: &'static str) -> Sce
         from: Side::Client,
         target: Lab::wsl_address(false),
         client: Seen::Connected,
+        silence: SILENCE,
         witness: None,
+        settle: |_| Ok(()),
+        tracers: 1,
+        again: None,
         expect: Expect {
             origin: Origin::Remote,
             outcomes: &[Outcome::Answered],
             died: None,
             reason: None,
+            conntrack: None,
             codes: &[Code::Healthy],
             proved: false,
             firewall: None,
@@ -143,13 +185,17 @@ mod tests {
         assert_eq!(all.iter().map(|s| s.name).collect::<HashSet<_>>().len(), all.len());
         assert!(all.iter().all(|s| !s.title.contains('\n') && s.title.len() < 100));
         assert!(all.len() >= 20);
+        assert!(all.iter().all(|s| s.tracers > 0));
     }
 
     #[test]
     fn a_death_lies_on_the_way() {
         for scenario in super::all() {
-            if let Some((stage, _)) = scenario.expect.died {
-                assert!(scenario.expect.path.contains(&super::Step::Must(stage)), "{}: {stage}", scenario.name);
+            for expect in [Some(&scenario.expect), scenario.again.as_ref()].into_iter().flatten() {
+                // `netfilter_ingress` is a place of death only: a trace names it, and no probe reports it as entered.
+                if let Some((stage, _)) = expect.died.filter(|(stage, _)| *stage != super::Stage::NetfilterIngress) {
+                    assert!(expect.path.contains(&super::Step::Must(stage)), "{}: {stage}", scenario.name);
+                }
             }
         }
     }

@@ -1,0 +1,58 @@
+//! Connection tracking and rules that ask it.
+
+use super::{Expect, Scenario, serve_v4, template};
+use crate::diagnosis::Code;
+use crate::evidence::Backend;
+use crate::journey::{Conntrack, Outcome, Stage};
+use crate::lab::path::inbound;
+use crate::lab::{PORT, Seen, Side};
+
+const GROUP: &str = "conntrack";
+
+pub(super) fn scenarios() -> Vec<Scenario> {
+    vec![untracked(), invalid()]
+}
+
+fn untracked() -> Scenario {
+    let base = template("untracked", "nothing is broken: the port is exempt from connection tracking (notrack)", GROUP);
+    Scenario {
+        expect: Expect { conntrack: Some(Conntrack::Untracked), ..base.expect },
+        tools: &["nft"],
+        break_it: |lab| {
+            serve_v4(lab)?;
+            lab.wsl.nft_script(&format!(
+                "table inet lab {{
+                    chain prerouting {{ type filter hook prerouting priority raw; tcp dport {PORT} notrack; }}
+                    chain output {{ type filter hook output priority raw; tcp sport {PORT} notrack; }}
+                    chain input {{ type filter hook input priority filter; ct state invalid drop; }}
+                }}"
+            ))
+        },
+        ..base
+    }
+}
+
+fn invalid() -> Scenario {
+    let base =
+        template("conntrack-invalid", "a rule drops what connection tracking calls invalid, and the SYN is malformed", GROUP);
+    Scenario {
+        tools: &["nft"],
+        break_it: |lab| {
+            serve_v4(lab)?;
+            // Its header claims to be longer than the packet is.
+            lab.client.nft("inet", "type filter hook output priority 0", &format!("tcp dport {PORT} tcp doff set 15"))?;
+            lab.wsl.nft("inet", "type filter hook input priority filter", "ct state invalid drop")
+        },
+        client: Seen::NoAnswer,
+        expect: Expect {
+            outcomes: &[Outcome::Dropped],
+            died: Some((Stage::InputFilter, Side::Wsl)),
+            reason: Some(("NETFILTER_DROP", (5, 18))),
+            codes: &[Code::FirewallDrop],
+            firewall: Some((Backend::Nft, "input")),
+            path: inbound(Stage::InputFilter),
+            ..base.expect
+        },
+        ..base
+    }
+}

@@ -1,0 +1,128 @@
+//! Packets that wait until the next hop's hardware address is known, or until nobody is found to have it.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use super::forwarding::{self, INNER_PORT, publish};
+use super::{Expect, Scenario, serve, serve_v4, template};
+use crate::diagnosis::Code;
+use crate::journey::{Outcome, Stage};
+use crate::lab::path::{answer, inbound, through, up_to_answer};
+use crate::lab::sides::{CLIENT_V4, CLIENT_V6, CONTAINER, DOCKER0};
+use crate::lab::{Binding, Lab, PORT, Seen, Side, Step};
+
+const GROUP: &str = "neighbours";
+/// Where a container stood once.
+const STOPPED: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 3);
+/// What an unanswered neighbour costs its packets.
+const FAILED: Option<(&str, (u32, u32))> = Some(("NEIGH_FAILED", (5, 18)));
+
+pub(super) fn scenarios() -> Vec<Scenario> {
+    vec![cold_client(), cold_client_v6(), cold_container(), mute_client(), stopped_container()]
+}
+
+fn cold_client() -> Scenario {
+    Scenario {
+        tools: &["ip"],
+        break_it: |lab| {
+            serve_v4(lab)?;
+            lab.wsl.ip(&format!("neighbour del {CLIENT_V4} dev eth0"))
+        },
+        ..template("neighbour-cold", "nothing is broken: the answer waits for ARP, for WSL does not know the client yet", GROUP)
+    }
+}
+
+fn cold_client_v6() -> Scenario {
+    Scenario {
+        v6: true,
+        target: Lab::wsl_address(true),
+        break_it: |lab| {
+            serve(lab, Side::Wsl, Binding::new(Ipv6Addr::UNSPECIFIED, PORT))?;
+            lab.wsl.ip(&format!("neighbour del {CLIENT_V6} dev eth0"))
+        },
+        name: "neighbour-cold-v6",
+        title: "nothing is broken: the answer waits for neighbour discovery",
+        ..cold_client()
+    }
+}
+
+fn cold_container() -> Scenario {
+    Scenario {
+        name: "neighbour-cold-container",
+        title: "nothing is broken: SYN and answer wait for ARP on the container's bridge",
+        group: GROUP,
+        tools: &["nft", "ip"],
+        break_it: |lab| {
+            serve(lab, Side::Container, Binding::new(Ipv4Addr::UNSPECIFIED, INNER_PORT))?;
+            publish(lab, CONTAINER)?;
+            lab.wsl.ip(&format!("neighbour del {CONTAINER} dev docker0"))?;
+            lab.side(Side::Container)?.ip(&format!("neighbour del {DOCKER0} dev eth0"))
+        },
+        ..forwarding::dnat_answered()
+    }
+}
+
+/// The client sends its SYN again and the server its SYN-ACK, while the first SYN-ACK waits.
+fn mute_client() -> Scenario {
+    let base = template("neighbour-mute-client", "the client's address answers no ARP, so the answer cannot be sent", GROUP);
+    let waits = [vec![Step::Must(Stage::SynAck)], up_to_answer(Stage::Snat), neighbour()].concat();
+    let expect = Expect {
+        outcomes: &[Outcome::AnswerDropped],
+        died: Some((Stage::Neighbour, Side::Wsl)),
+        reason: FAILED,
+        codes: &[Code::NoNeighbour],
+        proved: true,
+        path: [inbound(Stage::SocketLookup), waits.clone()].concat(),
+        ..base.expect
+    };
+    Scenario {
+        tools: &["ip"],
+        break_it: |lab| {
+            serve_v4(lab)?;
+            // 8: answers for none of its addresses.
+            lab.client.set_sysctl("net.ipv4.conf.eth0.arp_ignore", "8")?;
+            // Three questions: given up after the client has sent once more, and before it would do so for the second time.
+            lab.wsl.set_sysctl("net.ipv4.neigh.eth0.retrans_time_ms", "550")?;
+            lab.wsl.ip(&format!("neighbour del {CLIENT_V4} dev eth0"))
+        },
+        client: Seen::NoAnswer,
+        silence: Duration::from_millis(1200),
+        settle: |lab| lab.wsl.await_failed_neighbour(CLIENT_V4.into()),
+        again: Some(Expect { path: [inbound(Stage::InputSecurity), waits].concat(), ..expect.clone() }),
+        expect,
+        ..base
+    }
+}
+
+/// Every SYN that the client sends meanwhile waits with the first, and all die in one instant.
+fn stopped_container() -> Scenario {
+    let base = template("neighbour-stopped", "a published port whose container has stopped", GROUP);
+    Scenario {
+        tools: &["nft"],
+        behind: Some(Side::Container),
+        break_it: |lab| {
+            publish(lab, STOPPED)?;
+            // Not at the same time as the client, which sends again after every second.
+            lab.wsl.set_sysctl("net.ipv4.neigh.docker0.retrans_time_ms", "900")
+        },
+        client: Seen::Failed(Errno::EHOSTUNREACH),
+        settle: |lab| lab.wsl.await_failed_neighbour(STOPPED.into()),
+        witness: Some(("Icmp", "OutDestUnreachs")),
+        expect: Expect {
+            outcomes: &[Outcome::Dropped],
+            died: Some((Stage::Neighbour, Side::Wsl)),
+            reason: FAILED,
+            codes: &[Code::NoNeighbour],
+            proved: true,
+            path: [through(Stage::Snat), neighbour(), answer()].concat(),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+fn neighbour() -> Vec<Step> {
+    vec![Step::Must(Stage::Neighbour)]
+}

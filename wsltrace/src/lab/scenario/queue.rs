@@ -1,0 +1,62 @@
+//! Packets that a rule hands to a program.
+
+use super::{Expect, Scenario, serve_v4, template};
+use crate::diagnosis::Code;
+use crate::evidence::Backend;
+use crate::journey::{Outcome, Stage};
+use crate::lab::nfqueue::{SilentQueue, accept_all};
+use crate::lab::path::inbound;
+use crate::lab::{Lab, LabError, PORT, Seen, Side};
+
+const GROUP: &str = "queues";
+const QUEUE: u16 = 7;
+
+pub(super) fn scenarios() -> Vec<Scenario> {
+    let no_reader = template("queue-no-reader", "a rule queues to a program (NFQUEUE) that does not run", GROUP);
+    let silent = template("queue-no-verdict", "a rule queues to a program (NFQUEUE) that gives no verdict", GROUP);
+    vec![
+        Scenario {
+            break_it: queue,
+            expect: Expect { outcomes: &[Outcome::Dropped], died: Some((Stage::InputFilter, Side::Wsl)), ..expect(&no_reader) },
+            ..queued(no_reader)
+        },
+        Scenario {
+            break_it: |lab| {
+                queue(lab)?;
+                let program = SilentQueue::own(&lab.wsl, QUEUE)?;
+                lab.keep(program);
+                Ok(())
+            },
+            expect: Expect { outcomes: &[Outcome::Unfinished], ..expect(&silent) },
+            ..queued(silent)
+        },
+        Scenario {
+            tools: &["iptables-nft"],
+            break_it: |lab| {
+                queue(lab)?;
+                let program = accept_all(&lab.wsl, QUEUE)?;
+                lab.keep(program);
+                Ok(())
+            },
+            ..template("queue-accepted", "nothing is broken: a program that a rule queues to (NFQUEUE) lets packets pass", GROUP)
+        },
+    ]
+}
+
+fn queued(base: Scenario) -> Scenario {
+    Scenario { tools: &["iptables-nft"], client: Seen::NoAnswer, ..base }
+}
+
+fn expect(base: &Scenario) -> Expect {
+    Expect {
+        codes: &[Code::QueuedToUserspace],
+        firewall: Some((Backend::IptablesNft, "INPUT")),
+        path: inbound(Stage::InputFilter),
+        ..base.expect.clone()
+    }
+}
+
+fn queue(lab: &mut Lab) -> Result<(), LabError> {
+    serve_v4(lab)?;
+    lab.wsl.iptables("iptables-nft", &format!("-A INPUT -p tcp --dport {PORT} -j NFQUEUE --queue-num {QUEUE}"))
+}

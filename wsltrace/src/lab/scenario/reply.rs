@@ -1,0 +1,242 @@
+//! The SYN is answered, and the fault, if any, lies on the answer's way.
+
+use std::net::Ipv4Addr;
+
+use super::forwarding::{INNER_PORT, publish};
+use super::ingress::SHOOT;
+use super::{Expect, Scenario, serve, serve_v4, template};
+use crate::diagnosis::Code;
+use crate::evidence::Backend;
+use crate::journey::{Origin, Outcome, Stage};
+use crate::lab::network::Way;
+use crate::lab::path::{acknowledged_again, answer, inbound, into_container, through, unconfirmed, up_to_answer};
+use crate::lab::sides::{CLIENT_V4, CONTAINER, WSL_V4};
+use crate::lab::{Binding, PORT, Seen, Side, Step};
+
+const GROUP: &str = "answers";
+/// An address of the client outside of every network that WSL knows.
+const STRANGER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+
+pub(super) fn scenarios() -> Vec<Scenario> {
+    vec![
+        dropped_in_output(),
+        dropped_in_forward(),
+        dropped_on_loopback(),
+        sent_again(),
+        no_route_back(),
+        wrong_interface(),
+        wrong_neighbour(),
+        dropped_by_tc(),
+        two_tracers(template("two-tracers", "nothing is broken: two tracers watch at once", GROUP)),
+        two_tracers(Scenario {
+            name: "two-tracers-drop",
+            title: "the OUTPUT chain drops the server's answers, and two tracers watch",
+            ..dropped_in_output()
+        }),
+    ]
+}
+
+fn dropped_in_output() -> Scenario {
+    let base = dies("reply-drop-output", "the OUTPUT chain drops the server's answers", Stage::OutputFilter, "output");
+    Scenario {
+        break_it: |lab| {
+            serve_v4(lab)?;
+            lab.wsl.nft("inet", "type filter hook output priority filter", &format!("tcp sport {PORT} drop"))
+        },
+        expect: Expect { path: [answered_inbound(), up_to_answer(Stage::OutputFilter)].concat(), ..base.expect },
+        ..base
+    }
+}
+
+fn dropped_in_forward() -> Scenario {
+    let base = dies("reply-drop-forward", "the FORWARD chain drops a container's answers", Stage::ForwardFilter, "forward");
+    // On its way back the answer comes in by the bridge's port, and then again by the bridge.
+    let wires = vec![Step::May(Stage::TcIngress)];
+    Scenario {
+        behind: Some(Side::Container),
+        break_it: |lab| {
+            serve(lab, Side::Container, Binding::new(Ipv4Addr::UNSPECIFIED, INNER_PORT))?;
+            publish(lab, CONTAINER)?;
+            lab.wsl.nft("ip", "type filter hook forward priority filter", &format!("tcp sport {INNER_PORT} drop"))
+        },
+        expect: Expect {
+            path: [into_container(), vec![Step::Must(Stage::SynAck)], answer(), wires, through(Stage::ForwardFilter)].concat(),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+fn dropped_on_loopback() -> Scenario {
+    let base = dies("reply-drop-lo", "the INPUT chain drops answers that come back over lo", Stage::InputFilter, "input");
+    Scenario {
+        from: Side::Wsl,
+        target: Ipv4Addr::LOCALHOST.into(),
+        break_it: |lab| {
+            serve_v4(lab)?;
+            lab.wsl.nft("inet", "type filter hook input priority filter", &format!("tcp sport {PORT} drop"))
+        },
+        expect: Expect {
+            origin: Origin::Local,
+            path: [answer(), answered_inbound(), answer(), inbound(Stage::InputFilter)].concat(),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+/// The client gets no SYN-ACK before it has sent its SYN again. That one meets the request that the first has left.
+fn sent_again() -> Scenario {
+    let base =
+        template("syn-sent-again", "nothing is broken here: the first SYN-ACK is lost at the client, who sends again", GROUP);
+    Scenario {
+        tools: &["nft"],
+        break_it: |lab| {
+            serve_v4(lab)?;
+            lab.client.nft_script(&format!(
+                "table inet lab {{
+                    set again {{ type inet_service; flags dynamic; size 16; }}
+                    chain output {{
+                        type filter hook output priority 0;
+                        tcp dport {PORT} tcp flags & (syn | ack) == syn numgen inc mod 1000 == 1 add @again {{ tcp sport }}
+                    }}
+                    chain input {{
+                        type filter hook input priority 0;
+                        tcp sport {PORT} tcp flags & (syn | ack) == (syn | ack) tcp dport != @again drop
+                    }}
+                }}"
+            ))
+        },
+        expect: Expect { path: unconfirmed(), ..base.expect.clone() },
+        again: Some(Expect { path: acknowledged_again(), ..base.expect.clone() }),
+        ..base
+    }
+}
+
+fn no_route_back() -> Scenario {
+    let base = template("no-route-back", "WSL has no route to the client", GROUP);
+    Scenario {
+        tools: &["ip"],
+        break_it: |lab| {
+            serve_v4(lab)?;
+            lab.client.address("eth0", STRANGER.into(), 32)?;
+            lab.client.route(WSL_V4.into(), 32, Way::Gateway(WSL_V4.into(), Some(STRANGER.into())))?;
+            lab.wsl.ip("route del default")
+        },
+        client: Seen::NoAnswer,
+        witness: Some(("TcpExt", "ListenDrops")),
+        expect: Expect {
+            outcomes: &[Outcome::Ignored],
+            died: Some((Stage::Listener, Side::Wsl)),
+            codes: &[Code::NoRouteBack],
+            path: inbound(Stage::Listener),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+fn wrong_interface() -> Scenario {
+    let base = template("reply-wrong-interface", "WSL's route to the client leads by another interface (as with a VPN)", GROUP);
+    Scenario {
+        tools: &["ip"],
+        behind: Some(Side::Backend),
+        break_it: |lab| {
+            serve_v4(lab)?;
+            lab.wsl.route(CLIENT_V4.into(), 32, Way::Device("eth1"))?;
+            // Somebody takes it there, so that it leaves.
+            lab.wsl.ip(&format!("neighbour replace {CLIENT_V4} lladdr 02:00:00:00:00:01 dev eth1 nud permanent"))
+        },
+        client: Seen::NoAnswer,
+        expect: Expect {
+            codes: &[Code::ReplyWrongInterface],
+            proved: true,
+            path: [answered_inbound(), answer()].concat(),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+fn wrong_neighbour() -> Scenario {
+    let base = template(
+        "reply-wrong-neighbour",
+        "WSL's route to the client leads by another interface, where nobody has the client's address",
+        GROUP,
+    );
+    Scenario {
+        behind: Some(Side::Backend),
+        break_it: |lab| {
+            serve_v4(lab)?;
+            lab.wsl.set_sysctl("net.ipv4.neigh.eth1.retrans_time_ms", "100")?;
+            lab.wsl.route(CLIENT_V4.into(), 32, Way::Device("eth1"))
+        },
+        client: Seen::NoAnswer,
+        settle: |lab| lab.wsl.await_failed_neighbour(CLIENT_V4.into()),
+        expect: Expect {
+            outcomes: &[Outcome::AnswerDropped],
+            died: Some((Stage::Neighbour, Side::Wsl)),
+            reason: Some(("NEIGH_FAILED", (5, 18))),
+            codes: &[Code::ReplyWrongInterface],
+            proved: true,
+            path: [answered_inbound(), up_to_answer(Stage::Snat), vec![Step::Must(Stage::Neighbour)]].concat(),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+/// Behind the place where the tracer sees it leave.
+fn dropped_by_tc() -> Scenario {
+    let base = template("reply-drop-tc", "a tc filter drops what goes out", GROUP);
+    Scenario {
+        tools: &["tc"],
+        break_it: |lab| {
+            serve_v4(lab)?;
+            // ARP must go on: only IPv4 is dropped.
+            lab.wsl.tc(&format!(
+                "qdisc add dev eth0 clsact
+                 filter add dev eth0 egress protocol ip bpf da bytecode '{SHOOT}'"
+            ))
+        },
+        client: Seen::NoAnswer,
+        expect: Expect {
+            outcomes: &[Outcome::AnswerDropped],
+            died: Some((Stage::TcEgress, Side::Wsl)),
+            reason: Some(("TC_EGRESS", (5, 18))),
+            codes: &[Code::ReplyDropped],
+            proved: true,
+            path: [answered_inbound(), answer()].concat(),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+fn two_tracers(scenario: Scenario) -> Scenario {
+    Scenario { tracers: 2, ..scenario }
+}
+
+/// A chain of WSL drops the answer at this stage.
+fn dies(name: &'static str, title: &'static str, stage: Stage, chain: &'static str) -> Scenario {
+    let base = template(name, title, GROUP);
+    Scenario {
+        tools: &["nft"],
+        client: Seen::NoAnswer,
+        expect: Expect {
+            outcomes: &[Outcome::AnswerDropped],
+            died: Some((stage, Side::Wsl)),
+            reason: Some(("NETFILTER_DROP", (5, 18))),
+            codes: &[Code::ReplyDropped],
+            proved: true,
+            firewall: Some((Backend::Nft, chain)),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+/// From outside to the socket that answers.
+fn answered_inbound() -> Vec<Step> {
+    [inbound(Stage::SocketLookup), vec![Step::Must(Stage::SynAck)]].concat()
+}
