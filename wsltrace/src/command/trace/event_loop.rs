@@ -83,6 +83,7 @@ impl Session {
                     break;
                 }
                 _ = interrupt.recv() => {
+                    self.send(Job::Interrupted);
                     if !running.as_mut().is_some_and(Running::interrupt) {
                         break;
                     }
