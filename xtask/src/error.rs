@@ -53,6 +53,20 @@ pub(crate) enum Error {
         /// The command that does it.
         command: String,
     },
+    /// A program said something that we do not understand.
+    #[error("`{command}` said {said:?}")]
+    Odd {
+        /// The command line.
+        command: String,
+        /// What it said.
+        said: String,
+    },
+    /// Nothing tells who makes the package.
+    #[error("cannot tell who makes the package: this is no git checkout")]
+    NoStamp,
+    /// The package does not do what it should.
+    #[error("the package is wrong: {0}")]
+    Package(String),
     /// Tests failed although cargo itself ran.
     #[error("{0}")]
     Tests(String),
@@ -72,6 +86,7 @@ impl Error {
         match self {
             Self::Missing { bring, .. } => Some(bring),
             Self::NeedsRoot { command, .. } => Some(command),
+            Self::NoStamp => Some("build from a git checkout, or set DEBFULLNAME and DEBEMAIL in one"),
             _ => None,
         }
     }

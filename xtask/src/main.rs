@@ -1,9 +1,10 @@
-//! Project tasks: `cargo xtask setup|build|install|demo|test|bench|lint`. Every task first brings the part of the set-up that it needs.
+//! Project tasks: `cargo xtask setup|build|install|dist|demo|test|bench|lint`. Every task first brings the part of the set-up that it needs.
 
 mod bench;
 mod build;
 mod command;
 mod demo;
+mod dist;
 mod error;
 mod install;
 mod libtest;
@@ -40,6 +41,8 @@ enum Task {
     },
     /// Build for release and put the program at /usr/local/bin/wsltrace
     Install,
+    /// Make a Debian package under target/dist, check it with lintian and try it in a root of its own
+    Dist,
     /// Build for release and run `wsltrace demo`
     Demo {
         /// Passed to `wsltrace demo`
@@ -69,6 +72,7 @@ fn main() -> ExitCode {
         Task::Setup => setup::run(),
         Task::Build { release } => build::run(release),
         Task::Install => install::run(),
+        Task::Dist => dist::run(),
         Task::Demo { arguments } => demo::run(&arguments),
         Task::Test { unit, arguments } => test::run(unit, &arguments),
         Task::Bench { parts } => bench::run(&parts),

@@ -28,6 +28,11 @@ pub(crate) fn program(release: bool) -> PathBuf {
     user_target().join(if release { "release" } else { "debug" }).join("wsltrace")
 }
 
+/// Where packages are made.
+pub(crate) fn dist() -> PathBuf {
+    root().join("target/dist")
+}
+
 /// The skips that CI accepts.
 pub(crate) fn expected_skips() -> PathBuf {
     root().join("tests/expected-skips.txt")

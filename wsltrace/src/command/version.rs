@@ -36,7 +36,7 @@ fn line(name: &str, value: &str) -> String {
     let mut label = name;
     let mut text = String::new();
     for part in value.lines() {
-        text += &format!("{label:<10}{}\n", escape(part));
+        text.extend([&format!("{label:<10}"), escape(part).as_str(), "\n"]);
         label = "";
     }
     text

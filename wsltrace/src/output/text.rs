@@ -43,6 +43,7 @@ pub enum Verbosity {
 
 /// How the text looks.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 pub struct TextOptions {
     /// Write colours.
     pub color: bool,
@@ -129,6 +130,8 @@ impl<O: Write, E: Write> TextOutput<O, E> {
         for text in said {
             writeln!(self.err, "{}", page.wrap(&text, 0, 2, Style::new()))?;
         }
+        // On a terminal the talk stands above the findings.
+        self.after_line = self.options.terminal;
         self.err.flush()
     }
 
@@ -298,6 +301,10 @@ impl<O: Write, E: Write> TextOutput<O, E> {
     /// Writes all that waits, then the summary.
     pub fn summary(&mut self, summary: &SummaryLine, now: Instant) -> io::Result<()> {
         self.flush(now)?;
+        if std::mem::take(&mut self.after_line) && self.options.verbosity != Verbosity::Quiet {
+            self.clear()?;
+            self.out.write_all(b"\n")?;
+        }
         self.write(&summary_text::summary(self.page, summary, self.options.verbosity), now)
     }
 

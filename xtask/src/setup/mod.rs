@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn a_bare_machine_gets_every_row() {
         let table = debian();
-        assert_eq!(plan(&table, &[Part::Build, Part::Lint, Part::Test], |_| false).len(), table.len());
+        assert_eq!(plan(&table, &[Part::Build, Part::Lint, Part::Test, Part::Package], |_| false).len(), table.len());
     }
 
     #[test]

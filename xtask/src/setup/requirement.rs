@@ -18,6 +18,8 @@ pub(crate) enum Part {
     Lint,
     /// Running the end-to-end tests.
     Test,
+    /// Making the Debian package.
+    Package,
 }
 
 /// One thing that has to be there.
@@ -232,5 +234,21 @@ pub(crate) const COMMON: &[Requirement] = &[
         only_for: None,
         sign: || has("ip") && has("tc"),
         bring: Bring::Apt(&["iproute2"]),
+    },
+    Requirement {
+        name: "dpkg-dev",
+        why: "makes the package, and finds the libraries that it depends on",
+        parts: &[Part::Package],
+        only_for: None,
+        sign: || has("dpkg-deb") && has("dpkg-shlibdeps") && has("strip"),
+        bring: Bring::Apt(&["dpkg-dev", "binutils"]),
+    },
+    Requirement {
+        name: "lintian",
+        why: "checks the package",
+        parts: &[Part::Package],
+        only_for: None,
+        sign: || has("lintian"),
+        bring: Bring::Apt(&["lintian"]),
     },
 ];
