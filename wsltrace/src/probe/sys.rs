@@ -1,12 +1,13 @@
-//! The system calls that aya does not make: loading programs of types that it does not know, linking netfilter programs, and
-//! running a program by hand. Nothing else in the project calls bpf(2).
+//! The system calls that aya does not make: loading programs of types that it does not know, linking netfilter programs,
+//! running a program by hand, and looking who else searches for listeners. Nothing else in the tracer calls bpf(2); the lab does,
+//! where it plays somebody else.
 
 use std::ffi::CStr;
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_func_info, bpf_insn};
+use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_func_info, bpf_insn, bpf_prog_info};
 
 /// Program types that aya has no name for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,4 +146,40 @@ pub(super) fn run(program: impl AsFd, context: &mut [u8]) -> io::Result<u32> {
     bpf(bpf_cmd::BPF_PROG_TEST_RUN, &mut attr)?;
     // SAFETY: the same variant; the kernel has written `retval`.
     Ok(unsafe { attr.test.retval })
+}
+
+/// Names of the `sk_lookup` programs that are attached in a network namespace, in the order in which they run.
+pub(crate) fn lookup_programs(netns: impl AsFd) -> io::Result<Vec<String>> {
+    const BPF_SK_LOOKUP: u32 = 36;
+    const MOST: usize = 64;
+    let mut ids = [0_u32; MOST];
+    let mut attr = empty_attr();
+    // SAFETY: this is the variant of BPF_PROG_QUERY; all of it is zero.
+    let query = unsafe { &mut attr.query };
+    query.__bindgen_anon_1.target_fd = u32::try_from(netns.as_fd().as_raw_fd()).map_err(io::Error::other)?;
+    query.attach_type = BPF_SK_LOOKUP;
+    query.prog_ids = ids.as_mut_ptr() as u64;
+    query.__bindgen_anon_2.count = u32::try_from(MOST).map_err(io::Error::other)?;
+    bpf(bpf_cmd::BPF_PROG_QUERY, &mut attr)?;
+    // SAFETY: the same variant; the kernel has written how many there are.
+    let count = unsafe { attr.query.__bindgen_anon_2.count } as usize;
+    ids.iter().take(count).map(|id| program_name(*id)).collect()
+}
+
+/// The name that a program was loaded with.
+fn program_name(id: u32) -> io::Result<String> {
+    let mut attr = empty_attr();
+    attr.__bindgen_anon_6.__bindgen_anon_1.prog_id = id;
+    let program = owned(bpf(bpf_cmd::BPF_PROG_GET_FD_BY_ID, &mut attr)?)?;
+    // SAFETY: a structure of plain integers, for which zeroes are a value.
+    let mut info: bpf_prog_info = unsafe { mem::zeroed() };
+    let mut attr = empty_attr();
+    // SAFETY: this is the variant of BPF_OBJ_GET_INFO_BY_FD; all of it is zero.
+    let request = unsafe { &mut attr.info };
+    request.bpf_fd = u32::try_from(program.as_raw_fd()).map_err(io::Error::other)?;
+    request.info_len = u32::try_from(mem::size_of_val(&info)).map_err(io::Error::other)?;
+    request.info = (&raw mut info) as u64;
+    bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    let name = info.name.map(core::ffi::c_char::cast_unsigned);
+    Ok(String::from_utf8_lossy(name.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned())
 }
