@@ -16,6 +16,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::{LabError, Namespace, PORT};
+use crate::probe::Detail;
 
 /// How long loading and attaching may take: a bound for what hangs, not a measure.
 const ARMING: Duration = Duration::from_mins(2);
@@ -46,16 +47,16 @@ pub struct Said {
 
 impl Tracer {
     /// Starts `binary` on the namespace with JSON output, which is kept.
-    pub fn start_json(binary: &Path, namespace: &Namespace) -> Result<Self, LabError> {
-        Self::start(binary, namespace, true)
+    pub fn start_json(binary: &Path, namespace: &Namespace, detail: Detail) -> Result<Self, LabError> {
+        Self::start(binary, namespace, detail, true)
     }
 
     /// Starts `binary` on the namespace with text output on our own standard output and error.
-    pub fn start_text(binary: &Path, namespace: &Namespace) -> Result<Self, LabError> {
-        Self::start(binary, namespace, false)
+    pub fn start_text(binary: &Path, namespace: &Namespace, detail: Detail) -> Result<Self, LabError> {
+        Self::start(binary, namespace, detail, false)
     }
 
-    fn start(binary: &Path, namespace: &Namespace, json: bool) -> Result<Self, LabError> {
+    fn start(binary: &Path, namespace: &Namespace, detail: Detail, json: bool) -> Result<Self, LabError> {
         let directory = tempfile::Builder::new().prefix("wsltrace-lab-").tempdir();
         let directory = directory.map_err(LabError::io("make a temporary directory"))?;
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).map_err(LabError::io("start inotify"))?;
@@ -65,7 +66,7 @@ impl Tracer {
         let mut command = Command::new(binary);
         command.args(["--netns".as_ref(), namespace.path().as_os_str()]);
         command
-            .args(["--port", &PORT.to_string(), "--all", "--detail", "full", "--ready-file"])
+            .args(["--port", &PORT.to_string(), "--all", "--detail", argument(detail), "--ready-file"])
             .arg(ready_file(directory.path()));
         command.stdin(Stdio::null()).env("TMPDIR", directory.path());
         if json {
@@ -173,6 +174,14 @@ fn ends(text: &str) -> String {
     }
 }
 
+/// What stands behind `--detail`.
+fn argument(detail: Detail) -> &'static str {
+    match detail {
+        Detail::Full => "full",
+        Detail::Light => "light",
+    }
+}
+
 fn ready_file(directory: &Path) -> PathBuf {
     directory.join("ready")
 }
@@ -227,7 +236,7 @@ mod tests {
         // The shell runs a trap only between commands: it waits for a reader of a pipe that nobody writes to.
         let body = "mkfifo $TMPDIR/never; trap 'echo last; kill $!; exit 0' INT; echo first; cat <>$TMPDIR/never & \
                     touch $ready.new; mv $ready.new $ready; wait";
-        let mut tracer = Tracer::start_json(&program(directory.path(), body), &namespace).unwrap();
+        let mut tracer = Tracer::start_json(&program(directory.path(), body), &namespace, Detail::Full).unwrap();
         tracer.await_armed().unwrap();
         let said = tracer.stop().unwrap();
         assert!(said.status.success());
@@ -242,7 +251,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let namespace = Namespace::new("test").unwrap();
         let program = program(directory.path(), "echo 'error: no BTF' >&2; exit 1");
-        let error = Tracer::start_json(&program, &namespace).unwrap().await_armed().unwrap_err().to_string();
+        let error = Tracer::start_json(&program, &namespace, Detail::Full).unwrap().await_armed().unwrap_err().to_string();
         assert_eq!(error, "the tracer ended before it was armed (exit status: 1): error: no BTF");
     }
 }
