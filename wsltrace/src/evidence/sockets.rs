@@ -24,13 +24,17 @@ pub struct Found {
     pub listener: Listener,
     /// Inode number of its socket; 0 when no process holds it any longer.
     pub inode: u64,
+    /// The kernel's number for it, never given twice.
+    pub cookie: [u8; 8],
+    /// How many packets it has dropped so far; `None` where the kernel does not tell.
+    pub drops: Option<u32>,
 }
 
 /// The listeners on a TCP port in a namespace, IPv4 first; owners are not looked for.
 pub fn listeners(netns: &Netns, port: u16) -> io::Result<Vec<Found>> {
     let answers = netns.run(|| {
         let mut answers = dump(AF_INET, port)?;
-        answers.extend(dump(AF_INET6, port)?);
+        answers.append(&mut dump(AF_INET6, port)?);
         io::Result::Ok(answers)
     });
     let answers = answers.map_err(io::Error::other)??;
@@ -54,9 +58,27 @@ pub fn listeners(netns: &Netns, port: u16) -> io::Result<Vec<Found>> {
                 netns: netns.inum(),
             },
             inode: u64::from(answer.header.inode),
+            cookie: id.cookie,
+            drops: drops(&answer),
         }
     });
     Ok(found.collect())
+}
+
+/// How many packets each listener of a namespace has dropped so far, by its cookie.
+pub fn listener_drops(netns: &Netns) -> io::Result<HashMap<[u8; 8], u32>> {
+    const ANY_PORT: u16 = 0;
+    let answers = netns.run(|| {
+        let mut answers = dump(AF_INET, ANY_PORT)?;
+        answers.append(&mut dump(AF_INET6, ANY_PORT)?);
+        io::Result::Ok(answers)
+    });
+    let answers = answers.map_err(io::Error::other)??;
+    Ok(answers.iter().filter_map(|answer| Some((answer.header.socket_id.cookie, drops(answer)?))).collect())
+}
+
+fn drops(answer: &InetResponse) -> Option<u32> {
+    answer.nlas.iter().find_map(|attribute| if let Nla::MemInfo(memory) = attribute { Some(memory.drops) } else { None })
 }
 
 fn v6only(answer: &InetResponse) -> bool {
@@ -70,7 +92,7 @@ fn dump(family: u8, port: u16) -> io::Result<Vec<InetResponse>> {
     let request = SockDiagMessage::InetRequest(InetRequest {
         family,
         protocol: IPPROTO_TCP,
-        extensions: ExtensionFlags::empty(),
+        extensions: ExtensionFlags::SKMEMINFO,
         states: StateFlags::LISTEN,
         socket_id,
     });
