@@ -1,5 +1,6 @@
 //! What can be typed, and what it means.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -7,22 +8,42 @@ use clap::{Args, Parser, Subcommand};
 use wsltrace_common::PORT_WORDS;
 
 use crate::probe::Detail;
+use crate::source::Source;
 
 /// Says where a connection attempt into WSL2 dies, who did it, and what to type.
 #[derive(Debug, Parser)]
 #[command(
     name = "wsltrace",
     version,
+    disable_version_flag = true,
     args_conflicts_with_subcommands = true,
-    after_help = "Start it, then make the connection that fails:\n  sudo wsltrace --port 8080"
+    after_help = after_help()
 )]
 pub struct Cli {
     /// Another command than tracing.
     #[command(subcommand)]
     pub command: Option<Command>,
+    /// Print the version; with -v all that a bug report needs (as root: the probes too)
+    #[arg(short = 'V', long, display_order = 1000)]
+    pub version: bool,
     /// How to trace.
     #[command(flatten)]
     pub trace: TraceArgs,
+}
+
+/// What the exit status says.
+pub const EXIT_STATUS: [(u8, &str); 5] = [
+    (0, "it ran; with --check: every connection attempt was answered"),
+    (1, "something failed; with --check also: records were lost, so the result is not known"),
+    (2, "what was typed cannot be done"),
+    (3, "with --check: some attempts failed"),
+    (4, "with --check: no SYN came"),
+];
+
+fn after_help() -> String {
+    let mut text = "Start it, then make the connection that fails:\n  sudo wsltrace --port 8080\n\nExit status:\n".to_owned();
+    text.extend(EXIT_STATUS.iter().map(|(status, means)| format!("  {status}  {means}\n")));
+    text
 }
 
 /// Commands other than tracing.
@@ -46,6 +67,13 @@ pub enum Command {
         /// Such as `firewall_drop`, `input_filter` or `NO_SOCKET`
         word: Option<String>,
     },
+    /// Print the completions for a shell: source <(wsltrace completions bash)
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page: wsltrace man | man -l -
+    Man,
 }
 
 /// How to trace.
@@ -58,6 +86,9 @@ pub struct TraceArgs {
     /// Trace only this interface; may be repeated [default: all that are up, new ones too]
     #[arg(short, long = "interface", value_name = "NAME")]
     pub interfaces: Vec<String>,
+    /// Show only clients of this address or network (10.0.0.0/8); may be repeated. The others are traced all the same, and hidden
+    #[arg(long = "source", value_name = "ADDR|NET")]
+    pub sources: Vec<Source>,
     /// Trace in this network namespace: a path, a process's number, or a name of `ip netns`
     #[arg(long, value_name = "PATH|PID|NAME")]
     pub netns: Option<String>,
@@ -76,6 +107,9 @@ pub struct TraceArgs {
     /// Show failing attempts only
     #[arg(long, overrides_with = "all")]
     pub failures: bool,
+    /// Tell the result by the exit status: 0 all answered, 3 some failed, 4 no SYN came
+    #[arg(long)]
+    pub check: bool,
     /// How many netfilter positions to watch: light costs less on other traffic but cannot name the chain
     #[arg(long, value_enum, default_value_t)]
     pub detail: Detail,
@@ -94,6 +128,9 @@ pub struct TraceArgs {
     /// Verdicts only
     #[arg(short, long)]
     pub quiet: bool,
+    /// Run this command when every probe is on, as the user behind sudo, and end with it: -- curl -v localhost:8080
+    #[arg(last = true, value_name = "COMMAND")]
+    pub client: Vec<OsString>,
     /// Entries in the kernel's table of journeys
     #[arg(long, value_name = "N", hide = true, value_parser = clap::value_parser!(u32).range(1..))]
     pub table_entries: Option<u32>,

@@ -11,6 +11,7 @@ pub mod kernel;
 pub mod lab;
 pub mod output;
 pub mod probe;
+pub mod source;
 pub mod wsl;
 
 mod logger;

@@ -14,14 +14,18 @@ fn main() -> ExitCode {
         Err(help) => help.exit(),
     };
     wsltrace::log_to_stderr(cli.trace.verbose);
+    let done = |()| 0;
     let result = match &cli.command {
+        None if cli.version => command::version::run(cli.trace.verbose).map(done),
         None => command::trace::run(&cli.trace),
-        Some(Command::Explain { word }) => command::explain::run(word.as_deref()),
-        Some(Command::Demo { scenario }) => command::demo::demo(scenario.as_deref()),
-        Some(Command::Selftest { json, scenarios }) => command::demo::selftest(scenarios, *json),
+        Some(Command::Explain { word }) => command::explain::run(word.as_deref()).map(done),
+        Some(Command::Completions { shell }) => command::manual::completions(*shell).map(done),
+        Some(Command::Man) => command::manual::man().map(done),
+        Some(Command::Demo { scenario }) => command::demo::demo(scenario.as_deref()).map(done),
+        Some(Command::Selftest { json, scenarios }) => command::demo::selftest(scenarios, *json).map(done),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => ExitCode::from(status),
         Err(failure) => fail(&failure),
     }
 }

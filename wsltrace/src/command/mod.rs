@@ -2,9 +2,12 @@
 
 pub mod demo;
 pub mod explain;
+pub mod manual;
 pub mod trace;
+pub mod version;
 
 mod names;
+mod ports;
 mod reporter;
 
 use std::fmt::Write as _;

@@ -1,7 +1,8 @@
 //! The thread that turns records into reports: it names, asks for evidence, diagnoses and writes, while the reading goes on.
 
 use std::io::{self, Stderr, Stdout};
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::Instant;
 
 use super::names::MachineNames;
 use crate::evidence::{Evidence, Gatherer, Scope};
@@ -9,7 +10,7 @@ use crate::journey::{Outcome, assemble, decode};
 use crate::kernel::links::Link;
 use crate::kernel::netns::Netns;
 use crate::output::contract::{Absence, Armed, Lost};
-use crate::output::{JsonOutput, Report, Summary, TextOutput};
+use crate::output::{JsonOutput, Report, Start, Summary, TextOutput, Waited};
 
 /// What the reporter is asked to do, in order.
 pub(super) enum Job {
@@ -20,13 +21,17 @@ pub(super) enum Job {
     /// The firewalls of a namespace that is watched are to be traced.
     Firewalls(u32, Scope),
     /// Every probe is on; the answer says when it is written.
-    Armed(Box<Armed>, Sender<io::Result<()>>),
+    Armed(Box<Armed>, Box<Start>, Sender<io::Result<()>>),
     /// A journey has ended: its record as the ring buffer carried it, which is shorter than one with room for all stages.
     Record(Vec<u8>),
     /// Events were missed between the last time that this was looked at and now, nanoseconds of `CLOCK_MONOTONIC`.
     Missed(u64),
+    /// Something to tell people.
+    Talk(String),
     /// No SYN came.
-    Absence(Box<Absence>),
+    Absence(Box<Absence>, Waited),
+    /// The program was stopped and goes on.
+    Resumed,
     /// A second has passed.
     Tick,
     /// Write what was counted so far (nanoseconds traced, losses).
@@ -46,6 +51,16 @@ pub(super) enum Output {
     Json(JsonOutput<Stdout>),
 }
 
+/// How many journeys there were, and how many of them failed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tally {
+    pub(super) journeys: u64,
+    pub(super) failed: u64,
+}
+
+/// What a reporter leaves: its count, and whether all was written.
+pub(super) type Reported = (Tally, io::Result<()>);
+
 pub(super) struct Reporter {
     pub(super) names: MachineNames,
     pub(super) gatherer: Gatherer,
@@ -59,12 +74,17 @@ pub(super) fn is_wanted(wanted: &[String], interface: Option<&str>) -> bool {
 }
 
 impl Reporter {
-    /// Works until the sender is gone or the output cannot be written.
-    pub(super) fn run(mut self, jobs: &Receiver<Job>) -> io::Result<()> {
+    /// Works until the sender is gone or the output cannot be written; tells what was counted by then.
+    pub(super) fn run(mut self, jobs: &Receiver<Job>) -> Reported {
         let mut summary = Summary::default();
+        let written = self.work(jobs, &mut summary);
+        (Tally { journeys: summary.journeys(), failed: summary.failed() }, written)
+    }
+
+    fn work(&mut self, jobs: &Receiver<Job>, summary: &mut Summary) -> io::Result<()> {
         let mut id = 0;
         let mut missed_ns = 0;
-        for job in jobs {
+        while let Some(job) = self.next(jobs)? {
             match job {
                 Job::Links(netns, links) => self.names.learn(netns, &links),
                 Job::Watch(netns) => {
@@ -77,7 +97,15 @@ impl Reporter {
                         log::warn!("no rule will be named in the network namespace {netns}: cannot trace its firewalls: {error}");
                     }
                 }
+                Job::Resumed => {
+                    if let Output::Text(text) = &mut self.output {
+                        text.resumed();
+                    }
+                }
                 Job::Tick => {
+                    if let Output::Text(text) = &mut self.output {
+                        text.tick(Instant::now())?;
+                    }
                     if let Err(error) = self.gatherer.tick() {
                         log::warn!("cannot read the kernel's counters: {error}");
                     }
@@ -99,19 +127,24 @@ impl Reporter {
                     };
                     let report = Report::new(journey, evidence);
                     summary.add(&report.journey, &report.diagnosis);
-                    self.journey(&report)?;
+                    self.journey(report)?;
                 }
-                Job::Armed(armed, written) => {
-                    let result = self.armed(&armed);
+                Job::Armed(armed, start, written) => {
+                    let result = self.armed(&armed, &start);
                     // The other side waits; it is only gone when the program ends.
                     let _ = written.send(result);
                 }
                 Job::Missed(now_ns) => missed_ns = now_ns,
-                Job::Absence(absence) => self.absence(&absence)?,
+                Job::Talk(said) => {
+                    if let Output::Text(text) = &mut self.output {
+                        text.talk(&said)?;
+                    }
+                }
+                Job::Absence(absence, waited) => self.absence(&absence, &waited)?,
                 Job::Summary(duration_ns, lost, when) => {
                     let line = summary.line(jiff::Timestamp::now(), duration_ns, lost);
                     match &mut self.output {
-                        Output::Text(text) => text.summary(&line)?,
+                        Output::Text(text) => text.summary(&line, Instant::now())?,
                         Output::Json(json) if when == When::AtTheEnd => json.summary(&line)?,
                         Output::Json(_) => {}
                     }
@@ -121,23 +154,43 @@ impl Reporter {
         Ok(())
     }
 
-    fn armed(&mut self, armed: &Armed) -> io::Result<()> {
+    /// The next job, or `None` when there will be none; text that is due meanwhile is written.
+    fn next(&mut self, jobs: &Receiver<Job>) -> io::Result<Option<Job>> {
+        loop {
+            let due = match &self.output {
+                Output::Text(text) => text.due(),
+                Output::Json(_) => None,
+            };
+            let Some(due) = due else { return Ok(jobs.recv().ok()) };
+            match jobs.recv_timeout(due.saturating_duration_since(Instant::now())) {
+                Ok(job) => return Ok(Some(job)),
+                Err(RecvTimeoutError::Disconnected) => return Ok(None),
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Output::Text(text) = &mut self.output {
+                        text.settle(Instant::now())?;
+                    }
+                }
+            }
+        }
+    }
+
+    fn armed(&mut self, armed: &Armed, start: &Start) -> io::Result<()> {
         match &mut self.output {
-            Output::Text(text) => text.armed(armed),
+            Output::Text(text) => text.armed(armed, start),
             Output::Json(json) => json.armed(armed),
         }
     }
 
-    fn journey(&mut self, report: &Report) -> io::Result<()> {
+    fn journey(&mut self, report: Report) -> io::Result<()> {
         match &mut self.output {
-            Output::Text(text) => text.journey(report),
-            Output::Json(json) => json.journey(report),
+            Output::Text(text) => text.journey(report, Instant::now()),
+            Output::Json(json) => json.journey(&report),
         }
     }
 
-    fn absence(&mut self, absence: &Absence) -> io::Result<()> {
+    fn absence(&mut self, absence: &Absence, waited: &Waited) -> io::Result<()> {
         match &mut self.output {
-            Output::Text(text) => text.absence(absence),
+            Output::Text(text) => text.absence(absence, waited),
             Output::Json(json) => json.absence(absence),
         }
     }

@@ -13,7 +13,6 @@ use procfs::process::FDTarget;
 use rtnetlink::sys::protocols::NETLINK_SOCK_DIAG;
 
 use super::Listener;
-use crate::kernel::links::list_links;
 use crate::kernel::netlink;
 use crate::kernel::netns::Netns;
 
@@ -32,49 +31,57 @@ pub struct Found {
 
 /// The listeners on a TCP port in a namespace, IPv4 first; owners are not looked for.
 pub fn listeners(netns: &Netns, port: u16) -> io::Result<Vec<Found>> {
-    let answers = netns.run(|| {
-        let mut answers = dump(AF_INET, port)?;
-        answers.append(&mut dump(AF_INET6, port)?);
-        io::Result::Ok(answers)
-    });
-    let answers = answers.map_err(io::Error::other)??;
-    // A socket bound to a device is rare: the names are asked for only then.
-    let bound = answers.iter().any(|answer| answer.header.socket_id.interface_id != 0);
-    let links = if bound { list_links(netns)? } else { Vec::new() };
-    let device = |index: u32| links.iter().find(|link| link.index == index).map(|link| link.name.clone());
-    let found = answers.into_iter().filter(|answer| answer.header.socket_id.source_port == port).map(|answer| {
-        let id = &answer.header.socket_id;
-        Found {
-            listener: Listener {
-                address: id.source_address,
-                port,
-                v6only: v6only(&answer),
-                device: (id.interface_id != 0)
-                    .then(|| device(id.interface_id).unwrap_or_else(|| format!("if{}", id.interface_id))),
-                queue: answer.header.recv_queue,
-                backlog: answer.header.send_queue,
-                pid: None,
-                command: None,
-                netns: netns.inum(),
-            },
-            inode: u64::from(answer.header.inode),
-            cookie: id.cookie,
-            drops: drops(&answer),
-        }
-    });
-    Ok(found.collect())
+    netns.run(|| dump_here(netns.inum(), Some(port))).map_err(io::Error::other)?
+}
+
+/// All TCP listeners of a namespace, by port, IPv4 first; owners are not looked for.
+pub fn all_listeners(netns: &Netns) -> io::Result<Vec<Found>> {
+    netns.run(|| all_listeners_here(netns.inum())).map_err(io::Error::other)?
+}
+
+/// All TCP listeners of the calling thread's own namespace, whose inode number is `netns`; needs no rights.
+pub fn all_listeners_here(netns: u32) -> io::Result<Vec<Found>> {
+    let mut found = dump_here(netns, None)?;
+    found.sort_by_key(|found| found.listener.port);
+    Ok(found)
+}
+
+fn dump_here(netns: u32, port: Option<u16>) -> io::Result<Vec<Found>> {
+    let mut answers = dump(AF_INET, port)?;
+    answers.extend(dump(AF_INET6, port)?);
+    let wanted = answers.iter().filter(|answer| port.is_none_or(|port| answer.header.socket_id.source_port == port));
+    Ok(wanted.map(|answer| found(answer, netns)).collect())
+}
+
+fn found(answer: &InetResponse, netns: u32) -> Found {
+    let id = &answer.header.socket_id;
+    Found {
+        listener: Listener {
+            address: id.source_address,
+            port: id.source_port,
+            v6only: v6only(answer),
+            device: (id.interface_id != 0).then(|| device_name(id.interface_id)),
+            queue: answer.header.recv_queue,
+            backlog: answer.header.send_queue,
+            pid: None,
+            command: None,
+            netns,
+        },
+        inode: u64::from(answer.header.inode),
+        cookie: id.cookie,
+        drops: drops(answer),
+    }
+}
+
+/// An interface's name in the calling thread's namespace, or its number when it has just gone.
+fn device_name(index: u32) -> String {
+    nix::net::if_::if_indextoname(index).map_or_else(|_| format!("if{index}"), |name| name.to_string_lossy().into_owned())
 }
 
 /// How many packets each listener of a namespace has dropped so far, by its cookie.
 pub fn listener_drops(netns: &Netns) -> io::Result<HashMap<[u8; 8], u32>> {
-    const ANY_PORT: u16 = 0;
-    let answers = netns.run(|| {
-        let mut answers = dump(AF_INET, ANY_PORT)?;
-        answers.append(&mut dump(AF_INET6, ANY_PORT)?);
-        io::Result::Ok(answers)
-    });
-    let answers = answers.map_err(io::Error::other)??;
-    Ok(answers.iter().filter_map(|answer| Some((answer.header.socket_id.cookie, drops(answer)?))).collect())
+    let found = all_listeners(netns)?;
+    Ok(found.into_iter().filter_map(|found| Some((found.cookie, found.drops?))).collect())
 }
 
 fn drops(answer: &InetResponse) -> Option<u32> {
@@ -86,9 +93,10 @@ fn v6only(answer: &InetResponse) -> bool {
         && answer.nlas.iter().any(|attribute| matches!(attribute, Nla::SkV6Only(true)))
 }
 
-fn dump(family: u8, port: u16) -> io::Result<Vec<InetResponse>> {
+fn dump(family: u8, port: Option<u16>) -> io::Result<Vec<InetResponse>> {
     let mut socket_id = if family == AF_INET { SocketId::new_v4() } else { SocketId::new_v6() };
-    socket_id.source_port = port;
+    // 0 asks for every port.
+    socket_id.source_port = port.unwrap_or(0);
     let request = SockDiagMessage::InetRequest(InetRequest {
         family,
         protocol: IPPROTO_TCP,
@@ -113,6 +121,19 @@ pub struct SocketOwner {
     pub pid: u32,
     /// Its name, as the kernel has it.
     pub command: String,
+}
+
+/// The listeners with their owners, as far as /proc shows them and the time allows.
+pub fn with_owners(found: Vec<Found>, limit: Duration) -> Vec<Listener> {
+    let mut inodes: Vec<u64> = found.iter().map(|found| found.inode).filter(|inode| *inode != 0).collect();
+    inodes.sort_unstable();
+    inodes.dedup();
+    let owners = owners(&inodes, limit);
+    let named = |found: Found| {
+        let owner = owners.get(&found.inode);
+        Listener { pid: owner.map(|owner| owner.pid), command: owner.map(|owner| owner.command.clone()), ..found.listener }
+    };
+    found.into_iter().map(named).collect()
 }
 
 /// The processes that hold these sockets (inode numbers, each once), as far as /proc shows them and the time allows; with several, the first found.
@@ -184,6 +205,8 @@ mod tests {
         assert_eq!(listeners(&netns, 8081).unwrap()[0].listener.device.as_deref(), Some("lo"));
         assert!(!listeners(&netns, 8082).unwrap()[0].listener.v6only);
         assert!(listeners(&netns, 9).unwrap().is_empty());
+        let all = all_listeners(&netns).unwrap();
+        assert_eq!(all.iter().map(|found| found.listener.port).collect::<Vec<_>>(), [8080, 8080, 8081, 8082]);
 
         let inodes: Vec<u64> = found.iter().map(|found| found.inode).collect();
         let owners = owners(&inodes, Duration::from_secs(5));

@@ -298,11 +298,16 @@ fn address(address: Address, family: u32) -> IpAddr {
     if family == 4 { IpAddr::V4(Ipv4Addr::new(a, b, c, d)) } else { IpAddr::V6(Ipv6Addr::from(address)) }
 }
 
+/// The client's address as first seen.
+pub fn source(record: &Record) -> IpAddr {
+    address(record.flow.source, record.flow.family)
+}
+
 fn flow(record: &Record) -> Flow {
     let flow = &record.flow;
     Flow {
         family: if flow.family == 4 { Family::Ipv4 } else { Family::Ipv6 },
-        source: address(flow.source, flow.family),
+        source: source(record),
         source_port: flow.source_port,
         destination: address(flow.destination, flow.family),
         destination_port: flow.destination_port,

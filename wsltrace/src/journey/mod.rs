@@ -7,7 +7,7 @@ mod assemble_tests;
 mod decode;
 mod stage;
 
-pub use assemble::{Names, assemble};
+pub use assemble::{Names, assemble, source};
 pub use decode::{DecodeError, decode};
 pub use stage::Stage;
 

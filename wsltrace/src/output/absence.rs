@@ -1,8 +1,52 @@
 //! What it means that no SYN came, by WSL's networking mode.
 
+use std::time::Duration;
+
+use crate::source::Source;
+
+/// Why it is told now that no SYN came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// This time was long enough.
+    Time(Duration),
+    /// A command that was to make the connection has ended, after this time.
+    Command(Duration),
+}
+
+impl Why {
+    /// For how long no SYN came.
+    pub fn duration(self) -> Duration {
+        match self {
+            Self::Time(duration) | Self::Command(duration) => duration,
+        }
+    }
+}
+
+/// What was waited for in vain.
+#[derive(Clone, Debug)]
+pub struct Waited {
+    /// Why it is told now.
+    pub why: Why,
+    /// Only SYNs from here were wanted; from anywhere when empty.
+    pub from: Vec<Source>,
+    /// How many came from elsewhere and are hidden.
+    pub hidden: u64,
+}
+
 /// What to look at when no SYN for `port` reached Linux; `mode` is what `wslinfo --networking-mode` prints.
-pub fn absence_message(mode: Option<&str>, port: u16) -> String {
+pub fn absence_message(waited: &Waited, mode: Option<&str>, port: u16) -> String {
     let seen = "no interface of this machine has seen the SYN, so nothing in Linux stopped it";
+    if waited.hidden > 0 {
+        let syns = if waited.hidden == 1 { "1 SYN came" } else { &format!("{} SYNs came", waited.hidden) };
+        return format!(
+            "{syns} from other addresses, which --source hides: look whether the client has the address that you think"
+        );
+    }
+    if let Why::Command(_) = waited.why {
+        return format!(
+            "{seen}. Look at the command: does it name port {port} and an address of this machine? A proxy (http_proxy) may stand between"
+        );
+    }
     let listener = format!("ask PowerShell who has the port there: Get-NetTCPConnection -State Listen -LocalPort {port}");
     let look = match mode {
         Some("nat" | "bridged") => format!(

@@ -1,22 +1,30 @@
 //! What the user gets to see: text for people, JSON lines for programs, and the pages of `explain`. Nothing here judges.
 
 mod absence;
+mod attempts;
 pub mod contract;
 pub mod explain;
+mod fold;
 mod json;
+mod listening;
+mod live;
 mod path;
 mod summary;
 mod summary_text;
 mod text;
+mod verdict;
 mod words;
 
 #[cfg(test)]
 pub(crate) mod samples;
 #[cfg(test)]
 mod snapshot_tests;
+#[cfg(test)]
+mod text_tests;
 
-pub use absence::absence_message;
+pub use absence::{Waited, Why, absence_message};
 pub use json::JsonOutput;
+pub use listening::{Start, table as listening_table};
 pub use summary::Summary;
 pub use text::{TextOptions, TextOutput, Verbosity};
 

@@ -223,12 +223,24 @@ pub(crate) fn armed() -> Armed {
     }
 }
 
+pub(crate) fn start() -> super::Start {
+    super::Start {
+        listeners: vec![listener("127.0.0.1")],
+        containers: false,
+        invitation: "now open http://localhost:8080/ in a browser on Windows".into(),
+    }
+}
+
 fn interfaces() -> Vec<Interface> {
     ["lo", "eth0", "loopback0"]
         .iter()
         .zip(1..)
         .map(|(name, index)| Interface { name: (*name).into(), netns: NETNS, index })
         .collect()
+}
+
+pub(crate) fn waited() -> super::Waited {
+    super::Waited { why: super::Why::Time(std::time::Duration::from_secs(10)), from: Vec::new(), hidden: 0 }
 }
 
 pub(crate) fn absence() -> Absence {
@@ -240,7 +252,7 @@ pub(crate) fn absence() -> Absence {
         ports: vec![PortRange { first: 8080, last: 8080 }],
         interfaces: interfaces(),
         mode: Some("nat".into()),
-        message: super::absence_message(Some("nat"), 8080),
+        message: super::absence_message(&waited(), Some("nat"), 8080),
         near_misses: vec![NearMiss { port: 8081, interface: "eth0".into(), count: 3 }],
     }
 }
@@ -269,6 +281,8 @@ pub(crate) fn reports() -> Vec<Report> {
     for (report, id) in all.iter_mut().zip(1..) {
         report.journey.id = id;
         report.journey.flow.sequence = u32::try_from(id).unwrap();
+        // Far enough apart to be attempts of their own.
+        report.journey.time += std::time::Duration::from_secs(id);
     }
     all
 }

@@ -5,17 +5,20 @@ use super::{JsonOutput, TextOptions, TextOutput, Verbosity, samples};
 
 fn write(width: usize, color: bool, verbosity: Verbosity) -> String {
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let mut text = TextOutput::new(&mut out, &mut err, TextOptions { color, width, verbosity, failures_only: false });
-    text.armed(&samples::armed()).unwrap();
+    let mut text =
+        TextOutput::new(&mut out, &mut err, TextOptions { color, width, verbosity, failures_only: false, live: false });
+    let now = std::time::Instant::now();
+    text.armed(&samples::armed(), &samples::start()).unwrap();
     for report in samples::reports() {
-        text.journey(&report).unwrap();
+        text.journey(report, now).unwrap();
     }
     let mut again = samples::reports().swap_remove(1);
     again.journey.attempt = 2;
     again.journey.time += std::time::Duration::from_millis(1_020);
-    text.journey(&again).unwrap();
-    text.absence(&samples::absence()).unwrap();
-    text.summary(&samples::summary()).unwrap();
+    text.journey(again, now).unwrap();
+    text.settle(now + std::time::Duration::from_secs(1)).unwrap();
+    text.absence(&samples::absence(), &samples::waited()).unwrap();
+    text.summary(&samples::summary(), now).unwrap();
     format!("{}{}", String::from_utf8(err).unwrap(), String::from_utf8(out).unwrap())
 }
 

@@ -6,6 +6,7 @@ use hdrhistogram::Histogram;
 use jiff::Timestamp;
 
 use super::contract::{Counts, Latency, Lost, SummaryLine, SummaryTag, Time, Version};
+use super::words::is_fine;
 use crate::{
     diagnosis::{Code, Diagnosis},
     journey::{Journey, Outcome, Stage},
@@ -40,6 +41,11 @@ impl Summary {
     /// How many journeys were counted.
     pub fn journeys(&self) -> u64 {
         self.journeys
+    }
+
+    /// How many of them failed: all but those that were answered, or left for another machine.
+    pub fn failed(&self) -> u64 {
+        self.by_code.iter().filter(|(code, _)| !is_fine(**code)).map(|(_, count)| count).sum()
     }
 
     /// The line that says it all; `duration_ns` is the time traced. The sum of `lost` is computed here.

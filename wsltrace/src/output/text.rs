@@ -1,32 +1,32 @@
-//! Text for people, verdict first: one line for what works; for what fails a sentence, the path, the evidence, the commands.
-#![expect(clippy::format_push_string, reason = "a failing write! to a String cannot happen and would have to be handled")]
+//! Text for people: what is told when, and where. The words of one attempt are in `verdict.rs`, what makes journeys one attempt
+//! in `attempts.rs`, and what makes failures one in `fold.rs`.
 
 use std::{
     collections::HashMap,
     io::{self, IsTerminal, Write},
+    time::Instant,
 };
 
 use anstyle::Style;
 use jiff::Timestamp;
 
 use super::{
-    Report,
-    contract::{Absence, Armed, PortRange, SummaryLine},
-    path::path,
-    summary_text,
-    words::{BAD, COMMAND, FAINT, GOOD, Page, STRONG, duration, ends, is_fine, sentence},
+    Report, Waited, Why,
+    attempts::{Attempt, Attempts, Failed},
+    contract::{Absence, Armed, SummaryLine},
+    fold::{Cause, Folds},
+    listening::{Start, sentences},
+    live::{self, Live},
+    summary_text, verdict,
+    words::{BAD, FAINT, Page, STRONG, duration, ends, is_fine, ports},
 };
-use crate::{
-    diagnosis::{Code, Confidence, reason_page, row},
-    escape::escape,
-    journey::{Flow, Journey, Origin, Stage},
-};
+use crate::{diagnosis::Code, journey::Flow};
 
 /// Lines are not longer than this, however wide the terminal is.
 const WIDEST: usize = 100;
 /// Narrower terminals get lines of this width.
 const NARROWEST: usize = 40;
-/// How many flows are remembered for folding their retransmissions.
+/// How many answered flows are remembered for telling that one was answered again.
 const REMEMBERED: usize = 4096;
 
 /// How much is said.
@@ -52,24 +52,21 @@ pub struct TextOptions {
     pub verbosity: Verbosity,
     /// Leave out healthy journeys.
     pub failures_only: bool,
+    /// Counts of what repeats stand at the bottom and are rewritten in place.
+    pub live: bool,
 }
 
 impl TextOptions {
-    /// Colours and width as stdout's terminal has them; `NO_COLOR` and `CLICOLOR_FORCE` are kept.
+    /// Colours and width as stdout's terminal has them; `NO_COLOR`, `CLICOLOR_FORCE` and `TERM=dumb` are kept.
     pub fn detect(verbosity: Verbosity, failures_only: bool) -> Self {
         let stdout = io::stdout();
         let color = anstream::AutoStream::choice(&stdout) != anstream::ColorChoice::Never;
         let columns =
             if stdout.is_terminal() { terminal_size::terminal_size().map(|(width, _)| usize::from(width.0)) } else { None };
-        Self { color, width: columns.unwrap_or(WIDEST), verbosity, failures_only }
+        let width = columns.unwrap_or(WIDEST);
+        let live = width >= NARROWEST && live::is_possible();
+        Self { color, width, verbosity, failures_only, live }
     }
-}
-
-/// What was said of a flow's first finished attempt.
-struct Told {
-    time: Timestamp,
-    code: Code,
-    died_at: Option<Stage>,
 }
 
 /// Writes text: findings to `out`, talk to `err`.
@@ -78,7 +75,11 @@ pub struct TextOutput<O, E> {
     err: E,
     options: TextOptions,
     page: Page,
-    told: HashMap<Flow, Told>,
+    attempts: Attempts,
+    folds: Folds,
+    live: Live,
+    /// When a flow was answered.
+    answered: HashMap<Flow, Timestamp>,
     /// The last text was a single line, so that a block needs an empty line before it.
     after_line: bool,
 }
@@ -87,53 +88,172 @@ impl<O: Write, E: Write> TextOutput<O, E> {
     /// Writes to these two.
     pub fn new(out: O, err: E, options: TextOptions) -> Self {
         let page = Page { width: options.width.clamp(NARROWEST, WIDEST), color: options.color };
-        Self { out, err, options, page, told: HashMap::new(), after_line: false }
+        Self {
+            out,
+            err,
+            options,
+            page,
+            attempts: Attempts::default(),
+            folds: Folds::default(),
+            live: Live::default(),
+            answered: HashMap::new(),
+            after_line: false,
+        }
     }
 
-    /// Says on `err` what is watched, and which probes are missing.
-    pub fn armed(&mut self, armed: &Armed) -> io::Result<()> {
+    #[cfg(test)]
+    pub(super) fn out(&self) -> &O {
+        &self.out
+    }
+
+    /// Says on `err` who listens, what is watched, which probes are missing, and what to do now.
+    pub fn armed(&mut self, armed: &Armed, start: &Start) -> io::Result<()> {
         if self.options.verbosity == Verbosity::Quiet {
             return Ok(());
         }
-        // Colours were chosen for stdout; stderr may be another file.
-        let page = Page { color: false, ..self.page };
         let names: Vec<_> = armed.interfaces.iter().map(|interface| interface.name.as_str()).collect();
         let probes: u32 = armed.probes_on.iter().map(|probe| probe.count).sum();
-        let text =
-            format!("watching {} on {} with {probes} probes; make the connection now", ports(&armed.ports), names.join(", "));
-        writeln!(self.err, "{}", page.wrap(&text, 0, 2, Style::new()))?;
-        for missing in &armed.probes_missing {
-            let text = format!("without {}: {} ({})", missing.probe, missing.cost, missing.reason);
+        let mut said = sentences(&armed.ports, start);
+        said.push(format!("watching {} on {} with {probes} probes", ports(&armed.ports), names.join(", ")));
+        let missing = armed.probes_missing.iter();
+        said.extend(missing.map(|missing| format!("without {}: {} ({})", missing.probe, missing.cost, missing.reason)));
+        said.push(start.invitation.clone());
+        // Colours were chosen for stdout; stderr may be another file.
+        let page = Page { color: false, ..self.page };
+        for text in said {
             writeln!(self.err, "{}", page.wrap(&text, 0, 2, Style::new()))?;
         }
         self.err.flush()
     }
 
-    /// Writes one journey: in full the first time, in a line when an attempt of the same SYN was told before.
-    pub fn journey(&mut self, report: &Report) -> io::Result<()> {
-        let Report { journey, diagnosis, .. } = report;
-        if self.options.failures_only && diagnosis.code == Code::Healthy {
+    /// Says something on `err`.
+    pub fn talk(&mut self, said: &str) -> io::Result<()> {
+        if self.options.verbosity == Verbosity::Quiet {
             return Ok(());
         }
-        let before = self.told.get(&journey.flow).map(|told| {
-            (
-                journey.time.duration_since(told.time).unsigned_abs(),
-                told.code == diagnosis.code && told.died_at == journey.died_at,
-            )
-        });
-        let text = match before {
-            Some((apart, true)) => self.again(journey, diagnosis.code, apart),
-            _ => self.full(report),
-        };
-        self.remember(report);
-        self.write(&text)
+        let page = Page { color: false, ..self.page };
+        self.clear()?;
+        writeln!(self.err, "{}", page.wrap(said, 0, 2, Style::new()))?;
+        self.err.flush()
+    }
+
+    /// Takes one journey. It is written when its attempt is complete (see [`TextOutput::due`]), or counted when its cause was
+    /// told before.
+    pub fn journey(&mut self, report: Report, now: Instant) -> io::Result<()> {
+        let journey = &report.journey;
+        if is_fine(report.diagnosis.code) {
+            if self.options.failures_only && report.diagnosis.code == Code::Healthy {
+                return Ok(());
+            }
+            if let Some(time) = self.answered.get(&journey.flow) {
+                let apart = journey.time.duration_since(*time).unsigned_abs();
+                let text = self.again(&journey.flow, journey.attempt, apart);
+                return self.write(&text, now);
+            }
+        } else if self.folds.count(&Cause::of(&report), journey.time, now) {
+            return Ok(());
+        }
+        self.attempts.add(report, now);
+        self.settle(now)
+    }
+
+    /// When [`TextOutput::settle`] has to be called next, if nothing else happens.
+    pub fn due(&self) -> Option<Instant> {
+        self.attempts.due()
+    }
+
+    /// Writes the attempts that are complete by now.
+    pub fn settle(&mut self, now: Instant) -> io::Result<()> {
+        let settled = self.attempts.settled(now);
+        settled.into_iter().try_for_each(|attempt| self.attempt(attempt, now))
+    }
+
+    /// Writes how often failures have repeated, when that is due; once a second is often enough.
+    pub fn tick(&mut self, now: Instant) -> io::Result<()> {
+        if self.options.live {
+            self.clear()?;
+            return self.redraw(now);
+        }
+        let lines = self.folds.due(now);
+        self.counts(&lines, now)
+    }
+
+    /// Somebody else has written to the terminal meanwhile.
+    pub fn resumed(&mut self) {
+        self.live.forget();
+    }
+
+    /// Writes everything that waits, and every count.
+    fn flush(&mut self, now: Instant) -> io::Result<()> {
+        let all = self.attempts.all();
+        all.into_iter().try_for_each(|attempt| self.attempt(attempt, now))?;
+        let lines = self.folds.rest(now);
+        self.counts(&lines, now)
+    }
+
+    fn attempt(&mut self, attempt: Attempt, now: Instant) -> io::Result<()> {
+        if self.folds.is_full() {
+            let lines = self.folds.rest(now);
+            self.counts(&lines, now)?;
+            self.folds = Folds::default();
+        }
+        let Attempt { fine, more, mut failed, .. } = attempt;
+        if let Some(report) = fine {
+            // The other half of localhost did no harm when this one was answered.
+            let destination = report.journey.flow.destination;
+            let other_half = |other: &Report| {
+                let other = other.journey.flow.destination;
+                destination.is_loopback() && other.is_loopback() && destination.is_ipv4() != other.is_ipv4()
+            };
+            let tried: Vec<Report> =
+                failed.extract_if(.., |failed| other_half(&failed.report)).map(|failed| failed.report).collect();
+            if self.answered.len() >= REMEMBERED {
+                self.answered.clear();
+            }
+            self.answered.insert(report.journey.flow, report.journey.time);
+            let text = verdict::fine(self.page, self.options.verbosity, &report, more, &tried);
+            self.write(&text, now)?;
+        }
+        while !failed.is_empty() {
+            let first = failed.remove(0);
+            // It may have been told meanwhile, by an attempt of another client.
+            if self.folds.count(&first.cause, first.report.journey.time, now) {
+                self.count_others(&first, now);
+                continue;
+            }
+            let twins: Vec<_> = failed.extract_if(.., |other| first.cause.is_twin(&other.cause)).collect();
+            let reports: Vec<&Report> = twins.iter().map(|twin| &twin.report).collect();
+            let text = verdict::failure(self.page, self.options.verbosity, &first.report, &reports);
+            self.write(&text, now)?;
+            let all = std::iter::once(&first).chain(&twins);
+            let causes: Vec<_> = all.clone().map(|failed| (failed.cause.clone(), failed.report.journey.time)).collect();
+            self.folds.told(&causes, now);
+            all.for_each(|failed| self.count_others(failed, now));
+        }
+        Ok(())
+    }
+
+    fn count_others(&mut self, failed: &Failed, now: Instant) {
+        for time in &failed.others {
+            self.folds.count(&failed.cause, *time, now);
+        }
     }
 
     /// Writes what it means that no SYN came.
-    pub fn absence(&mut self, absence: &Absence) -> io::Result<()> {
+    pub fn absence(&mut self, absence: &Absence, waited: &Waited) -> io::Result<()> {
         let page = self.page;
         let names: Vec<_> = absence.interfaces.iter().map(|interface| interface.name.as_str()).collect();
-        let verdict = format!("no SYN to {} in {} s: the packet has not reached Linux", ports(&absence.ports), absence.seconds);
+        let sought = match waited.from.as_slice() {
+            [] => format!("no SYN to {}", ports(&absence.ports)),
+            from => {
+                let from = from.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
+                format!("no SYN from {from} to {}", ports(&absence.ports))
+            }
+        };
+        let verdict = match waited.why {
+            Why::Time(time) => format!("{sought} in {} s: the packet has not reached Linux", time.as_secs_f64()),
+            Why::Command(_) => format!("{sought} while the command ran: it has not tried to connect there"),
+        };
         let mut text = format!("{} {}\n", page.paint(BAD, "?"), page.wrap(&verdict, 2, 2, STRONG));
         if self.options.verbosity != Verbosity::Quiet {
             text.push('\n');
@@ -150,157 +270,55 @@ impl<O: Write, E: Write> TextOutput<O, E> {
             }
             text.push('\n');
         }
-        self.write(&text)
+        self.write(&text, Instant::now())
     }
 
-    /// Writes the summary.
-    pub fn summary(&mut self, summary: &SummaryLine) -> io::Result<()> {
-        self.write(&summary_text::summary(self.page, summary, self.options.verbosity))
+    /// Writes all that waits, then the summary.
+    pub fn summary(&mut self, summary: &SummaryLine, now: Instant) -> io::Result<()> {
+        self.flush(now)?;
+        self.write(&summary_text::summary(self.page, summary, self.options.verbosity), now)
     }
 
-    /// Writes a text, with an empty line between single lines and blocks.
-    fn write(&mut self, text: &str) -> io::Result<()> {
+    fn again(&self, flow: &Flow, attempt: u32, apart: std::time::Duration) -> String {
+        let apart = duration(u64::try_from(apart.as_nanos()).unwrap_or(u64::MAX));
+        let said = format!("{}  attempt {attempt}, {apart} later: answered again", ends(flow));
+        self.repeated(&said)
+    }
+
+    fn repeated(&self, said: &str) -> String {
+        format!("{} {}\n", self.page.paint(FAINT, "\u{21bb}"), self.page.wrap(said, 2, 2, FAINT))
+    }
+
+    fn counts(&mut self, lines: &[String], now: Instant) -> io::Result<()> {
+        lines.iter().try_for_each(|line| self.write(&self.repeated(line), now))
+    }
+
+    /// Writes a text above the live lines, with an empty line between single lines and blocks.
+    fn write(&mut self, text: &str, now: Instant) -> io::Result<()> {
+        self.clear()?;
         let block = text.contains("\n\n");
         if block && self.after_line {
             self.out.write_all(b"\n")?;
         }
         self.after_line = !block;
         self.out.write_all(text.as_bytes())?;
+        self.redraw(now)?;
         self.out.flush()
     }
 
-    fn full(&self, report: &Report) -> String {
-        let Report { journey, diagnosis, .. } = report;
-        let page = self.page;
-        let fine = is_fine(diagnosis.code);
-        let (mark, style) = if fine { ("\u{2713}", GOOD) } else { ("\u{2717}", BAD) };
-        let attempt = if journey.attempt > 1 { format!("  attempt {}", journey.attempt) } else { String::new() };
-        let head = format!(
-            "{} {}{}",
-            page.paint(style, mark),
-            page.wrap(&ends(&journey.flow), 2, 2, Style::new()),
-            page.paint(FAINT, &attempt)
-        );
-        if fine {
-            let took = journey.stages.iter().rev().find(|visit| !matches!(visit.stage, Stage::Established | Stage::Accepted));
-            let took = took.map(|visit| format!(" in {}", duration(visit.ns))).unwrap_or_default();
-            let by = journey.interface.as_deref().map(|name| format!(" on {}", escape(name))).unwrap_or_default();
-            let said = format!("{}{took}{by}{}", row(diagnosis.code).map_or("", |row| row.title), origin(journey));
-            let used = 2 + ends(&journey.flow).chars().count() + attempt.chars().count();
-            let beside = used + 2 + said.chars().count() <= page.width;
-            let (gap, first) = if beside { ("  ", used + 2) } else { ("\n  ", 2) };
-            let mut text = format!("{head}{gap}{}\n", page.wrap(&said, first, 2, FAINT));
-            if self.options.verbosity == Verbosity::Verbose {
-                text.push_str(&path(page, journey, true));
-            }
-            return text;
+    fn clear(&mut self) -> io::Result<()> {
+        let erased = self.live.erase();
+        self.out.write_all(erased.as_bytes())?;
+        self.out.flush()
+    }
+
+    fn redraw(&mut self, now: Instant) -> io::Result<()> {
+        if !self.options.live {
+            return Ok(());
         }
-        let verdict = sentence(&diagnosis.summary);
-        let mut text = format!("{head}\n  {}\n", page.wrap(&verdict, 2, 2, STRONG));
-        if self.options.verbosity != Verbosity::Quiet {
-            text.push('\n');
-            text.push_str(&path(page, journey, self.options.verbosity == Verbosity::Verbose));
-            text.push('\n');
-            text.push_str(&evidence(page, report));
-            text.push_str(&remedy(page, &diagnosis.remedy));
-            text.push('\n');
-        }
-        text
+        let text: String = self.folds.shown(now).iter().map(|line| self.repeated(line)).collect();
+        let drawn = self.live.draw(&text);
+        self.out.write_all(drawn.as_bytes())?;
+        self.out.flush()
     }
-
-    fn again(&self, journey: &Journey, code: Code, apart: std::time::Duration) -> String {
-        let apart = duration(u64::try_from(apart.as_nanos()).unwrap_or(u64::MAX));
-        let same = if is_fine(code) { "answered again" } else { "the same end" };
-        let said = format!("{}  attempt {}, {apart} later: {same}", ends(&journey.flow), journey.attempt);
-        format!("{} {}\n", self.page.paint(FAINT, "\u{21bb}"), self.page.wrap(&said, 2, 2, FAINT))
-    }
-
-    fn remember(&mut self, report: &Report) {
-        if self.told.len() >= REMEMBERED {
-            self.told.clear();
-        }
-        let told = Told { time: report.journey.time, code: report.diagnosis.code, died_at: report.journey.died_at };
-        self.told.insert(report.journey.flow, told);
-    }
-}
-
-fn evidence(page: Page, report: &Report) -> String {
-    let Report { journey, evidence, diagnosis } = report;
-    let sure = match diagnosis.confidence {
-        Confidence::Proved => "proved",
-        Confidence::Inferred => "inferred",
-    };
-    let mut text = page.labelled("finding", &format!("{} ({sure})", diagnosis.code));
-    match (&journey.reason, &journey.location) {
-        (Some(reason), location) => {
-            let at = location.as_ref().map(|location| format!(" at {location}")).unwrap_or_default();
-            let means = reason_page(reason).map(|page| format!(": {}", page.short)).unwrap_or_default();
-            text.push_str(&page.labelled("kernel", &format!("{reason}{at}{means}")));
-        }
-        (None, Some(location)) => text.push_str(&page.labelled("kernel", &format!("freed at {location}"))),
-        (None, None) => {}
-    }
-    if let Some(rule) = evidence.rule.as_ref().and_then(|rule| rule.text.as_ref()) {
-        text.push_str(&page.labelled("rule", rule));
-    }
-    for listener in evidence.sockets.iter().flat_map(|sockets| &sockets.listeners).chain(&evidence.elsewhere) {
-        let end = std::net::SocketAddr::new(listener.address, listener.port);
-        let device = listener.device.as_ref().map(|device| format!("%{device}")).unwrap_or_default();
-        let only = if listener.v6only { ", IPv6 only" } else { "" };
-        let who = match (&listener.command, listener.pid) {
-            (Some(command), Some(pid)) => format!("{command} (pid {pid})"),
-            (None, Some(pid)) => format!("pid {pid}"),
-            _ => "no process in this distro".to_owned(),
-        };
-        let netns =
-            if listener.netns == journey.netns { String::new() } else { format!(", network namespace {}", listener.netns) };
-        let said = format!("{end}{device} {who}{only}, queue {} of {}{netns}", listener.queue, listener.backlog);
-        text.push_str(&page.labelled("listener", &said));
-    }
-    if let Some(translated) = &journey.translated {
-        let end = |address, port| std::net::SocketAddr::new(address, port).to_string();
-        let now = format!(
-            "to {} \u{2192} {}",
-            end(translated.source, translated.source_port),
-            end(translated.destination, translated.destination_port)
-        );
-        text.push_str(&page.labelled("rewritten", &now));
-    }
-    for (name, value) in &evidence.sysctls {
-        text.push_str(&page.labelled("sysctl", &format!("{name} = {value}")));
-    }
-    if journey.origin == Origin::WslLocalhostRelay {
-        text.push_str(&page.labelled("from", "Windows' localhost, by WSL's relay"));
-    }
-    text.push_str(&page.labelled("more", &format!("wsltrace explain {}", diagnosis.code)));
-    text
-}
-
-/// The commands are never wrapped: they are there to be copied.
-fn remedy(page: Page, lines: &[String]) -> String {
-    let mut text = String::new();
-    for line in lines {
-        if line.starts_with('#') {
-            text.push_str(&format!("  {}\n", page.wrap(line, 2, 6, FAINT).replace("\n      ", "\n  #   ")));
-        } else {
-            text.push_str(&format!("  {}\n", page.paint(COMMAND, &escape(line))));
-        }
-    }
-    if text.is_empty() { text } else { format!("\n{text}") }
-}
-
-fn origin(journey: &Journey) -> &'static str {
-    match journey.origin {
-        Origin::Remote => "",
-        Origin::Local => ", from this machine",
-        Origin::WslLocalhostRelay => ", from Windows' localhost",
-    }
-}
-
-fn ports(ranges: &[PortRange]) -> String {
-    let one = |range: &PortRange| {
-        if range.first == range.last { range.first.to_string() } else { format!("{}-{}", range.first, range.last) }
-    };
-    let several = ranges.len() > 1 || ranges.iter().any(|range| range.first != range.last);
-    format!("port{} {}", if several { "s" } else { "" }, ranges.iter().map(one).collect::<Vec<_>>().join(", "))
 }

@@ -2,6 +2,7 @@
 
 use anstyle::{AnsiColor, Style};
 
+use super::contract::PortRange;
 use crate::{diagnosis::Code, escape::escape, journey::Flow};
 
 pub(super) const BAD: Style = AnsiColor::Red.on_default().bold();
@@ -57,6 +58,15 @@ impl Page {
 pub(super) fn ends(flow: &Flow) -> String {
     let end = |address, port| std::net::SocketAddr::new(address, port).to_string();
     format!("{} \u{2192} {}", end(flow.source, flow.source_port), end(flow.destination, flow.destination_port))
+}
+
+/// `port 8080`, or `ports 80, 8000-8100`.
+pub(super) fn ports(ranges: &[PortRange]) -> String {
+    let one = |range: &PortRange| {
+        if range.first == range.last { range.first.to_string() } else { format!("{}-{}", range.first, range.last) }
+    };
+    let several = ranges.len() > 1 || ranges.iter().any(|range| range.first != range.last);
+    format!("port{} {}", if several { "s" } else { "" }, ranges.iter().map(one).collect::<Vec<_>>().join(", "))
 }
 
 /// Nanoseconds with three digits and a fitting unit.

@@ -1,5 +1,9 @@
 //! What is known of Windows around this Linux: whether it is WSL at all, and how its network hangs on Windows'.
 
+mod invitation;
+
+pub use invitation::{Place, invitation};
+
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;

@@ -9,6 +9,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use wsltrace_common::Counter;
 
+use super::Ending;
+use super::client::{Client, Running};
 use super::overdue::{has_begun, is_overdue};
 use super::ready_file::ReadyFile;
 use super::session::{Session, send};
@@ -16,24 +18,34 @@ use crate::cli::TraceArgs;
 use crate::command::Failure;
 use crate::command::names::now_ns;
 use crate::command::reporter::{Job, When};
+use crate::journey::{decode, source};
+use crate::output::Why;
 use crate::probe::Probes;
 
 /// How often ended and overdue journeys are looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 impl Session {
-    pub(super) async fn trace(mut self, args: &TraceArgs, ready: Option<ReadyFile<'_>>) -> Result<(), Failure> {
+    pub(super) async fn trace(
+        mut self,
+        args: &TraceArgs,
+        ready: Option<ReadyFile<'_>>,
+        client: Option<Client>,
+    ) -> Result<Ending, Failure> {
         // Signals are caught before anybody is told that tracing has begun.
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut summary = signal(SignalKind::user_defined1())?;
+        let mut resumed = signal(SignalKind::from_raw(libc::SIGCONT))?;
         let _log = args.verbose.then(|| kernel_log(&mut self.probes)).transpose()?;
         self.probes.count_near_misses(true)?;
         self.probes.switch(true)?;
-        self.say_armed(args)?;
+        self.say_armed(args, client.as_ref())?;
         if let Some(ready) = ready {
             ready.publish()?;
         }
+        let began = Instant::now();
+        let mut running = client.map(Client::start).transpose()?;
         // Descriptors of their own to wait on: the ring buffer and the watcher are used while these wait.
         let ring = wait_on(self.records.as_fd().try_clone_to_owned()?)?;
         let news = wait_on(self.watcher.as_fd().try_clone_to_owned()?)?;
@@ -46,7 +58,7 @@ impl Session {
             tokio::select! {
                 ready = ring.readable() => {
                     let mut ready = ready?;
-                    self.read_records(args.count);
+                    self.read_records(args)?;
                     ready.clear_ready();
                 }
                 changed = news.readable() => {
@@ -54,75 +66,108 @@ impl Session {
                     self.links_changed()?;
                     changed.clear_ready();
                 }
-                () = sleep_until(next_look) => next_look = Instant::now() + self.look(args.count)?,
+                () = sleep_until(next_look) => next_look = Instant::now() + self.look(args)?,
                 _ = second.tick() => {
                     self.look_for_missed_events()?;
                     self.send(Job::Tick);
                 }
                 () = at(absence), if absence.is_some() && self.seen == 0 => {
-                    self.say_absence(args)?;
+                    self.say_absence(args, Why::Time(args.absence))?;
                     absence = None;
                 }
                 () = at(end), if end.is_some() => break,
-                _ = interrupt.recv() => break,
+                end = ended(&mut running), if running.is_some() => {
+                    running = None;
+                    self.end_journeys(args)?;
+                    self.send(Job::Talk(end?));
+                    if absence.is_some() && self.seen == 0 {
+                        self.say_absence(args, Why::Command(began.elapsed()))?;
+                    }
+                    break;
+                }
+                _ = interrupt.recv() => {
+                    if !running.as_mut().is_some_and(Running::interrupt) {
+                        break;
+                    }
+                }
                 _ = terminate.recv() => break,
-                _ = summary.recv() => self.say_summary(When::Between)?,
+                _ = summary.recv() => drop(self.say_summary(When::Between)?),
+                _ = resumed.recv() => self.send(Job::Resumed),
                 _ = &mut self.reporter_gone => break,
             }
             if self.seen > 0 && absence.take().is_some() {
                 self.probes.count_near_misses(false)?;
             }
-            if args.count.is_some_and(|count| self.seen >= count) {
+            if running.is_none() && args.count.is_some_and(|count| self.seen >= count) {
                 break;
             }
+        }
+        if let Some(running) = running {
+            running.dismiss().await?;
         }
         self.finish(args)
     }
 
-    /// Ends every open journey, says the summary, and waits until it is written.
-    fn finish(mut self, args: &TraceArgs) -> Result<(), Failure> {
+    /// Ends every open journey.
+    fn end_journeys(&mut self, args: &TraceArgs) -> Result<(), Failure> {
         self.probes.switch(false)?;
         self.look_for_missed_events()?;
         // A record leaves the table only when the ring buffer has it: once the table is found empty, the last ones are there.
         loop {
-            let found = self.sweep(true, args.count)?;
-            self.read_records(args.count);
+            let found = self.sweep(true, args)?;
+            self.read_records(args)?;
             if found == 0 {
-                break;
+                return Ok(());
             }
-        }
-        self.say_summary(When::AtTheEnd)?;
-        drop(self.jobs);
-        match self.reporter.join() {
-            Ok(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            Ok(result) => Ok(result?),
-            Err(panic) => std::panic::resume_unwind(panic),
         }
     }
 
-    /// Passes on what the ring buffer holds, at most as many journeys as are wanted.
-    fn read_records(&mut self, count: Option<u64>) {
+    /// Ends every open journey, says the summary, and waits until it is written.
+    fn finish(mut self, args: &TraceArgs) -> Result<Ending, Failure> {
+        self.end_journeys(args)?;
+        if self.hidden > 0 {
+            self.send(Job::Talk(format!("{} connection attempts of other clients are hidden by --source", self.hidden)));
+        }
+        let lost = self.say_summary(When::AtTheEnd)?.total;
+        drop(self.jobs);
+        let (tally, written) = self.reporter.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        match written {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+            _ => Ok(Ending { tally, lost }),
+        }
+    }
+
+    /// Passes on what the ring buffer holds of the wanted clients, at most as many journeys as are wanted.
+    fn read_records(&mut self, args: &TraceArgs) -> Result<(), Failure> {
         while let Some(item) = self.records.next() {
             self.ended += 1;
-            if count.is_some_and(|count| self.seen >= count) {
+            if !args.sources.is_empty() {
+                let client = source(&decode(&item)?);
+                if !args.sources.iter().any(|wanted| wanted.contains(client)) {
+                    self.hidden += 1;
+                    continue;
+                }
+            }
+            if args.count.is_some_and(|count| self.seen >= count) {
                 continue;
             }
             self.seen += 1;
             send(&self.jobs, Job::Record(item.to_vec()));
         }
+        Ok(())
     }
 
     /// Reads what has ended and ends what is overdue, when there can be any: looking for it takes a walk through the whole table,
     /// which nobody is to pay for at rest. Gives the time until the next look.
-    fn look(&mut self, count: Option<u64>) -> Result<Duration, Failure> {
+    fn look(&mut self, args: &TraceArgs) -> Result<Duration, Failure> {
         if self.probes.counter(Counter::Begun)? == self.ended {
             return Ok(LOOK_EVERY);
         }
         let began = Instant::now();
         self.look_for_missed_events()?;
         // The kernel side wakes us only for many records.
-        self.read_records(count);
-        self.sweep(false, count)?;
+        self.read_records(args)?;
+        self.sweep(false, args)?;
         // A flood of open journeys takes long to walk through; the loop has other things to do as well.
         Ok(LOOK_EVERY.max(began.elapsed()))
     }
@@ -138,7 +183,7 @@ impl Session {
     }
 
     /// Ends journeys that are overdue, or all of them, and passes them on. Gives how many were there.
-    fn sweep(&mut self, all: bool, count: Option<u64>) -> Result<usize, Failure> {
+    fn sweep(&mut self, all: bool, args: &TraceArgs) -> Result<usize, Failure> {
         let now = now_ns();
         let mut found = 0;
         loop {
@@ -146,12 +191,19 @@ impl Session {
             found += swept.found;
             // The ring buffer may be too small for all of them at once.
             if swept.ended > 0 {
-                self.read_records(count);
+                self.read_records(args)?;
             }
             if !swept.more {
                 return Ok(found);
             }
         }
+    }
+}
+
+async fn ended(running: &mut Option<Running>) -> io::Result<String> {
+    match running {
+        Some(running) => running.ended().await,
+        None => std::future::pending().await,
     }
 }
 

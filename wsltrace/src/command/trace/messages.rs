@@ -5,18 +5,18 @@ use std::sync::mpsc;
 
 use wsltrace_common::Counter;
 
+use super::client::Client;
 use super::session::Session;
 use crate::cli::TraceArgs;
 use crate::command::Failure;
 use crate::command::names::now_ns;
 use crate::command::reporter::{Job, When};
-use crate::output::absence_message;
 use crate::output::contract::{self, Absence, Armed, Lost};
+use crate::output::{Start, Waited, Why, absence_message};
 use crate::probe::{Detail, Probes};
-use crate::wsl;
 
 impl Session {
-    pub(super) fn say_armed(&mut self, args: &TraceArgs) -> Result<(), Failure> {
+    pub(super) fn say_armed(&mut self, args: &TraceArgs, client: Option<&Client>) -> Result<(), Failure> {
         let armed = Armed {
             r#type: contract::ArmedTag::Armed,
             schema: contract::Version,
@@ -40,8 +40,14 @@ impl Session {
                 })
                 .collect(),
         };
+        // Programs are not kept waiting for what only people read.
+        let for_people = !args.json && !args.quiet;
+        let mut start = if for_people { self.surroundings.start(args, !self.followed.is_empty()) } else { Start::default() };
+        if let Some(client) = client {
+            start.invitation = format!("running {}", client.line);
+        }
         let (written, answer) = mpsc::channel();
-        self.send(Job::Armed(Box::new(armed), written));
+        self.send(Job::Armed(Box::new(armed), Box::new(start), written));
         match answer.recv() {
             Ok(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             Ok(result) => Ok(result?),
@@ -55,8 +61,9 @@ impl Session {
         self.links.iter().map(|link| contract::Interface { name: link.name.clone(), netns, index: link.index }).collect()
     }
 
-    pub(super) fn say_absence(&mut self, args: &TraceArgs) -> Result<(), Failure> {
-        let mode = wsl::networking_mode(self.wsl, &self.links).map(|(mode, _)| mode.name().to_owned());
+    pub(super) fn say_absence(&mut self, args: &TraceArgs, why: Why) -> Result<(), Failure> {
+        let waited = Waited { why, from: args.sources.clone(), hidden: self.hidden };
+        let mode = self.surroundings.seen().mode.map(|mode| mode.name().to_owned());
         let name = |index: u32| {
             self.links.iter().find(|link| link.index == index).map_or_else(|| index.to_string(), |link| link.name.clone())
         };
@@ -70,24 +77,27 @@ impl Session {
             .collect();
         near_misses.sort_by(|a, b| b.count.cmp(&a.count).then(a.port.cmp(&b.port)));
         let port = args.ports.first().map_or(0, |range| range.first);
-        self.send(Job::Absence(Box::new(Absence {
-            r#type: contract::AbsenceTag::Absence,
-            schema: contract::Version,
-            time: contract::Time(jiff::Timestamp::now()),
-            seconds: args.absence.as_secs(),
-            ports: port_ranges(args),
-            interfaces: self.watched_interfaces(),
-            message: absence_message(mode.as_deref(), port),
-            mode,
-            near_misses,
-        })));
+        self.send(Job::Absence(
+            Box::new(Absence {
+                r#type: contract::AbsenceTag::Absence,
+                schema: contract::Version,
+                time: contract::Time(jiff::Timestamp::now()),
+                seconds: why.duration().as_secs(),
+                ports: port_ranges(args),
+                interfaces: self.watched_interfaces(),
+                message: absence_message(&waited, mode.as_deref(), port),
+                mode,
+                near_misses,
+            }),
+            waited,
+        ));
         Ok(())
     }
 
-    pub(super) fn say_summary(&mut self, when: When) -> Result<(), Failure> {
+    pub(super) fn say_summary(&mut self, when: When) -> Result<Lost, Failure> {
         let lost = lost(&self.probes)?;
         self.send(Job::Summary(now_ns().saturating_sub(self.began_ns), lost, when));
-        Ok(())
+        Ok(lost)
     }
 }
 

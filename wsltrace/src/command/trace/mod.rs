@@ -1,22 +1,26 @@
 //! `wsltrace --port N`: put the probes in, read what they see until it is enough, and say what it was.
 
+mod client;
 mod event_loop;
 mod messages;
 mod overdue;
 mod ready_file;
 mod session;
+mod surroundings;
 
+use self::client::{Client, Limit};
 use self::ready_file::ReadyFile;
 use self::session::Session;
-use super::Failure;
+use super::reporter::Tally;
+use super::{Failure, ports};
 use crate::cli::TraceArgs;
 use crate::kernel::check;
 use crate::kernel::netns::Netns;
 
-/// Traces until something ends it.
-pub fn run(args: &TraceArgs) -> Result<(), Failure> {
+/// Traces until something ends it; gives the exit status.
+pub fn run(args: &TraceArgs) -> Result<u8, Failure> {
     if args.ports.is_empty() {
-        return Err(Failure::usage("the port of the server is missing", "sudo wsltrace --port 8080"));
+        return Err(ports::missing(args));
     }
     let machine = check::Machine::read()?;
     let problems = check::problems(&machine, &typed_command());
@@ -26,22 +30,61 @@ pub fn run(args: &TraceArgs) -> Result<(), Failure> {
     }
     let ready = args.ready_file.as_deref().map(ReadyFile::prepare).transpose()?;
     let netns = args.netns.as_deref().map_or_else(Netns::current, Netns::open)?;
-    raise_descriptor_limit();
+    let limit = raise_descriptor_limit();
+    let client = Client::prepare(&args.client, args.json, limit)?;
     let session = Session::start(args, netns, machine.wsl)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(session.trace(args, ready))
+    let ending = runtime.block_on(session.trace(args, ready, client))?;
+    if args.check { ending.status() } else { Ok(0) }
+}
+
+/// What a run has shown.
+#[derive(Clone, Copy, Debug)]
+struct Ending {
+    tally: Tally,
+    /// Records lost.
+    lost: u64,
+}
+
+impl Ending {
+    /// The exit status that `--check` promises.
+    fn status(self) -> Result<u8, Failure> {
+        match (self.tally.journeys, self.tally.failed, self.lost) {
+            (_, 1.., _) => Ok(3),
+            (_, 0, 1..) => {
+                let lost = self.lost;
+                Err(Failure::new(format!("{lost} records were lost: nobody can say whether every attempt was answered")))
+            }
+            (0, 0, 0) => Ok(4),
+            (1.., 0, 0) => Ok(0),
+        }
+    }
 }
 
 fn typed_command() -> String {
     std::env::args().map(|argument| crate::escape::shell_word(&argument)).collect::<Vec<_>>().join(" ")
 }
 
-/// Every attached position is a descriptor of this process: about 70 a namespace.
-fn raise_descriptor_limit() {
+/// Every attached position is a descriptor of this process: about 70 a namespace. Gives the limit that was.
+fn raise_descriptor_limit() -> Option<Limit> {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
-        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
-    {
-        log::debug!("cannot raise the limit of open files: {error}");
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(soft, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map(|()| (soft, hard)));
+    raised.inspect_err(|error| log::debug!("cannot raise the limit of open files: {error}")).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exit_status_claims_no_more_than_was_seen() {
+        let status = |journeys, failed, lost| Ending { tally: Tally { journeys, failed }, lost }.status().map_err(|it| it.status);
+        assert_eq!(status(3, 0, 0), Ok(0));
+        assert_eq!(status(3, 1, 0), Ok(3));
+        assert_eq!(status(3, 1, 9), Ok(3));
+        assert_eq!(status(0, 0, 0), Ok(4));
+        assert_eq!(status(3, 0, 1), Err(1));
+        assert_eq!(status(0, 0, 1), Err(1));
     }
 }

@@ -8,10 +8,11 @@ use std::thread::JoinHandle;
 use aya::maps::{MapData, RingBuf};
 use tokio::sync::oneshot;
 
+use super::surroundings::Surroundings;
 use crate::cli::{TraceArgs, bitmap};
 use crate::command::Failure;
 use crate::command::names::{MachineNames, now_ns};
-use crate::command::reporter::{Job, Output, Reporter, is_wanted};
+use crate::command::reporter::{Job, Output, Reported, Reporter, is_wanted};
 use crate::evidence::{Gatherer, Scope, dnat_targets};
 use crate::kernel::links::{Link, LinkEvent, LinkWatcher, container_namespaces, list_links, namespaces_toward};
 use crate::kernel::netns::Netns;
@@ -34,10 +35,10 @@ pub(super) struct Session {
     /// Namespaces of containers that packets are followed into.
     pub(super) followed: Vec<Netns>,
     pub(super) jobs: SyncSender<Job>,
-    pub(super) reporter: JoinHandle<io::Result<()>>,
+    pub(super) reporter: JoinHandle<Reported>,
     /// Resolves when the reporter has ended by itself.
     pub(super) reporter_gone: oneshot::Receiver<()>,
-    pub(super) wsl: Wsl,
+    pub(super) surroundings: Surroundings,
     pub(super) began_ns: u64,
     pub(super) interfaces: Vec<String>,
     /// Journeys passed on to the reporter.
@@ -46,6 +47,8 @@ pub(super) struct Session {
     pub(super) ended: u64,
     /// Events that the kernel left out so far.
     pub(super) missed_events: u64,
+    /// Journeys of clients that are not wanted.
+    pub(super) hidden: u64,
     /// The traced ports, when the rules that packets meet are to be named.
     pub(super) named_ports: Option<Vec<(u16, u16)>>,
 }
@@ -67,6 +70,7 @@ impl Session {
                 });
             }
         }
+        let surroundings = Surroundings::look(args, &netns, &links, wsl)?;
         let facts = Arc::new(kernel::read()?);
         let sizes = Sizes { journeys: args.table_entries, ring_bytes: args.ring_pages.map(|pages| pages * 4096) };
         let log_level = if args.verbose { 4 } else { 0 };
@@ -83,12 +87,13 @@ impl Session {
             jobs,
             reporter,
             reporter_gone,
-            wsl,
+            surroundings,
             began_ns: now_ns(),
             interfaces: args.interfaces.clone(),
             seen: 0,
             ended: 0,
             missed_events: 0,
+            hidden: 0,
             named_ports: (!args.no_firewall_trace).then(|| args.ports.iter().map(|range| (range.first, range.last)).collect()),
         };
         session.send(Job::Watch(session.netns.clone()));
@@ -170,7 +175,7 @@ impl Session {
     }
 }
 
-type Started = (SyncSender<Job>, JoinHandle<io::Result<()>>, oneshot::Receiver<()>);
+type Started = (SyncSender<Job>, JoinHandle<Reported>, oneshot::Receiver<()>);
 
 fn start_reporter(args: &TraceArgs, facts: Arc<KernelFacts>, wsl: Wsl) -> Result<Started, Failure> {
     let output = if args.json {
@@ -181,7 +186,10 @@ fn start_reporter(args: &TraceArgs, facts: Arc<KernelFacts>, wsl: Wsl) -> Result
             (_, true) => Verbosity::Verbose,
             _ => Verbosity::Normal,
         };
-        Output::Text(Box::new(TextOutput::new(io::stdout(), io::stderr(), TextOptions::detect(verbosity, args.failures))))
+        let mut options = TextOptions::detect(verbosity, args.failures);
+        // Lines are not rewritten where others write too.
+        options.live &= args.client.is_empty() && !args.verbose;
+        Output::Text(Box::new(TextOutput::new(io::stdout(), io::stderr(), options)))
     };
     let reporter = Reporter {
         names: MachineNames::new(facts, wsl == Wsl::Two),

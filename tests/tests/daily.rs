@@ -1,0 +1,167 @@
+//! The comfort of daily use, through the real binary: what is said before the first packet, a command that connects, failures
+//! that repeat, clients that are hidden, the exit status.
+
+use std::error::Error;
+use std::net::Ipv4Addr;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use nix::sys::signal::Signal;
+use wsltrace::lab::{Binding, Lab, Listening, PORT, find};
+
+type Test = fn(&Path) -> Result<(), Box<dyn Error>>;
+
+fn main() {
+    let tests: [(&'static str, Test); 7] = [
+        ("who_listens_is_said_at_the_start", who_listens),
+        ("without_a_port_what_listens_is_listed", without_a_port),
+        ("a_command_connects_and_ends_the_run", a_command),
+        ("a_command_that_never_connects_is_told_so", a_command_elsewhere),
+        ("a_command_keeps_out_of_the_json_and_is_not_root", a_command_with_json),
+        ("failures_of_one_cause_are_told_once", failures_fold),
+        ("other_clients_are_hidden", other_clients),
+    ];
+    let trials = tests.map(|(name, test)| Trial::ignorable_test(name, move || decide(name, test)));
+    libtest_mimic::run(&Arguments::from_args(), trials.into()).exit();
+}
+
+#[expect(clippy::print_stdout, reason = "the line that continuous integration counts")]
+fn decide(name: &str, test: Test) -> Result<Completion, Failed> {
+    let obstacle = find("healthy-v4").and_then(|scenario| scenario.obstacle());
+    match (wsltrace_tests::binary(), obstacle) {
+        (Ok(binary), None) => test(&binary).map(|()| Completion::Completed).map_err(Failed::from),
+        (Err(why), _) | (_, Some(why)) => {
+            println!("SKIP: {name}: {why}");
+            Ok(Completion::ignored_with(why))
+        }
+    }
+}
+
+/// What a run left.
+struct Ran {
+    status: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl Ran {
+    fn new(output: Output) -> Result<Self, Box<dyn Error>> {
+        if let Some(signal) = output.status.signal() {
+            return Err(format!("killed by {}", Signal::try_from(signal)?).into());
+        }
+        let (stdout, stderr) = (String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?);
+        Ok(Self { status: output.status.code(), stdout, stderr })
+    }
+
+    fn expect(&self, holds: bool, what: &str) -> Result<(), Box<dyn Error>> {
+        if holds {
+            return Ok(());
+        }
+        Err(format!("expected {what}; exit status {:?}\nstdout:\n{}\nstderr:\n{}", self.status, self.stdout, self.stderr).into())
+    }
+}
+
+/// Traces the port in the lab's WSL, run on the client's side as a program that starts there.
+fn trace(binary: &Path, lab: &Lab, arguments: &[&str], variables: &[(&str, &str)]) -> Result<Ran, Box<dyn Error>> {
+    let mut command = Command::new(binary);
+    command.arg("--netns").arg(lab.wsl.path()).args(["--port", &PORT.to_string()]).args(arguments);
+    command.envs(variables.iter().copied());
+    let output = lab
+        .client
+        .run(|| command.output().map_err(|source| wsltrace::lab::LabError::Io { doing: "run the tracer".into(), source }))?;
+    Ran::new(output)
+}
+
+/// A shell's word for one connection to WSL, quiet about its failure.
+fn connect(port: u16) -> String {
+    format!("(exec 3<>/dev/tcp/{}/{port}) 2>/dev/null", Lab::wsl_address(false))
+}
+
+fn server(lab: &Lab, address: Ipv4Addr) -> Result<Listening, Box<dyn Error>> {
+    Ok(Listening::accepting(&lab.wsl, Binding::new(address, PORT))?)
+}
+
+fn who_listens(binary: &Path) -> Result<(), Box<dyn Error>> {
+    let lab = Lab::new(None)?;
+    let nobody = trace(binary, &lab, &["--duration", "50ms"], &[])?;
+    nobody.expect(nobody.stderr.contains("nothing listens on port 8080 now, nor on any other port"), "that nobody listens")?;
+    let _server = server(&lab, Ipv4Addr::LOCALHOST)?;
+    let somebody = trace(binary, &lab, &["--duration", "50ms"], &[])?;
+    let pid = format!("(pid {})", std::process::id());
+    let line = somebody.stderr.lines().find(|line| line.starts_with("port 8080:")).unwrap_or_default();
+    let named = line.contains(&pid) && line.contains("listens on 127.0.0.1 (localhost only)");
+    somebody.expect(named, "the listener with its owner and its reach")?;
+    somebody.expect(somebody.stderr.contains("now open http://127.0.0.1:8080/ on this machine"), "what to open")
+}
+
+fn without_a_port(binary: &Path) -> Result<(), Box<dyn Error>> {
+    let lab = Lab::new(None)?;
+    let _server = server(&lab, Ipv4Addr::UNSPECIFIED)?;
+    let run = || Command::new(binary).output().map_err(|source| wsltrace::lab::LabError::Io { doing: "run it".into(), source });
+    let ran = Ran::new(lab.wsl.run(run)?)?;
+    let row = format!("(pid {})", std::process::id());
+    let listed = ran.stderr.lines().any(|line| line.contains("8080") && line.contains("0.0.0.0") && line.contains(&row));
+    ran.expect(ran.status == Some(2) && ran.stdout.is_empty(), "a usage error")?;
+    ran.expect(listed && ran.stderr.contains("try: sudo wsltrace --port 8080"), "the listener and what to type")
+}
+
+fn a_command(binary: &Path) -> Result<(), Box<dyn Error>> {
+    let lab = Lab::new(None)?;
+    let refused = trace(binary, &lab, &["--check", "--", "bash", "-c", &connect(PORT)], &[])?;
+    refused.expect(refused.status == Some(3) && refused.stdout.contains("no_listener"), "a refusal and its status")?;
+    let _server = server(&lab, Ipv4Addr::UNSPECIFIED)?;
+    let answered = trace(binary, &lab, &["--check", "--", "bash", "-c", &connect(PORT)], &[])?;
+    answered.expect(answered.status == Some(0) && answered.stdout.contains('\u{2713}'), "an answer and its status")?;
+    answered.expect(answered.stderr.contains("bash ended: it succeeded"), "how the command ended")?;
+    let unknown = trace(binary, &lab, &["--", "no-such-program"], &[])?;
+    unknown.expect(unknown.status == Some(2) && unknown.stderr.contains("there is no such program"), "that it is not there")
+}
+
+fn a_command_elsewhere(binary: &Path) -> Result<(), Box<dyn Error>> {
+    let lab = Lab::new(None)?;
+    let ran = trace(binary, &lab, &["--check", "--", "bash", "-c", &connect(PORT + 1)], &[])?;
+    ran.expect(ran.status == Some(4), "the status for no SYN")?;
+    ran.expect(ran.stdout.contains("? no SYN to port 8080 while the command ran"), "that no SYN came")?;
+    ran.expect(ran.stdout.contains("near miss port 8081 on eth0, once"), "the port that it went to")
+}
+
+fn a_command_with_json(binary: &Path) -> Result<(), Box<dyn Error>> {
+    let lab = Lab::new(None)?;
+    let script = "echo uid $(id -u) $(id -G) ${SUDO_UID-none}; readlink /proc/self/fd/*";
+    let sudo = [("SUDO_UID", "65534"), ("SUDO_GID", "65534"), ("SUDO_USER", "nobody")];
+    let ran = trace(binary, &lab, &["--json", "--", "sh", "-c", script], &sudo)?;
+    let types = ran.stdout.lines().map(|line| {
+        let value: serde_json::Value = serde_json::from_str(line)?;
+        Ok(value["type"].as_str().unwrap_or_default().to_owned())
+    });
+    let types: Vec<String> = types.collect::<Result<_, serde_json::Error>>()?;
+    ran.expect(types == ["armed", "absence", "summary"], "JSON lines alone on stdout")?;
+    ran.expect(ran.stderr.contains("uid 65534 65534 none"), "the person behind sudo")?;
+    // Programs, maps, links and the event queue are anonymous inodes; a namespace is a `net:`. Others are whoever started us.
+    let ours = ["anon_inode", "socket:", "net:["].iter().any(|kind| ran.stderr.contains(kind));
+    ran.expect(!ours, "none of our descriptors in the command")
+}
+
+fn failures_fold(binary: &Path) -> Result<(), Box<dyn Error>> {
+    let lab = Lab::new(None)?;
+    let five = format!("for i in 1 2 3 4 5; do {}; done", connect(PORT));
+    let ran = trace(binary, &lab, &["--", "bash", "-c", &five], &[])?;
+    ran.expect(ran.stdout.matches('\u{2717}').count() == 2, "one block, with one mark at its head and one in its path")?;
+    ran.expect(ran.stdout.contains("172.28.16.2:8080 no_listener \u{d7} 5 within"), "the count")?;
+    let json = trace(binary, &lab, &["--json", "--", "bash", "-c", &five], &[])?;
+    let journeys = json.stdout.lines().filter(|line| line.contains(r#""type":"journey""#)).count();
+    json.expect(journeys == 5, "a line a journey in JSON")
+}
+
+fn other_clients(binary: &Path) -> Result<(), Box<dyn Error>> {
+    let lab = Lab::new(None)?;
+    let command = ["--", "bash", "-c", &connect(PORT)];
+    let hidden = trace(binary, &lab, &[&["--check", "--source", "10.0.0.0/8", "--source", "::/0"][..], &command].concat(), &[])?;
+    hidden.expect(hidden.status == Some(4), "the status for no SYN")?;
+    hidden.expect(hidden.stdout.contains("? no SYN from 10.0.0.0/8 or ::/0 to port 8080"), "from where no SYN came")?;
+    hidden.expect(hidden.stderr.contains("1 connection attempts of other clients are hidden"), "how many are hidden")?;
+    let shown = trace(binary, &lab, &[&["--check", "--source", "172.28.16.0/20"][..], &command].concat(), &[])?;
+    shown.expect(shown.status == Some(3) && shown.stdout.contains("no_listener"), "the client")
+}

@@ -1,0 +1,114 @@
+//! `wsltrace completions` and `wsltrace man`: what shells and `man` know of the options, made from `cli.rs` itself.
+
+use std::io::{self, Write};
+
+use clap::CommandFactory;
+use clap_complete::Shell;
+
+use super::Failure;
+use crate::cli::{Cli, EXIT_STATUS};
+
+/// Sections of the manual page that clap does not know of.
+const EXAMPLES: [(&str, &str); 5] = [
+    ("Trace the server on port 8080, then make the connection that fails:", "sudo wsltrace --port 8080"),
+    ("Make the connection from here, and end with it:", "sudo wsltrace --port 8080 -- curl -v http://localhost:8080/"),
+    ("See what listens, to find the port:", "wsltrace"),
+    (
+        "In a script: fail unless the next connection is answered:",
+        "sudo wsltrace --port 8080 --count 1 --duration 1m --check --quiet",
+    ),
+    ("Learn what a finding means:", "wsltrace explain firewall_drop"),
+];
+
+/// Writes the completions for a shell.
+pub fn completions(shell: Shell) -> Result<(), Failure> {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "wsltrace", &mut text);
+    write(&text)
+}
+
+/// Writes the manual page.
+pub fn man() -> Result<(), Failure> {
+    write(&page()?)
+}
+
+fn page() -> io::Result<Vec<u8>> {
+    let man =
+        clap_mangen::Man::new(Cli::command()).manual("User Commands").source(concat!("wsltrace ", env!("CARGO_PKG_VERSION")));
+    let mut text = Vec::new();
+    man.render_title(&mut text)?;
+    man.render_name_section(&mut text)?;
+    man.render_synopsis_section(&mut text)?;
+    man.render_description_section(&mut text)?;
+    man.render_options_section(&mut text)?;
+    let mut commands = Vec::new();
+    man.render_subcommands_section(&mut commands)?;
+    text.extend(as_typed(&String::from_utf8_lossy(&commands)).as_bytes());
+    writeln!(text, ".SH \"EXIT STATUS\"")?;
+    for (status, means) in EXIT_STATUS {
+        writeln!(text, ".TP\n\\fB{status}\\fR\n{means}")?;
+    }
+    writeln!(text, ".SH EXAMPLES")?;
+    for (what, command) in EXAMPLES {
+        writeln!(text, ".TP\n{what}\n\\fB{}\\fR", command.replace('-', "\\-"))?;
+    }
+    writeln!(
+        text,
+        ".SH ENVIRONMENT\n.TP\n\\fBNO_COLOR\\fR\nNo colours.\n.TP\n\\fBTERM\\fR\nWith \\fBdumb\\fR no line is rewritten."
+    )?;
+    writeln!(
+        text,
+        ".TP\n\\fBSUDO_UID\\fR, \\fBSUDO_GID\\fR\nThe user who called sudo: the command after \\fB\\-\\-\\fR runs as this user."
+    )?;
+    writeln!(text, ".SH \"SEE ALSO\"\n\\fBss\\fR(8), \\fBnft\\fR(8), \\fBiptables\\fR(8)")?;
+    Ok(text)
+}
+
+/// Commands as they are typed: clap takes each for a page of its own, and there is only this one.
+fn as_typed(section: &str) -> String {
+    section.replace("wsltrace\\-", "wsltrace ").replace("(1)\n", "\n")
+}
+
+/// A reader that goes away is no failure.
+fn write(text: &[u8]) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_manual_page_has_every_option_that_help_shows() {
+        let page = String::from_utf8(page().unwrap()).unwrap().replace("\\-", "-");
+        for argument in Cli::command().get_arguments() {
+            if let Some(long) = argument.get_long() {
+                assert_eq!(page.contains(&format!("--{long}")), !argument.is_hide_set(), "--{long}");
+            }
+        }
+        for command in Cli::command().get_subcommands() {
+            assert!(page.contains(&format!("wsltrace {}\n", command.get_name())), "{}", command.get_name());
+        }
+        for section in ["NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "\"EXIT STATUS\"", "EXAMPLES"] {
+            assert!(page.contains(&format!(".SH {section}\n")), "{section}");
+        }
+    }
+
+    #[test]
+    fn every_shell_completes_every_long_option() {
+        use clap::ValueEnum;
+        for shell in Shell::value_variants() {
+            let mut text = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "wsltrace", &mut text);
+            let text = String::from_utf8(text).unwrap();
+            for option in ["port", "source", "check", "netns"] {
+                assert!(text.contains(option), "{shell}: {option}");
+            }
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What surrounds the traced server, looked up while the probes are loaded: WSL's networking mode (`wslinfo` asks Windows,
+//! which may take seconds), who listens, and by which address others come.
+
+use std::io;
+use std::net::IpAddr;
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use nix::ifaddrs::getifaddrs;
+
+use crate::cli::TraceArgs;
+use crate::evidence::{Listener, sockets};
+use crate::kernel::links::{ARPHRD_LOOPBACK, Link};
+use crate::kernel::netns::Netns;
+use crate::output::Start;
+use crate::wsl::{self, NetworkingMode, Place, Wsl};
+
+/// Longest time that the search for the owners of sockets may take.
+const OWNERS_LIMIT: Duration = Duration::from_secs(1);
+
+/// What was found.
+#[derive(Default)]
+pub(super) struct Seen {
+    pub(super) mode: Option<NetworkingMode>,
+    listeners: Vec<Listener>,
+    address: Option<IpAddr>,
+}
+
+/// A look around that goes on in a thread until somebody asks for what it found.
+pub(super) struct Surroundings {
+    looking: Option<JoinHandle<Seen>>,
+    seen: Seen,
+    /// Which WSL the traced namespace is the network of.
+    wsl: Wsl,
+}
+
+impl Surroundings {
+    /// Begins to look around in a namespace with these interfaces; listeners are for people, JSON does without.
+    pub(super) fn look(args: &TraceArgs, netns: &Netns, links: &[Link], wsl: Wsl) -> io::Result<Self> {
+        let with_listeners = !args.json && !args.quiet;
+        let (traced, links) = (netns.clone(), links.to_vec());
+        let look = move || {
+            let mode = wsl::networking_mode(wsl, &links).map(|(mode, _)| mode);
+            if !with_listeners {
+                return Seen { mode, ..Seen::default() };
+            }
+            let listeners = sockets::all_listeners(&traced).unwrap_or_else(|error| {
+                log::warn!("cannot list the listeners of the network namespace {}: {error}", traced.label());
+                Vec::new()
+            });
+            let address = address(&traced, &links).unwrap_or_else(|error| {
+                log::warn!("cannot list the addresses of the network namespace {}: {error}", traced.label());
+                None
+            });
+            Seen { mode, listeners: sockets::with_owners(listeners, OWNERS_LIMIT), address }
+        };
+        let looking = Builder::new().name("surroundings".to_owned()).spawn(look)?;
+        let is_own = Netns::current().is_ok_and(|own| own == *netns);
+        Ok(Self { looking: Some(looking), seen: Seen::default(), wsl: if is_own { wsl } else { Wsl::No } })
+    }
+
+    /// What was found; waits for it.
+    pub(super) fn seen(&mut self) -> &Seen {
+        if let Some(looking) = self.looking.take() {
+            self.seen = looking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        }
+        &self.seen
+    }
+
+    /// What to tell at the start.
+    pub(super) fn start(&mut self, args: &TraceArgs, containers: bool) -> Start {
+        let wsl = self.wsl;
+        let seen = self.seen();
+        let is_traced = |port: u16| args.ports.iter().any(|range| (range.first..=range.last).contains(&port));
+        // Of a range, the first port that has a listener is the one to try.
+        let listening = seen.listeners.iter().map(|listener| listener.port).find(|port| is_traced(*port));
+        let port = listening.or(args.ports.first().map(|range| range.first)).unwrap_or(0);
+        let on_it: Vec<Listener> = seen.listeners.iter().filter(|listener| listener.port == port).cloned().collect();
+        let place = Place { wsl, mode: seen.mode, address: seen.address, listeners: &on_it };
+        Start { listeners: seen.listeners.clone(), containers, invitation: wsl::invitation(place, port) }
+    }
+}
+
+/// The address by which others reach a namespace: IPv4 before IPv6, hardware before what was made in software, no bridges.
+fn address(netns: &Netns, links: &[Link]) -> io::Result<Option<IpAddr>> {
+    let all = netns.run(|| getifaddrs().map(Iterator::collect::<Vec<_>>)).map_err(io::Error::other)??;
+    let rank = |name: &str, address: &IpAddr| {
+        let link = links.iter().find(|link| link.name == name)?;
+        let kind = link.kind.as_deref();
+        let inside = link.arphrd == ARPHRD_LOOPBACK || !link.up || kind == Some("bridge") || name == "loopback0";
+        (!inside).then_some((kind.is_some(), address.is_ipv6(), link.index))
+    };
+    let named = all.into_iter().filter_map(|interface| {
+        let storage = interface.address?;
+        let v4 = storage.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
+        let address = v4.or_else(|| storage.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))?;
+        let rank = rank(&interface.interface_name, &address)?;
+        is_global(&address).then_some((rank, address))
+    });
+    Ok(named.min_by_key(|(rank, _)| *rank).map(|(_, address)| address))
+}
+
+fn is_global(address: &IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => !address.is_loopback() && !address.is_link_local(),
+        IpAddr::V6(address) => !address.is_loopback() && !address.is_unicast_link_local(),
+    }
+}
