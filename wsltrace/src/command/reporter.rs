@@ -30,6 +30,8 @@ pub(super) enum Job {
     Talk(String),
     /// No SYN came.
     Absence(Box<Absence>, Waited),
+    /// Ctrl-C was typed.
+    Interrupted,
     /// The program was stopped and goes on.
     Resumed,
     /// A second has passed.
@@ -95,6 +97,11 @@ impl Reporter {
                 Job::Firewalls(netns, scope) => {
                     if let Err(error) = self.gatherer.trace_firewalls(netns, scope) {
                         log::warn!("no rule will be named in the network namespace {netns}: cannot trace its firewalls: {error}");
+                    }
+                }
+                Job::Interrupted => {
+                    if let Output::Text(text) = &mut self.output {
+                        text.interrupted()?;
                     }
                 }
                 Job::Resumed => {

@@ -139,8 +139,15 @@ mod tests {
     use super::*;
     use crate::{diagnosis::Code, output::Verbosity};
 
-    const OPTIONS: TextOptions =
-        TextOptions { color: false, width: 80, verbosity: Verbosity::Normal, failures_only: false, live: false };
+    const OPTIONS: TextOptions = TextOptions {
+        color: false,
+        width: 80,
+        talk_width: 80,
+        terminal: false,
+        verbosity: Verbosity::Normal,
+        failures_only: false,
+        live: false,
+    };
 
     #[test]
     fn every_code_stage_and_reason_has_a_page() {

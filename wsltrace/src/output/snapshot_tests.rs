@@ -5,8 +5,11 @@ use super::{JsonOutput, TextOptions, TextOutput, Verbosity, samples};
 
 fn write(width: usize, color: bool, verbosity: Verbosity) -> String {
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let mut text =
-        TextOutput::new(&mut out, &mut err, TextOptions { color, width, verbosity, failures_only: false, live: false });
+    let mut text = TextOutput::new(
+        &mut out,
+        &mut err,
+        TextOptions { color, width, talk_width: width, terminal: false, verbosity, failures_only: false, live: false },
+    );
     let now = std::time::Instant::now();
     text.armed(&samples::armed(), &samples::start()).unwrap();
     for report in samples::reports() {

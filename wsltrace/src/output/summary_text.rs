@@ -13,6 +13,8 @@ use super::{
 
 /// Eighths of a column.
 const BLOCKS: [&str; 8] = ["", "\u{258f}", "\u{258e}", "\u{258d}", "\u{258c}", "\u{258b}", "\u{258a}", "\u{2589}"];
+/// From so many attempts on the time spent in each stage is told.
+const ENOUGH: u64 = 10;
 /// Columns of a bar.
 const BAR: u64 = 12;
 
@@ -28,7 +30,10 @@ pub(super) fn summary(page: Page, line: &SummaryLine, verbosity: Verbosity) -> S
             let style = if is_fine(*code) { GOOD } else { BAD };
             text.push_str(&format!("  {count:>5}  {}\n", page.paint(style, code.name())));
         }
-        text.push_str(&table(page, &line.latency));
+        // Percentiles of a few say nothing that their paths have not said.
+        if line.journeys >= ENOUGH || verbosity == Verbosity::Verbose {
+            text.push_str(&table(page, &line.latency));
+        }
     }
     text.push_str(&lost(page, line.lost));
     text

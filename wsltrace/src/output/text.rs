@@ -48,6 +48,10 @@ pub struct TextOptions {
     pub color: bool,
     /// Columns of the terminal.
     pub width: usize,
+    /// Columns of the terminal that talk goes to.
+    pub talk_width: usize,
+    /// Findings go to a terminal.
+    pub terminal: bool,
     /// How much is said.
     pub verbosity: Verbosity,
     /// Leave out healthy journeys.
@@ -61,11 +65,14 @@ impl TextOptions {
     pub fn detect(verbosity: Verbosity, failures_only: bool) -> Self {
         let stdout = io::stdout();
         let color = anstream::AutoStream::choice(&stdout) != anstream::ColorChoice::Never;
-        let columns =
-            if stdout.is_terminal() { terminal_size::terminal_size().map(|(width, _)| usize::from(width.0)) } else { None };
-        let width = columns.unwrap_or(WIDEST);
+        let columns = |of: Option<(terminal_size::Width, terminal_size::Height)>| of.map(|(width, _)| usize::from(width.0));
+        let talk = columns(terminal_size::terminal_size_of(io::stderr()));
+        // What goes through a pipe to a pager is read on the terminal that talk goes to.
+        let found = columns(terminal_size::terminal_size_of(&stdout)).or(talk);
+        let width = found.unwrap_or(WIDEST);
         let live = width >= NARROWEST && live::is_possible();
-        Self { color, width, verbosity, failures_only, live }
+        let (talk_width, terminal) = (talk.unwrap_or(WIDEST), stdout.is_terminal());
+        Self { color, width, talk_width, terminal, verbosity, failures_only, live }
     }
 }
 
@@ -118,12 +125,16 @@ impl<O: Write, E: Write> TextOutput<O, E> {
         let missing = armed.probes_missing.iter();
         said.extend(missing.map(|missing| format!("without {}: {} ({})", missing.probe, missing.cost, missing.reason)));
         said.push(start.invitation.clone());
-        // Colours were chosen for stdout; stderr may be another file.
-        let page = Page { color: false, ..self.page };
+        let page = self.talk_page();
         for text in said {
             writeln!(self.err, "{}", page.wrap(&text, 0, 2, Style::new()))?;
         }
         self.err.flush()
+    }
+
+    /// Colours were chosen for stdout; stderr may be another file.
+    fn talk_page(&self) -> Page {
+        Page { width: self.options.talk_width.clamp(NARROWEST, WIDEST), color: false }
     }
 
     /// Says something on `err`.
@@ -131,7 +142,7 @@ impl<O: Write, E: Write> TextOutput<O, E> {
         if self.options.verbosity == Verbosity::Quiet {
             return Ok(());
         }
-        let page = Page { color: false, ..self.page };
+        let page = self.talk_page();
         self.clear()?;
         writeln!(self.err, "{}", page.wrap(said, 0, 2, Style::new()))?;
         self.err.flush()
@@ -160,6 +171,17 @@ impl<O: Write, E: Write> TextOutput<O, E> {
     /// When [`TextOutput::settle`] has to be called next, if nothing else happens.
     pub fn due(&self) -> Option<Instant> {
         self.attempts.due()
+    }
+
+    /// Ctrl-C was typed, and the terminal may have written `^C` where the next text begins.
+    pub fn interrupted(&mut self) -> io::Result<()> {
+        if self.options.live {
+            self.clear()?;
+            self.out.write_all(b"\r\x1b[K")?;
+        } else if self.options.terminal {
+            self.out.write_all(b"\n")?;
+        }
+        self.out.flush()
     }
 
     /// Writes the attempts that are complete by now.

@@ -14,7 +14,15 @@ struct Page {
 
 impl Page {
     fn new(live: bool) -> Self {
-        let options = TextOptions { color: false, width: 80, verbosity: Verbosity::Quiet, failures_only: false, live };
+        let options = TextOptions {
+            color: false,
+            width: 80,
+            talk_width: 80,
+            terminal: false,
+            verbosity: Verbosity::Quiet,
+            failures_only: false,
+            live,
+        };
         Self { text: TextOutput::new(Vec::new(), Vec::new(), options), began: Instant::now(), read: 0 }
     }
 
@@ -155,6 +163,16 @@ fn sockets_of_one_attempt_count_and_other_causes_are_told() {
     let said = page.settled(400);
     assert_eq!(said.matches('\u{2717}').count(), 2, "{said}");
     assert!(page.ended(500).starts_with("\u{21bb} 172.28.16.2:8080 firewall_drop \u{d7} 6 within 0 ns\n"));
+}
+
+#[test]
+fn the_echo_of_ctrl_c_is_taken_away() {
+    let mut page = Page::new(true);
+    page.text.interrupted().unwrap();
+    assert_eq!(page.new_text(), "\r\x1b[K");
+    let mut page = Page::new(false);
+    page.text.interrupted().unwrap();
+    assert_eq!(page.new_text(), "");
 }
 
 #[test]

@@ -46,6 +46,7 @@ impl Session {
         }
         let began = Instant::now();
         let mut running = client.map(Client::start).transpose()?;
+        let mut client_end = None;
         // Descriptors of their own to wait on: the ring buffer and the watcher are used while these wait.
         let ring = wait_on(self.records.as_fd().try_clone_to_owned()?)?;
         let news = wait_on(self.watcher.as_fd().try_clone_to_owned()?)?;
@@ -58,7 +59,7 @@ impl Session {
             tokio::select! {
                 ready = ring.readable() => {
                     let mut ready = ready?;
-                    self.read_records(args)?;
+                    self.read_records(args);
                     ready.clear_ready();
                 }
                 changed = news.readable() => {
@@ -76,16 +77,13 @@ impl Session {
                     absence = None;
                 }
                 () = at(end), if end.is_some() => break,
-                end = ended(&mut running), if running.is_some() => {
+                said = ended(&mut running), if running.is_some() => {
                     running = None;
-                    self.end_journeys(args)?;
-                    self.send(Job::Talk(end?));
-                    if absence.is_some() && self.seen == 0 {
-                        self.say_absence(args, Why::Command(began.elapsed()))?;
-                    }
+                    client_end = Some(ClientEnd { said: said?, ran: began.elapsed(), absence_told: absence.is_none() });
                     break;
                 }
                 _ = interrupt.recv() => {
+                    self.send(Job::Interrupted);
                     if !running.as_mut().is_some_and(Running::interrupt) {
                         break;
                     }
@@ -105,26 +103,27 @@ impl Session {
         if let Some(running) = running {
             running.dismiss().await?;
         }
-        self.finish(args)
+        self.finish(args, client_end)
     }
 
-    /// Ends every open journey.
-    fn end_journeys(&mut self, args: &TraceArgs) -> Result<(), Failure> {
+    /// Ends every open journey, says the summary, and waits until it is written.
+    fn finish(mut self, args: &TraceArgs, client_end: Option<ClientEnd>) -> Result<Ending, Failure> {
         self.probes.switch(false)?;
         self.look_for_missed_events()?;
         // A record leaves the table only when the ring buffer has it: once the table is found empty, the last ones are there.
         loop {
             let found = self.sweep(true, args)?;
-            self.read_records(args)?;
+            self.read_records(args);
             if found == 0 {
-                return Ok(());
+                break;
             }
         }
-    }
-
-    /// Ends every open journey, says the summary, and waits until it is written.
-    fn finish(mut self, args: &TraceArgs) -> Result<Ending, Failure> {
-        self.end_journeys(args)?;
+        if let Some(end) = client_end {
+            self.send(Job::Talk(end.said));
+            if self.seen == 0 && !end.absence_told {
+                self.say_absence(args, Why::Command(end.ran))?;
+            }
+        }
         if self.hidden > 0 {
             self.send(Job::Talk(format!("{} connection attempts of other clients are hidden by --source", self.hidden)));
         }
@@ -138,15 +137,12 @@ impl Session {
     }
 
     /// Passes on what the ring buffer holds of the wanted clients, at most as many journeys as are wanted.
-    fn read_records(&mut self, args: &TraceArgs) -> Result<(), Failure> {
+    fn read_records(&mut self, args: &TraceArgs) {
         while let Some(item) = self.records.next() {
             self.ended += 1;
-            if !args.sources.is_empty() {
-                let client = source(&decode(&item)?);
-                if !args.sources.iter().any(|wanted| wanted.contains(client)) {
-                    self.hidden += 1;
-                    continue;
-                }
+            if is_hidden(args, &item) {
+                self.hidden += 1;
+                continue;
             }
             if args.count.is_some_and(|count| self.seen >= count) {
                 continue;
@@ -154,7 +150,6 @@ impl Session {
             self.seen += 1;
             send(&self.jobs, Job::Record(item.to_vec()));
         }
-        Ok(())
     }
 
     /// Reads what has ended and ends what is overdue, when there can be any: looking for it takes a walk through the whole table,
@@ -166,7 +161,7 @@ impl Session {
         let began = Instant::now();
         self.look_for_missed_events()?;
         // The kernel side wakes us only for many records.
-        self.read_records(args)?;
+        self.read_records(args);
         self.sweep(false, args)?;
         // A flood of open journeys takes long to walk through; the loop has other things to do as well.
         Ok(LOOK_EVERY.max(began.elapsed()))
@@ -191,7 +186,7 @@ impl Session {
             found += swept.found;
             // The ring buffer may be too small for all of them at once.
             if swept.ended > 0 {
-                self.read_records(args)?;
+                self.read_records(args);
             }
             if !swept.more {
                 return Ok(found);
@@ -200,11 +195,26 @@ impl Session {
     }
 }
 
+/// How the command after `--` has ended.
+struct ClientEnd {
+    said: String,
+    /// For how long it ran.
+    ran: Duration,
+    /// That no SYN came was told before.
+    absence_told: bool,
+}
+
 async fn ended(running: &mut Option<Running>) -> io::Result<String> {
     match running {
         Some(running) => running.ended().await,
         None => std::future::pending().await,
     }
+}
+
+/// Whether a record is of a client that is not wanted. One that cannot be read is the reporter's to complain of.
+fn is_hidden(args: &TraceArgs, bytes: &[u8]) -> bool {
+    let wanted = |address| args.sources.iter().any(|wanted| wanted.contains(address));
+    !args.sources.is_empty() && decode(bytes).is_ok_and(|record| !wanted(source(&record)))
 }
 
 /// Passes the kernel side's debug text to the log.

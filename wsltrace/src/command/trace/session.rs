@@ -43,12 +43,12 @@ pub(super) struct Session {
     pub(super) interfaces: Vec<String>,
     /// Journeys passed on to the reporter.
     pub(super) seen: u64,
+    /// Journeys of clients that are not wanted.
+    pub(super) hidden: u64,
     /// Journeys that came out of the ring buffer.
     pub(super) ended: u64,
     /// Events that the kernel left out so far.
     pub(super) missed_events: u64,
-    /// Journeys of clients that are not wanted.
-    pub(super) hidden: u64,
     /// The traced ports, when the rules that packets meet are to be named.
     pub(super) named_ports: Option<Vec<(u16, u16)>>,
 }
@@ -91,9 +91,9 @@ impl Session {
             began_ns: now_ns(),
             interfaces: args.interfaces.clone(),
             seen: 0,
+            hidden: 0,
             ended: 0,
             missed_events: 0,
-            hidden: 0,
             named_ports: (!args.no_firewall_trace).then(|| args.ports.iter().map(|range| (range.first, range.last)).collect()),
         };
         session.send(Job::Watch(session.netns.clone()));
