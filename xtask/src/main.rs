@@ -1,4 +1,4 @@
-//! Project tasks: `cargo xtask setup|build|install|demo|test|lint`. Every task first brings the part of the set-up that it needs.
+//! Project tasks: `cargo xtask setup|build|install|demo|test|vm|lint`. Every task first brings the part of the set-up that it needs.
 
 mod build;
 mod command;
@@ -11,6 +11,7 @@ mod places;
 mod setup;
 mod skips;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -54,6 +55,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Boot a kernel under QEMU and run `wsltrace selftest` in it
+    Vm(vm::Arguments),
     /// Check formatting and run clippy with warnings denied, on the user side and on the kernel side
     Lint,
 }
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Task::Install => install::run(),
         Task::Demo { arguments } => demo::run(&arguments),
         Task::Test { unit, arguments } => test::run(unit, &arguments),
+        Task::Vm(arguments) => vm::run(&arguments),
         Task::Lint => lint::run(),
     };
     outcome.map_or_else(|error| fail(&error), |()| ExitCode::SUCCESS)
