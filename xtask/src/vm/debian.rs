@@ -65,6 +65,8 @@ impl Apt {
         set("Dir::Etc::sourceparts", Path::new("/dev/null"));
         set("Dir::State::Lists", &self.directory.join("lists"));
         set("Dir::Cache", &self.directory.join("cache"));
+        // Root's apt would otherwise download as a user who may not write here.
+        set("APT::Sandbox::User", Path::new("root"));
         apt
     }
 
@@ -79,7 +81,7 @@ impl Apt {
     }
 
     fn unpack(&self, packages: &[String], root: &Path) -> Result<(), Error> {
-        let download = root.with_extension("download");
+        let download = self.directory.join("download");
         if download.exists() {
             fs::remove_dir_all(&download).map_err(file("remove", &download))?;
         }

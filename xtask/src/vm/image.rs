@@ -40,6 +40,9 @@ const TOOLS: &[&str] = &[
 /// What busybox is in the guest; programs that are there already are not among them.
 const APPLETS: &[&str] = &["cat", "mount", "poweroff", "sh", "sleep", "sync", "uname"];
 
+/// Names of protocols, which `ip rule` and iptables look up.
+const PROTOCOLS: &str = "icmp 1 ICMP\ntcp 6 TCP\nudp 17 UDP\nipv6-icmp 58 IPv6-ICMP\n";
+
 /// Where iptables keeps its matches and targets, which it loads by name.
 const PLUGINS: &str = "/usr/lib/x86_64-linux-gnu/xtables";
 
@@ -72,6 +75,7 @@ impl Contents {
         }
         contents.bytes("/init".into(), Kind::Program, include_bytes!("init.sh").to_vec());
         contents.bytes("/scenarios".into(), Kind::File, scenarios.join("\n").into_bytes());
+        contents.bytes("/etc/protocols".into(), Kind::File, PROTOCOLS.as_bytes().to_vec());
         let busybox = machine::find("busybox").ok_or_else(|| missing("busybox"))?;
         contents.file("/usr/bin/busybox".into(), Kind::Program, busybox);
         for applet in APPLETS {

@@ -19,8 +19,6 @@ use crate::{
 const WHOLE: &[&str] = &["kernel/net/"];
 /// Devices that the lab makes, by the beginning of the module's path.
 const DEVICES: &[&str] = &["kernel/drivers/net/veth.ko", "kernel/drivers/net/dummy.ko", "kernel/drivers/net/tun.ko"];
-/// The tables that `modprobe` looks names up in.
-const TABLES: &[&str] = &["modules.dep", "modules.alias", "modules.symbols", "modules.softdep", "modules.devname"];
 /// Tables that belong to the kernel's build, and that may be missing.
 const OF_THE_BUILD: &[&str] = &["modules.builtin", "modules.builtin.modinfo", "modules.order"];
 
@@ -39,40 +37,35 @@ pub(crate) fn choose(version: &str, directory: &Path) -> Result<Vec<(String, Pat
     let table = made.join("modules.dep");
     let text = fs::read_to_string(&table).map_err(file("read", &table))?;
     let mut files: Vec<(String, PathBuf)> = wanted(&text).into_iter().map(|name| (name.clone(), directory.join(name))).collect();
-    for name in TABLES {
-        for name in [(*name).to_owned(), format!("{name}.bin")] {
-            let path = made.join(&name);
-            if path.is_file() {
-                files.push((name, path));
-            }
+    for entry in fs::read_dir(&made).map_err(file("list", &made))? {
+        let entry = entry.map_err(file("list", &made))?;
+        if entry.path().is_file() {
+            files.push((entry.file_name().to_string_lossy().into_owned(), entry.path()));
         }
     }
-    let builtin = ["modules.builtin.bin", "modules.builtin.alias.bin"].map(|name| (name.to_owned(), made.join(name)));
-    let build = OF_THE_BUILD.iter().map(|name| ((*name).to_owned(), directory.join(name)));
-    files.extend(builtin.into_iter().chain(build).filter(|(_, path)| path.is_file()));
     Ok(files)
 }
 
-/// Runs `depmod`, which a package leaves to the machine that it is installed on; gives the directory with its tables.
+/// Runs `depmod`, which a package leaves to the machine that it is installed on; gives the directory with its tables. It writes
+/// beside the modules, so it gets a directory of ours in which they are linked.
 fn index(version: &str, directory: &Path) -> Result<PathBuf, Error> {
     let stage = places::virtual_machines().join(version).join("depmod");
     match fs::remove_dir_all(&stage) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(file("remove", &stage)(error)),
         _ => {}
     }
-    let (from, to) = (stage.join("from"), stage.join("to"));
-    for base in [&from, &to] {
-        // Older ones look in lib/modules, newer ones in usr/lib/modules.
-        let modules = base.join("usr/lib/modules");
-        fs::create_dir_all(&modules).map_err(file("make", &modules))?;
-        symlink("usr/lib", base.join("lib")).map_err(file("make", &base.join("lib")))?;
+    let made = stage.join("usr/lib/modules").join(version);
+    fs::create_dir_all(&made).map_err(file("make", &made))?;
+    // Older ones look in lib/modules, newer ones in usr/lib/modules.
+    symlink("usr/lib", stage.join("lib")).map_err(file("make", &stage.join("lib")))?;
+    for name in ["kernel"].iter().chain(OF_THE_BUILD) {
+        let (from, to) = (directory.join(name), made.join(name));
+        if from.exists() {
+            symlink(&from, &to).map_err(file("make", &to))?;
+        }
     }
-    let link = from.join("usr/lib/modules").join(version);
-    symlink(directory, &link).map_err(file("make", &link))?;
-    let mut depmod = clean("depmod");
-    depmod.arg("-b").arg(&from).arg("-o").arg(&to).arg(version);
-    command::run(&mut depmod)?;
-    Ok(to.join("usr/lib/modules").join(version))
+    command::run(clean("depmod").arg("-b").arg(&stage).arg(version))?;
+    Ok(made)
 }
 
 /// The modules to take by `modules.dep`: those that we want, and what they depend on.
