@@ -28,6 +28,11 @@ pub(crate) fn program(release: bool) -> PathBuf {
     user_target().join(if release { "release" } else { "debug" }).join("wsltrace")
 }
 
+/// What virtual machines are made of and what they leave.
+pub(crate) fn virtual_machines() -> PathBuf {
+    root().join("target/vm")
+}
+
 /// The skips that CI accepts.
 pub(crate) fn expected_skips() -> PathBuf {
     root().join("tests/expected-skips.txt")
