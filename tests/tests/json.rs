@@ -35,7 +35,7 @@ fn lines_of_a_run(binary: &std::path::Path) -> Result<(), Box<dyn Error>> {
         let scenario = find(name).ok_or("the scenario is gone")?;
         let mut lab = Lab::new(scenario.behind)?;
         (scenario.break_it)(&mut lab)?;
-        let mut tracer = Tracer::start_json(binary, &lab.wsl)?;
+        let mut tracer = Tracer::start_json(binary, &lab.wsl, scenario.detail)?;
         tracer.await_armed()?;
         scenario.attempt().make(lab.side(Side::Client)?)?;
         let types = types_of(&tracer.stop()?.stdout)?;

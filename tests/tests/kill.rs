@@ -59,14 +59,14 @@ fn leaves_nothing(scenario: &Scenario, binary: &Path) -> Result<(), Box<dyn Erro
     let rules = rules(&lab)?;
 
     let started = Instant::now();
-    let mut tracer = Tracer::start_json(binary, &lab.wsl)?;
+    let mut tracer = Tracer::start_json(binary, &lab.wsl, scenario.detail)?;
     tracer.await_armed()?;
     let arming = u64::try_from(started.elapsed().as_micros())?;
     tracer.stop()?;
 
     for round in 0..ROUNDS {
         let before = loaded()?;
-        let mut tracer = Tracer::start_json(binary, &lab.wsl)?;
+        let mut tracer = Tracer::start_json(binary, &lab.wsl, scenario.detail)?;
         let moment = if round % 2 == 0 {
             let moment = Duration::from_micros(random.below(arming));
             tracer.armed_within(moment)?;

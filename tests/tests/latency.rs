@@ -17,6 +17,7 @@ use std::process::{Command, Stdio};
 use libtest_mimic::{Arguments, Trial};
 use serde_json::Value;
 use wsltrace::lab::{Attempt, ClientResult, Lab, LabError, Scenario, Seen, Side, Tracer, find};
+use wsltrace::probe::Detail;
 use wsltrace_tests::decide;
 
 const PAIRS: usize = 7;
@@ -46,7 +47,7 @@ fn rules_raise_their_stage(binary: &Path) -> Result<(), Box<dyn Error>> {
         .chain((1..=RULES).map(|port| format!("add rule inet many input tcp dport {port} drop\n")))
         .collect();
 
-    let mut tracer = Tracer::start_json(binary, &lab.wsl)?;
+    let mut tracer = Tracer::start_json(binary, &lab.wsl, Detail::Full)?;
     tracer.await_armed()?;
     // Which attempts belong to which half, in the order in which they were made.
     let mut halves: Vec<(bool, Vec<ClientResult>)> = Vec::new();

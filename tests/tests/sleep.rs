@@ -21,6 +21,7 @@ use aya::programs::loaded_programs;
 use aya_obj::generated::bpf_insn;
 use libtest_mimic::{Arguments, Trial};
 use wsltrace::lab::{Lab, Tracer};
+use wsltrace::probe::Detail;
 use wsltrace_tests::bpf::{array_value, program, translated};
 use wsltrace_tests::decide;
 use wsltrace_tests::leftovers::{Object, held_by};
@@ -40,7 +41,7 @@ fn main() {
 
 fn probes_sleep(binary: &Path) -> Result<(), Box<dyn Error>> {
     let lab = Lab::new(None)?;
-    let mut tracer = Tracer::start_json(binary, &lab.wsl)?;
+    let mut tracer = Tracer::start_json(binary, &lab.wsl, Detail::Full)?;
     tracer.await_armed()?;
     let held = held_by(tracer.pid().as_raw().cast_unsigned())?;
     let mut netfilter = 0;

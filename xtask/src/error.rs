@@ -70,6 +70,22 @@ pub(crate) enum Error {
     /// Tests failed although cargo itself ran.
     #[error("{0}")]
     Tests(String),
+    /// A file that was to be booted is no kernel that we know how to boot.
+    #[error("{} is no kernel image for x86 (bzImage)", .0.display())]
+    Image(PathBuf),
+    /// Debian's archive does not give what is wanted.
+    #[error("{0}")]
+    Archive(String),
+    /// A virtual machine did not come to its end.
+    #[error("{what}; the end of its console ({}):\n{tail}", console.display())]
+    Guest {
+        /// What happened.
+        what: String,
+        /// Where its console was written to.
+        console: PathBuf,
+        /// The console's last lines.
+        tail: String,
+    },
     /// A line of the list of expected skips cannot be understood.
     #[error("{}:{line}: expected `name  # reason`", path.display())]
     SkipList {

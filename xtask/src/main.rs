@@ -1,4 +1,5 @@
-//! Project tasks: `cargo xtask setup|build|install|dist|demo|test|bench|lint`. Every task first brings the part of the set-up that it needs.
+//! Project tasks: `cargo xtask setup|build|install|dist|demo|test|bench|vm|lint`. Every task first brings the part of the set-up that it
+//! needs.
 
 mod bench;
 mod build;
@@ -13,6 +14,7 @@ mod places;
 mod setup;
 mod skips;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -63,6 +65,8 @@ enum Task {
         /// What to measure: pairs, programs, flood; everything when none is named
         parts: Vec<String>,
     },
+    /// Boot a kernel under QEMU and run `wsltrace selftest` in it
+    Vm(vm::Arguments),
     /// Check formatting and run clippy with warnings denied, on the user side and on the kernel side
     Lint,
 }
@@ -76,6 +80,7 @@ fn main() -> ExitCode {
         Task::Demo { arguments } => demo::run(&arguments),
         Task::Test { unit, arguments } => test::run(unit, &arguments),
         Task::Bench { parts } => bench::run(&parts),
+        Task::Vm(arguments) => vm::run(&arguments),
         Task::Lint => lint::run(),
     };
     outcome.map_or_else(|error| fail(&error), |()| ExitCode::SUCCESS)

@@ -33,6 +33,11 @@ pub(crate) fn dist() -> PathBuf {
     root().join("target/dist")
 }
 
+/// What virtual machines are made of and what they leave.
+pub(crate) fn virtual_machines() -> PathBuf {
+    root().join("target/vm")
+}
+
 /// The skips that CI accepts.
 pub(crate) fn expected_skips() -> PathBuf {
     root().join("tests/expected-skips.txt")

@@ -12,7 +12,7 @@ use crate::{
     libtest::Tally,
     places,
     setup::{self, Part},
-    skips,
+    skips, vm,
 };
 
 /// The package with the tests that trace real packets.
@@ -38,7 +38,10 @@ pub(crate) fn run(unit: bool, arguments: &[String]) -> Result<(), Error> {
     let outcome = judge(&cargo, status, &tally);
     say(&tally.summary());
     outcome?;
-    if all || unit {
+    if all {
+        return vm::run_default();
+    }
+    if unit {
         return Ok(());
     }
     Err(Error::NeedsRoot {

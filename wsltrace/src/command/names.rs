@@ -48,8 +48,10 @@ impl Names for MachineNames {
     }
 
     fn time(&self, monotonic_ns: u64) -> Timestamp {
+        // In this order a delay between makes the time too early; too late, evidence from after it would pass for older.
+        let now = Timestamp::now();
         let ago = i64::try_from(now_ns().saturating_sub(monotonic_ns)).unwrap_or(i64::MAX);
-        Timestamp::now().checked_sub(jiff::SignedDuration::from_nanos(ago)).unwrap_or(Timestamp::MIN)
+        now.checked_sub(jiff::SignedDuration::from_nanos(ago)).unwrap_or(Timestamp::MIN)
     }
 }
 

@@ -138,7 +138,12 @@ pub(super) fn stale(case: &Case) -> Option<Finding> {
         "TCP_OLD_DATA",
     ];
     let challenged = case.journey.outcome == Outcome::Challenged;
-    let confidence = case.by(&reasons, &[]).or(challenged.then_some(Confidence::Inferred))?;
+    // Where the kernel gives no reason: TCP took the packet and looked for no listener, so it had a connection of these ends.
+    let took_it = case.reason().is_none()
+        && case.died_at(&[Stage::SocketLookup])
+        && !case.journey.facts.socket_lookup
+        && case.symbol().is_some_and(|symbol| symbol.starts_with("tcp_"));
+    let confidence = case.by(&reasons, &[]).or((challenged || took_it).then_some(Confidence::Inferred))?;
     let flow = &case.journey.flow;
     let client = super::case::endpoint(flow.source, flow.source_port);
     let how = if challenged { "answered by a challenge ACK" } else { "dropped" };

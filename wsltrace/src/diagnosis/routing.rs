@@ -114,16 +114,26 @@ pub(super) fn route(case: &Case) -> Option<Finding> {
 }
 
 pub(super) fn route_back(case: &Case) -> Option<Finding> {
-    let rise = case.evidence.listen_overflows?;
+    let silence = case.evidence.silence?;
     let at_listener = case.died_at(&[Stage::Listener]) || case.journey.died_at.is_none();
-    if rise > 0 || case.reason().is_some() || !at_listener {
+    if silence.proves_a_full_queue() || case.reason().is_some() || !at_listener {
         return None;
     }
-    let source = case.journey.flow.source;
-    let summary = format!(
-        "ignored by its listener though its accept queue did not overflow, most likely because there is no route back to {source}"
-    );
-    Some(Finding::inferred(summary).remedy([case.root(&format!("ip route get {source}"))]))
+    let source = case.journey.last_source();
+    let summary = match case.evidence.route_back {
+        Some(false) => format!("ignored by its listener: there is no route back to {source}, so it could make no answer"),
+        _ if silence.overflows > 0 || silence.syn_queue_full > 0 => return None,
+        // Without cookies the kernel swallows SYNs of strangers already when the SYN queue is filled by three quarters, uncounted.
+        Some(true) if case.sysctl("net.ipv4.tcp_syncookies") == Some("0") => return None,
+        _ => format!(
+            "ignored by its listener though none of its queues overflowed, most likely because there was no route back to {source}"
+        ),
+    };
+    Some(
+        Finding::inferred(summary)
+            .remedy(case.where_to_type())
+            .remedy([case.root(&format!("ip route get {source} from {}", case.journey.last_destination().0))]),
+    )
 }
 
 fn strict(case: &Case) -> bool {

@@ -65,12 +65,7 @@ pub(super) fn other_family(case: &Case) -> Option<Finding> {
 
 pub(super) fn policy(case: &Case) -> Option<Finding> {
     if case.journey.outcome == Outcome::Refused {
-        let listener = first(case, Mismatch::Device)?;
-        let device = listener.device.as_deref().unwrap_or_default();
-        let came_by = case.interface().unwrap_or("another interface");
-        let summary = format!("refused: {} takes connections from {device} only, and this one came by {came_by}", who(listener));
-        let advice = format!("# start {} without binding it to the device {} (SO_BINDTODEVICE)", who(listener), escape(device));
-        return Some(certain(case, summary).remedy([advice]));
+        return refused_by_device(case).or_else(|| refused_by_program(case));
     }
     let refusal = match case.reason()? {
         "SOCKET_FILTER" => "a filter that a program attached to the listening socket refused it",
@@ -89,6 +84,31 @@ pub(super) fn policy(case: &Case) -> Option<Finding> {
     Some(
         Finding::proved(format!("dropped in {}: {refusal}", case.place()))
             .remedy([case.root(&format!("ss -ltnpe 'sport = :{port}'"))]),
+    )
+}
+
+fn refused_by_device(case: &Case) -> Option<Finding> {
+    let listener = first(case, Mismatch::Device)?;
+    let device = escape(listener.device.as_deref().unwrap_or_default());
+    let came_by = case.interface().unwrap_or("another interface");
+    let summary = format!("refused: {} takes connections from {device} only, and this one came by {came_by}", who(listener));
+    let advice = format!("# start {} without binding it to the device {device} (SO_BINDTODEVICE)", who(listener));
+    Some(certain(case, summary).remedy([advice]))
+}
+
+/// A listener that fits got nothing, and somebody's program decides who gets connections.
+fn refused_by_program(case: &Case) -> Option<Finding> {
+    let listener = first(case, Mismatch::Nothing)?;
+    let [first, more @ ..] = case.evidence.lookup_programs.as_slice() else { return None };
+    let names = more.iter().fold(escape(first), |names, name| format!("{names}, {}", escape(name)));
+    let summary = format!(
+        "refused, though {} listens: a BPF program at the socket lookup (sk_lookup: {names}) most likely gave the connection to nobody",
+        who(listener)
+    );
+    Some(
+        Finding::inferred(summary)
+            .remedy(case.where_to_type())
+            .remedy([case.root("bpftool net show"), case.root("bpftool link show")]),
     )
 }
 
@@ -138,13 +158,13 @@ pub(super) fn none(case: &Case) -> Option<Finding> {
 pub(super) fn accept_queue(case: &Case) -> Option<Finding> {
     let listener = listeners(case).find(|listener| mismatch(listener, case) == Mismatch::Nothing);
     let full = listener.filter(|listener| listener.backlog > 0 && listener.queue > listener.backlog);
-    let overflows = case.evidence.listen_overflows;
-    let at_listener = case.journey.outcome == Outcome::Ignored || case.died_at(&[Stage::Listener]);
+    let silence = case.evidence.silence;
+    let overflows = silence.map(|silence| silence.overflows);
     let confidence = if case.reason() == Some("TCP_LISTEN_OVERFLOW") {
         Confidence::Proved
-    } else if !at_listener || case.reason().is_some() {
+    } else if !swallowed(case) || case.reason().is_some() {
         return None;
-    } else if overflows.is_some_and(|rise| rise > 0 && rise >= case.evidence.silent_at_listener) {
+    } else if silence.is_some_and(|silence| silence.is_all(silence.overflows)) {
         Confidence::Proved
     } else if full.is_some() || overflows.is_none_or(|rise| rise > 0) {
         Confidence::Inferred
@@ -154,12 +174,14 @@ pub(super) fn accept_queue(case: &Case) -> Option<Finding> {
     let who = listener.map_or_else(|| "the server".to_owned(), who);
     let queue = listener.map(|l| format!(" ({} wait, limit {})", l.queue, l.backlog)).unwrap_or_default();
     let summary = match (confidence, overflows) {
-        (Confidence::Proved, _) => {
+        (Confidence::Proved, _) if full.is_some() || listener.is_none() => {
             format!("ignored: the accept queue of {who} is full{queue}: it does not accept its connections fast enough")
         }
+        (Confidence::Proved, _) => {
+            format!("ignored: the accept queue of {who} was full; now it is not{queue}: it accepts too slowly for such bursts")
+        }
         (_, Some(rise)) if rise > 0 => format!(
-            "ignored by {who}, most likely for a full accept queue{queue}: it overflowed {rise} times while {} attempts got no answer",
-            case.evidence.silent_at_listener
+            "ignored by {who}, most likely for a full accept queue{queue}: such queues overflowed {rise} times here meanwhile, but that this attempt was among them is not certain"
         ),
         _ if full.is_some() => format!("ignored by {who}, most likely because its accept queue is full now{queue}"),
         _ => format!("ignored: {who} took the SYN and made no answer, most likely for a full accept queue{queue}"),
@@ -168,12 +190,31 @@ pub(super) fn accept_queue(case: &Case) -> Option<Finding> {
 }
 
 pub(super) fn syn_queue(case: &Case) -> Option<Finding> {
-    let silent = case.journey.outcome == Outcome::Ignored || case.died_at(&[Stage::Listener]);
-    if !silent || case.reason().is_some() || case.sysctl("net.ipv4.tcp_syncookies") != Some("0") {
+    if !swallowed(case) || case.reason().is_some() || case.sysctl("net.ipv4.tcp_syncookies") != Some("0") {
         return None;
     }
-    let summary = "ignored by its listener, which has not overflowed its accept queue; SYN cookies are off, so half-open connections may have filled its SYN queue";
-    Some(Finding::inferred(summary).remedy([case.root("sysctl -w net.ipv4.tcp_syncookies=1")]))
+    let silence = case.evidence.silence.unwrap_or_default();
+    let counted = silence.syn_queue_full;
+    let listener = listeners(case).find(|listener| mismatch(listener, case) == Mismatch::Nothing);
+    let who = listener.map_or_else(|| "the server".to_owned(), who);
+    let summary = if silence.is_all(counted) {
+        format!("ignored: the queue of half-open connections of {who} is full, and SYN cookies are off")
+    } else if counted > 0 {
+        format!(
+            "ignored by {who}, most likely for a full queue of half-open connections: that dropped {counted} SYNs here meanwhile, but that this attempt was among them is not certain; SYN cookies are off"
+        )
+    } else {
+        format!(
+            "ignored by {who}, whose accept queue has not overflowed; SYN cookies are off, so half-open connections may have filled its SYN queue"
+        )
+    };
+    let confidence = if silence.is_all(counted) { Confidence::Proved } else { Confidence::Inferred };
+    Some(Finding::new(confidence, summary).remedy([case.root("sysctl -w net.ipv4.tcp_syncookies=1")]))
+}
+
+/// Whether a listener took the SYN and made no answer.
+fn swallowed(case: &Case) -> bool {
+    case.journey.outcome == Outcome::Ignored || case.died_at(&[Stage::Listener])
 }
 
 pub(super) fn not_accepted(case: &Case) -> Option<Finding> {

@@ -3,9 +3,11 @@
 
 use super::{Code, Confidence, Diagnosis, ROWS, diagnose, row};
 use crate::{
-    evidence::{Backend, Evidence},
+    evidence::{Backend, Evidence, Silence},
     journey::{Family, Journey, Outcome, Stage},
-    output::samples::{self, CONTAINER, PREROUTING, after_prerouting, ip, journey, listener, to_socket, with_listeners},
+    output::samples::{
+        self, CONTAINER, OVERFLOWED, PREROUTING, after_prerouting, ip, journey, listener, to_socket, with_listeners,
+    },
 };
 
 use Confidence::{Inferred, Proved};
@@ -98,15 +100,42 @@ fn refused_is_told_apart_by_the_listeners() {
 }
 
 #[test]
+fn a_refusal_beside_a_fitting_listener_is_put_down_to_a_program_that_chooses_listeners() {
+    let j = refused();
+    let programs = vec!["first".to_owned(), "second".to_owned()];
+    let evidence = Evidence { lookup_programs: programs.clone(), ..with_listeners(vec![listener("0.0.0.0")]) };
+    assert!(expect(&j, &evidence, Code::SocketPolicy, Inferred).summary.contains("(sk_lookup: first, second)"));
+    let nobody = Evidence { lookup_programs: programs, ..with_listeners(Vec::new()) };
+    expect(&j, &nobody, Code::NoListener, Proved);
+}
+
+#[test]
 fn a_full_queue_is_proved_by_the_counter_only() {
     let ignored = samples::ignored();
     expect(&ignored.journey, &ignored.evidence, Code::AcceptQueueFull, Proved);
-    let several = Evidence { silent_at_listener: 3, ..ignored.evidence.clone() };
-    expect(&ignored.journey, &several, Code::AcceptQueueFull, Inferred);
-    let unknown = Evidence { listen_overflows: None, ..ignored.evidence.clone() };
+    let with = |silence: Silence| Evidence { silence: Some(silence), ..ignored.evidence.clone() };
+    // Somebody else's overflow, with this SYN swallowed for another reason, or not counted at all.
+    for doubtful in
+        [Silence { drops: 2, ..OVERFLOWED }, Silence { own_drops: 0, ..OVERFLOWED }, Silence { journeys: 3, ..OVERFLOWED }]
+    {
+        expect(&ignored.journey, &with(doubtful), Code::AcceptQueueFull, Inferred);
+        let no_way = Evidence { route_back: Some(false), ..with(doubtful) };
+        expect(&ignored.journey, &no_way, Code::NoRouteBack, Inferred);
+    }
+    let no_way = Evidence { route_back: Some(false), ..with(OVERFLOWED) };
+    expect(&ignored.journey, &no_way, Code::AcceptQueueFull, Proved);
+    let drained = Evidence { silence: Some(OVERFLOWED), ..with_listeners(vec![listener("0.0.0.0")]) };
+    assert!(expect(&ignored.journey, &drained, Code::AcceptQueueFull, Proved).summary.contains("was full; now it is not"));
+    let unknown = Evidence { silence: None, ..ignored.evidence.clone() };
     expect(&ignored.journey, &unknown, Code::AcceptQueueFull, Inferred);
-    let free = Evidence { listen_overflows: Some(0), ..with_listeners(vec![listener("0.0.0.0")]) };
+    let free = Evidence { silence: Some(Silence::default()), ..with_listeners(vec![listener("0.0.0.0")]) };
     expect(&ignored.journey, &free, Code::NoRouteBack, Inferred);
+    let no_cookies = vec![("net.ipv4.tcp_syncookies".to_owned(), "0".to_owned())];
+    let half_open = Silence { overflows: 0, syn_queue_full: 1, ..OVERFLOWED };
+    let evidence = Evidence { sysctls: no_cookies, silence: Some(half_open), ..free };
+    expect(&ignored.journey, &evidence, Code::SynQueueFull, Proved);
+    let doubtful = Evidence { silence: Some(Silence { drops: 2, ..half_open }), ..evidence };
+    expect(&ignored.journey, &doubtful, Code::SynQueueFull, Inferred);
     let filter = dropped(&after_prerouting(&[Stage::InputFilter]), "NETFILTER_DROP", "nft_do_chain+0x3e8");
     expect(&filter, &ignored.evidence, Code::FirewallDrop, Proved);
 }
@@ -130,6 +159,19 @@ fn routing_is_judged_by_reason_and_else_by_place() {
     let mut prohibit = dropped(&PREROUTING, "NOT_SPECIFIED", "ip_error+0x8a");
     prohibit.outcome = Outcome::Rejected;
     expect(&prohibit, &none, Code::NoRoute, Inferred);
+}
+
+#[test]
+fn a_syn_that_met_a_connection_is_told_by_its_reason_and_else_by_the_missing_lookup() {
+    let none = Evidence::default();
+    let delivered = after_prerouting(&[Stage::Input, Stage::SocketLookup]);
+    for reason in ["TCP_INVALID_SYN", "TCP_OVERWINDOW"] {
+        expect(&dropped(&delivered, reason, "tcp_v4_rcv+0x1"), &none, Code::StaleConnection, Proved);
+    }
+    let mut unnamed = dropped(&delivered, "NOT_SPECIFIED", "tcp_v4_rcv+0x1");
+    expect(&unnamed, &none, Code::StaleConnection, Inferred);
+    unnamed.facts.socket_lookup = true;
+    expect(&unnamed, &none, Code::UnexplainedDrop, Inferred);
 }
 
 #[test]

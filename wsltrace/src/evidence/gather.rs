@@ -2,19 +2,21 @@
 //! on a thread of its own, never on the one that reads the ring buffer.
 //!
 //! Answers are kept for a short while, because failures come in swarms; a kept answer is never older than the journey that it
-//! is to prove something about. `ListenOverflows` proves a full queue only when it rose since a reading from before the SYN:
-//! so readings are taken when a namespace begins to be watched and at every [`Gatherer::tick`].
+//! is to prove something about. The kernel's counters prove a full queue only when they rose since a reading from before the
+//! SYN: so readings are taken when a namespace begins to be watched and at every [`Gatherer::tick`].
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::time::{Duration, Instant};
 
 use super::backend::{self, Firewalls};
+use super::readings::Readings;
 use super::rules::{FirewallTrace, LegacyCounters, Scope};
 use super::sockets::{self, Found, SocketOwner};
-use super::{Evidence, Listener, Rule, Sockets, counters, sysctls};
+use super::{Evidence, Listener, Rule, Sockets, routes, sysctls};
 use crate::journey::{Family, Journey, Outcome, Stage};
 use crate::kernel::netns::Netns;
+use crate::probe::lookup_programs;
 
 /// How long listeners are kept.
 const LISTENERS_KEPT: Duration = Duration::from_millis(200);
@@ -22,58 +24,22 @@ const LISTENERS_KEPT: Duration = Duration::from_millis(200);
 const REST_KEPT: Duration = Duration::from_secs(2);
 /// Longest time that the search for owners may take.
 const OWNERS_LIMIT: Duration = Duration::from_millis(300);
-/// How many readings of the counters are kept for a namespace.
-const MAX_READINGS: usize = 64;
-
-/// What counters of a namespace said. What happens while they are read may or may not be in it.
-#[derive(Clone, Copy)]
-struct Reading {
-    began: Instant,
-    ended: Instant,
-    /// `ListenOverflows`.
-    overflows: Option<u64>,
-    /// See [`counters::icmp_suppressed`].
-    icmp_suppressed: Option<u64>,
-}
+/// The name of the tracer's own program of this kind, and of other tracers' too.
+const OWN_LOOKUP: &str = "socket_lookup";
 
 /// A namespace that is watched.
 struct Watched {
     netns: Netns,
-    /// Readings of the counters, oldest first.
-    readings: VecDeque<Reading>,
-    /// When the journeys began that ended silently at a listener.
-    silent: VecDeque<Instant>,
-    /// When the journeys began that netfilter dropped.
-    dropped: VecDeque<Instant>,
+    readings: Readings,
     listeners: HashMap<u16, (Instant, Vec<Found>)>,
     firewalls: Option<(Instant, Firewalls)>,
+    listener_settings: Option<(Instant, Vec<(String, String)>)>,
     trace: Option<FirewallTrace>,
     /// Counters of the old iptables, IPv4 and IPv6.
     legacy: [Option<LegacyCounters>; 2],
 }
 
 impl Watched {
-    fn read_counters(&mut self) -> io::Result<Reading> {
-        let began = Instant::now();
-        let counters = counters::read(&self.netns)?;
-        let reading = Reading {
-            began,
-            ended: Instant::now(),
-            overflows: counters.get("ListenOverflows").copied(),
-            icmp_suppressed: counters::icmp_suppressed(&counters),
-        };
-        if self.readings.len() == MAX_READINGS {
-            self.readings.pop_front();
-        }
-        self.readings.push_back(reading);
-        Ok(reading)
-    }
-
-    /// The newest reading from before a moment.
-    fn reading_before(&self, moment: Instant) -> Option<Reading> {
-        self.readings.iter().rev().find(|reading| reading.ended < moment).copied()
-    }
-
     /// The listeners on a port, by a look not older than the time they are kept and, where one is given, than `after`.
     fn listeners(&mut self, port: u16, after: Option<Instant>) -> io::Result<Vec<Found>> {
         let now = Instant::now();
@@ -93,6 +59,15 @@ impl Watched {
         let Some(table) = backend::legacy_table(stage) else { return Ok(None) };
         let counters = &mut self.legacy[usize::from(journey.flow.family == Family::Ipv6)];
         counters.as_mut().map_or(Ok(None), |counters| counters.killer(table, began))
+    }
+
+    fn listener_settings(&mut self) -> io::Result<&[(String, String)]> {
+        let fresh = self.listener_settings.take().filter(|(time, _)| time.elapsed() < REST_KEPT);
+        let kept = match fresh {
+            Some(kept) => kept,
+            None => (Instant::now(), sysctls::of_listeners(&self.netns)?),
+        };
+        Ok(&self.listener_settings.insert(kept).1)
     }
 
     fn firewalls(&mut self) -> io::Result<&Firewalls> {
@@ -126,15 +101,14 @@ impl Gatherer {
         }
         let mut watched = Watched {
             netns: netns.clone(),
-            readings: VecDeque::new(),
-            silent: VecDeque::new(),
-            dropped: VecDeque::new(),
+            readings: Readings::default(),
             listeners: HashMap::new(),
             firewalls: None,
+            listener_settings: None,
             trace: None,
             legacy: [None, None],
         };
-        watched.read_counters()?;
+        watched.readings.take(&watched.netns)?;
         self.watched.insert(netns.inum(), watched);
         Ok(())
     }
@@ -168,7 +142,7 @@ impl Gatherer {
     /// Takes a reading in every namespace; about once a second keeps strangers' overflows from being taken for a journey's own.
     pub fn tick(&mut self) -> io::Result<()> {
         for watched in self.watched.values_mut() {
-            watched.read_counters()?;
+            watched.readings.take(&watched.netns)?;
             if let Some(trace) = &mut watched.trace {
                 trace.tick()?;
             }
@@ -186,13 +160,15 @@ impl Gatherer {
             self.add_sockets(journey, began, &mut evidence);
         }
         let Some(watched) = self.watched.get_mut(&inum) else { return evidence };
-        if is_silent(journey, died_at) {
-            match rise_since(watched, began, |watched| &mut watched.silent, |reading| reading.overflows) {
-                Ok((rise, silent)) => {
-                    evidence.listen_overflows = rise;
-                    evidence.silent_at_listener = silent;
-                }
-                Err(error) => log::warn!("cannot read the counters of network namespace {inum}: {error}"),
+        if is_silent(journey, died_at)
+            && let Err(error) = add_silence(watched, journey, began, &mut evidence)
+        {
+            log::warn!("cannot find out why a listener in network namespace {inum} is silent: {error}");
+        }
+        if journey.outcome == Outcome::Refused {
+            match lookup_programs(&watched.netns) {
+                Ok(names) => evidence.lookup_programs = names.into_iter().filter(|name| name != OWN_LOOKUP).collect(),
+                Err(error) => log::warn!("cannot list the programs that look for listeners in network namespace {inum}: {error}"),
             }
         }
         if died_at == Some(Stage::Routing) && matches!(journey.outcome, Outcome::Dropped | Outcome::Rejected) {
@@ -225,7 +201,7 @@ impl Gatherer {
             }
         }
         if journey.outcome == Outcome::Dropped && is_firewalled(journey) {
-            match rise_since(watched, began, |watched| &mut watched.dropped, |reading| reading.icmp_suppressed) {
+            match watched.readings.icmp_suppressed(&watched.netns, began) {
                 Ok((rise, dropped)) => {
                     evidence.icmp_suppressed = rise;
                     evidence.dropped_by_netfilter = dropped;
@@ -276,24 +252,16 @@ impl Gatherer {
     }
 }
 
-/// The rise of a counter since the newest reading from before a journey began, and how many journeys that it may count, this
-/// one included, began since then. No rise is told when there is no such reading or no such counter.
-fn rise_since(
-    watched: &mut Watched,
-    began: Instant,
-    journeys: fn(&mut Watched) -> &mut VecDeque<Instant>,
-    counter: fn(&Reading) -> Option<u64>,
-) -> io::Result<(Option<u64>, u64)> {
-    let base = watched.reading_before(began);
-    let now = watched.read_counters()?;
-    let oldest = watched.readings.front().map(|reading| reading.began);
-    let journeys = journeys(watched);
-    journeys.push_back(began);
-    journeys.retain(|time| oldest.is_none_or(|oldest| *time >= oldest));
-    let Some(before) = base else { return Ok((None, 1)) };
-    let rise = counter(&now).zip(counter(&before)).map(|(now, before)| now.saturating_sub(before));
-    let count = journeys.iter().filter(|time| **time >= before.began).count();
-    Ok((rise, u64::try_from(count).unwrap_or(u64::MAX)))
+/// What bears on a listener's silence. The route back is asked for only where the counters do not settle it.
+fn add_silence(watched: &mut Watched, journey: &Journey, began: Instant, evidence: &mut Evidence) -> io::Result<()> {
+    let (own_address, port) = journey.last_destination();
+    let listeners = watched.listeners(port, Some(began))?;
+    evidence.silence = watched.readings.silence(&watched.netns, began, port, &listeners)?;
+    evidence.sysctls = watched.listener_settings()?.to_vec();
+    if !evidence.silence.is_some_and(|silence| silence.proves_a_full_queue()) {
+        evidence.route_back = routes::is_way(&watched.netns, own_address, journey.last_source())?;
+    }
+    Ok(())
 }
 
 /// When a journey began, on the clock of the readings; one from before the machine's start counts as its start.

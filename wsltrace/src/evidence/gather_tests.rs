@@ -7,6 +7,7 @@ use std::os::fd::AsRawFd;
 use socket2::{Domain, Socket, Type};
 
 use super::*;
+use crate::evidence::Silence;
 use crate::journey::{Facts, Family, Flow, Origin, StageVisit};
 use crate::kernel::netns::tests::{fresh, ip};
 
@@ -52,7 +53,7 @@ fn a_refused_journey_is_told_who_listens_here_and_elsewhere() {
     let here = evidence.sockets.unwrap().listeners;
     assert_eq!((here.len(), here[0].netns, here[0].pid), (1, host.inum(), Some(std::process::id())));
     assert_eq!((evidence.elsewhere.len(), evidence.elsewhere[0].netns), (1, container.inum()));
-    assert_eq!(evidence.listen_overflows, None);
+    assert_eq!(evidence.silence, None);
     drop(sockets);
     let evidence = gatherer.gather(&journey(&host, 8081, Outcome::Refused, Stage::SocketLookup));
     assert!(evidence.sockets.unwrap().listeners.is_empty() && evidence.elsewhere.is_empty());
@@ -81,18 +82,19 @@ fn an_overflow_counts_only_after_a_reading_from_before_the_syn() {
         socket
     };
     let first = netns.run(connect).unwrap();
-    let healthy = gatherer.gather(&journey(&netns, 8080, Outcome::Ignored, Stage::Listener));
-    assert_eq!((healthy.listen_overflows, healthy.silent_at_listener), (Some(0), 1));
+    let quiet = Silence { journeys: 1, ..Silence::default() };
+    let healthy = gatherer.gather(&journey(&netns, 8081, Outcome::Ignored, Stage::Listener));
+    assert_eq!((healthy.silence, healthy.route_back), (Some(quiet), Some(true)));
     let swallowed = journey(&netns, 8080, Outcome::Ignored, Stage::Listener);
     let second = netns.run(connect).unwrap();
     let evidence = gatherer.gather(&swallowed);
-    assert_eq!((evidence.listen_overflows, evidence.silent_at_listener), (Some(1), 1));
+    assert_eq!(evidence.silence, Some(Silence { drops: 1, overflows: 1, own_drops: 1, ..quiet }));
     let queue = &evidence.sockets.unwrap().listeners[0];
     assert!(queue.queue > queue.backlog, "{queue:?}");
 
     let mut before_all = journey(&netns, 8080, Outcome::Ignored, Stage::Listener);
     before_all.time -= jiff::SignedDuration::from_secs(60);
-    assert_eq!(gatherer.gather(&before_all).listen_overflows, None);
+    assert_eq!(gatherer.gather(&before_all).silence, None);
     assert!(listener.unwrap().as_raw_fd() >= 0 && first.as_raw_fd() != second.as_raw_fd());
 }
 

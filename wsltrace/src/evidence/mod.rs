@@ -4,11 +4,14 @@
 pub mod backend;
 pub mod counters;
 mod gather;
+mod readings;
+pub mod routes;
 mod rules;
 pub mod sockets;
 pub mod sysctls;
 
 pub use gather::Gatherer;
+pub use readings::Silence;
 pub use rules::{Scope, dnat_targets};
 
 use std::net::IpAddr;
@@ -118,11 +121,13 @@ pub struct Evidence {
     pub sockets: Option<Sockets>,
     /// Listeners on the same port in other namespaces that are joined to the one where the packet ended.
     pub elsewhere: Vec<Listener>,
-    /// By how much `TcpExt.ListenOverflows` rose in the namespace of the listener since tracing began or since the last failing journey there.
-    pub listen_overflows: Option<u64>,
-    /// How many journeys of this namespace ended at a listener in that time; a rise smaller than this proves nothing about one of them.
-    pub silent_at_listener: u64,
-    /// By how much the kernel's count of ICMP errors that it did not send rose in the namespace of the death, by the same rule; `None` also where the kernel does not count them.
+    /// Names of others' BPF programs that decide which listener gets a connection (`sk_lookup`), in the namespace of a refusal.
+    pub lookup_programs: Vec<String>,
+    /// What the kernel counted while a listener was silent; `None` when it was not, or without a reading from before the SYN.
+    pub silence: Option<Silence>,
+    /// Whether there is a route back to the client; `None` when it was not asked for or is not known.
+    pub route_back: Option<bool>,
+    /// By how much the kernel's count of ICMP errors that it did not send rose in the namespace of the death since a reading from before the SYN; `None` also where the kernel does not count them.
     pub icmp_suppressed: Option<u64>,
     /// How many journeys of this namespace were dropped by netfilter in that time.
     pub dropped_by_netfilter: u64,

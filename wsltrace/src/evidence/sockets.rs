@@ -23,6 +23,10 @@ pub struct Found {
     pub listener: Listener,
     /// Inode number of its socket; 0 when no process holds it any longer.
     pub inode: u64,
+    /// The kernel's number for it, never given twice.
+    pub cookie: [u8; 8],
+    /// How many packets it has dropped so far; `None` where the kernel does not tell.
+    pub drops: Option<u32>,
 }
 
 /// The listeners on a TCP port in a namespace, IPv4 first; owners are not looked for.
@@ -64,12 +68,24 @@ fn found(answer: &InetResponse, netns: u32) -> Found {
             netns,
         },
         inode: u64::from(answer.header.inode),
+        cookie: id.cookie,
+        drops: drops(answer),
     }
 }
 
 /// An interface's name in the calling thread's namespace, or its number when it has just gone.
 fn device_name(index: u32) -> String {
     nix::net::if_::if_indextoname(index).map_or_else(|_| format!("if{index}"), |name| name.to_string_lossy().into_owned())
+}
+
+/// How many packets each listener of a namespace has dropped so far, by its cookie.
+pub fn listener_drops(netns: &Netns) -> io::Result<HashMap<[u8; 8], u32>> {
+    let found = all_listeners(netns)?;
+    Ok(found.into_iter().filter_map(|found| Some((found.cookie, found.drops?))).collect())
+}
+
+fn drops(answer: &InetResponse) -> Option<u32> {
+    answer.nlas.iter().find_map(|attribute| if let Nla::MemInfo(memory) = attribute { Some(memory.drops) } else { None })
 }
 
 fn v6only(answer: &InetResponse) -> bool {
@@ -84,7 +100,7 @@ fn dump(family: u8, port: Option<u16>) -> io::Result<Vec<InetResponse>> {
     let request = SockDiagMessage::InetRequest(InetRequest {
         family,
         protocol: IPPROTO_TCP,
-        extensions: ExtensionFlags::empty(),
+        extensions: ExtensionFlags::SKMEMINFO,
         states: StateFlags::LISTEN,
         socket_id,
     });

@@ -1,4 +1,4 @@
-//! Settings of a namespace that make routing refuse a packet.
+//! Settings of a namespace that make routing or a listener refuse a packet.
 
 use std::io;
 
@@ -7,7 +7,17 @@ use crate::kernel::netns::Netns;
 
 /// The settings that bear on a death in routing, as `sysctl` names them, with their values; those that are not there are left out.
 pub fn of_routing(netns: &Netns, family: Family, interface: Option<&str>) -> io::Result<Vec<(String, String)>> {
-    let names = names(family, interface);
+    read(netns, names(family, interface))
+}
+
+/// The settings that bear on a listener's silence.
+pub fn of_listeners(netns: &Netns) -> io::Result<Vec<(String, String)>> {
+    let names = ["net.ipv4.tcp_syncookies", "net.core.somaxconn"];
+    read(netns, names.map(|name| (format!("/proc/sys/{}", name.replace('.', "/")), name.to_owned())))
+}
+
+/// Reads settings by path and name.
+fn read(netns: &Netns, names: impl IntoIterator<Item = (String, String)> + Send) -> io::Result<Vec<(String, String)>> {
     let values = netns.run(|| {
         let read = |(path, name): (String, String)| match std::fs::read_to_string(path) {
             Ok(value) => Some(Ok((name, value.trim().to_owned()))),

@@ -208,6 +208,11 @@ impl Journey {
             .map_or((self.flow.destination, self.flow.destination_port), |t| (t.destination, t.destination_port))
     }
 
+    /// The source as the packet last had it: where its answer had to go.
+    pub fn last_source(&self) -> IpAddr {
+        self.translated.as_ref().map_or(self.flow.source, |t| t.source)
+    }
+
     /// The namespace of the last stage, where a listener had to be.
     pub fn last_netns(&self) -> u32 {
         self.death.as_ref().map(|d| d.netns).or_else(|| self.stages.last().map(|s| s.netns)).unwrap_or(self.netns)

@@ -6,7 +6,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp, XdpAttached};
 use rtnetlink::packet_route::nsid::{NsidAttribute, NsidMessage};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -40,6 +40,8 @@ pub struct Link {
     pub peer_nsid: Option<i32>,
     /// `veth`, `bridge`, ...; hardware has none.
     pub kind: Option<String>,
+    /// Whether an XDP program takes its packets first.
+    pub xdp: bool,
 }
 
 /// `ARPHRD_LOOPBACK`.
@@ -93,6 +95,9 @@ fn link_of(message: LinkMessage) -> Link {
             LinkAttribute::Controller(index) => link.master = (index != 0).then_some(index),
             LinkAttribute::Link(index) => link.peer_index = (index != 0).then_some(index),
             LinkAttribute::LinkNetNsId(id) => link.peer_nsid = (id >= 0).then_some(id),
+            LinkAttribute::Xdp(states) => {
+                link.xdp = states.iter().any(|state| matches!(state, LinkXdp::Attached(how) if *how != XdpAttached::None));
+            }
             LinkAttribute::LinkInfo(infos) => {
                 link.kind = infos.into_iter().find_map(|info| match info {
                     LinkInfo::Kind(kind) => Some(kind.to_string()),

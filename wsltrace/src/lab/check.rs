@@ -90,6 +90,15 @@ fn check_journey(scenario: &Scenario, truth: &Truth, journey: &Value, attempt: u
     if expect.proved && (expect.reason.is_none() || given_reason.is_some()) {
         problems.one_of("diagnosis.confidence", &journey["diagnosis"]["confidence"], &[Confidence::Proved]);
     }
+    if expect.inferred {
+        problems.one_of("diagnosis.confidence", &journey["diagnosis"]["confidence"], &[Confidence::Inferred]);
+    }
+    if let Some((source, destination)) = expect.translated {
+        let translated = &journey["translated"];
+        problems.equal("translated.source", &translated["source"], &Value::from(source.to_string()));
+        problems.equal("translated.destination", &translated["destination"], &Value::from(destination.ip().to_string()));
+        problems.equal("translated.destination_port", &translated["destination_port"], &Value::from(destination.port()));
+    }
     if let Some((backend, chain)) = expect.firewall {
         let rule = &journey["rule"];
         problems.one_of::<Backend>("rule.backend", &rule["backend"], &[backend]);
@@ -124,7 +133,7 @@ mod tests {
     fn truth(scenario: &Scenario) -> Truth {
         let local = if scenario.target.is_ipv6() { "[fd00:28:16::1]:50000" } else { "172.28.16.1:50000" };
         Truth {
-            client: ClientResult { seen: scenario.client, local: local.parse().unwrap(), syns: 1 },
+            client: ClientResult { seen: scenario.client, local: local.parse().unwrap(), syns: 1, open: None },
             namespaces: vec![(Side::Client, 1), (Side::Wsl, 2), (Side::Container, 3), (Side::Backend, 4)],
             kernel: (6, 18),
         }
@@ -147,7 +156,9 @@ mod tests {
             "death": expect.died.map(|d| serde_json::json!({"netns": inode(d.1)})),
             "reason": expect.reason.map(|r| r.0), "conntrack": expect.conntrack, "stages": stages,
             "rule": expect.firewall.map(|(backend, chain)| serde_json::json!({"backend": backend, "chain": chain})),
-            "diagnosis": {"code": expect.codes[0], "confidence": "proved"},
+            "translated": expect.translated.map(|(source, destination)| serde_json::json!({
+                "source": source, "destination": destination.ip(), "destination_port": destination.port()})),
+            "diagnosis": {"code": expect.codes[0], "confidence": if expect.inferred { "inferred" } else { "proved" }},
         });
         vec![serde_json::json!({"type": "armed"}), journey, serde_json::json!({"type": "summary"})]
     }

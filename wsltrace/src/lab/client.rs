@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::io::{self, Read as _};
-use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::AsFd as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -20,7 +21,7 @@ pub(super) const SILENCE: Duration = Duration::from_millis(500);
 /// What the client saw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen {
-    /// The connection was made and the server greeted.
+    /// The connection was made and the server greeted, unless the client does not wait for that.
     Connected,
     /// No answer in time.
     NoAnswer,
@@ -38,17 +39,34 @@ impl fmt::Display for Seen {
     }
 }
 
+/// How a client behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// Connects and waits for the server's greeting.
+    Listens,
+    /// Connects, sends a byte, and waits for the greeting.
+    Speaks,
+    /// Connects, and neither sends nor waits for anything.
+    Silent,
+    /// Sends a byte in its SYN (TCP Fast Open), and waits for the greeting.
+    FastOpen,
+}
+
 /// One connection attempt.
 #[derive(Clone, Copy, Debug)]
 pub struct Attempt {
     /// Where to.
     pub target: SocketAddr,
+    /// The port that it connects from; 0: any.
+    pub from_port: u16,
+    /// How the client behaves.
+    pub manner: Manner,
     /// How long to wait for an answer.
     pub patience: Duration,
 }
 
 /// What came of an attempt.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ClientResult {
     /// What the client saw.
     pub seen: Seen,
@@ -56,21 +74,32 @@ pub struct ClientResult {
     pub local: SocketAddr,
     /// How many SYNs the kernel sent: one, and more only on a machine so slow that the client gave up too late.
     pub syns: u64,
+    /// The connection of a client that only connects: it must not end before the tracer.
+    pub open: Option<Arc<Socket>>,
 }
 
 impl Attempt {
     /// Connects from `namespace` and waits for the answer, for its absence, or for the server's greeting.
     pub fn make(&self, namespace: &Namespace) -> Result<ClientResult, LabError> {
         let before = namespace.counter("TcpExt", "TCPSynRetrans")?;
-        let (seen, local) = namespace.run(|| self.connect().map_err(LabError::io(format!("connect to {}", self.target))))?;
+        let (seen, local, open) =
+            namespace.run(|| self.connect().map_err(LabError::io(format!("connect to {}", self.target))))?;
         let again = namespace.counter("TcpExt", "TCPSynRetrans")? - before;
-        Ok(ClientResult { seen, local, syns: 1 + again })
+        Ok(ClientResult { seen, local, syns: 1 + again, open })
     }
 
-    fn connect(&self) -> io::Result<(Seen, SocketAddr)> {
+    fn connect(&self) -> io::Result<(Seen, SocketAddr, Option<Arc<Socket>>)> {
         let socket = Socket::new(Domain::for_address(self.target), Type::STREAM, None)?;
+        if self.from_port != 0 {
+            socket.set_reuse_address(true)?;
+            socket.bind(&SocketAddr::new(unspecified(self.target), self.from_port).into())?;
+        }
         socket.set_nonblocking(true)?;
-        match socket.connect(&self.target.into()) {
+        let begun = match self.manner {
+            Manner::FastOpen => socket.send_to_with_flags(b"?", &self.target.into(), libc::MSG_FASTOPEN).map(drop),
+            _ => socket.connect(&self.target.into()),
+        };
+        match begun {
             Ok(()) => {}
             Err(error) if error.raw_os_error() == Some(Errno::EINPROGRESS as i32) => {}
             Err(error) => return Err(error),
@@ -78,16 +107,27 @@ impl Attempt {
         let local = socket.local_addr()?;
         let local = local.as_socket().ok_or_else(|| io::Error::other("the socket's own address is no IP address"))?;
         if !wait(&socket, PollFlags::POLLOUT, self.patience)? {
-            return Ok((Seen::NoAnswer, local));
+            return Ok((Seen::NoAnswer, local, None));
         }
         if let Some(error) = socket.take_error()? {
-            return Ok((Seen::Failed(Errno::from_raw(error.raw_os_error().unwrap_or_default())), local));
+            return Ok((Seen::Failed(Errno::from_raw(error.raw_os_error().unwrap_or_default())), local, None));
+        }
+        if self.manner == Manner::Silent {
+            return Ok((Seen::Connected, local, Some(Arc::new(socket))));
         }
         socket.set_nonblocking(false)?;
         socket.set_read_timeout(Some(self.patience))?;
+        if self.manner == Manner::Speaks {
+            socket.send(b"?")?;
+        }
         TcpStream::from(socket).read_exact(&mut [0])?;
-        Ok((Seen::Connected, local))
+        Ok((Seen::Connected, local, None))
     }
+}
+
+/// The address that stands for all in the family of another.
+fn unspecified(like: SocketAddr) -> IpAddr {
+    if like.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }
 }
 
 /// Sends a datagram there and back, so that both sides know each other's link-layer address and no SYN has to wait for it.

@@ -1,6 +1,7 @@
 //! Servers of every kind: where they are bound, whether they accept.
 
-use std::io::{Read as _, Write as _};
+use std::ffi::c_int;
+use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -8,10 +9,14 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
-use super::{LabError, Namespace};
+use super::{LabError, Namespace, option};
 
 /// How long a server waits for a client that does nothing.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a connection without data stays half-open.
+const HALF_OPEN_SECONDS: c_int = 120;
+/// How long to wait for a connection that does not fit any more: less than the second after which its SYN is sent again.
+const ONE_MORE: Duration = Duration::from_millis(900);
 /// More than the smallest send buffer holds: writing this much returns only after the other side acknowledged data.
 const MORE_THAN_A_BUFFER: usize = 32 * 1024;
 
@@ -26,13 +31,15 @@ pub struct Binding {
     pub v6only: Option<bool>,
     /// How many connections may wait to be accepted.
     pub backlog: i32,
+    /// The device that it takes connections from; `None`: all.
+    pub device: Option<&'static str>,
 }
 
 impl Binding {
     /// An ordinary server on this address and port.
     pub fn new(address: impl Into<IpAddr>, port: u16) -> Self {
         let address = address.into();
-        Self { address, port, v6only: address.is_ipv6().then_some(true), backlog: 128 }
+        Self { address, port, v6only: address.is_ipv6().then_some(true), backlog: 128, device: None }
     }
 
     /// The same, taking IPv4 connections on its IPv6 socket.
@@ -45,6 +52,12 @@ impl Binding {
     #[must_use]
     pub fn backlog(self, backlog: i32) -> Self {
         Self { backlog, ..self }
+    }
+
+    /// The same, bound to a device.
+    #[must_use]
+    pub fn device(self, device: &'static str) -> Self {
+        Self { device: Some(device), ..self }
     }
 }
 
@@ -61,14 +74,54 @@ impl Listening {
     /// A server that accepts, greets with a byte, and closes when the client does.
     pub fn accepting(namespace: &Namespace, binding: Binding) -> Result<Self, LabError> {
         let mut server = Self::idle(namespace, binding)?;
-        let socket = Arc::clone(&server.socket);
-        server.acceptor = Some(thread::spawn(move || {
+        server.accept_all();
+        Ok(server)
+    }
+
+    fn accept_all(&mut self) {
+        let socket = Arc::clone(&self.socket);
+        self.acceptor = Some(thread::spawn(move || {
             // Ends with an error when `drop` shuts the socket down.
             while let Ok((connection, _)) = socket.accept() {
                 // A client that goes away early is its own affair.
                 let _ = serve(connection.into());
             }
         }));
+    }
+
+    /// The same, with a listening socket whose options were changed before anybody can connect to it.
+    pub(super) fn accepting_with(
+        namespace: &Namespace,
+        binding: Binding,
+        change: impl FnOnce(&Socket) -> io::Result<()>,
+    ) -> Result<Self, LabError> {
+        let mut server = Self::idle(namespace, binding)?;
+        change(&server.socket).map_err(|error| match error.raw_os_error() {
+            Some(libc::ENOPROTOOPT) => LabError::Unsupported("this kernel lacks an option of listening sockets".into()),
+            _ => LabError::io("set an option of the listening socket")(error),
+        })?;
+        server.accept_all();
+        Ok(server)
+    }
+
+    /// A server that accepts, but only connections that have sent data, and whose queue of half-open connections is full of
+    /// such as have not, made over the namespace's loopback device.
+    pub(super) fn full_of_half_open(namespace: &Namespace, binding: Binding) -> Result<Self, LabError> {
+        let defer = |socket: &Socket| option::set(socket, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, HALF_OPEN_SECONDS);
+        let mut server = Self::accepting_with(namespace, binding, defer)?;
+        let to = SocketAddr::new(IpAddr::from([127, 0, 0, 1]), binding.port);
+        let fill = || {
+            let mut waiting =
+                (0..binding.backlog).map(|_| TcpStream::connect_timeout(&to, PATIENCE)).collect::<io::Result<Vec<_>>>()?;
+            // Older kernels take as many as the backlog says, newer ones one more.
+            match TcpStream::connect_timeout(&to, ONE_MORE) {
+                Ok(one_more) => waiting.push(one_more),
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {}
+                Err(error) => return Err(error),
+            }
+            Ok(waiting)
+        };
+        server.waiting = namespace.run(|| fill().map_err(LabError::io(format!("fill the SYN queue of {to}"))))?;
         Ok(server)
     }
 
@@ -77,6 +130,27 @@ impl Listening {
         let at = SocketAddr::new(binding.address, binding.port);
         let socket = namespace.run(|| listen(at, binding).map_err(LabError::io(format!("listen on {at}"))))?;
         Ok(Self { socket: Arc::new(socket), acceptor: None, waiting: Vec::new() })
+    }
+
+    /// Takes every connection that waits out of the queue of a server that does not do so itself.
+    pub(super) fn drain(&self) -> Result<(), LabError> {
+        let accept_all = || {
+            self.socket.set_nonblocking(true)?;
+            loop {
+                match self.socket.accept() {
+                    Ok(_) => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                    Err(error) => return Err(error),
+                }
+            }
+        };
+        accept_all().map_err(LabError::io("drain an accept queue"))
+    }
+
+    /// Accepts one of the connections that wait, or will, on a server that does not do so itself.
+    pub(super) fn accept(&self) -> Result<TcpStream, LabError> {
+        let accepted = self.socket.accept().map_err(LabError::io("accept a connection"))?;
+        Ok(accepted.0.into())
     }
 
     /// A server that never accepts and whose accept queue is full of established connections, made over the namespace's
@@ -104,18 +178,19 @@ impl Drop for Listening {
     }
 }
 
-fn listen(at: SocketAddr, binding: Binding) -> std::io::Result<Socket> {
+fn listen(at: SocketAddr, binding: Binding) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(at), Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     if let Some(v6only) = binding.v6only {
         socket.set_only_v6(v6only)?;
     }
+    socket.bind_device(binding.device.map(str::as_bytes))?;
     socket.bind(&at.into())?;
     socket.listen(binding.backlog)?;
     Ok(socket)
 }
 
-fn serve(mut connection: TcpStream) -> std::io::Result<()> {
+fn serve(mut connection: TcpStream) -> io::Result<()> {
     connection.set_read_timeout(Some(PATIENCE))?;
     connection.write_all(b"!")?;
     connection.read_to_end(&mut Vec::new())?;
@@ -124,7 +199,7 @@ fn serve(mut connection: TcpStream) -> std::io::Result<()> {
 
 /// Connects and returns once the connection is known to stand in the queue: only an established server side acknowledges
 /// data, and the send buffer is too small for all of it.
-fn wait_in_queue(to: SocketAddr) -> std::io::Result<TcpStream> {
+fn wait_in_queue(to: SocketAddr) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
     socket.set_send_buffer_size(1)?;
     socket.set_write_timeout(Some(PATIENCE))?;

@@ -18,12 +18,15 @@
 mod check;
 mod client;
 mod error;
+mod foreign;
 mod listener;
 mod mirrored;
 mod namespace;
 mod network;
 mod nfqueue;
+mod option;
 mod path;
+mod raw;
 mod reader;
 mod report;
 mod run;
@@ -33,7 +36,7 @@ mod tool;
 mod tracer;
 
 pub use check::{Truth, check};
-pub use client::{Attempt, ClientResult, Seen};
+pub use client::{Attempt, ClientResult, Manner, Seen};
 pub use error::LabError;
 pub use listener::{Binding, Listening};
 pub use namespace::Namespace;

@@ -16,6 +16,14 @@ pub enum Step {
     May(Stage),
 }
 
+impl Step {
+    fn stage(self) -> Stage {
+        match self {
+            Self::Must(stage) | Self::May(stage) => stage,
+        }
+    }
+}
+
 /// From the wire to the socket lookup.
 const IN: [Stage; 13] = [
     TcIngress,
@@ -56,6 +64,31 @@ fn must(stages: &[Stage]) -> Vec<Step> {
 
 fn may(stages: &[Stage]) -> Vec<Step> {
     stages.iter().copied().map(Step::May).collect()
+}
+
+/// What `--detail light` sees of a way.
+pub(super) fn light(path: &[Step]) -> Vec<Step> {
+    const CLOSELY: [Stage; 18] = [
+        PreroutingRaw,
+        Conntrack,
+        PreroutingMangle,
+        Dnat,
+        InputMangle,
+        InputFilter,
+        InputSecurity,
+        ForwardMangle,
+        ForwardFilter,
+        ForwardSecurity,
+        OutputRaw,
+        OutputConntrack,
+        OutputMangle,
+        OutputNat,
+        OutputFilter,
+        OutputSecurity,
+        PostroutingMangle,
+        Snat,
+    ];
+    path.iter().filter(|step| !CLOSELY.contains(&step.stage())).copied().collect()
 }
 
 /// `stages` up to `last`, with it.

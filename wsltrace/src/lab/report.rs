@@ -49,7 +49,7 @@ fn play(scenario: &Scenario, binary: &Path, out: &mut dyn Write) -> Result<(), L
     told.map_err(failed)?;
 
     let lab = broken_lab(scenario)?;
-    let mut tracer = Tracer::start_text(binary, &lab.wsl)?;
+    let mut tracer = Tracer::start_text(binary, &lab.wsl, scenario.detail)?;
     tracer.await_armed()?;
     let (client, problems) = connect(scenario, &lab)?;
     let said = tracer.stop()?;

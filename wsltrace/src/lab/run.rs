@@ -34,11 +34,11 @@ pub struct ScenarioReport {
 /// Plays a scenario under the tracer `binary` and compares what it says with the truth.
 pub fn run(scenario: &Scenario, binary: &Path) -> ScenarioReport {
     report(scenario, |lab| {
-        let start = |_| Tracer::start_json(binary, &lab.wsl);
+        let start = |_| Tracer::start_json(binary, &lab.wsl, scenario.detail);
         let mut tracers = (0..scenario.tracers).map(start).collect::<Result<Vec<_>, _>>()?;
         tracers.iter_mut().try_for_each(Tracer::await_armed)?;
         let (client, mut problems) = connect(scenario, lab)?;
-        let truth = truth(client, lab)?;
+        let truth = truth(client.clone(), lab)?;
         for tracer in tracers {
             problems.extend(listen_to(scenario, &truth, tracer)?);
         }
@@ -52,6 +52,9 @@ fn listen_to(scenario: &Scenario, truth: &Truth, tracer: Tracer) -> Result<Vec<S
     let mut problems = Vec::new();
     if !said.status.success() {
         problems.push(format!("the tracer ended with {}: {}", said.status, said.stderr.escape_debug()));
+    }
+    if !said.stderr.contains(scenario.note) {
+        problems.push(format!("standard error does not say '{}': {}", scenario.note, said.stderr.escape_debug()));
     }
     match said.stdout.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>() {
         Ok(lines) => problems.extend(check(scenario, truth, &lines)),

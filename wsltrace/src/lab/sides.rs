@@ -1,6 +1,6 @@
 //! The lab's sides and how they are joined.
 
-use std::fmt::Debug;
+use std::any::Any;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::client::warm_up;
@@ -44,7 +44,7 @@ pub struct Lab {
     /// What hangs behind WSL, when it was asked for.
     behind: Option<(Side, Namespace)>,
     /// Servers and other sockets that live as long as the lab.
-    kept: Vec<Box<dyn Debug + Send + Sync>>,
+    kept: Vec<Box<dyn Any + Send + Sync>>,
 }
 
 impl Lab {
@@ -87,8 +87,13 @@ impl Lab {
     }
 
     /// Keeps a server, or whatever else must not end before the lab.
-    pub fn keep(&mut self, server: impl Debug + Send + Sync + 'static) {
+    pub fn keep(&mut self, server: impl Any + Send + Sync) {
         self.kept.push(Box::new(server));
+    }
+
+    /// What was kept of this type, in the order of keeping.
+    pub(super) fn kept<T: Any>(&self) -> impl Iterator<Item = &T> {
+        self.kept.iter().filter_map(|kept| kept.downcast_ref())
     }
 
     /// The address that the client uses to reach WSL in this family.

@@ -16,14 +16,12 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::{LabError, Namespace, PORT};
+use crate::probe::Detail;
 
 /// How long loading and attaching may take: a bound for what hangs, not a measure.
 const ARMING: Duration = Duration::from_mins(2);
 /// How long the tracer may take to write its last lines.
 const STOPPING: Duration = Duration::from_mins(1);
-
-/// What the scenarios are traced with.
-const FULL: &[&str] = &["--detail", "full"];
 
 /// A running tracer. Dropping it kills it; it dies too when the thread that started it ends.
 #[derive(Debug)]
@@ -49,8 +47,8 @@ pub struct Said {
 
 impl Tracer {
     /// Starts `binary` on the namespace with JSON output, which is kept.
-    pub fn start_json(binary: &Path, namespace: &Namespace) -> Result<Self, LabError> {
-        Self::start_reading(binary, namespace, FULL, read_all)
+    pub fn start_json(binary: &Path, namespace: &Namespace, detail: Detail) -> Result<Self, LabError> {
+        Self::start_reading(binary, namespace, &["--detail", argument(detail)], read_all)
     }
 
     /// The same with arguments of the caller's. `read` takes the standard output, on a thread of its own, and returns what is to be kept
@@ -67,8 +65,8 @@ impl Tracer {
     }
 
     /// Starts `binary` on the namespace with text output on our own standard output and error.
-    pub fn start_text(binary: &Path, namespace: &Namespace) -> Result<Self, LabError> {
-        Self::start(binary, namespace, FULL, false)
+    pub fn start_text(binary: &Path, namespace: &Namespace, detail: Detail) -> Result<Self, LabError> {
+        Self::start(binary, namespace, &["--detail", argument(detail)], false)
     }
 
     fn start(binary: &Path, namespace: &Namespace, arguments: &[&str], json: bool) -> Result<Self, LabError> {
@@ -187,6 +185,14 @@ fn read_all(mut stdout: ChildStdout) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// What stands behind `--detail`.
+fn argument(detail: Detail) -> &'static str {
+    match detail {
+        Detail::Full => "full",
+        Detail::Light => "light",
+    }
+}
+
 fn ready_file(directory: &Path) -> PathBuf {
     directory.join("ready")
 }
@@ -241,7 +247,7 @@ mod tests {
         // The shell runs a trap only between commands: it waits for a reader of a pipe that nobody writes to.
         let body = "mkfifo $TMPDIR/never; trap 'echo last; kill $!; exit 0' INT; echo first; cat <>$TMPDIR/never & \
                     touch $ready.new; mv $ready.new $ready; wait";
-        let mut tracer = Tracer::start_json(&program(directory.path(), body), &namespace).unwrap();
+        let mut tracer = Tracer::start_json(&program(directory.path(), body), &namespace, Detail::Full).unwrap();
         tracer.await_armed().unwrap();
         let said = tracer.stop().unwrap();
         assert!(said.status.success());
@@ -256,7 +262,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let namespace = Namespace::new("test").unwrap();
         let program = program(directory.path(), "echo 'error: no BTF' >&2; exit 1");
-        let error = Tracer::start_json(&program, &namespace).unwrap().await_armed().unwrap_err().to_string();
+        let error = Tracer::start_json(&program, &namespace, Detail::Full).unwrap().await_armed().unwrap_err().to_string();
         assert_eq!(error, "the tracer ended before it was armed (exit status: 1): error: no BTF");
     }
 }

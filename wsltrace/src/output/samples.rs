@@ -14,7 +14,7 @@ use super::{
     },
 };
 use crate::{
-    evidence::{Backend, Evidence, Listener, Owner, Rule, Sockets},
+    evidence::{Backend, Evidence, Listener, Owner, Rule, Silence, Sockets},
     journey::{Conntrack, DeathPlace, Facts, Family, Flow, Journey, Origin, Outcome, Stage, StageVisit, Translated},
 };
 
@@ -163,10 +163,13 @@ pub(crate) fn container() -> Report {
     Report::new(journey, with_listeners(Vec::new()))
 }
 
+/// One SYN was swallowed, for a full accept queue.
+pub(crate) const OVERFLOWED: Silence = Silence { drops: 1, overflows: 1, syn_queue_full: 0, own_drops: 1, journeys: 1 };
+
 pub(crate) fn ignored() -> Report {
     let journey = journey(&to_socket(&[]), Outcome::Ignored, Some(Stage::Listener), None);
     let full = Listener { queue: 2, backlog: 1, ..listener("0.0.0.0") };
-    Report::new(journey, Evidence { listen_overflows: Some(1), silent_at_listener: 1, ..with_listeners(vec![full]) })
+    Report::new(journey, Evidence { silence: Some(OVERFLOWED), ..with_listeners(vec![full]) })
 }
 
 pub(crate) fn routing(reason: &str) -> Report {

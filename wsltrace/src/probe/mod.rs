@@ -4,7 +4,7 @@ mod object;
 mod sys;
 mod table;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
@@ -17,6 +17,7 @@ use crate::kernel::KernelFacts;
 use crate::kernel::links::{ARPHRD_LOOPBACK, Link};
 use crate::kernel::netns::{Netns, NetnsError};
 pub use object::{ObjectError, Sizes};
+pub(crate) use sys::lookup_programs;
 pub use table::{Hook, POSITIONS, Position, TRACEPOINTS};
 
 /// How many netfilter positions are linked.
@@ -209,17 +210,25 @@ impl Probes {
             source,
         };
         let positions = &self.netfilter;
-        let links: Result<Vec<OwnedFd>, ProbeError> = netns.run(|| {
-            let mut links = Vec::new();
+        let links: Result<_, ProbeError> = netns.run(|| {
+            let (mut links, mut ahead) = (Vec::new(), BTreeSet::new());
             for (position, program) in positions {
                 for family in [libc::AF_INET, libc::AF_INET6] {
                     let link = link_near(program, family.unsigned_abs(), position);
-                    links.push(link.map_err(|error| attach(position.program.to_owned(), error.into()))?);
+                    let (link, moved) = link.map_err(|error| attach(position.program.to_owned(), error.into()))?;
+                    links.push(link);
+                    if moved && position.priority == table::FIRST {
+                        ahead.insert(position.hook.name());
+                    }
                 }
             }
-            Ok(links)
+            Ok((links, ahead))
         })?;
-        let links = links?;
+        let (links, ahead) = links?;
+        if !ahead.is_empty() {
+            let hooks = ahead.into_iter().collect::<Vec<_>>().join(", ");
+            log::warn!("another BPF program runs before the probes in {hooks}: what it drops is not seen to enter the hook");
+        }
         self.count_attached("netfilter", u32::try_from(links.len()).unwrap_or(u32::MAX));
         self.links.extend(links);
         let lookup: &mut SkLookup = program(&mut self.ebpf, "socket_lookup")?;
@@ -232,6 +241,10 @@ impl Probes {
     /// An interface that vanished meanwhile is left out.
     pub fn attach_interfaces(&mut self, netns: &Netns, links: &[Link]) -> Result<(), ProbeError> {
         for link in links {
+            if link.xdp {
+                let name = &link.name;
+                log::warn!("an XDP program on {name} runs before the probes: what it drops or redirects is never seen");
+            }
             let ethernet = matches!(link.arphrd, 1 | ARPHRD_LOOPBACK);
             let programs = if ethernet { ["tc_ingress", "tc_egress"] } else { ["tc_ingress_l3", "tc_egress_l3"] };
             for (name, direction) in programs.into_iter().zip([TcAttachType::Ingress, TcAttachType::Egress]) {
@@ -340,21 +353,23 @@ impl Probes {
     }
 }
 
-/// Links a position. Two BPF programs cannot have one priority in a hook: another tracer may be at ours, then the next free one
+/// Links a position, and says whether at a neighbouring priority. Two BPF programs cannot have one priority in a hook: another tracer may be at ours, then the next free one
 /// serves as well, as long as no standard priority lies between.
-fn link_near(program: &OwnedFd, family: u32, position: &Position) -> std::io::Result<OwnedFd> {
+fn link_near(program: &OwnedFd, family: u32, position: &Position) -> std::io::Result<(OwnedFd, bool)> {
     const TRACERS: i32 = 16;
     let inwards = if position.priority == i32::MAX - 1 { -1 } else { 1 };
     let mut result = sys::link_netfilter(program, family, position.hook as u32, position.priority);
+    let mut moved = false;
     for step in 1..TRACERS {
         match &result {
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                moved = true;
                 result = sys::link_netfilter(program, family, position.hook as u32, position.priority + inwards * step);
             }
             _ => break,
         }
     }
-    result
+    result.map(|link| (link, moved))
 }
 
 fn key_bytes(key: &Key) -> [u8; size_of::<Key>()] {

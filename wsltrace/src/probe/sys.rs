@@ -1,5 +1,6 @@
 //! The system calls that aya does not make: loading programs of types that it does not know, linking netfilter programs,
-//! running a program by hand, and reading a hash map many entries at a time. Nothing else in the project calls bpf(2).
+//! running a program by hand, reading a hash map many entries at a time, and looking at programs. Nothing else in the tracer
+//! calls bpf(2); the lab does, where it plays somebody else.
 
 use std::ffi::CStr;
 use std::io;
@@ -200,12 +201,45 @@ impl<K: Pod, V: Pod> Buckets<K, V> {
 
 /// How often the kernel left out a run of this program, because it interrupted another one of the same program on its CPU.
 pub(super) fn recursion_misses(program: impl AsFd) -> io::Result<u64> {
-    // SAFETY: plain integers, for which zeroes are a value.
+    Ok(info(program)?.recursion_misses)
+}
+
+/// Names of the `sk_lookup` programs that are attached in a network namespace, in the order in which they run.
+pub(crate) fn lookup_programs(netns: impl AsFd) -> io::Result<Vec<String>> {
+    const BPF_SK_LOOKUP: u32 = 36;
+    const MOST: usize = 64;
+    let mut ids = [0_u32; MOST];
+    let mut attr = empty_attr();
+    // SAFETY: this is the variant of BPF_PROG_QUERY; all of it is zero.
+    let query = unsafe { &mut attr.query };
+    query.__bindgen_anon_1.target_fd = u32::try_from(netns.as_fd().as_raw_fd()).map_err(io::Error::other)?;
+    query.attach_type = BPF_SK_LOOKUP;
+    query.prog_ids = ids.as_mut_ptr() as u64;
+    query.__bindgen_anon_2.count = u32::try_from(MOST).map_err(io::Error::other)?;
+    bpf(bpf_cmd::BPF_PROG_QUERY, &mut attr)?;
+    // SAFETY: the same variant; the kernel has written how many there are.
+    let count = unsafe { attr.query.__bindgen_anon_2.count } as usize;
+    ids.iter().take(count).map(|id| program_name(*id)).collect()
+}
+
+/// The name that a program was loaded with.
+fn program_name(id: u32) -> io::Result<String> {
+    let mut attr = empty_attr();
+    attr.__bindgen_anon_6.__bindgen_anon_1.prog_id = id;
+    let program = owned(bpf(bpf_cmd::BPF_PROG_GET_FD_BY_ID, &mut attr)?)?;
+    let name = info(&program)?.name.map(core::ffi::c_char::cast_unsigned);
+    Ok(String::from_utf8_lossy(name.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned())
+}
+
+fn info(program: impl AsFd) -> io::Result<bpf_prog_info> {
+    // SAFETY: a structure of plain integers, for which zeroes are a value.
     let mut info: bpf_prog_info = unsafe { mem::zeroed() };
     let mut attr = empty_attr();
-    attr.info.bpf_fd = u32::try_from(program.as_fd().as_raw_fd()).map_err(io::Error::other)?;
-    attr.info.info = (&raw mut info) as u64;
-    attr.info.info_len = u32::try_from(mem::size_of::<bpf_prog_info>()).map_err(io::Error::other)?;
+    // SAFETY: this is the variant of BPF_OBJ_GET_INFO_BY_FD; all of it is zero.
+    let request = unsafe { &mut attr.info };
+    request.bpf_fd = u32::try_from(program.as_fd().as_raw_fd()).map_err(io::Error::other)?;
+    request.info_len = u32::try_from(mem::size_of_val(&info)).map_err(io::Error::other)?;
+    request.info = (&raw mut info) as u64;
     bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
-    Ok(info.recursion_misses)
+    Ok(info)
 }

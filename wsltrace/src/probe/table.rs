@@ -11,6 +11,19 @@ pub enum Hook {
     Postrouting = 4,
 }
 
+impl Hook {
+    /// The name in lower case.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Prerouting => "prerouting",
+            Self::Input => "input",
+            Self::Forward => "forward",
+            Self::Output => "output",
+            Self::Postrouting => "postrouting",
+        }
+    }
+}
+
 /// A position in a netfilter hook where a program of ours runs.
 #[derive(Clone, Copy, Debug)]
 pub struct Position {
@@ -33,7 +46,7 @@ const fn also_light(program: &'static str, hook: Hook, priority: i32) -> Positio
 }
 
 /// The kernel refuses `i32::MIN` and `i32::MAX`; conntrack's confirmation sits at `i32::MAX`.
-const FIRST: i32 = i32::MIN + 1;
+pub(super) const FIRST: i32 = i32::MIN + 1;
 const LAST: i32 = i32::MAX - 1;
 
 /// Positions lie halfway between the standard priorities (conntrack's defragmentation -400, raw -300, conntrack -200,

@@ -4,10 +4,10 @@
 use std::process::Command;
 
 use super::{
-    machine::{exists, has, version_text},
+    machine::{exists, find, has, version_text},
     toolchain::{bpf_linker, debian_compiler, debian_sources, nightly_sources},
 };
-use crate::command::clean;
+use crate::command::{answer, clean};
 
 /// A part of the work, so that a task brings only what it needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub(crate) enum Part {
     Test,
     /// Making the Debian package.
     Package,
+    /// Booting another kernel and running the self-test in it.
+    Vm,
 }
 
 /// One thing that has to be there.
@@ -214,7 +216,7 @@ pub(crate) const COMMON: &[Requirement] = &[
     Requirement {
         name: "nftables",
         why: "the end-to-end tests break connections with nft rules",
-        parts: &[Part::Test],
+        parts: &[Part::Test, Part::Vm],
         only_for: None,
         sign: || has("nft"),
         bring: Bring::Apt(&["nftables"]),
@@ -222,7 +224,7 @@ pub(crate) const COMMON: &[Requirement] = &[
     Requirement {
         name: "iptables",
         why: "the end-to-end tests break connections with iptables-nft and iptables-legacy rules",
-        parts: &[Part::Test],
+        parts: &[Part::Test, Part::Vm],
         only_for: None,
         sign: || has("iptables-nft") && has("iptables-legacy") && has("iptables-legacy-save"),
         bring: Bring::Apt(&["iptables"]),
@@ -230,7 +232,7 @@ pub(crate) const COMMON: &[Requirement] = &[
     Requirement {
         name: "iproute2",
         why: "the end-to-end tests lay their networks with ip and tc",
-        parts: &[Part::Test],
+        parts: &[Part::Test, Part::Vm],
         only_for: None,
         sign: || has("ip") && has("tc"),
         bring: Bring::Apt(&["iproute2"]),
@@ -251,4 +253,33 @@ pub(crate) const COMMON: &[Requirement] = &[
         sign: || has("lintian"),
         bring: Bring::Apt(&["lintian"]),
     },
+    Requirement {
+        name: "qemu-system-x86",
+        why: "boots other kernels, on an emulated processor",
+        parts: &[Part::Vm],
+        only_for: None,
+        sign: || has("qemu-system-x86_64"),
+        bring: Bring::Apt(&["qemu-system-x86"]),
+    },
+    Requirement {
+        name: "busybox-static",
+        why: "the first program of the guest",
+        parts: &[Part::Vm],
+        only_for: None,
+        sign: static_busybox,
+        bring: Bring::Apt(&["busybox-static"]),
+    },
+    Requirement {
+        name: "kmod",
+        why: "loads modules in the guest, where its kernel has any",
+        parts: &[Part::Vm],
+        only_for: None,
+        sign: || has("depmod") && has("modprobe"),
+        bring: Bring::Apt(&["kmod"]),
+    },
 ];
+
+/// Whether busybox is there, and needs no libraries.
+fn static_busybox() -> bool {
+    find("busybox").is_some_and(|path| answer(clean("ldd").arg(path)).is_none())
+}

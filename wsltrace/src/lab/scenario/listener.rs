@@ -77,6 +77,7 @@ fn accept_queue_full() -> Scenario {
             outcomes: &[Outcome::Ignored],
             died: Some((Stage::Listener, Side::Wsl)),
             codes: &[Code::AcceptQueueFull],
+            proved: true,
             path: inbound(Stage::Listener),
             ..base.expect
         },

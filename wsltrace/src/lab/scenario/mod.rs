@@ -1,26 +1,34 @@
 //! The table of scenarios. To add one, add it to the file of its subject: nothing else has to change.
 
+mod bridge;
 mod conntrack;
 mod firewall;
+mod foreign;
 mod forwarding;
+mod handshake;
 mod healthy;
 mod ingress;
+mod light;
 mod listener;
 mod neighbour;
+mod overflow;
+mod policy;
 mod queue;
 mod reader;
 mod reply;
 mod routing;
+mod stale;
 mod suppressed;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::client::{ANSWER_PATIENCE, SILENCE};
-use super::{Attempt, Binding, Lab, LabError, Listening, PORT, Seen, Side, Step};
+use super::{Attempt, Binding, Lab, LabError, Listening, Manner, PORT, Seen, Side, Step};
 use crate::diagnosis::Code;
 use crate::evidence::Backend;
 use crate::journey::{Conntrack, Origin, Outcome, Stage};
+use crate::probe::Detail;
 
 /// A lab with one known fault, and what must be said about it.
 #[derive(Clone, Debug)]
@@ -47,12 +55,20 @@ pub struct Scenario {
     pub client: Seen,
     /// How long it waits for an answer that must not come.
     pub silence: Duration,
+    /// How it behaves.
+    pub manner: Manner,
+    /// The port that it connects from; 0: any.
+    pub from_port: u16,
     /// A counter of the kernel in the `wsl` namespace that this fault moves once for each SYN: its group and name.
     pub witness: Option<(&'static str, &'static str)>,
     /// Waits, after the client saw its end, for what must have happened before the tracer is stopped.
     pub settle: fn(&Lab) -> Result<(), LabError>,
     /// How many tracers watch at once; each must be right.
     pub tracers: usize,
+    /// How closely they watch.
+    pub detail: Detail,
+    /// What must be told on standard error; empty: nothing in particular.
+    pub note: &'static str,
     /// What must be reported.
     pub expect: Expect,
     /// What must be reported about SYNs that are sent again, where that is something else.
@@ -76,9 +92,13 @@ pub struct Expect {
     pub codes: &'static [Code],
     /// Whether an event of this very packet proves the diagnosis (on kernels that give the drop reason).
     pub proved: bool,
+    /// Whether nothing can prove the diagnosis, so that it must be inferred.
+    pub inferred: bool,
+    /// The source address and the destination as the packet last had them, when something rewrote them; not checked otherwise.
+    pub translated: Option<(IpAddr, SocketAddr)>,
     /// The firewall that did it, and its chain.
     pub firewall: Option<(Backend, &'static str)>,
-    /// Every stage with `--detail full`, the answer's included.
+    /// Every stage, the answer's included.
     pub path: Vec<Step>,
 }
 
@@ -86,7 +106,7 @@ impl Scenario {
     /// The client's attempt.
     pub fn attempt(&self) -> Attempt {
         let patience = if self.client == Seen::NoAnswer { self.silence } else { ANSWER_PATIENCE };
-        Attempt { target: (self.target, PORT).into(), patience }
+        Attempt { target: (self.target, PORT).into(), from_port: self.from_port, manner: self.manner, patience }
     }
 
     /// What must be reported about the SYN of this number, counted from 1.
@@ -122,6 +142,13 @@ pub fn all() -> Vec<Scenario> {
         conntrack::scenarios(),
         ingress::scenarios(),
         suppressed::scenarios(),
+        stale::scenarios(),
+        handshake::scenarios(),
+        overflow::scenarios(),
+        policy::scenarios(),
+        bridge::scenarios(),
+        foreign::scenarios(),
+        light::scenarios(),
     ]
     .concat()
 }
@@ -145,9 +172,13 @@ fn template(name: &'static str, title: &'static str, group: &'static str) -> Sce
         target: Lab::wsl_address(false),
         client: Seen::Connected,
         silence: SILENCE,
+        manner: Manner::Listens,
+        from_port: 0,
         witness: None,
         settle: |_| Ok(()),
         tracers: 1,
+        detail: Detail::Full,
+        note: "",
         again: None,
         expect: Expect {
             origin: Origin::Remote,
@@ -157,6 +188,8 @@ fn template(name: &'static str, title: &'static str, group: &'static str) -> Sce
             conntrack: None,
             codes: &[Code::Healthy],
             proved: false,
+            inferred: false,
+            translated: None,
             firewall: None,
             path: super::path::established(),
         },

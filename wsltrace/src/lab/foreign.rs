@@ -1,0 +1,207 @@
+//! Somebody else's BPF programs, a handful of instructions each: they pass or drop packets beside the tracer's own. They are held
+//! by descriptors and go with them.
+
+use std::io;
+use std::mem;
+use std::net::TcpListener;
+use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd};
+
+use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_insn};
+
+use super::{LabError, Namespace};
+
+/// Where a program is attached.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Attach {
+    /// What comes in by a device, at tc.
+    TcxIngress(&'static str),
+    /// What comes in by a device, before anything else sees it.
+    Xdp(&'static str),
+    /// A hook of netfilter for IPv4 (1: INPUT, 0: PREROUTING), at a priority.
+    Netfilter(u32, i32),
+    /// The search for a listener.
+    SocketLookup,
+}
+
+/// An attached program; gone when dropped.
+#[derive(Debug)]
+pub(super) struct Foreign {
+    /// Program, link, map and socket.
+    _held: Vec<OwnedFd>,
+}
+
+impl Foreign {
+    /// A program that answers every packet with `verdict`.
+    pub(super) fn answering(namespace: &Namespace, attach: Attach, verdict: i32) -> Result<Self, LabError> {
+        let doing = format!("attach a program ({attach:?})");
+        namespace.run(|| {
+            let held =
+                load(attach, &[set(0, verdict), EXIT]).and_then(|program| Ok(vec![link(&program, attach, namespace)?, program]));
+            Ok(Self { _held: held.map_err(LabError::io(doing))? })
+        })
+    }
+
+    /// A program that gives every connection to this listener, whatever address and port it asks for.
+    pub(super) fn steering(namespace: &Namespace, to: TcpListener) -> Result<Self, LabError> {
+        let steer = || {
+            let map = map_of(&to)?;
+            let program = load(Attach::SocketLookup, &steering_to(&map))?;
+            let link = link(&program, Attach::SocketLookup, namespace)?;
+            Ok(vec![link, program, map, to.into()])
+        };
+        namespace
+            .run(|| Ok(Self { _held: steer().map_err(LabError::io::<io::Error>("attach a program that steers connections"))? }))
+    }
+}
+
+const EXIT: bpf_insn = instruction(0x95, 0, 0, 0, 0);
+
+/// `offset` and `value` mean what the operation says.
+const fn instruction(code: u8, destination: u8, source: u8, offset: i16, value: i32) -> bpf_insn {
+    // The registers share a byte: the destination is its lower half.
+    let registers = aya_obj::generated::__BindgenBitfieldUnit::new([source << 4 | destination]);
+    bpf_insn { code, _bitfield_align_1: [], _bitfield_1: registers, off: offset, imm: value }
+}
+
+/// `register = value`
+const fn set(register: u8, value: i32) -> bpf_insn {
+    instruction(0xb7, register, 0, 0, value)
+}
+
+/// `destination = source`
+const fn copy(destination: u8, source: u8) -> bpf_insn {
+    instruction(0xbf, destination, source, 0, 0)
+}
+
+const fn call(helper: i32) -> bpf_insn {
+    instruction(0x85, 0, 0, 0, helper)
+}
+
+/// Looks the socket up in the map, assigns and releases it; passes in any case.
+fn steering_to(map: &OwnedFd) -> Vec<bpf_insn> {
+    const PASS: i32 = 1;
+    const LOOKUP_ELEMENT: i32 = 1;
+    const RELEASE: i32 = 86;
+    const ASSIGN: i32 = 124;
+    const MAP_FD: u8 = 1;
+    vec![
+        copy(6, 1),
+        // The key, 0, on the stack.
+        instruction(0x62, 10, 0, -4, 0),
+        copy(2, 10),
+        instruction(0x07, 2, 0, 0, -4),
+        instruction(0x18, 1, MAP_FD, 0, map.as_raw_fd()),
+        instruction(0, 0, 0, 0, 0),
+        call(LOOKUP_ELEMENT),
+        // Nothing found: to the end.
+        instruction(0x15, 0, 0, 7, 0),
+        copy(7, 0),
+        copy(1, 6),
+        copy(2, 7),
+        set(3, 0),
+        call(ASSIGN),
+        copy(1, 7),
+        call(RELEASE),
+        set(0, PASS),
+        EXIT,
+    ]
+}
+
+fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<libc::c_long> {
+    // SAFETY: `attr` is a whole `bpf_attr`; the pointers in it are to values that outlive the call (see the callers).
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command as libc::c_uint, &raw mut *attr, mem::size_of::<bpf_attr>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+fn owned(fd: libc::c_long) -> io::Result<OwnedFd> {
+    let fd = i32::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: the call has just given us this descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn number(fd: impl AsFd) -> io::Result<u32> {
+    u32::try_from(fd.as_fd().as_raw_fd()).map_err(io::Error::other)
+}
+
+fn empty_attr() -> bpf_attr {
+    // SAFETY: a union of plain integers, for which zeroes are a value.
+    unsafe { mem::zeroed() }
+}
+
+impl Attach {
+    /// Its `enum bpf_prog_type` and `enum bpf_attach_type`.
+    fn types(self) -> (u32, u32) {
+        match self {
+            Self::TcxIngress(_) => (3, 46),
+            Self::Xdp(_) => (6, 37),
+            Self::Netfilter(..) => (32, 45),
+            Self::SocketLookup => (30, 36),
+        }
+    }
+}
+
+fn load(attach: Attach, instructions: &[bpf_insn]) -> io::Result<OwnedFd> {
+    let license = c"GPL";
+    let mut attr = empty_attr();
+    // SAFETY: this is the variant of BPF_PROG_LOAD; all of it is zero.
+    let load = unsafe { &mut attr.__bindgen_anon_3 };
+    (load.prog_type, load.expected_attach_type) = attach.types();
+    load.insns = instructions.as_ptr() as u64;
+    load.insn_cnt = u32::try_from(instructions.len()).map_err(io::Error::other)?;
+    load.license = license.as_ptr() as u64;
+    for (to, from) in load.prog_name.iter_mut().zip(b"stranger") {
+        *to = from.cast_signed();
+    }
+    owned(bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr)?)
+}
+
+/// The start of `bpf_attr` as `BPF_LINK_CREATE` reads it: what is attached where, and for netfilter at which place.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct LinkCreate {
+    program: u32,
+    target: u32,
+    attach_type: u32,
+    flags: u32,
+    family: u32,
+    hook: u32,
+    priority: i32,
+    rest: u32,
+}
+
+/// Attaches in the calling thread's network namespace, which `namespace` is.
+fn link(program: &OwnedFd, attach: Attach, namespace: &Namespace) -> io::Result<OwnedFd> {
+    let (_, attach_type) = attach.types();
+    let nothing =
+        LinkCreate { program: number(program)?, target: 0, attach_type, flags: 0, family: 0, hook: 0, priority: 0, rest: 0 };
+    let create = match attach {
+        Attach::TcxIngress(device) => LinkCreate { target: nix::net::if_::if_nametoindex(device)?, ..nothing },
+        // In the generic mode, which every device has.
+        Attach::Xdp(device) => LinkCreate { target: nix::net::if_::if_nametoindex(device)?, flags: 2, ..nothing },
+        Attach::Netfilter(hook, priority) => LinkCreate { family: libc::AF_INET.unsigned_abs(), hook, priority, ..nothing },
+        Attach::SocketLookup => LinkCreate { target: number(namespace.file())?, ..nothing },
+    };
+    let mut attr = empty_attr();
+    // SAFETY: `bpf_attr` is larger than the structure, has its alignment, and is made of integers.
+    unsafe { (&raw mut attr).cast::<LinkCreate>().write(create) };
+    owned(bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr)?)
+}
+
+/// A map that holds one socket.
+fn map_of(socket: &TcpListener) -> io::Result<OwnedFd> {
+    const SOCKMAP: u32 = 15;
+    let mut attr = empty_attr();
+    // SAFETY: this is the variant of BPF_MAP_CREATE; all of it is zero.
+    let create = unsafe { &mut attr.__bindgen_anon_1 };
+    (create.map_type, create.key_size, create.value_size, create.max_entries) = (SOCKMAP, 4, 8, 1);
+    let map = owned(bpf(bpf_cmd::BPF_MAP_CREATE, &mut attr)?)?;
+    let (key, value) = (0_u32, u64::from(number(socket)?));
+    let mut attr = empty_attr();
+    // SAFETY: this is the variant of BPF_MAP_UPDATE_ELEM; all of it is zero.
+    let update = unsafe { &mut attr.__bindgen_anon_2 };
+    update.map_fd = number(&map)?;
+    update.key = (&raw const key) as u64;
+    update.__bindgen_anon_1.value = (&raw const value) as u64;
+    bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attr)?;
+    Ok(map)
+}

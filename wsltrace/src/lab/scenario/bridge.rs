@@ -1,0 +1,95 @@
+//! Bridges between containers: copies for bystanders, and connections that come back to where they began.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use super::{Expect, Scenario, serve, template};
+use crate::diagnosis::Code;
+use crate::journey::{Origin, Outcome, Stage};
+use crate::lab::path::{answer, back_through, into_container};
+use crate::lab::sides::{CONTAINER, DOCKER0, WSL_V4, join};
+use crate::lab::{Binding, Lab, LabError, Namespace, PORT, Side, Step};
+
+const GROUP: &str = "bridges";
+/// The port inside the container.
+const INNER_PORT: u16 = 80;
+
+pub(super) fn scenarios() -> Vec<Scenario> {
+    vec![flood(), hairpin()]
+}
+
+/// The bridge knows nobody's address, so it sends every packet to every port.
+fn flood() -> Scenario {
+    let base = template("bridge-flood", "nothing is broken: the bridge floods a container's packets to a bystander", GROUP);
+    Scenario {
+        tools: &["nft", "ip"],
+        behind: Some(Side::Container),
+        break_it: |lab| {
+            serve(lab, Side::Container, Binding::new(Ipv4Addr::UNSPECIFIED, INNER_PORT))?;
+            publish(lab, "")?;
+            let bystander = Namespace::new("bystander")?;
+            join(&lab.wsl, "veth1", &bystander, "eth0")?;
+            lab.wsl.enslave("veth1", "docker0")?;
+            lab.wsl.ip("link set docker0 type bridge ageing_time 0")?;
+            lab.keep(bystander);
+            Ok(())
+        },
+        // The SYN leaves by the bystander's port as well.
+        expect: Expect { path: with_more_wires(published()), ..base.expect },
+        ..base
+    }
+}
+
+/// A container asks for its own published port at the address of the machine.
+fn hairpin() -> Scenario {
+    let base = template("hairpin", "nothing is broken: a container connects to its own published port", GROUP);
+    Scenario {
+        tools: &["nft"],
+        behind: Some(Side::Container),
+        from: Side::Container,
+        target: WSL_V4.into(),
+        break_it: |lab| {
+            serve(lab, Side::Container, Binding::new(Ipv4Addr::UNSPECIFIED, INNER_PORT))?;
+            let masquerade = format!(
+                "chain postrouting {{ type nat hook postrouting priority srcnat; ip saddr {CONTAINER} ip daddr {CONTAINER} masquerade; }}"
+            );
+            publish(lab, &masquerade)
+        },
+        expect: Expect {
+            origin: Origin::Remote,
+            outcomes: &[Outcome::Answered],
+            codes: &[Code::Healthy],
+            proved: true,
+            translated: Some((DOCKER0.into(), SocketAddr::from((CONTAINER, INNER_PORT)))),
+            // It comes in by the bridge's port, and then again by the bridge.
+            path: [vec![Step::Must(Stage::TcIngress)], published()].concat(),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+/// Publishes the container's port the way Docker does; `more` goes into the same table.
+fn publish(lab: &Lab, more: &str) -> Result<(), LabError> {
+    lab.wsl.set_sysctl("net.ipv4.ip_forward", "1")?;
+    lab.wsl.nft_script(&format!(
+        "table ip lab {{
+            chain prerouting {{ type nat hook prerouting priority dstnat; ip daddr {WSL_V4} tcp dport {PORT} dnat to {CONTAINER}:{INNER_PORT}; }}
+            {more}
+        }}"
+    ))
+}
+
+/// One more stage where the SYN leaves WSL, for one more port of the bridge.
+fn with_more_wires(mut path: Vec<Step>) -> Vec<Step> {
+    if let Some(leaves) = path.iter().position(|step| *step == Step::Must(Stage::TcEgress)) {
+        path.insert(leaves, Step::May(Stage::TcEgress));
+    }
+    path
+}
+
+/// Into the container and back, with the wires of every port of the bridge.
+fn published() -> Vec<Step> {
+    let wires = vec![Step::May(Stage::TcEgress)];
+    let established = vec![Step::Must(Stage::Established), Step::May(Stage::Accepted)];
+    [into_container(), vec![Step::Must(Stage::SynAck)], answer(), back_through(), wires, established].concat()
+}

@@ -1,0 +1,145 @@
+//! Somebody else's BPF programs stand where the tracer's do.
+
+use std::net::{Ipv4Addr, TcpListener};
+
+use nix::errno::Errno;
+
+use super::{Expect, Scenario, serve_v4, template};
+use crate::diagnosis::Code;
+use crate::journey::{Outcome, Stage};
+use crate::lab::foreign::{Attach, Foreign};
+use crate::lab::path::{answer, inbound};
+use crate::lab::{Lab, LabError, Manner, Seen, Side};
+
+const GROUP: &str = "foreign programs";
+const XDP_PASS: i32 = 2;
+const TC_ACT_OK: i32 = 0;
+const TC_ACT_SHOT: i32 = 2;
+const NF_DROP: i32 = 0;
+const SK_DROP: i32 = 0;
+const INPUT: u32 = 1;
+const PREROUTING: u32 = 0;
+/// The first priority that the kernel takes, which the tracer would like to have too.
+const FIRST: i32 = i32::MIN + 1;
+
+pub(super) fn scenarios() -> Vec<Scenario> {
+    vec![xdp(), tcx_pass(), tcx_drop(), netfilter_drop(), netfilter_drop_first(), steered(), lookup_drop()]
+}
+
+fn xdp() -> Scenario {
+    Scenario {
+        break_it: |lab| beside_a_server(lab, Attach::Xdp("eth0"), XDP_PASS),
+        note: "an XDP program on eth0 runs before the probes",
+        ..template("foreign-xdp", "nothing is broken: somebody's XDP program passes everything", GROUP)
+    }
+}
+
+/// A program that passes a packet ends the way through TCX: what stands behind it sees nothing.
+fn tcx_pass() -> Scenario {
+    Scenario {
+        break_it: |lab| beside_a_server(lab, Attach::TcxIngress("eth0"), TC_ACT_OK),
+        ..template("foreign-tcx-pass", "nothing is broken: somebody's BPF program at tc passes everything", GROUP)
+    }
+}
+
+fn tcx_drop() -> Scenario {
+    dies(
+        ("foreign-tcx-drop", "somebody's BPF program at tc drops"),
+        Stage::TcIngress,
+        ("TC_INGRESS", (5, 18)),
+        &[Code::TcDrop],
+        |lab| beside_a_server(lab, Attach::TcxIngress("eth0"), TC_ACT_SHOT),
+    )
+}
+
+fn netfilter_drop() -> Scenario {
+    dies(
+        ("foreign-netfilter-drop", "somebody's BPF program drops in INPUT at priority -10"),
+        Stage::InputFilter,
+        ("NETFILTER_DROP", (5, 18)),
+        &[Code::FirewallDrop],
+        |lab| beside_a_server(lab, Attach::Netfilter(INPUT, -10), NF_DROP),
+    )
+}
+
+/// Ahead of every position: it is not even seen to enter the hook.
+fn netfilter_drop_first() -> Scenario {
+    let base = dies(
+        ("foreign-netfilter-drop-first", "somebody's BPF program drops at the very beginning of PREROUTING"),
+        Stage::TcIngress,
+        ("NETFILTER_DROP", (5, 18)),
+        &[Code::FirewallDrop],
+        |lab| beside_a_server(lab, Attach::Netfilter(PREROUTING, FIRST), NF_DROP),
+    );
+    Scenario { note: "another BPF program runs before the probes in prerouting", ..base }
+}
+
+/// Nobody listens on the port: the program gives the connection to a server on another one.
+fn steered() -> Scenario {
+    Scenario {
+        break_it: |lab| {
+            let listener = lab.wsl.run(|| {
+                let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+                listener.map_err(LabError::io("listen on some port of 127.0.0.1"))
+            })?;
+            lab.keep(Foreign::steering(&lab.wsl, listener)?);
+            Ok(())
+        },
+        manner: Manner::Silent,
+        ..template(
+            "foreign-lookup-steers",
+            "nothing is broken: a BPF program (sk_lookup) gives the connection to another port",
+            GROUP,
+        )
+    }
+}
+
+fn lookup_drop() -> Scenario {
+    let base = template("foreign-lookup-drops", "somebody's BPF program (sk_lookup) refuses every connection", GROUP);
+    Scenario {
+        break_it: |lab| beside_a_server(lab, Attach::SocketLookup, SK_DROP),
+        client: Seen::Failed(Errno::ECONNREFUSED),
+        witness: Some(("Tcp", "OutRsts")),
+        expect: Expect {
+            outcomes: &[Outcome::Refused],
+            died: Some((Stage::SocketLookup, Side::Wsl)),
+            reason: Some(("NO_SOCKET", (5, 18))),
+            codes: &[Code::SocketPolicy],
+            inferred: true,
+            path: [inbound(Stage::SocketLookup), answer()].concat(),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+fn dies(
+    (name, title): (&'static str, &'static str),
+    stage: Stage,
+    reason: (&'static str, (u32, u32)),
+    codes: &'static [Code],
+    break_it: fn(&mut Lab) -> Result<(), LabError>,
+) -> Scenario {
+    let base = template(name, title, GROUP);
+    Scenario {
+        break_it,
+        client: Seen::NoAnswer,
+        expect: Expect {
+            outcomes: &[Outcome::Dropped],
+            died: Some((stage, Side::Wsl)),
+            reason: Some(reason),
+            codes,
+            proved: true,
+            path: inbound(stage),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+/// A server, and a program that answers everything alike.
+fn beside_a_server(lab: &mut Lab, attach: Attach, verdict: i32) -> Result<(), LabError> {
+    serve_v4(lab)?;
+    lab.keep(Foreign::answering(&lab.wsl, attach, verdict)?);
+    Ok(())
+}

@@ -1,0 +1,125 @@
+//! Full accept queues beside other faults: the counter of overflows rises, or seems to, for somebody else.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use nix::errno::Errno;
+use socket2::{Domain, Socket, Type};
+
+use super::{Expect, Scenario, serve_v4, template};
+use crate::diagnosis::Code;
+use crate::evidence::Backend;
+use crate::journey::{Outcome, Stage};
+use crate::lab::network::Way;
+use crate::lab::path::inbound;
+use crate::lab::sides::CLIENT_V4;
+use crate::lab::{Binding, Lab, LabError, Listening, Manner, PORT, Seen, Side};
+
+const GROUP: &str = "full queues";
+/// The port of somebody else's server.
+const STRANGE_PORT: u16 = 8081;
+const BACKLOG: i32 = 4;
+
+pub(super) fn scenarios() -> Vec<Scenario> {
+    vec![beside_a_drop(), drained(), of_a_stranger(), not_accepted()]
+}
+
+/// The queue is full, but no SYN comes so far.
+fn beside_a_drop() -> Scenario {
+    let base = template("drop-before-full-queue", "a firewall drops, and the accept queue is full besides", GROUP);
+    Scenario {
+        tools: &["nft"],
+        break_it: |lab| {
+            fill(lab, PORT)?;
+            lab.wsl.nft("inet", "type filter hook input priority filter", &format!("iifname eth0 tcp dport {PORT} drop"))
+        },
+        client: Seen::NoAnswer,
+        expect: Expect {
+            outcomes: &[Outcome::Dropped],
+            died: Some((Stage::InputFilter, Side::Wsl)),
+            reason: Some(("NETFILTER_DROP", (5, 18))),
+            codes: &[Code::FirewallDrop],
+            firewall: Some((Backend::Nft, "input")),
+            path: inbound(Stage::InputFilter),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+/// When user space comes to look, only the counters still tell.
+fn drained() -> Scenario {
+    let base = swallowed("accept-queue-drained", "the accept queue is full, and empty again when somebody looks");
+    Scenario {
+        break_it: |lab| fill(lab, PORT),
+        settle: |lab| lab.kept::<Listening>().try_for_each(Listening::drain),
+        witness: Some(("TcpExt", "ListenOverflows")),
+        expect: Expect { codes: &[Code::AcceptQueueFull], proved: true, ..base.expect },
+        ..base
+    }
+}
+
+/// The SYN is swallowed for want of a route back, while another server's queue overflows.
+fn of_a_stranger() -> Scenario {
+    let base = swallowed("overflow-of-a-stranger", "no route back to the client, while another server's accept queue overflows");
+    Scenario {
+        break_it: |lab| {
+            serve_v4(lab)?;
+            fill(lab, STRANGE_PORT)?;
+            lab.wsl.route(CLIENT_V4.into(), 32, Way::Blackhole)
+        },
+        settle: |lab| lab.wsl.run(overflow),
+        witness: Some(("TcpExt", "ListenOverflows")),
+        expect: Expect { codes: &[Code::NoRouteBack], inferred: true, ..base.expect },
+        ..base
+    }
+}
+
+/// Without a look at the application nothing is wrong: there is room in the queue.
+fn not_accepted() -> Scenario {
+    let base = template("not-accepted", "the server never accepts, but its queue has room", GROUP);
+    Scenario {
+        break_it: |lab| {
+            let server = Listening::idle(&lab.wsl, Binding::new(Ipv4Addr::UNSPECIFIED, PORT))?;
+            lab.keep(server);
+            Ok(())
+        },
+        manner: Manner::Silent,
+        expect: Expect { codes: &[Code::Healthy, Code::NotAccepted], ..base.expect },
+        ..base
+    }
+}
+
+fn swallowed(name: &'static str, title: &'static str) -> Scenario {
+    let base = template(name, title, GROUP);
+    Scenario {
+        client: Seen::NoAnswer,
+        expect: Expect {
+            outcomes: &[Outcome::Ignored],
+            died: Some((Stage::Listener, Side::Wsl)),
+            path: inbound(Stage::Listener),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+fn fill(lab: &mut Lab, port: u16) -> Result<(), LabError> {
+    let server = Listening::full(&lab.wsl, Binding::new(Ipv4Addr::UNSPECIFIED, port).backlog(BACKLOG))?;
+    lab.keep(server);
+    Ok(())
+}
+
+/// Sends one SYN to the other server, over the namespace's loopback device: it is swallowed within the call.
+fn overflow() -> Result<(), LabError> {
+    let to = SocketAddr::new(IpAddr::from(Ipv4Addr::LOCALHOST), STRANGE_PORT);
+    let connect = || {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.connect(&to.into())
+    };
+    match connect() {
+        Err(error) if error.raw_os_error() == Some(Errno::EINPROGRESS as i32) => Ok(()),
+        Err(error) => Err(LabError::io(format!("connect to {to}"))(error)),
+        Ok(()) => Err(LabError::Failed(format!("the accept queue of {to} has room"))),
+    }
+}

@@ -1,0 +1,94 @@
+//! Running QEMU: what the guest reports, line by line, and how it ends.
+
+use std::{
+    fs,
+    io::{self, BufRead, BufReader},
+    os::unix::process::CommandExt as _,
+    path::Path,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::sys::{prctl::set_pdeathsig, signal::Signal};
+
+use crate::{
+    command::{self, clean},
+    error::Error,
+};
+
+/// The longest time between two lines of a guest that is alive. The slowest scenario waits for two minutes at most.
+const SILENCE: Duration = Duration::from_mins(5);
+
+/// How a guest ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// QEMU ended by itself: the guest powered itself off, or its kernel panicked.
+    Over(ExitStatus),
+    /// It said nothing for this long, and was killed.
+    Silent(Duration),
+    /// It was still busy after this long, and was killed.
+    Overdue(Duration),
+}
+
+/// Kills QEMU when we leave, whichever way.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail only when it is gone already, which is what they are for.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Boots the kernel and hands over every line that the guest reports.
+pub(crate) fn run(
+    kernel: &Path,
+    initramfs: &Path,
+    console: &Path,
+    limit: Duration,
+    mut read: impl FnMut(&str),
+) -> Result<End, Error> {
+    let mut qemu = qemu(kernel, initramfs, console);
+    let error = |source| Error::Start { command: command::line(&self::qemu(kernel, initramfs, console)), source };
+    let mut running = Running(qemu.spawn().map_err(error)?);
+    let Some(output) = running.0.stdout.take() else { return Err(error(io::Error::other("no pipe to it"))) };
+    let (send, lines) = mpsc::channel();
+    // Ends with the pipe, which QEMU closes when it ends or is killed.
+    thread::spawn(move || BufReader::new(output).split(b'\n').try_for_each(|line| send.send(line)));
+
+    let start = Instant::now();
+    loop {
+        let left = limit.saturating_sub(start.elapsed());
+        match lines.recv_timeout(left.min(SILENCE)) {
+            Ok(line) => read(String::from_utf8_lossy(&line.map_err(error)?).trim_end()),
+            Err(RecvTimeoutError::Disconnected) => return running.0.wait().map(End::Over).map_err(error),
+            Err(RecvTimeoutError::Timeout) if left <= SILENCE => return Ok(End::Overdue(limit)),
+            Err(RecvTimeoutError::Timeout) => return Ok(End::Silent(SILENCE)),
+        }
+    }
+}
+
+/// Two processors, because probes run on several at once; and `-cx16`, because QEMU 7.2 emulates cmpxchg16b wrongly, of which
+/// guests die at random. A panic ends the guest (`panic=-1` reboots, `-no-reboot` makes that the end).
+fn qemu(kernel: &Path, initramfs: &Path, console: &Path) -> Command {
+    let mut qemu = clean("qemu-system-x86_64");
+    qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max,-cx16", "-smp", "2", "-m", "2048", "-no-reboot", "-nodefaults"]);
+    qemu.args(["-display", "none", "-append", "console=ttyS0 panic=-1 mitigations=off quiet", "-kernel"]).arg(kernel);
+    qemu.arg("-initrd").arg(initramfs).arg("-serial").arg(format!("file:{}", console.display()));
+    qemu.args(["-serial", "stdio"]).stdin(Stdio::null()).stdout(Stdio::piped());
+    // SAFETY: between fork and exec this only makes one system call, which is async-signal-safe.
+    unsafe { qemu.pre_exec(|| set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from)) };
+    qemu
+}
+
+/// The last lines of the kernel's console.
+pub(crate) fn tail(console: &Path) -> String {
+    const LINES: usize = 30;
+    let Ok(bytes) = fs::read(console) else { return String::new() };
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<String> = text.lines().map(|line| line.trim_end().escape_debug().to_string()).collect();
+    lines[lines.len().saturating_sub(LINES)..].join("\n")
+}

@@ -1,0 +1,116 @@
+//! `cargo xtask vm KERNEL`: boots a kernel under QEMU and plays the self-test in it.
+//!
+//! The guest is a kernel and an initramfs that holds nothing but our program, the tools that the lab needs, and the kernel's
+//! network modules. QEMU emulates the processor (TCG), so any machine can do it, without KVM and without root.
+
+mod cpio;
+mod debian;
+mod guest;
+mod image;
+mod kernel;
+mod modules;
+mod report;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use self::{guest::End, image::Contents, report::Report};
+use crate::{
+    build,
+    command::say,
+    error::Error,
+    places,
+    setup::{self, Part},
+};
+
+/// Names the kernel image that `cargo xtask test` boots.
+const VARIABLE: &str = "WSLTRACE_VM_KERNEL";
+/// The image that `cargo xtask test` boots when the variable does not say another, relative to the checkout.
+const BESIDE: &str = "../shared/kernels/bzImage-6.12-wsl-config";
+
+/// What to boot and what to play.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// A kernel image (bzImage), or debian:SUITE for the kernel of that suite of Debian's archive
+    kernel: String,
+    /// Only these scenarios
+    scenarios: Vec<String>,
+    /// The kernel's modules (lib/modules/VERSION) [default: beside the image, if they are there]
+    #[arg(long, value_name = "DIR")]
+    modules: Option<PathBuf>,
+    /// Stop the guest after so many minutes
+    #[arg(long, value_name = "MINUTES", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    limit: u64,
+}
+
+/// Boots the kernel and plays the scenarios; an error unless all were played and passed.
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
+    setup::ensure(&[Part::Build, Part::Test, Part::Vm])?;
+    build::run(true)?;
+    play(arguments)
+}
+
+/// Boots the kernel that the environment names, or the one beside the checkout, as a part of `cargo xtask test`. The program
+/// has been built for release.
+pub(crate) fn run_default() -> Result<(), Error> {
+    let named = std::env::var_os(VARIABLE).map(PathBuf::from);
+    let beside = places::root().join(BESIDE);
+    let Some(kernel) = named.or_else(|| beside.is_file().then_some(beside)) else {
+        say(&format!("vm: not run: {VARIABLE} names no kernel image, and there is none at {BESIDE}"));
+        return Ok(());
+    };
+    setup::ensure(&[Part::Vm])?;
+    play(&Arguments { kernel: kernel.to_string_lossy().into_owned(), scenarios: Vec::new(), modules: None, limit: 60 })
+}
+
+fn play(arguments: &Arguments) -> Result<(), Error> {
+    let kernel = match arguments.kernel.strip_prefix("debian:") {
+        Some(suite) => debian::bring(suite)?,
+        None => PathBuf::from(&arguments.kernel),
+    };
+    let version = kernel::version(&kernel)?;
+    let modules = match &arguments.modules {
+        Some(directory) => Some(directory.clone()),
+        None => modules::beside(&kernel, &version),
+    };
+    let directory = places::virtual_machines().join(&version);
+    fs::create_dir_all(&directory).map_err(file("make", &directory))?;
+
+    let mut contents = Contents::new(&arguments.scenarios)?;
+    if let Some(modules) = &modules {
+        contents.modules(&version, modules)?;
+    }
+    let initramfs = directory.join("initramfs");
+    contents.write(&initramfs)?;
+
+    let about = modules.map_or_else(|| "no modules".to_owned(), |modules| format!("modules from {}", modules.display()));
+    say(&format!("vm: Linux {version}, {about}"));
+    let console = directory.join("console.log");
+    let mut report = Report::default();
+    let end = guest::run(&kernel, &initramfs, &console, Duration::from_mins(arguments.limit), |line| {
+        report.read(line).into_iter().for_each(|row| say(&row));
+    })?;
+    say(&report.summary());
+    judge(&end, &report, &console)
+}
+
+/// A guest that hangs, one that dies, and one whose tests fail are three different things.
+fn judge(end: &End, report: &Report, console: &Path) -> Result<(), Error> {
+    let place = report.last().map_or_else(|| "before the first scenario".to_owned(), |name| format!("after {name}"));
+    let what = match end {
+        End::Silent(limit) => format!("the guest hangs: it said nothing for {} s, {place}", limit.as_secs()),
+        End::Overdue(limit) => format!("the guest was not done within {} min; killed {place}", limit.as_secs() / 60),
+        End::Over(status) if report.status().is_none() => format!("the guest died {place} (QEMU: {status})"),
+        End::Over(_) => return report.judge().map_err(Error::Tests),
+    };
+    Err(Error::Guest { what, console: console.to_owned(), tail: guest::tail(console) })
+}
+
+/// Makes an error of what failed on a file.
+fn file(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::File { action, path, source }
+}

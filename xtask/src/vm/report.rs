@@ -1,0 +1,154 @@
+//! What the guest says on its second serial port, and what is made of it.
+
+use serde_json::Value;
+
+/// What has been read so far.
+#[derive(Default)]
+pub(crate) struct Report {
+    kernel: Option<String>,
+    last: Option<String>,
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+    counted: Option<Value>,
+    status: Option<i32>,
+}
+
+impl Report {
+    /// Reads one line of the guest, and gives the rows of the table that it makes.
+    pub(crate) fn read(&mut self, line: &str) -> Vec<String> {
+        if let Some(kernel) = line.strip_prefix("kernel ") {
+            self.kernel = Some(kernel.to_owned());
+            return Vec::new();
+        }
+        if let Some(status) = line.strip_prefix("end ") {
+            self.status = status.parse().ok();
+            return Vec::new();
+        }
+        match serde_json::from_str::<Value>(line) {
+            Ok(value) if value["type"] == "armed" => missing(&value),
+            Ok(value) if value["name"].is_string() => self.scenario(&value),
+            Ok(value) if value["passed"].is_u64() => {
+                self.counted = Some(value);
+                Vec::new()
+            }
+            Ok(value) if value["type"].is_string() => Vec::new(),
+            _ => vec![format!("guest: {}", line.escape_debug())],
+        }
+    }
+
+    fn scenario(&mut self, value: &Value) -> Vec<String> {
+        let name = word(&value["name"]);
+        let why: Vec<String> = match &value["why"] {
+            Value::Array(problems) => problems.iter().map(word).collect(),
+            Value::Null => Vec::new(),
+            why => vec![word(why)],
+        };
+        self.last = Some(name.clone());
+        match value["result"].as_str() {
+            Some("passed") => {
+                self.passed += 1;
+                vec![format!("{name:<30} ok")]
+            }
+            Some("skipped") => {
+                self.skipped += 1;
+                vec![format!("{name:<30} skipped  {}", why.join("; "))]
+            }
+            _ => {
+                self.failed += 1;
+                let problems = why.iter().map(|problem| format!("{:<30}   {problem}", ""));
+                std::iter::once(format!("{name:<30} failed")).chain(problems).collect()
+            }
+        }
+    }
+
+    /// The line under the table.
+    pub(crate) fn summary(&self) -> String {
+        let kernel = self.kernel.as_deref().unwrap_or("a kernel that did not come so far");
+        format!("vm: Linux {}: {} passed, {} failed, {} skipped", kernel.escape_debug(), self.passed, self.failed, self.skipped)
+    }
+
+    /// The scenario that was reported last.
+    pub(crate) fn last(&self) -> Option<&str> {
+        self.last.as_deref()
+    }
+
+    /// The exit status of the self-test, once the guest came to its end.
+    pub(crate) fn status(&self) -> Option<i32> {
+        self.status
+    }
+
+    /// Good only if every scenario was played and passed, and the self-test itself counted the same.
+    pub(crate) fn judge(&self) -> Result<(), String> {
+        let counts = serde_json::json!({"passed": self.passed, "failed": self.failed, "skipped": self.skipped});
+        if self.failed > 0 || self.skipped > 0 {
+            return Err(format!("in the virtual machine {} scenarios failed and {} were skipped", self.failed, self.skipped));
+        }
+        if self.status != Some(0) || self.passed == 0 || self.counted.as_ref() != Some(&counts) {
+            return Err("the self-test in the virtual machine did not come to its end; its console log says more".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// The probes that are not on, one a row.
+fn missing(armed: &Value) -> Vec<String> {
+    let probes = armed["probes_missing"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let row =
+        |probe: &Value| format!("vm: not on: {} ({}): {}", word(&probe["probe"]), word(&probe["reason"]), word(&probe["cost"]));
+    probes.iter().map(row).collect()
+}
+
+/// A text of the guest's, safe for a terminal.
+fn word(value: &Value) -> String {
+    value.as_str().unwrap_or_default().escape_debug().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Report;
+
+    fn read(lines: &[&str]) -> (Report, Vec<String>) {
+        let mut report = Report::default();
+        let rows = lines.iter().flat_map(|line| report.read(line)).collect();
+        (report, rows)
+    }
+
+    const PASSED: &str = r#"{"name":"a","client":"connected","result":"passed"}"#;
+    const SKIPPED: &str = r#"{"name":"b","client":null,"result":"skipped","why":"no nft"}"#;
+    const FAILED: &str = r#"{"name":"c","client":null,"result":"failed","why":["one","two"]}"#;
+
+    #[test]
+    fn every_scenario_is_a_row_and_a_failed_one_says_why() {
+        let (report, rows) = read(&["kernel 6.12.1", PASSED, SKIPPED, FAILED]);
+        assert_eq!(rows.len(), 5);
+        assert!(rows[1].ends_with("skipped  no nft") && rows[4].ends_with("  two"), "{rows:?}");
+        assert_eq!(report.summary(), "vm: Linux 6.12.1: 1 passed, 1 failed, 1 skipped");
+        assert_eq!((report.last(), report.status()), (Some("c"), None));
+    }
+
+    #[test]
+    fn only_a_complete_run_without_skips_is_good() {
+        let counts = |skipped| format!(r#"{{"failed":0,"passed":1,"skipped":{skipped}}}"#);
+        let good = [PASSED, &counts(0), "end 0"];
+        assert_eq!(read(&good).0.judge(), Ok(()));
+        let bad: [&[&str]; 6] = [
+            &[PASSED, SKIPPED, &counts(1), "end 0"],
+            &[PASSED, FAILED, "end 1"],
+            &[PASSED, &counts(0), "end 1"],
+            &[PASSED, &counts(1), "end 0"],
+            &[PASSED, "end 0"],
+            &[r#"{"failed":0,"passed":0,"skipped":0}"#, "end 0"],
+        ];
+        for lines in bad {
+            assert!(read(lines).0.judge().is_err(), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn missing_probes_are_named_and_other_lines_are_passed_on() {
+        let armed = r#"{"type":"armed","probes_missing":[{"probe":"p","reason":"r","cost":"c"}]}"#;
+        let (_, rows) = read(&[armed, r#"{"type":"summary"}"#, "sh: \u{7}oops"]);
+        assert_eq!(rows, ["vm: not on: p (r): c", "guest: sh: \\u{7}oops"]);
+    }
+}
