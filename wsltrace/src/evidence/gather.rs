@@ -10,7 +10,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::backend::{self, Firewalls};
-use super::readings::Readings;
+use super::readings::{Readings, Span};
 use super::rules::{FirewallTrace, LegacyCounters, Scope};
 use super::sockets::{self, Found, SocketOwner};
 use super::{Evidence, Listener, Rule, Sockets, routes, sysctls};
@@ -33,6 +33,8 @@ struct Watched {
     readings: Readings,
     listeners: HashMap<u16, (Instant, Vec<Found>)>,
     firewalls: Option<(Instant, Firewalls)>,
+    /// Names of the programs that look for listeners.
+    lookup_programs: Option<(Instant, Vec<String>)>,
     listener_settings: Option<(Instant, Vec<(String, String)>)>,
     trace: Option<FirewallTrace>,
     /// Counters of the old iptables, IPv4 and IPv6.
@@ -70,6 +72,15 @@ impl Watched {
         Ok(&self.listener_settings.insert(kept).1)
     }
 
+    fn lookup_programs(&mut self) -> io::Result<&[String]> {
+        let fresh = self.lookup_programs.take().filter(|(time, _)| time.elapsed() < REST_KEPT);
+        let kept = match fresh {
+            Some(kept) => kept,
+            None => (Instant::now(), lookup_programs(&self.netns)?),
+        };
+        Ok(&self.lookup_programs.insert(kept).1)
+    }
+
     fn firewalls(&mut self) -> io::Result<&Firewalls> {
         let fresh = self.firewalls.take().filter(|(time, _)| time.elapsed() < REST_KEPT);
         let kept = match fresh {
@@ -104,6 +115,7 @@ impl Gatherer {
             readings: Readings::default(),
             listeners: HashMap::new(),
             firewalls: None,
+            lookup_programs: None,
             listener_settings: None,
             trace: None,
             legacy: [None, None],
@@ -153,7 +165,8 @@ impl Gatherer {
     /// All that can be found out about a journey. What could not be read is left out, and logged.
     pub fn gather(&mut self, journey: &Journey) -> Evidence {
         let mut evidence = Evidence { translator: self.translator(journey), ..Evidence::default() };
-        let began = began(journey);
+        let span = span(journey);
+        let began = span.began;
         let inum = journey.last_netns();
         let died_at = journey.died_at.or_else(|| journey.stages.last().map(|visit| visit.stage));
         if wants_sockets(journey, died_at) {
@@ -161,13 +174,13 @@ impl Gatherer {
         }
         let Some(watched) = self.watched.get_mut(&inum) else { return evidence };
         if is_silent(journey, died_at)
-            && let Err(error) = add_silence(watched, journey, began, &mut evidence)
+            && let Err(error) = add_silence(watched, journey, span, &mut evidence)
         {
             log::warn!("cannot find out why a listener in network namespace {inum} is silent: {error}");
         }
         if journey.outcome == Outcome::Refused {
-            match lookup_programs(&watched.netns) {
-                Ok(names) => evidence.lookup_programs = names.into_iter().filter(|name| name != OWN_LOOKUP).collect(),
+            match watched.lookup_programs() {
+                Ok(names) => evidence.lookup_programs = names.iter().filter(|name| *name != OWN_LOOKUP).cloned().collect(),
                 Err(error) => log::warn!("cannot list the programs that look for listeners in network namespace {inum}: {error}"),
             }
         }
@@ -201,7 +214,7 @@ impl Gatherer {
             }
         }
         if journey.outcome == Outcome::Dropped && is_firewalled(journey) {
-            match watched.readings.icmp_suppressed(&watched.netns, began) {
+            match watched.readings.icmp_suppressed(&watched.netns, span) {
                 Ok((rise, dropped)) => {
                     evidence.icmp_suppressed = rise;
                     evidence.dropped_by_netfilter = dropped;
@@ -253,10 +266,10 @@ impl Gatherer {
 }
 
 /// What bears on a listener's silence. The route back is asked for only where the counters do not settle it.
-fn add_silence(watched: &mut Watched, journey: &Journey, began: Instant, evidence: &mut Evidence) -> io::Result<()> {
+fn add_silence(watched: &mut Watched, journey: &Journey, span: Span, evidence: &mut Evidence) -> io::Result<()> {
     let (own_address, port) = journey.last_destination();
-    let listeners = watched.listeners(port, Some(began))?;
-    evidence.silence = watched.readings.silence(&watched.netns, began, port, &listeners)?;
+    let listeners = watched.listeners(port, Some(span.began))?;
+    evidence.silence = watched.readings.silence(&watched.netns, span, port, &listeners)?;
     evidence.sysctls = watched.listener_settings()?.to_vec();
     if !evidence.silence.is_some_and(|silence| silence.proves_a_full_queue()) {
         evidence.route_back = routes::is_way(&watched.netns, own_address, journey.last_source())?;
@@ -264,12 +277,13 @@ fn add_silence(watched: &mut Watched, journey: &Journey, began: Instant, evidenc
     Ok(())
 }
 
-/// When a journey began, on the clock of the readings; one from before the machine's start counts as its start.
-fn began(journey: &Journey) -> Instant {
+/// A journey on the clock of the readings; one from before the machine's start counts as begun at its start.
+fn span(journey: &Journey) -> Span {
     // In this order: when something comes between, it is taken for too early, and no reading that knows of it is a basis.
     let now = Instant::now();
     let age = jiff::Timestamp::now().duration_since(journey.time).unsigned_abs();
-    now.checked_sub(age).unwrap_or(now)
+    let began = now.checked_sub(age).unwrap_or(now);
+    Span { began, ended: began + Duration::from_nanos(journey.facts.lasted_ns) }
 }
 
 fn is_silent(journey: &Journey, died_at: Option<Stage>) -> bool {

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::counters;
 use super::sockets::{self, Found};
@@ -11,6 +11,8 @@ use crate::kernel::netns::Netns;
 
 /// How many readings are kept for a namespace.
 const MAX_READINGS: usize = 64;
+/// By how much the clocks of journeys and readings may differ when one is put on the other.
+const CLOCK_ERROR: Duration = Duration::from_millis(1);
 
 /// By how much the kernel's counters rose in the namespace of a silent listener, since a reading from before the SYN.
 ///
@@ -65,6 +67,13 @@ impl Counts {
     }
 }
 
+/// When a journey began and when its last event was, on the clock of the readings.
+#[derive(Clone, Copy)]
+pub(super) struct Span {
+    pub(super) began: Instant,
+    pub(super) ended: Instant,
+}
+
 struct Reading {
     /// When it was begun and when it was done: what happened between may or may not be in it.
     begun: Instant,
@@ -72,17 +81,19 @@ struct Reading {
     counts: Counts,
     /// What each listener had dropped, by its cookie.
     by_listener: HashMap<[u8; 8], u32>,
+    /// How many silent journeys began between this reading and the next, by their port.
+    silent: HashMap<u16, u64>,
+    /// How many journeys began between this reading and the next that netfilter dropped.
+    dropped: u64,
 }
 
-/// The readings of one namespace, and the journeys that the counters are to tell something about.
+/// The readings of one namespace, with how many journeys the counters are to tell something about.
 #[derive(Default)]
 pub(super) struct Readings {
     /// Oldest first.
     kept: VecDeque<Reading>,
-    /// When each silent journey began, and its port.
-    silent: VecDeque<(Instant, u16)>,
-    /// When the journeys began that netfilter dropped.
-    dropped: VecDeque<Instant>,
+    /// The last look at the counters that followed a journey, and when it was begun.
+    latest: Option<(Instant, Counts)>,
 }
 
 impl Readings {
@@ -93,54 +104,67 @@ impl Readings {
         if self.kept.len() == MAX_READINGS {
             self.kept.pop_front();
         }
-        self.kept.push_back(Reading { begun, done: Instant::now(), counts, by_listener });
+        let reading = Reading { begun, done: Instant::now(), counts, by_listener, silent: HashMap::new(), dropped: 0 };
+        self.kept.push_back(reading);
         Ok(())
     }
 
-    /// The newest reading from before a moment.
-    fn before(&self, moment: Instant) -> Option<&Reading> {
-        self.kept.iter().rev().find(|reading| reading.done < moment)
+    /// The place of the newest reading from before a moment.
+    fn before(&self, moment: Instant) -> Option<usize> {
+        self.kept.iter().rposition(|reading| reading.done < moment)
+    }
+
+    /// The last reading that was begun by a moment: the moment lies between it and the next.
+    fn begun_by(&mut self, moment: Instant) -> Option<&mut Reading> {
+        self.kept.iter_mut().rev().find(|reading| reading.begun <= moment)
+    }
+
+    /// How the counters stood at some moment after a journey's end. Failures come in swarms: one look serves all that ended
+    /// before it.
+    fn after(&mut self, netns: &Netns, ended: Instant) -> io::Result<Counts> {
+        match self.latest {
+            Some((begun, counts)) if begun >= ended + CLOCK_ERROR => Ok(counts),
+            _ => {
+                let begun = Instant::now();
+                let counts = Counts::read(netns)?;
+                self.latest = Some((begun, counts));
+                Ok(counts)
+            }
+        }
     }
 
     /// What the kernel counted since the newest reading from before a silent journey began; `None` when there is none.
     /// `listeners` are those on its port, by a look from after its end.
-    pub(super) fn silence(
-        &mut self,
-        netns: &Netns,
-        began: Instant,
-        port: u16,
-        listeners: &[Found],
-    ) -> io::Result<Option<Silence>> {
-        self.silent.push_back((began, port));
-        if let Some(oldest) = self.kept.front() {
-            self.silent.retain(|(time, _)| *time >= oldest.begun);
+    pub(super) fn silence(&mut self, netns: &Netns, span: Span, port: u16, listeners: &[Found]) -> io::Result<Option<Silence>> {
+        if let Some(reading) = self.begun_by(span.began) {
+            *reading.silent.entry(port).or_default() += 1;
         }
-        let Some(base) = self.before(began) else { return Ok(None) };
-        let journeys = self.silent.iter().filter(|(time, of)| *time >= base.begun && *of == port).count();
+        let Some(base) = self.before(span.began) else { return Ok(None) };
+        let now = self.after(netns, span.ended)?;
+        let journeys = self.kept.iter().skip(base).filter_map(|reading| reading.silent.get(&port)).sum();
+        let Some(base) = self.kept.get(base) else { return Ok(None) };
         // A listener that is newer than the reading has begun with 0.
         let dropped = |found: &Found| found.drops.unwrap_or(0).wrapping_sub(*base.by_listener.get(&found.cookie).unwrap_or(&0));
-        let now = Counts::read(netns)?;
         Ok(Some(Silence {
             drops: now.drops.saturating_sub(base.counts.drops),
             overflows: now.overflows.saturating_sub(base.counts.overflows),
             syn_queue_full: now.syn_queue_full.saturating_sub(base.counts.syn_queue_full),
             own_drops: listeners.iter().map(|found| u64::from(dropped(found))).sum(),
-            journeys: u64::try_from(journeys).unwrap_or(u64::MAX),
+            journeys,
         }))
     }
 
     /// By how much the count of suppressed ICMP errors rose since the newest reading from before a journey began that netfilter
     /// dropped, and how many such journeys, this one included, began since then. No rise is told when there is no such reading
     /// or no such counter.
-    pub(super) fn icmp_suppressed(&mut self, netns: &Netns, began: Instant) -> io::Result<(Option<u64>, u64)> {
-        self.dropped.push_back(began);
-        if let Some(oldest) = self.kept.front() {
-            self.dropped.retain(|time| *time >= oldest.begun);
+    pub(super) fn icmp_suppressed(&mut self, netns: &Netns, span: Span) -> io::Result<(Option<u64>, u64)> {
+        if let Some(reading) = self.begun_by(span.began) {
+            reading.dropped += 1;
         }
-        let Some(base) = self.before(began) else { return Ok((None, 1)) };
-        let now = Counts::read(netns)?.icmp_suppressed;
-        let rise = now.zip(base.counts.icmp_suppressed).map(|(now, before)| now.saturating_sub(before));
-        let journeys = self.dropped.iter().filter(|time| **time >= base.begun).count();
-        Ok((rise, u64::try_from(journeys).unwrap_or(u64::MAX)))
+        let Some(base) = self.before(span.began) else { return Ok((None, 1)) };
+        let now = self.after(netns, span.ended)?.icmp_suppressed;
+        let before = self.kept.get(base).and_then(|reading| reading.counts.icmp_suppressed);
+        let rise = now.zip(before).map(|(now, before)| now.saturating_sub(before));
+        Ok((rise, self.kept.iter().skip(base).map(|reading| reading.dropped).sum()))
     }
 }

@@ -57,6 +57,7 @@ pub fn assemble(record: &Record, id: u64, names: &impl Names) -> Journey {
 fn facts(record: &Record) -> Facts {
     let has = |flag| record.flags & flag != 0;
     Facts {
+        lasted_ns: record.last_ns.saturating_sub(record.first_ns),
         syn_ack: has(Flags::SYN_ACK),
         reset: has(Flags::RESET),
         kernel_reset: has(Flags::KERNEL_RESET),

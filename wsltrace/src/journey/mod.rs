@@ -223,6 +223,8 @@ impl Journey {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "independent observations")]
 pub struct Facts {
+    /// From the first sight to the last event, nanoseconds.
+    pub lasted_ns: u64,
     /// A SYN-ACK was made.
     pub syn_ack: bool,
     /// A RST was made.
