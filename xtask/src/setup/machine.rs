@@ -65,19 +65,42 @@ fn version(text: &str) -> Option<[u32; 2]> {
     })
 }
 
-/// Whether this is Debian itself: Ubuntu and others do not have the packages of the kernel side's toolchain.
-pub(crate) fn is_debian() -> bool {
-    std::fs::read_to_string("/etc/os-release").is_ok_and(|text| text.lines().any(|line| line == "ID=debian"))
+/// The release of Debian that this is; `None` on Ubuntu and others, and where Debian has no number yet.
+pub(crate) fn debian_release() -> Option<u32> {
+    release(&std::fs::read_to_string("/etc/os-release").ok()?)
+}
+
+fn release(text: &str) -> Option<u32> {
+    let value = |key| text.lines().find_map(|line| line.strip_prefix(key)).map(|value| value.trim_matches('"'));
+    if value("ID=")? == "debian" { value("VERSION_ID=")?.parse().ok() } else { None }
+}
+
+/// Whether the sources of packages that this machine is set up with have a package; `None` before their lists are fetched.
+pub(crate) fn apt_offers(package: &str) -> Option<bool> {
+    let mut lists = std::fs::read_dir("/var/lib/apt/lists").ok()?;
+    if !lists.any(|entry| entry.is_ok_and(|entry| entry.file_name().to_string_lossy().contains("_Packages"))) {
+        return None;
+    }
+    // The names that begin so.
+    let names = answer(clean("apt-cache").args(["pkgnames", package]))?;
+    Some(names.lines().any(|name| name == package))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::version;
+    use super::{release, version};
 
     #[test]
     fn versions_are_found_in_what_programs_say() {
         assert_eq!(version("rustc 1.96.0 (ac68faa20 2026-05-25) (built from a source tarball)\n"), Some([1, 96]));
         assert_eq!(version("bpf-linker 0.13.0\n"), Some([0, 13]));
         assert_eq!(version("no version here"), None);
+    }
+
+    #[test]
+    fn only_debian_itself_has_a_release_of_debian() {
+        assert_eq!(release("NAME=\"Debian GNU/Linux\"\nVERSION_ID=\"12\"\nID=debian\n"), Some(12));
+        assert_eq!(release("ID=debian\nVERSION_CODENAME=forky\n"), None);
+        assert_eq!(release("ID=ubuntu\nID_LIKE=debian\nVERSION_ID=\"24.04\"\n"), None);
     }
 }

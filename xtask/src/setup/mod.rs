@@ -60,6 +60,9 @@ fn bring(missing: &[&Requirement]) -> Result<(), Error> {
     }
     let packaged = only(missing, |bring| matches!(bring, Bring::Apt(_)));
     if !packaged.is_empty() {
+        if !machine::has("apt-get") {
+            return Err(lacking(&packaged, "there is no apt-get here (other distributions have like packages)", None));
+        }
         let install = |command: &mut Command| {
             say(&format!("setup: running `{}`", command::line(command)));
             command::run(command)
@@ -167,7 +170,7 @@ mod tests {
 
     #[test]
     fn every_row_of_a_table_has_its_own_name_and_only_for_names_a_row() {
-        for toolchain in [Toolchain::Debian, Toolchain::Nightly] {
+        for toolchain in [Toolchain::Debian, Toolchain::Rustup] {
             let table: Vec<&Requirement> = toolchain.requirements().iter().chain(COMMON).collect();
             for row in &table {
                 assert_eq!(table.iter().filter(|other| other.name == row.name).count(), 1, "{}", row.name);

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use super::{
     machine::{exists, find, has, version_text},
-    toolchain::{bpf_linker, debian_compiler, debian_sources, nightly_sources},
+    toolchain::{RUST, bpf_linker, debian_compiler, debian_sources, rustup_sources},
 };
 use crate::command::{answer, clean};
 
@@ -161,29 +161,48 @@ pub(crate) const DEBIAN: &[Requirement] = &[
     },
 ];
 
-/// The kernel side built with rustup's nightly.
-pub(crate) const NIGHTLY: &[Requirement] = &[
+/// The kernel side built with a release that rustup brings.
+///
+/// That release holds the library of LLVM that its compiler uses, so `bpf-linker` is linked with this one: no package of LLVM
+/// is needed, of which most distributions do not have the right version, and compiler and linker always fit.
+pub(crate) const RUSTUP: &[Requirement] = &[
     Requirement {
-        name: "nightly with rust-src",
+        name: "rustup",
+        why: "brings the compiler of the kernel side",
+        parts: &[Part::Build],
+        only_for: None,
+        sign: || has("rustup"),
+        bring: Bring::Person("curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y"),
+    },
+    Requirement {
+        name: "rustc with rust-src",
         why: "compiles the kernel side, `core` included",
         parts: &[Part::Build],
         only_for: None,
-        sign: nightly_sources,
+        sign: rustup_sources,
         bring: Bring::Run {
             variables: &[],
-            words: &["rustup", "toolchain", "install", "nightly", "--profile", "minimal", "--component", "rust-src"],
+            words: &["rustup", "toolchain", "install", RUST, "--profile", "minimal", "--component", "rust-src"],
         },
     },
     Requirement {
         name: BPF_LINKER,
-        why: "links the kernel side into one eBPF object (0.13 or later, with the LLVM of nightly or a later one)",
+        why: "links the kernel side into one eBPF object (0.13 or later)",
         parts: &[Part::Build],
         only_for: None,
         sign: bpf_linker,
-        bring: Bring::Person(
-            "install LLVM N, where N is what `rustc +nightly -vV` says (its -dev package, also from https://apt.llvm.org), then: \
-             LLVM_PREFIX=/usr/lib/llvm-N cargo install bpf-linker --version 0.13.0 --no-default-features --features llvm-N",
-        ),
+        bring: Bring::Run {
+            variables: &[("RUST", RUST)],
+            // A shell's command, because only rustup knows where the library is.
+            words: &[
+                "sh",
+                "-c",
+                "lib=$(rustup run $RUST rustc --print sysroot)/lib && \
+                 RUSTFLAGS=\"-L $lib -C link-arg=-lLLVM-22-rust-$RUST-stable -C link-arg=-Wl,-rpath,$lib\" \
+                 rustup run $RUST cargo install bpf-linker --version 0.13.0 --locked --force \
+                 --no-default-features --features llvm-22,no-llvm-linking",
+            ],
+        },
     },
 ];
 
