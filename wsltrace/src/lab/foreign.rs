@@ -13,8 +13,10 @@ use super::{LabError, Namespace};
 /// Where a program is attached.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Attach {
-    /// What comes in by a device, at tc.
+    /// What comes in by a device, at tc; IPv4 only.
     TcxIngress(&'static str),
+    /// What leaves by a device, at tc; IPv4 only: neighbours are still asked for.
+    TcxEgress(&'static str),
     /// What comes in by a device, before anything else sees it.
     Xdp(&'static str),
     /// A hook of netfilter for IPv4 (1: INPUT, 0: PREROUTING), at a priority.
@@ -35,8 +37,11 @@ impl Foreign {
     pub(super) fn answering(namespace: &Namespace, attach: Attach, verdict: i32) -> Result<Self, LabError> {
         let doing = format!("attach a program ({attach:?})");
         namespace.run(|| {
-            let held =
-                load(attach, &[set(0, verdict), EXIT]).and_then(|program| Ok(vec![link(&program, attach, namespace)?, program]));
+            let program = match attach {
+                Attach::TcxIngress(_) | Attach::TcxEgress(_) => load(attach, &answering_ipv4(verdict)),
+                _ => load(attach, &[set(0, verdict), EXIT]),
+            };
+            let held = program.and_then(|program| Ok(vec![link(&program, attach, namespace)?, program]));
             Ok(Self { _held: held.map_err(LabError::io(doing))? })
         })
     }
@@ -75,6 +80,21 @@ const fn copy(destination: u8, source: u8) -> bpf_insn {
 
 const fn call(helper: i32) -> bpf_insn {
     instruction(0x85, 0, 0, 0, helper)
+}
+
+/// Answers IPv4 packets with a verdict and leaves the others to the next program.
+fn answering_ipv4(verdict: i32) -> [bpf_insn; 5] {
+    const PROTOCOL: i16 = 16;
+    const NEXT: i32 = -1;
+    let ipv4 = i32::from(0x0800_u16.to_be());
+    [
+        // The protocol, in network byte order.
+        instruction(0x61, 2, 1, PROTOCOL, 0),
+        set(0, NEXT),
+        instruction(0x55, 2, 0, 1, ipv4),
+        set(0, verdict),
+        EXIT,
+    ]
 }
 
 /// Looks the socket up in the map, assigns and releases it; passes in any case.
@@ -133,6 +153,7 @@ impl Attach {
     fn types(self) -> (u32, u32) {
         match self {
             Self::TcxIngress(_) => (3, 46),
+            Self::TcxEgress(_) => (3, 47),
             Self::Xdp(_) => (6, 37),
             Self::Netfilter(..) => (32, 45),
             Self::SocketLookup => (30, 36),
@@ -175,7 +196,9 @@ fn link(program: &OwnedFd, attach: Attach, namespace: &Namespace) -> io::Result<
     let nothing =
         LinkCreate { program: number(program)?, target: 0, attach_type, flags: 0, family: 0, hook: 0, priority: 0, rest: 0 };
     let create = match attach {
-        Attach::TcxIngress(device) => LinkCreate { target: nix::net::if_::if_nametoindex(device)?, ..nothing },
+        Attach::TcxIngress(device) | Attach::TcxEgress(device) => {
+            LinkCreate { target: nix::net::if_::if_nametoindex(device)?, ..nothing }
+        }
         // In the generic mode, which every device has.
         Attach::Xdp(device) => LinkCreate { target: nix::net::if_::if_nametoindex(device)?, flags: 2, ..nothing },
         Attach::Netfilter(hook, priority) => LinkCreate { family: libc::AF_INET.unsigned_abs(), hook, priority, ..nothing },

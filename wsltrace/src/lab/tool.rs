@@ -31,11 +31,6 @@ impl Namespace {
         self.tool("nft", &["-f", "-"], script)
     }
 
-    /// Runs commands of `tc`, one a line.
-    pub(super) fn tc(&self, commands: &str) -> Result<(), LabError> {
-        self.tool("tc", &["-batch", "-"], commands)
-    }
-
     /// Runs one of the iptables programs with arguments separated by blanks.
     pub(super) fn iptables(&self, program: &'static str, arguments: &str) -> Result<(), LabError> {
         let arguments: Vec<&str> = ["-w"].into_iter().chain(arguments.split_whitespace()).collect();

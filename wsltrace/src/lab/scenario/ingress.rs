@@ -1,4 +1,4 @@
-//! Drops before PREROUTING: in the device's own nftables chain and in traffic control.
+//! Drops before PREROUTING, in the device's own nftables chain. (Drops at tc are among the foreign programs.)
 
 use super::{Expect, Scenario, serve_v4, template};
 use crate::diagnosis::Code;
@@ -8,11 +8,9 @@ use crate::lab::path::inbound;
 use crate::lab::{PORT, Seen, Side};
 
 const GROUP: &str = "ingress";
-/// A program that answers `TC_ACT_SHOT` whatever it is given.
-pub(super) const SHOOT: &str = "1,6 0 0 2";
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![netdev_drop(), tc_drop()]
+    vec![netdev_drop()]
 }
 
 fn netdev_drop() -> Scenario {
@@ -32,23 +30,6 @@ fn netdev_drop() -> Scenario {
             firewall: Some((Backend::Nft, "ingress")),
             ..dies(&base)
         },
-        client: Seen::NoAnswer,
-        ..base
-    }
-}
-
-fn tc_drop() -> Scenario {
-    let base = template("ingress-drop-tc", "a tc filter drops what comes in", GROUP);
-    Scenario {
-        tools: &["tc"],
-        break_it: |lab| {
-            serve_v4(lab)?;
-            lab.wsl.tc(&format!(
-                "qdisc add dev eth0 clsact
-                 filter add dev eth0 ingress protocol ip bpf da bytecode '{SHOOT}'"
-            ))
-        },
-        expect: Expect { reason: Some(("TC_INGRESS", (5, 18))), codes: &[Code::TcDrop], proved: true, ..dies(&base) },
         client: Seen::NoAnswer,
         ..base
     }

@@ -3,11 +3,11 @@
 use std::net::Ipv4Addr;
 
 use super::forwarding::{INNER_PORT, publish};
-use super::ingress::SHOOT;
 use super::{Expect, Scenario, serve, serve_v4, template};
 use crate::diagnosis::Code;
 use crate::evidence::Backend;
 use crate::journey::{Origin, Outcome, Stage};
+use crate::lab::foreign::{Attach, Foreign};
 use crate::lab::network::Way;
 use crate::lab::path::{acknowledged_again, answer, inbound, into_container, through, unconfirmed, up_to_answer};
 use crate::lab::sides::{CLIENT_V4, CONTAINER, WSL_V4};
@@ -188,16 +188,13 @@ fn wrong_neighbour() -> Scenario {
 
 /// Behind the place where the tracer sees it leave.
 fn dropped_by_tc() -> Scenario {
-    let base = template("reply-drop-tc", "a tc filter drops what goes out", GROUP);
+    let base = template("reply-drop-tc", "somebody's BPF program at tc drops what goes out", GROUP);
     Scenario {
-        tools: &["tc"],
         break_it: |lab| {
+            const TC_ACT_SHOT: i32 = 2;
             serve_v4(lab)?;
-            // ARP must go on: only IPv4 is dropped.
-            lab.wsl.tc(&format!(
-                "qdisc add dev eth0 clsact
-                 filter add dev eth0 egress protocol ip bpf da bytecode '{SHOOT}'"
-            ))
+            lab.keep(Foreign::answering(&lab.wsl, Attach::TcxEgress("eth0"), TC_ACT_SHOT)?);
+            Ok(())
         },
         client: Seen::NoAnswer,
         expect: Expect {
