@@ -23,8 +23,11 @@ const RULESETS: u64 = 300;
 const PATIENCE: Duration = Duration::from_mins(1);
 
 fn main() {
-    let name = "the_killer_is_named_in_random_rulesets";
-    let trials = vec![Trial::ignorable_test(name, move || decide(name, every_killer))];
+    let (one, many) = ("the_killer_is_named_in_random_rulesets", "the_killer_is_named_for_every_attempt_of_a_flood");
+    let trials = vec![
+        Trial::ignorable_test(one, move || decide(one, every_killer)),
+        Trial::ignorable_test(many, move || decide(many, every_attempt)),
+    ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }
 
@@ -54,6 +57,26 @@ fn every_killer(binary: &Path) -> Outcome<()> {
         }
     }
     if wrong.is_empty() { Ok(()) } else { Err(format!("{} of {count} wrong\n{}", wrong.len(), wrong.join("\n")).into()) }
+}
+
+/// The kernel traces a hundred packets a second: the rest is to be named by these, and said to be inferred.
+fn every_attempt(binary: &Path) -> Outcome<()> {
+    const ATTEMPTS: usize = 400;
+    let lab = Lab::new(None)?;
+    let rule = format!("tcp dport {PORT} counter drop comment \"{MARK}\"");
+    nft(&lab, &format!("table inet t {{ chain c {{ type filter hook input priority 0; {rule}; }}; }}"))?;
+    let handle = handle_of_killer(&lab)?;
+    let tracer = Tracer::start(binary, &lab)?;
+    let connect = || -> std::io::Result<Vec<Socket>> { (0..ATTEMPTS).map(|_| connect()).collect() };
+    let clients = lab.side(Side::Client)?.run(|| connect().map_err(LabError::io("connect")))?;
+    for _ in &clients {
+        let journey = tracer.journey()?;
+        let confidence = journey["diagnosis"]["confidence"].as_str().unwrap_or_default();
+        if journey["rule"]["handle"] != handle || !["proved", "inferred"].contains(&confidence) {
+            return Err(format!("not rule {handle}: {journey}").into());
+        }
+    }
+    Ok(())
 }
 
 fn one(lab: &Lab, tracer: &Tracer, ruleset: &Ruleset) -> Outcome<()> {

@@ -26,7 +26,7 @@ const SHARED_WITH_CONNTRACK: [Stage; 11] = [
 ];
 
 pub(super) fn drop(case: &Case) -> Option<Finding> {
-    let confidence = if case.evidence.rule.is_some() { Confidence::Proved } else { refused_by_hook(case)? };
+    let confidence = if case.evidence.rule.is_some() { by_rule_of(case) } else { refused_by_hook(case)? };
     Some(Finding::new(confidence, sentence(case, "dropped")).remedy(remedy(case)))
 }
 
@@ -35,7 +35,7 @@ pub(super) fn reject(case: &Case) -> Option<Finding> {
     if case.journey.outcome == Outcome::Dropped {
         return suppressed_reject(case, by_rule);
     }
-    let confidence = if by_rule { Confidence::Proved } else { refused_by_hook(case).unwrap_or(Confidence::Inferred) };
+    let confidence = if by_rule { by_rule_of(case) } else { refused_by_hook(case).unwrap_or(Confidence::Inferred) };
     let answer = match (case.journey.facts.reset, case.journey.facts.icmp) {
         (true, _) => "; it answered with a TCP reset, so the client sees \"connection refused\"",
         (_, true) => "; it answered with an ICMP error, so the client sees \"no route to host\" or the like",
@@ -48,7 +48,8 @@ pub(super) fn reject(case: &Case) -> Option<Finding> {
 fn suppressed_reject(case: &Case, by_rule: bool) -> Option<Finding> {
     let sentence = sentence(case, "rejected");
     let finding = if by_rule {
-        Finding::proved(format!("{sentence}; the kernel limits such answers, and none was sent for this attempt"))
+        let summary = format!("{sentence}; the kernel limits such answers, and none was sent for this attempt");
+        Finding::new(by_rule_of(case), summary)
     } else {
         let suppressed = case.evidence.icmp_suppressed.is_some_and(|rise| rise > 0 && rise >= case.evidence.dropped_by_netfilter);
         if !suppressed || case.evidence.rule.is_some() || refused_by_hook(case).is_none() {
@@ -102,6 +103,11 @@ pub(super) fn queue(case: &Case) -> Option<Finding> {
     Some(Finding::inferred(summary).remedy([case.root("cat /proc/net/netfilter/nfnetlink_queue")]).remedy(see(case)))
 }
 
+/// How sure it is that the rule which is known did it.
+fn by_rule_of(case: &Case) -> Confidence {
+    if case.evidence.rule_of_twin { Confidence::Inferred } else { Confidence::Proved }
+}
+
 /// How sure it is that a rule or policy (and not conntrack) refused the packet; `None` when no hook did.
 fn refused_by_hook(case: &Case) -> Option<Confidence> {
     let in_chain = matches!(case.symbol(), Some("nft_do_chain" | "ipt_do_table" | "ip6t_do_table"));
@@ -134,7 +140,8 @@ fn sentence(case: &Case, verb: &str) -> String {
     };
     let comment = rule.comment.as_ref().map(|comment| format!(" (\"{comment}\")")).unwrap_or_default();
     let text = rule.text.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
-    format!("{verb} in {place} by {}{comment}{text}", name(rule))
+    let twin = if case.evidence.rule_of_twin { ", as the kernel named it for another attempt of this client" } else { "" };
+    format!("{verb} in {place} by {}{comment}{text}{twin}", name(rule))
 }
 
 /// The rule in words, such as `rule 4 of ip filter INPUT`.

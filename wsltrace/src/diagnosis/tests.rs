@@ -252,3 +252,14 @@ fn ipv6_gets_its_own_tools() {
     let found = expect(&j, &Evidence::default(), Code::FirewallDrop, Proved);
     assert_eq!(found.remedy[0], "sudo ip6tables-legacy-save -c -t filter");
 }
+
+#[test]
+fn a_rule_that_was_named_for_a_twin_proves_nothing() {
+    let report = samples::firewall(Some(samples::rule()));
+    let proved = diagnose(&report.journey, &report.evidence);
+    let evidence = Evidence { rule_of_twin: true, ..report.evidence };
+    let inferred = diagnose(&report.journey, &evidence);
+    assert_eq!((proved.code, proved.confidence), (Code::FirewallDrop, Confidence::Proved));
+    assert_eq!((inferred.code, inferred.confidence), (Code::FirewallDrop, Confidence::Inferred));
+    assert!(inferred.summary.contains("another attempt"), "{}", inferred.summary);
+}

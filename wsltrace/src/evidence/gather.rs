@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::backend::{self, Firewalls};
 use super::readings::{Readings, Span};
-use super::rules::{FirewallTrace, LegacyCounters, Scope};
+use super::rules::{FirewallTrace, LegacyCounters, Scope, Twins};
 use super::sockets::{self, Found, SocketOwner};
 use super::{Evidence, Listener, Rule, Sockets, routes, sysctls};
 use crate::journey::{Family, Journey, Outcome, Stage};
@@ -37,6 +37,7 @@ struct Watched {
     lookup_programs: Option<(Instant, Vec<String>)>,
     listener_settings: Option<(Instant, Vec<(String, String)>)>,
     trace: Option<FirewallTrace>,
+    twins: Twins,
     /// Counters of the old iptables, IPv4 and IPv6.
     legacy: [Option<LegacyCounters>; 2],
 }
@@ -118,6 +119,7 @@ impl Gatherer {
             lookup_programs: None,
             listener_settings: None,
             trace: None,
+            twins: Twins::default(),
             legacy: [None, None],
         };
         watched.readings.take(&watched.netns)?;
@@ -195,8 +197,19 @@ impl Gatherer {
             && let Some(named) = watched.trace.as_mut().and_then(|trace| trace.killer(journey))
         {
             evidence.backend = Some(named.rule.backend);
+            let generation = watched.trace.as_ref().and_then(FirewallTrace::generation);
+            watched.twins.remember(journey, generation, &named);
             evidence.rule = Some(named.rule);
             evidence.stage = named.stage;
+            return evidence;
+        }
+        if is_firewalled(journey)
+            && let Some(named) = watched.twins.of(journey, watched.trace.as_ref().and_then(FirewallTrace::generation))
+        {
+            evidence.backend = Some(named.rule.backend);
+            evidence.rule = Some(named.rule);
+            evidence.stage = named.stage;
+            evidence.rule_of_twin = true;
             return evidence;
         }
         if let Some(stage) = died_at.filter(|_| is_firewalled(journey)) {

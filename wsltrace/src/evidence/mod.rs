@@ -111,6 +111,9 @@ pub struct Sockets {
 pub struct Evidence {
     /// The rule that killed the packet, when an event of this very packet named it.
     pub rule: Option<Rule>,
+    /// Whether the rule was named for another attempt of the same client that died in the same place: the kernel traces so many
+    /// packets a second and no more.
+    pub rule_of_twin: bool,
     /// The stage of the chain by which the packet came to that rule.
     pub stage: Option<Stage>,
     /// The rule that gave the packet another address.

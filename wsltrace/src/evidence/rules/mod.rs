@@ -10,6 +10,7 @@ mod marking;
 mod owner;
 mod socket;
 mod targets;
+mod twins;
 
 use std::io;
 use std::process::Command;
@@ -30,6 +31,7 @@ use self::marking::Marking;
 pub(crate) use self::marking::PREFIX as OWN_PREFIX;
 use self::socket::{Listener, OwnTable};
 pub use self::targets::dnat_targets;
+pub(super) use self::twins::Twins;
 use super::Rule;
 use crate::journey::{Journey, Outcome, Stage};
 use crate::kernel::command::output_within;
@@ -63,7 +65,7 @@ pub(super) struct FirewallTrace {
 }
 
 /// A rule that decided about a packet.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Named {
     /// The rule.
     pub(super) rule: Rule,
@@ -87,6 +89,11 @@ impl FirewallTrace {
         };
         trace.refresh()?;
         Ok(trace)
+    }
+
+    /// Counts the ruleset's changes, as of the last look.
+    pub(super) fn generation(&self) -> Option<u32> {
+        self.generation
     }
 
     /// Traces these from now on.
