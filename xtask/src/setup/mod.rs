@@ -61,7 +61,7 @@ fn bring(missing: &[&Requirement]) -> Result<(), Error> {
     let packaged = only(missing, |bring| matches!(bring, Bring::Apt(_)));
     if !packaged.is_empty() {
         if !machine::has("apt-get") {
-            return Err(lacking(&packaged, "there is no apt-get here (other distributions have like packages)", None));
+            return Err(without_apt(&packaged));
         }
         let install = |command: &mut Command| {
             say(&format!("setup: running `{}`", command::line(command)));
@@ -112,9 +112,14 @@ fn packages(rows: &[&Requirement]) -> Vec<&'static str> {
     packages
 }
 
+/// The error for packages where another package manager rules, whose names for them we do not know.
+fn without_apt(rows: &[&Requirement]) -> Error {
+    let bring = format!("install with this machine's own package manager what Debian calls: {}", packages(rows).join(" "));
+    Error::Missing { missing: named(rows), reason: "there is no apt-get here".to_owned(), bring, source: None }
+}
+
 /// The error for rows that were not brought, with the commands that bring them.
 fn lacking(rows: &[&Requirement], reason: &str, source: Option<Error>) -> Error {
-    let missing = rows.iter().map(|row| format!("{} ({})", row.name, row.why)).collect::<Vec<_>>().join(", ");
     let packages = packages(rows);
     let mut commands = Vec::new();
     if !packages.is_empty() {
@@ -128,12 +133,17 @@ fn lacking(rows: &[&Requirement], reason: &str, source: Option<Error>) -> Error 
             Bring::Person(command) => commands.push(command.to_owned()),
         }
     }
-    Error::Missing { missing, reason: reason.to_owned(), bring: commands.join("\n"), source: source.map(Box::new) }
+    Error::Missing { missing: named(rows), reason: reason.to_owned(), bring: commands.join("\n"), source: source.map(Box::new) }
+}
+
+/// The names of rows, each with what it is for.
+fn named(rows: &[&Requirement]) -> String {
+    rows.iter().map(|row| format!("{} ({})", row.name, row.why)).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Bring, COMMON, Part, Requirement, Toolchain, lacking, packages, plan};
+    use super::{Bring, COMMON, Part, Requirement, Toolchain, lacking, packages, plan, without_apt};
 
     fn debian() -> Vec<&'static Requirement> {
         Toolchain::Debian.requirements().iter().chain(COMMON).collect()
@@ -193,5 +203,8 @@ mod tests {
         let error = lacking(&[&row], "installing packages needs root", None);
         assert_eq!(error.to_string(), "missing: tool (to test): installing packages needs root");
         assert_eq!(error.hint(), Some("sudo apt-get update && sudo apt-get install -y --no-install-recommends one two"));
+        let error = without_apt(&[&row]);
+        assert_eq!(error.to_string(), "missing: tool (to test): there is no apt-get here");
+        assert_eq!(error.hint(), Some("install with this machine's own package manager what Debian calls: one two"));
     }
 }
