@@ -4,7 +4,8 @@
 use netlink_packet_core::DefaultNla;
 use netlink_packet_netfilter::nftables::{
     Bitwise, ChainAttribute, ChainMessage, Cmp, DataAttribute, Expressions, Hook, Immediate, InetHookNumber, Meta, MetaKey,
-    NfTablesMessage, Operator, Payload, Register, RuleAttribute, RuleMessage, TableAttribute, TableFlags, TableMessage,
+    NfTablesMessage, Operator, Payload, Register, RuleAttribute, RuleMessage, TableAttribute, TableFlags, TableMessage, Verdict,
+    VerdictAttribute,
 };
 
 /// Names of our tables begin with this; the process's number follows, so that two tracers do not meet.
@@ -50,27 +51,40 @@ impl Marking {
         let mut messages = vec![NfTablesMessage::NewTable(table)];
         let hooks = [("prerouting", InetHookNumber::PreRouting), ("output", InetHookNumber::LocalOut)];
         for (name, hook) in hooks {
-            messages.push(self.chain(name, hook, None));
-            messages.extend(self.rules(name, true));
+            self.add_chains(&mut messages, name, hook, None);
         }
         for (index, device) in self.devices.iter().enumerate() {
-            let name = format!("ingress-{index}");
-            messages.push(self.chain(&name, InetHookNumber::Ingress, Some(device)));
-            messages.extend(self.rules(&name, false));
+            self.add_chains(&mut messages, &format!("ingress-{index}"), InetHookNumber::Ingress, Some(device));
         }
         messages
     }
 
-    fn chain(&self, name: &str, hook: InetHookNumber, device: Option<&String>) -> NfTablesMessage {
+    /// A base chain, which all packets pay for, that leads the few which begin or refuse a connection to a chain with the rules.
+    fn add_chains(&self, messages: &mut Vec<NfTablesMessage>, name: &str, hook: InetHookNumber, device: Option<&String>) {
+        let marks = format!("{name}-marks");
+        messages.push(self.chain(&marks, Vec::new()));
+        messages.extend(self.rules(&marks, device.is_none()));
         let mut place = vec![Hook::Number(hook.into()), Hook::Priority(PRIORITY.cast_unsigned())];
         place.extend(device.cloned().map(Hook::NetDeviceName));
-        NfTablesMessage::NewChain(ChainMessage {
+        let base = [ChainAttribute::Hook(place), ChainAttribute::Policy(NF_ACCEPT), ChainAttribute::Type("filter".to_owned())];
+        messages.push(self.chain(name, base.into()));
+        let mut expressions = compare_flags(SYN | RST, Operator::NotEqual, 0);
+        expressions.extend([load_meta(MetaKey::L4Proto), compare(Operator::Equal, &[IPPROTO_TCP]), jump(marks)]);
+        messages.push(self.rule(name, expressions));
+    }
+
+    fn chain(&self, name: &str, more: Vec<ChainAttribute>) -> NfTablesMessage {
+        let mut attributes = vec![ChainAttribute::Table(self.table.clone()), ChainAttribute::Name(name.to_owned())];
+        attributes.extend(more);
+        NfTablesMessage::NewChain(ChainMessage { attributes })
+    }
+
+    fn rule(&self, chain: &str, expressions: Vec<Expressions>) -> NfTablesMessage {
+        NfTablesMessage::NewRule(RuleMessage {
             attributes: vec![
-                ChainAttribute::Table(self.table.clone()),
-                ChainAttribute::Name(name.to_owned()),
-                ChainAttribute::Hook(place),
-                ChainAttribute::Policy(NF_ACCEPT),
-                ChainAttribute::Type("filter".to_owned()),
+                RuleAttribute::Table(self.table.clone()),
+                RuleAttribute::Chain(chain.to_owned()),
+                RuleAttribute::Expressions(expressions.into_iter().map(Into::into).collect()),
             ],
         })
     }
@@ -79,17 +93,16 @@ impl Marking {
         let syns = self.ports.iter().map(|range| (Which::Syn, *range));
         let from = self.ports.iter().chain(&self.answers).filter(|_| answers);
         let answers = from.flat_map(|range| [(Which::SynAck, *range), (Which::Reset, *range)]);
-        syns.chain(answers).map(|(which, range)| self.rule(chain, which, range)).collect()
+        syns.chain(answers).map(|(which, range)| self.mark(chain, which, range)).collect()
     }
 
-    fn rule(&self, chain: &str, which: Which, range: (u16, u16)) -> NfTablesMessage {
-        let (mask, flags, port_at) = match which {
+    fn mark(&self, chain: &str, which: Which, range: (u16, u16)) -> NfTablesMessage {
+        let (wanted, flags, port_at) = match which {
             Which::Syn => (SYN | ACK | RST, SYN, 2),
             Which::SynAck => (SYN | ACK | RST, SYN | ACK, 0),
             Which::Reset => (RST, RST, 0),
         };
-        let mut expressions = vec![load_meta(MetaKey::L4Proto), compare(Operator::Equal, &[IPPROTO_TCP])];
-        expressions.extend([load_transport(13, 1), mask_byte(mask), compare(Operator::Equal, &[flags])]);
+        let mut expressions = compare_flags(wanted, Operator::Equal, flags);
         if range != (0, u16::MAX) {
             expressions.push(load_transport(port_at, 2));
             if range.0 == range.1 {
@@ -107,13 +120,7 @@ impl Marking {
             Immediate::Data(DataAttribute::Value(vec![1])),
         ]));
         expressions.push(Expressions::Meta(vec![Meta::Key(MetaKey::NftraceBit), Meta::SourceRegister(Register::Reg1)]));
-        NfTablesMessage::NewRule(RuleMessage {
-            attributes: vec![
-                RuleAttribute::Table(self.table.clone()),
-                RuleAttribute::Chain(chain.to_owned()),
-                RuleAttribute::Expressions(expressions.into_iter().map(Into::into).collect()),
-            ],
-        })
+        self.rule(chain, expressions)
     }
 }
 
@@ -131,13 +138,23 @@ fn load_transport(offset: u32, length: u32) -> Expressions {
     ])
 }
 
-fn mask_byte(mask: u8) -> Expressions {
-    Expressions::Bitwise(vec![
+/// Compares some of the flags of a TCP header. Four aligned bytes at a time, so that the kernel evaluates it without a call.
+fn compare_flags(which: u8, operator: Operator, flags: u8) -> Vec<Expressions> {
+    let mask = Expressions::Bitwise(vec![
         Bitwise::SourceRegister(Register::Reg1),
         Bitwise::DestinationRegister(Register::Reg1),
-        Bitwise::Length(1),
-        Bitwise::Mask(DataAttribute::Value(vec![mask])),
-        Bitwise::Xor(DataAttribute::Value(vec![0])),
+        Bitwise::Length(4),
+        Bitwise::Mask(DataAttribute::Value(vec![0, which, 0, 0])),
+        Bitwise::Xor(DataAttribute::Value(vec![0; 4])),
+    ]);
+    vec![load_transport(12, 4), mask, compare(operator, &[0, flags, 0, 0])]
+}
+
+fn jump(chain: String) -> Expressions {
+    let verdict = vec![VerdictAttribute::Code(Verdict::Jump), VerdictAttribute::Chain(chain)];
+    Expressions::Immediate(vec![
+        Immediate::DestinationRegister(Register::Verdict),
+        Immediate::Data(DataAttribute::Verdict(verdict)),
     ])
 }
 
