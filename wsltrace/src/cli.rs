@@ -101,7 +101,7 @@ pub struct TraceArgs {
     /// Write JSON lines to stdout
     #[arg(long)]
     pub json: bool,
-    /// Show healthy attempts too (the default)
+    /// Show every attempt on its own: without it, an attempt's several sockets are one, and failures that repeat are counted
     #[arg(long, overrides_with = "failures")]
     pub all: bool,
     /// Show failing attempts only

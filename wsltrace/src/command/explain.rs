@@ -3,11 +3,11 @@
 use std::io::{self, Write};
 
 use super::Failure;
-use crate::output::{TextOptions, Verbosity, explain};
+use crate::output::{Shown, TextOptions, Verbosity, explain};
 
 /// Prints the page of a word, or the list of words.
 pub fn run(word: Option<&str>) -> Result<(), Failure> {
-    let options = TextOptions::detect(Verbosity::Normal, false);
+    let options = TextOptions::detect(Verbosity::Normal, Shown::default());
     let text = match word {
         Some(word) => explain::explain(word, options).map_err(|error| Failure::usage(error.to_string(), "wsltrace explain"))?,
         None => explain::index(options),

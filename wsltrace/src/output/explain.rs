@@ -145,7 +145,7 @@ mod tests {
         talk_width: 80,
         terminal: false,
         verbosity: Verbosity::Normal,
-        failures_only: false,
+        shown: crate::output::Shown::Attempts,
         live: false,
     };
 

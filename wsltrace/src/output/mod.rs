@@ -26,7 +26,7 @@ pub use absence::{Waited, Why, absence_message};
 pub use json::JsonOutput;
 pub use listening::{Start, table as listening_table};
 pub use summary::Summary;
-pub use text::{TextOptions, TextOutput, Verbosity};
+pub use text::{Shown, TextOptions, TextOutput, Verbosity};
 
 use crate::{
     diagnosis::{Diagnosis, diagnose},

@@ -1,14 +1,14 @@
 //! Snapshots of the text at three widths, with and without colours. Refresh: `INSTA_UPDATE=always cargo test -p wsltrace`.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use super::{JsonOutput, TextOptions, TextOutput, Verbosity, samples};
+use super::{JsonOutput, Shown, TextOptions, TextOutput, Verbosity, samples};
 
 fn write(width: usize, color: bool, verbosity: Verbosity) -> String {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let mut text = TextOutput::new(
         &mut out,
         &mut err,
-        TextOptions { color, width, talk_width: width, terminal: false, verbosity, failures_only: false, live: false },
+        TextOptions { color, width, talk_width: width, terminal: false, verbosity, shown: Shown::Attempts, live: false },
     );
     let now = std::time::Instant::now();
     text.armed(&samples::armed(), &samples::start()).unwrap();

@@ -41,9 +41,20 @@ pub enum Verbosity {
     Verbose,
 }
 
+/// What is shown of the journeys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Shown {
+    /// The sockets of one attempt as one; failures whose cause was told are counted.
+    #[default]
+    Attempts,
+    /// The same, without healthy attempts.
+    Failures,
+    /// Every journey on its own, at once.
+    Each,
+}
+
 /// How the text looks.
 #[derive(Clone, Copy, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 pub struct TextOptions {
     /// Write colours.
     pub color: bool,
@@ -55,15 +66,15 @@ pub struct TextOptions {
     pub terminal: bool,
     /// How much is said.
     pub verbosity: Verbosity,
-    /// Leave out healthy journeys.
-    pub failures_only: bool,
+    /// What is shown.
+    pub shown: Shown,
     /// Counts of what repeats stand at the bottom and are rewritten in place.
     pub live: bool,
 }
 
 impl TextOptions {
     /// Colours and width as stdout's terminal has them; `NO_COLOR`, `CLICOLOR_FORCE` and `TERM=dumb` are kept.
-    pub fn detect(verbosity: Verbosity, failures_only: bool) -> Self {
+    pub fn detect(verbosity: Verbosity, shown: Shown) -> Self {
         let stdout = io::stdout();
         let color = anstream::AutoStream::choice(&stdout) != anstream::ColorChoice::Never;
         let columns = |of: Option<(terminal_size::Width, terminal_size::Height)>| of.map(|(width, _)| usize::from(width.0));
@@ -73,7 +84,7 @@ impl TextOptions {
         let width = found.unwrap_or(WIDEST);
         let live = width >= NARROWEST && live::is_possible();
         let (talk_width, terminal) = (talk.unwrap_or(WIDEST), stdout.is_terminal());
-        Self { color, width, talk_width, terminal, verbosity, failures_only, live }
+        Self { color, width, talk_width, terminal, verbosity, shown, live }
     }
 }
 
@@ -155,8 +166,17 @@ impl<O: Write, E: Write> TextOutput<O, E> {
     /// told before.
     pub fn journey(&mut self, report: Report, now: Instant) -> io::Result<()> {
         let journey = &report.journey;
-        if is_fine(report.diagnosis.code) {
-            if self.options.failures_only && report.diagnosis.code == Code::Healthy {
+        let fine = is_fine(report.diagnosis.code);
+        if self.options.shown == Shown::Each {
+            let text = if fine {
+                verdict::fine(self.page, self.options.verbosity, &report, 0, &[])
+            } else {
+                verdict::failure(self.page, self.options.verbosity, &report, &[])
+            };
+            return self.write(&text, now);
+        }
+        if fine {
+            if self.options.shown == Shown::Failures && report.diagnosis.code == Code::Healthy {
                 return Ok(());
             }
             if let Some(time) = self.answered.get(&journey.flow) {

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Report, TextOptions, TextOutput, Verbosity, samples};
+use super::{Report, Shown, TextOptions, TextOutput, Verbosity, samples};
 use crate::journey::Family;
 
 struct Page {
@@ -14,15 +14,12 @@ struct Page {
 
 impl Page {
     fn new(live: bool) -> Self {
-        let options = TextOptions {
-            color: false,
-            width: 80,
-            talk_width: 80,
-            terminal: false,
-            verbosity: Verbosity::Quiet,
-            failures_only: false,
-            live,
-        };
+        Self::showing(Shown::Attempts, live)
+    }
+
+    fn showing(shown: Shown, live: bool) -> Self {
+        let options =
+            TextOptions { color: false, width: 80, talk_width: 80, terminal: false, verbosity: Verbosity::Quiet, shown, live };
         Self { text: TextOutput::new(Vec::new(), Vec::new(), options), began: Instant::now(), read: 0 }
     }
 
@@ -88,6 +85,19 @@ fn several_sockets_of_one_client_are_one_attempt() {
     assert_eq!(said.matches('\u{2713}').count(), 1, "{said}");
     assert!(said.contains("and 2 more sockets with it"), "{said}");
     assert_eq!(page.text.due(), None);
+}
+
+#[test]
+fn all_shows_each_on_its_own_at_once() {
+    let mut page = Page::showing(Shown::Each, false);
+    for port in 1..=3 {
+        page.journey(from_port(samples::healthy(), port), 0);
+        assert_eq!(page.new_text().matches(&format!("172.28.16.1:{port} ")).count(), 1);
+        page.journey(from_port(samples::bound_elsewhere(), port), 0);
+        assert_eq!(page.new_text().matches(&format!("172.28.16.1:{port} ")).count(), 1);
+    }
+    assert_eq!(page.text.due(), None);
+    assert_eq!(page.ended(1_000), "");
 }
 
 #[test]

@@ -17,7 +17,7 @@ use crate::evidence::{Gatherer, Scope, dnat_targets};
 use crate::kernel::links::{Link, LinkEvent, LinkWatcher, container_namespaces, list_links, namespaces_toward};
 use crate::kernel::netns::Netns;
 use crate::kernel::{self, KernelFacts};
-use crate::output::{JsonOutput, TextOptions, TextOutput, Verbosity};
+use crate::output::{JsonOutput, Shown, TextOptions, TextOutput, Verbosity};
 use crate::probe::{Probes, Role, Sizes};
 use crate::wsl::Wsl;
 
@@ -186,7 +186,12 @@ fn start_reporter(args: &TraceArgs, facts: Arc<KernelFacts>, wsl: Wsl) -> Result
             (_, true) => Verbosity::Verbose,
             _ => Verbosity::Normal,
         };
-        let mut options = TextOptions::detect(verbosity, args.failures);
+        let shown = match (args.all, args.failures) {
+            (true, _) => Shown::Each,
+            (_, true) => Shown::Failures,
+            _ => Shown::Attempts,
+        };
+        let mut options = TextOptions::detect(verbosity, shown);
         // Lines are not rewritten where others write too.
         options.live &= args.client.is_empty() && !args.verbose;
         Output::Text(Box::new(TextOutput::new(io::stdout(), io::stderr(), options)))
