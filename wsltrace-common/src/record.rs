@@ -9,8 +9,18 @@ pub const MAX_STAGES: usize = 96;
 /// Length of a record's fixed part in bytes; `stage_count` entries follow it on the wire.
 pub const HEADER_SIZE: usize = offset_of!(Record, stages);
 
-/// An IPv6 address in network byte order, or an IPv4 address mapped into IPv6 (`::ffff:a.b.c.d`).
-pub type Address = [u8; 16];
+/// An IPv6 address, or an IPv4 address mapped into IPv6 (`::ffff:a.b.c.d`): four words, each in network byte order. (Words,
+/// because the probes would copy and compare bytes one by one.)
+pub type Address = [u32; 4];
+
+/// The sixteen bytes of an address, in network byte order.
+pub fn octets(address: Address) -> [u8; 16] {
+    let mut octets = [0; 16];
+    for (to, word) in octets.chunks_exact_mut(4).zip(address) {
+        to.copy_from_slice(&word.to_ne_bytes());
+    }
+    octets
+}
 
 /// What identifies a packet wherever it is: the client's end and its initial sequence number. A SYN carries it as its
 /// source; a SYN-ACK, RST or quoting ICMP error that answers it carries it as destination and acknowledgement number less one.

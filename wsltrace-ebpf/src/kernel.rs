@@ -48,6 +48,7 @@ impl Plain for u16 {}
 impl Plain for u32 {}
 impl Plain for u64 {}
 impl<const N: usize> Plain for [u8; N] {}
+impl<const N: usize> Plain for [u32; N] {}
 
 /// Copies a value from any kernel address; `false` when it cannot be read. `value` is the caller's own memory.
 #[inline(always)]

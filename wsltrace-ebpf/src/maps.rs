@@ -126,9 +126,8 @@ pub fn nobody_waits() -> bool {
     AWAITING.load() == 0
 }
 
-/// An IPv4 address mapped into IPv6.
+/// An IPv4 address (network byte order) mapped into IPv6.
 #[inline(always)]
-pub fn mapped(address: [u8; 4]) -> Address {
-    let [a, b, c, d] = address;
-    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+pub fn mapped(address: u32) -> Address {
+    [0, 0, 0xffff_u32.to_be(), address]
 }

@@ -98,9 +98,10 @@ fn netfilter(context: *const NetfilterContext, stage: StageCode) -> Option<()> {
         // positions all have the same.
         _ => Place::SAME,
     };
-    if entrance && packet.kind == Kind::SYN && !journey::open(&packet, place, true) {
-        return None;
+    if entrance && packet.kind == Kind::SYN {
+        journey::enter(&packet, place, true);
+    } else {
+        journey::visit(&packet, stage, place);
     }
-    journey::visit(&packet, stage, place);
     Some(())
 }

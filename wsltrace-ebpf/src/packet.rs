@@ -79,8 +79,8 @@ pub struct Packet {
 impl Packet {
     const EMPTY: Self = Self {
         kind: Kind::ACK,
-        key: Key { address: [0; 16], sequence: 0, port: 0, slot: 0 },
-        flow: Flow { source: [0; 16], destination: [0; 16], source_port: 0, destination_port: 0, family: 0 },
+        key: Key { address: [0; 4], sequence: 0, port: 0, slot: 0 },
+        flow: Flow { source: [0; 4], destination: [0; 4], source_port: 0, destination_port: 0, family: 0 },
         payload_len: 0,
         skb: 0,
         nfct: 0,
@@ -188,19 +188,17 @@ fn parse<B: Bytes>(bytes: &B, protocol: u16, packet: &mut Packet) -> Option<()> 
         ETH_P_IP => {
             let layer = Layer::ipv4(bytes, 0)?;
             packet.flow.family = 4;
-            address_ipv4(bytes, 12, &mut packet.flow.source)?;
-            address_ipv4(bytes, 16, &mut packet.flow.destination)?;
             layer
         }
         ETH_P_IPV6 => {
             let layer = Layer::ipv6(bytes, 0)?;
             packet.flow.family = 6;
-            bytes.read_to(8, &raw mut packet.flow.source).then_some(())?;
-            bytes.read_to(24, &raw mut packet.flow.destination).then_some(())?;
             layer
         }
         _ => return None,
     };
+    packet.flow.source = layer.source;
+    packet.flow.destination = layer.destination;
     match layer.protocol {
         IPPROTO_TCP => tcp(bytes, &layer, packet),
         IPPROTO_ICMP if packet.flow.family == 4 => icmp_ipv4(bytes, &layer, packet),
@@ -209,8 +207,10 @@ fn parse<B: Bytes>(bytes: &B, protocol: u16, packet: &mut Packet) -> Option<()> 
     }
 }
 
-/// What a network header says beside addresses; of a packet, or of one quoted in an ICMP error.
+/// What a network header says; of a packet, or of one quoted in an ICMP error.
 struct Layer {
+    source: Address,
+    destination: Address,
     protocol: u8,
     /// Distance of the transport header from the outer network header, bytes.
     transport: u32,
@@ -221,24 +221,36 @@ struct Layer {
 impl Layer {
     #[inline(always)]
     fn ipv4<B: Bytes>(bytes: &B, start: u32) -> Option<Self> {
-        let [version_ihl, _, len_high, len_low, _, _, fragment_high, fragment_low, _, protocol] = bytes.at::<[u8; 10]>(start)?;
-        let later_fragment = u16::from_be_bytes([fragment_high, fragment_low]) & 0x1fff != 0;
-        if version_ihl >> 4 != 4 || later_fragment {
+        let [version_length, fragment, protocol, source, destination] = bytes.at::<[u32; 5]>(start)?;
+        let version_length = u32::from_be(version_length);
+        let later_fragment = u32::from_be(fragment) & 0x1fff != 0;
+        if version_length >> 28 != 4 || later_fragment {
             return None;
         }
-        let header = u32::from(version_ihl & 15) * 4;
-        let payload_len = u32::from(u16::from_be_bytes([len_high, len_low])).saturating_sub(header);
-        Some(Self { protocol, transport: start + header, payload_len })
+        let header = (version_length >> 24 & 15) * 4;
+        Some(Self {
+            source: mapped(source),
+            destination: mapped(destination),
+            protocol: (u32::from_be(protocol) >> 16) as u8,
+            transport: start + header,
+            payload_len: (version_length & 0xffff).saturating_sub(header),
+        })
     }
 
     #[inline(always)]
     fn ipv6<B: Bytes>(bytes: &B, start: u32) -> Option<Self> {
-        let [version, _, _, _, len_high, len_low, protocol, _] = bytes.at::<[u8; 8]>(start)?;
-        if version >> 4 != 6 {
+        let [version, length_next, s0, s1, s2, s3, d0, d1, d2, d3] = bytes.at::<[u32; 10]>(start)?;
+        if u32::from_be(version) >> 28 != 6 {
             return None;
         }
-        let payload_len = u32::from(u16::from_be_bytes([len_high, len_low]));
-        let mut layer = Self { protocol, transport: start + 40, payload_len };
+        let length_next = u32::from_be(length_next);
+        let mut layer = Self {
+            source: [s0, s1, s2, s3],
+            destination: [d0, d1, d2, d3],
+            protocol: (length_next >> 8) as u8,
+            transport: start + 40,
+            payload_len: length_next >> 16,
+        };
         for _ in 0..EXTENSION_HEADERS {
             if !layer.skip_extension(bytes)? {
                 break;
@@ -272,15 +284,10 @@ impl Layer {
 }
 
 #[inline(always)]
-fn address_ipv4<B: Bytes>(bytes: &B, offset: u32, address: &mut Address) -> Option<()> {
-    *address = mapped(bytes.at(offset)?);
-    Some(())
-}
-
-#[inline(always)]
 fn tcp<B: Bytes>(bytes: &B, layer: &Layer, packet: &mut Packet) -> Option<()> {
-    let [sa, sb, da, db, q0, q1, q2, q3, a0, a1, a2, a3, offset, flags] = bytes.at::<[u8; 14]>(layer.transport)?;
-    let kind = match flags & (SYN | ACK | RST | FIN) {
+    let [ports, sequence, acknowledged, offset_flags] = bytes.at::<[u32; 4]>(layer.transport)?;
+    let (ports, offset_flags) = (u32::from_be(ports), u32::from_be(offset_flags));
+    let kind = match (offset_flags >> 16) as u8 & (SYN | ACK | RST | FIN) {
         SYN => Kind::SYN,
         f if f == SYN | ACK => Kind::SYN_ACK,
         f if f & (RST | ACK) == RST | ACK => Kind::RESET,
@@ -288,18 +295,17 @@ fn tcp<B: Bytes>(bytes: &B, layer: &Layer, packet: &mut Packet) -> Option<()> {
         _ => return None,
     };
     packet.kind = kind;
-    packet.flow.source_port = u16::from_be_bytes([sa, sb]);
-    packet.flow.destination_port = u16::from_be_bytes([da, db]);
-    packet.payload_len = layer.payload_len.saturating_sub(u32::from(offset >> 4) * 4);
-    let sequence = u32::from_be_bytes([q0, q1, q2, q3]);
+    packet.flow.source_port = (ports >> 16) as u16;
+    packet.flow.destination_port = ports as u16;
+    packet.payload_len = layer.payload_len.saturating_sub((offset_flags >> 28) * 4);
     if packet.kind.is_answer() {
         packet.key.address = packet.flow.destination;
         packet.key.port = packet.flow.destination_port;
-        packet.key.sequence = u32::from_be_bytes([a0, a1, a2, a3]).wrapping_sub(1);
+        packet.key.sequence = u32::from_be(acknowledged).wrapping_sub(1);
     } else {
         packet.key.address = packet.flow.source;
         packet.key.port = packet.flow.source_port;
-        packet.key.sequence = sequence.wrapping_sub(u32::from(packet.kind == Kind::ACK));
+        packet.key.sequence = u32::from_be(sequence).wrapping_sub(u32::from(packet.kind == Kind::ACK));
     }
     Some(())
 }
@@ -309,10 +315,7 @@ fn icmp_ipv4<B: Bytes>(bytes: &B, layer: &Layer, packet: &mut Packet) -> Option<
     if bytes.at::<u8>(layer.transport)? != ICMP_DEST_UNREACH {
         return None;
     }
-    let start = layer.transport + 8;
-    let quoted = Layer::ipv4(bytes, start)?;
-    address_ipv4(bytes, start + 12, &mut packet.key.address)?;
-    quoted_tcp(bytes, &quoted, packet)
+    quoted_tcp(bytes, &Layer::ipv4(bytes, layer.transport + 8)?, packet)
 }
 
 #[inline(always)]
@@ -320,10 +323,7 @@ fn icmp_ipv6<B: Bytes>(bytes: &B, layer: &Layer, packet: &mut Packet) -> Option<
     if bytes.at::<u8>(layer.transport)? != ICMPV6_DEST_UNREACH {
         return None;
     }
-    let start = layer.transport + 8;
-    let quoted = Layer::ipv6(bytes, start)?;
-    bytes.read_to(start + 8, &raw mut packet.key.address).then_some(())?;
-    quoted_tcp(bytes, &quoted, packet)
+    quoted_tcp(bytes, &Layer::ipv6(bytes, layer.transport + 8)?, packet)
 }
 
 #[inline(always)]
@@ -331,9 +331,10 @@ fn quoted_tcp<B: Bytes>(bytes: &B, quoted: &Layer, packet: &mut Packet) -> Optio
     if quoted.protocol != IPPROTO_TCP {
         return None;
     }
-    let [sa, sb, _, _, q0, q1, q2, q3] = bytes.at::<[u8; 8]>(quoted.transport)?;
+    let [ports, sequence] = bytes.at::<[u32; 2]>(quoted.transport)?;
     packet.kind = Kind::ICMP_ERROR;
-    packet.key.port = u16::from_be_bytes([sa, sb]);
-    packet.key.sequence = u32::from_be_bytes([q0, q1, q2, q3]);
+    packet.key.address = quoted.source;
+    packet.key.port = (u32::from_be(ports) >> 16) as u16;
+    packet.key.sequence = u32::from_be(sequence);
     Some(())
 }

@@ -5,7 +5,7 @@ use wsltrace_common::{Flags, StageCode};
 
 use crate::{
     journey,
-    maps::{DELIVERED, asleep},
+    maps::{DELIVERED, asleep, mapped},
 };
 
 const SK_PASS: u32 = 1;
@@ -34,23 +34,16 @@ fn looked_up(context: *mut bpf_sk_lookup) -> Option<()> {
     }
     let (family, port, ipv4) = (read!(family), u16::from_be(read!(remote_port)), read!(remote_ip4));
     let ipv6 = [read!(remote_ip6[0]), read!(remote_ip6[1]), read!(remote_ip6[2]), read!(remote_ip6[3])];
-    let address = if family == AF_INET { [0, 0, u32::from_ne_bytes([0, 0, 0xff, 0xff]), ipv4] } else { ipv6 };
+    let address = if family == AF_INET { mapped(ipv4) } else { ipv6 };
     // SNAT may have given the client another end than the journey's key: the address as last seen decides.
     // SAFETY: a valid map value of this CPU.
     let found = journey::exactly(unsafe { &*delivered })?;
     let record = found.record();
-    if record.flags & Flags::PAST_INPUT == 0 || record.now.source_port != port || words(&record.now.source) != address {
+    if record.flags & Flags::PAST_INPUT == 0 || record.now.source_port != port || record.now.source != address {
         return None;
     }
     record.flags &= !Flags::PAST_INPUT;
     let place = journey::last_place(record);
     journey::push(record, StageCode::SocketLookup as u8, false, place);
     Some(())
-}
-
-/// An address as four words, each in network byte order.
-#[inline(always)]
-fn words(address: &[u8; 16]) -> [u32; 4] {
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *address;
-    [[a, b, c, d], [e, f, g, h], [i, j, k, l], [m, n, o, p]].map(u32::from_ne_bytes)
 }

@@ -66,10 +66,11 @@ fn ingress(context: &TcContext, link_header: u32) -> Option<()> {
         return None;
     }
     let place = Place { netns: skb_netns(packet.skb)?, ifindex };
-    if packet.kind == Kind::SYN && !journey::open(&packet, place, false) {
-        return near_miss(&packet, place);
+    if packet.kind != Kind::SYN {
+        journey::visit(&packet, StageCode::TcIngress, place);
+    } else if !journey::enter(&packet, place, false) {
+        near_miss(&packet, place)?;
     }
-    journey::visit(&packet, StageCode::TcIngress, place);
     Some(())
 }
 

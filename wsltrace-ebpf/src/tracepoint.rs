@@ -1,7 +1,7 @@
 //! What the kernel tells of packets' ends and of TCP's decisions.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
-use wsltrace_common::{Flags, Key, StageCode};
+use wsltrace_common::{Address, Flags, Key, StageCode};
 
 use crate::{
     journey,
@@ -89,7 +89,7 @@ fn syn_ack_again(request: u64) -> Option<()> {
 
 /// The remote address of a socket or request, by its family.
 #[inline(always)]
-fn address_of(family: u16, base: u64, v4: u32, v6: u32) -> Option<[u8; 16]> {
+fn address_of(family: u16, base: u64, v4: u32, v6: u32) -> Option<Address> {
     const AF_INET: u16 = 2;
     if family == AF_INET { read(base + u64::from(v4)).map(mapped) } else { read(base + u64::from(v6)) }
 }

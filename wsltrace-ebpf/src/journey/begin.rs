@@ -1,26 +1,43 @@
 //! The beginning of a journey.
 
 use aya_ebpf::bindings::BPF_NOEXIST;
-use wsltrace_common::{Attempt, Counter, FIRST_SLOT, Flags, Key, NAMESPACE_TRACED};
+use wsltrace_common::{Attempt, Counter, FIRST_SLOT, Flags, Key, NAMESPACE_TRACED, StageCode};
 
 use super::{
     Found, copy,
     find::{add_alias, find, newest},
-    now_ns,
+    now_ns, push, visit,
 };
 use crate::{
     debug,
     kernel::{Place, current_task},
-    maps::{ATTEMPTS, EMPTY_RECORD, IN_FLIGHT, JOURNEYS, NETWORK_NAMESPACES, SWITCH_ARMED, count, port_is_traced, switched_on},
+    maps::{
+        ATTEMPTS, EMPTY_RECORD, IN_FLIGHT, JOURNEYS, NETWORK_NAMESPACES, SWITCH_ARMED, asleep, count, nobody_waits,
+        port_is_traced, switched_on,
+    },
     packet::Packet,
 };
 
-/// A SYN stands at an entrance: makes sure that it has a journey, its first or its next attempt, where journeys begin. Whether
-/// it has one.
+/// What `journey_open` answers.
+const NO_JOURNEY: u32 = 0;
+const BEGUN: u32 = 1;
+const KNOWN: u32 = 2;
+
+/// A SYN stands at an entrance: its journey, its first or its next attempt, begins where journeys begin, or goes on. Whether it
+/// has one.
 #[inline(always)]
-pub fn open(packet: &Packet, place: Place, local: bool) -> bool {
+pub fn enter(packet: &Packet, place: Place, local: bool) -> bool {
     // SAFETY: a reference is valid.
-    unsafe { journey_open(packet, place.netns, place.ifindex, u32::from(local)) != 0 }
+    let opened = unsafe { journey_open(packet, place.netns, place.ifindex, u32::from(local)) };
+    if opened == KNOWN {
+        visit(packet, entrance(local), place);
+    }
+    opened != NO_JOURNEY
+}
+
+#[inline(always)]
+fn entrance(local: bool) -> StageCode {
+    if local { StageCode::Output } else { StageCode::TcIngress }
 }
 
 /// A global BPF function, see packet.rs.
@@ -32,11 +49,14 @@ pub fn open(packet: &Packet, place: Place, local: bool) -> bool {
 #[inline(never)]
 unsafe extern "C" fn journey_open(packet: *const Packet, netns: u32, ifindex: u32, local: u32) -> u32 {
     // SAFETY: as the caller promises.
-    let Some(packet) = (unsafe { packet.as_ref() }) else { return 0 };
+    let Some(packet) = (unsafe { packet.as_ref() }) else { return NO_JOURNEY };
     let (place, local) = (Place { netns, ifindex }, local != 0);
-    match find(packet) {
-        Some(found) if !is_next_attempt(&found, packet, place, local) => 1,
-        _ => u32::from(begin(packet, place, local).is_some()),
+    // While nothing is being followed there is none to find, and four tables need not be searched.
+    let known = if asleep() && nobody_waits() { None } else { find(packet) };
+    match known {
+        Some(found) if !is_next_attempt(&found, packet, place, local) => KNOWN,
+        _ if begin(packet, place, local).is_some() => BEGUN,
+        _ => NO_JOURNEY,
     }
 }
 
@@ -81,6 +101,7 @@ fn begin(packet: &Packet, place: Place, local: bool) -> Option<()> {
         let sequence = packet.key.sequence.wrapping_add(packet.payload_len);
         add_alias(&found, &Key { sequence, ..packet.key });
     }
+    push(record, entrance(local) as u8, false, place);
     count(Counter::Begun);
     debug::begun(packet.key.port, record.attempt);
     Some(())

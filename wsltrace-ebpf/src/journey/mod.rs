@@ -15,7 +15,7 @@ use aya_ebpf::{
 use wsltrace_common::{Counter, Flags, HEADER_SIZE, Key, MAX_STAGES, Record, StageEntry};
 
 pub use self::{
-    begin::open,
+    begin::enter,
     end::{consumed, dropped, established},
     find::{exactly, find, newest},
     pass::visit,

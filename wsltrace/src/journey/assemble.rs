@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use wsltrace_common::{Address, Death, Flags, Record, StageCode, StageEntry};
+use wsltrace_common::{Address, Death, Flags, Record, StageCode, StageEntry, octets};
 
 use super::{Conntrack, DeathPlace, Facts, Family, Flow, Journey, Origin, Outcome, Stage, StageVisit, Translated};
 
@@ -295,8 +295,9 @@ fn origin(record: &Record, names: &impl Names) -> Origin {
 }
 
 fn address(address: Address, family: u32) -> IpAddr {
-    let [.., a, b, c, d] = address;
-    if family == 4 { IpAddr::V4(Ipv4Addr::new(a, b, c, d)) } else { IpAddr::V6(Ipv6Addr::from(address)) }
+    let octets = octets(address);
+    let [.., a, b, c, d] = octets;
+    if family == 4 { IpAddr::V4(Ipv4Addr::new(a, b, c, d)) } else { IpAddr::V6(Ipv6Addr::from(octets)) }
 }
 
 /// The client's address as first seen.

@@ -1,7 +1,7 @@
 //! Records made by hand, and what they must become.
 
 use jiff::Timestamp;
-use wsltrace_common::{Death, Flags, Flow, Key, MAX_STAGES, Record, StageCode, StageEntry};
+use wsltrace_common::{Address, Death, Flags, Flow, Key, MAX_STAGES, Record, StageCode, StageEntry};
 
 use super::assemble::{Names, assemble};
 use super::{Conntrack, Journey, Origin, Outcome, Stage};
@@ -48,8 +48,8 @@ const TO_LOOKUP: [StageCode; 6] = {
 };
 const ANSWER: [StageCode; 3] = [StageCode::Output, StageCode::Postrouting, StageCode::TcEgress];
 
-fn mapped(last: u8) -> [u8; 16] {
-    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, last]
+fn mapped(last: u8) -> Address {
+    [0, 0, 0xffff_u32.to_be(), u32::from_ne_bytes([10, 0, 0, last])]
 }
 
 fn never() -> Death {

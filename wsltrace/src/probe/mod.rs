@@ -11,7 +11,7 @@ use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::tc::{TcAttachOptions, TcAttachType};
 use aya::programs::{BtfTracePoint, LinkOrder, SchedClassifier, SkLookup};
 use aya::{Btf, Ebpf};
-use wsltrace_common::{Counter, Key, NAMESPACE_FOLLOWED, NAMESPACE_TRACED, NearMiss, PORT_WORDS, Record};
+use wsltrace_common::{Counter, Key, NAMESPACE_FOLLOWED, NAMESPACE_TRACED, NearMiss, PORT_WORDS, Record, octets};
 
 use crate::kernel::KernelFacts;
 use crate::kernel::links::{ARPHRD_LOOPBACK, Link};
@@ -374,7 +374,7 @@ fn link_near(program: &OwnedFd, family: u32, position: &Position) -> std::io::Re
 
 fn key_bytes(key: &Key) -> [u8; size_of::<Key>()] {
     let mut bytes = [0; size_of::<Key>()];
-    bytes[..16].copy_from_slice(&key.address);
+    bytes[..16].copy_from_slice(&octets(key.address));
     bytes[16..20].copy_from_slice(&key.sequence.to_ne_bytes());
     bytes[20..22].copy_from_slice(&key.port.to_ne_bytes());
     bytes[22..].copy_from_slice(&key.slot.to_ne_bytes());
