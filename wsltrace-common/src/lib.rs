@@ -7,7 +7,9 @@ mod record;
 mod stage;
 
 pub use offsets::{ABSENT, Offsets};
-pub use record::{Address, Attempt, Death, FIRST_SLOT, Flags, Flow, HEADER_SIZE, Key, MAX_STAGES, NearMiss, Record, StageEntry, octets};
+pub use record::{
+    Address, Attempt, Death, FIRST_SLOT, Flags, Flow, HEADER_SIZE, Key, MAX_STAGES, NearMiss, Record, StageEntry, octets,
+};
 pub use stage::StageCode;
 
 /// Number of 64-bit words in the bitmap of traced ports.

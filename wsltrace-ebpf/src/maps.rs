@@ -38,10 +38,25 @@ pub static NEAR_MISSES: LruHashMap<NearMiss, u64> = LruHashMap::with_max_entries
 #[map]
 pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::Count as u32, 0);
 
-/// The packet that passed INPUT's last position on this CPU, until the socket lookup takes it: its context has no sequence
-/// number. INPUT and the lookup run in one go with bottom halves off, so the next lookup for this client is this packet's.
+/// A packet of a journey, as it was seen last.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Seen {
+    /// Its attempt, slot included.
+    pub key: Key,
+    /// Address of its `sk_buff`.
+    pub skb: u64,
+    /// What it is: `packet::Kind`.
+    pub kind: u32,
+    /// Zero.
+    pub padding: u32,
+}
+
+/// The packet seen last on this CPU: by it a hook's positions know the packet that the first of them has read, and the socket
+/// lookup, whose context has no sequence number, the packet that passed INPUT. A hook, and INPUT with the lookup that follows,
+/// run in one go with bottom halves off; where a task sends and may be moved, the record's own `sk_buff` shows it.
 #[map]
-pub static DELIVERED: PerCpuArray<Key> = PerCpuArray::with_max_entries(1, 0);
+pub static SEEN: PerCpuArray<Seen> = PerCpuArray::with_max_entries(1, 0);
 
 /// Ended journeys, one record each: the fixed part and as many stages as there are. A megabyte holds about 2000; what finds no room
 /// waits in the table. Its reader maps it twice, and that counts as its memory.

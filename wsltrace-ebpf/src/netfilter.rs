@@ -6,7 +6,7 @@ use crate::{
     journey,
     kernel::{HookState, Place, SkBuff},
     maps::asleep,
-    packet::{self, Kind},
+    packet::{self, Carrier, Kind},
 };
 
 const NF_ACCEPT: i32 = 1;
@@ -86,18 +86,25 @@ fn netfilter(context: *const NetfilterContext, stage: StageCode) -> Option<()> {
     if asleep && !state.may_connect() {
         return None;
     }
-    let mut packet = packet::from_skb(skb)?;
-    if packet.kind == Kind::ACK {
-        return None;
-    }
-    packet.nfct = skb.nfct().unwrap_or(0);
+    let carrier = Carrier::of(skb);
     let place = match stage {
         StageCode::Prerouting | StageCode::Input => state.place(true),
         StageCode::Forward | StageCode::Output | StageCode::Postrouting => state.place(false),
-        // The verifier takes its time over every pointer followed (it searches the kernel's types by name), and a hook's
-        // positions all have the same.
+        // What the socket lookup will look for may have been rewritten here.
+        StageCode::InputEnd => Place::SAME,
+        // A hook's other positions have the same place, and nearly always the same packet.
+        _ if journey::went_on(&carrier, stage) => return Some(()),
         _ => Place::SAME,
     };
+    let Some(mut packet) = packet::from_skb(skb) else {
+        journey::is_none_of_ours(&carrier);
+        return None;
+    };
+    if packet.kind == Kind::ACK {
+        journey::is_none_of_ours(&carrier);
+        return None;
+    }
+    packet.carrier.nfct = carrier.nfct;
     if entrance && packet.kind == Kind::SYN {
         journey::enter(&packet, place, true);
     } else {

@@ -49,10 +49,34 @@ impl Kind {
         self.0 >= Self::SYN_ACK.0
     }
 
-    /// As an argument of a global function.
+    /// As an argument of a global function, or in a map.
     #[inline(always)]
     pub fn number(self) -> u32 {
         self.0
+    }
+
+    /// The kind of this number.
+    #[inline(always)]
+    pub fn of(number: u32) -> Self {
+        Self(number)
+    }
+}
+
+/// What the kernel knows a packet by.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Carrier {
+    /// Address of its `struct sk_buff`.
+    pub skb: u64,
+    /// Its `_nfct`, where a netfilter position saw it; 0 otherwise.
+    pub nfct: u64,
+}
+
+impl Carrier {
+    /// Of a packet at a netfilter position.
+    #[inline(always)]
+    pub fn of(skb: SkBuff) -> Self {
+        Self { skb: skb.address(), nfct: skb.nfct().unwrap_or(0) }
     }
 }
 
@@ -68,10 +92,8 @@ pub struct Packet {
     pub flow: Flow,
     /// Bytes of data behind the TCP header; 0 for ICMP.
     pub payload_len: u32,
-    /// Address of its `struct sk_buff`.
-    pub skb: u64,
-    /// Its `_nfct`, where a netfilter position saw it; 0 otherwise.
-    pub nfct: u64,
+    /// What carries it.
+    pub carrier: Carrier,
     /// Address of its network header, where the bytes are read from kernel memory.
     network_header: u64,
 }
@@ -82,8 +104,7 @@ impl Packet {
         key: Key { address: [0; 4], sequence: 0, port: 0, slot: 0 },
         flow: Flow { source: [0; 4], destination: [0; 4], source_port: 0, destination_port: 0, family: 0 },
         payload_len: 0,
-        skb: 0,
-        nfct: 0,
+        carrier: Carrier { skb: 0, nfct: 0 },
         network_header: 0,
     };
 }
@@ -140,7 +161,7 @@ pub fn from_skb(skb: SkBuff) -> Option<Packet> {
     packet.network_header = skb.network_header()?;
     // SAFETY: the packet is ours.
     let found = unsafe { packet_from_memory(u32::from(skb.protocol()?), &raw mut packet) };
-    packet.skb = skb.address();
+    packet.carrier.skb = skb.address();
     (found != 0).then_some(packet)
 }
 
@@ -150,7 +171,7 @@ pub fn from_frame(context: *mut __sk_buff, link_header: u32, protocol: u16) -> O
     let mut packet = Packet::EMPTY;
     // SAFETY: the context is valid and the packet is ours.
     let found = unsafe { packet_from_frame(context, link_header, u32::from(protocol), &raw mut packet) };
-    packet.skb = context as u64;
+    packet.carrier.skb = context as u64;
     (found != 0).then_some(packet)
 }
 

@@ -5,7 +5,7 @@ use wsltrace_common::{Flags, StageCode};
 
 use crate::{
     journey,
-    maps::{DELIVERED, asleep, mapped},
+    maps::{SEEN, asleep, mapped},
 };
 
 const SK_PASS: u32 = 1;
@@ -23,7 +23,6 @@ pub fn socket_lookup(context: SkLookupContext) -> u32 {
 #[inline(always)]
 fn looked_up(context: *mut bpf_sk_lookup) -> Option<()> {
     const AF_INET: u32 = 2;
-    let delivered = DELIVERED.get_ptr_mut(0)?;
     // Every field is read, whatever the family: a load from either of two offsets would be one through a changed context
     // pointer, which the verifier refuses. Volatile, so that the compiler does not make it one.
     macro_rules! read {
@@ -36,8 +35,7 @@ fn looked_up(context: *mut bpf_sk_lookup) -> Option<()> {
     let ipv6 = [read!(remote_ip6[0]), read!(remote_ip6[1]), read!(remote_ip6[2]), read!(remote_ip6[3])];
     let address = if family == AF_INET { mapped(ipv4) } else { ipv6 };
     // SNAT may have given the client another end than the journey's key: the address as last seen decides.
-    // SAFETY: a valid map value of this CPU.
-    let found = journey::exactly(unsafe { &*delivered })?;
+    let found = journey::exactly(&SEEN.get(0)?.key)?;
     let record = found.record();
     if record.flags & Flags::PAST_INPUT == 0 || record.now.source_port != port || record.now.source != address {
         return None;

@@ -65,7 +65,7 @@ fn ingress(context: &TcContext, link_header: u32) -> Option<()> {
         acknowledged(&packet);
         return None;
     }
-    let place = Place { netns: skb_netns(packet.skb)?, ifindex };
+    let place = Place { netns: skb_netns(packet.carrier.skb)?, ifindex };
     if packet.kind != Kind::SYN {
         journey::visit(&packet, StageCode::TcIngress, place);
     } else if !journey::enter(&packet, place, false) {
@@ -162,7 +162,7 @@ fn egress(context: &TcContext, link_header: u32) -> Option<()> {
     if packet.kind == Kind::ACK {
         return None;
     }
-    let place = Place { netns: skb_netns(packet.skb)?, ifindex };
+    let place = Place { netns: skb_netns(packet.carrier.skb)?, ifindex };
     journey::visit(&packet, StageCode::TcEgress, place);
     Some(())
 }

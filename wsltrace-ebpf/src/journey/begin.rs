@@ -87,7 +87,7 @@ fn begin(packet: &Packet, place: Place, local: bool) -> Option<()> {
     copy(&packet.flow, &mut record.flow);
     copy(&packet.flow, &mut record.now);
     record.first_ns = now_ns();
-    record.skb = packet.skb;
+    record.skb = packet.carrier.skb;
     record.flags = Flags::IN_FLIGHT | attempt.flags;
     record.attempt = u32::from(attempt.number);
     record.netns = place.netns;
@@ -138,5 +138,5 @@ fn is_next_attempt(found: &Found, packet: &Packet, place: Place, local: bool) ->
     (record.flags & Flags::LOCAL != 0) == local
         && record.netns == place.netns
         && (local || record.ifindex == place.ifindex)
-        && record.skb != packet.skb
+        && record.skb != packet.carrier.skb
 }

@@ -5,7 +5,9 @@ use wsltrace_common::{Death, Flags, Key, Record, StageCode};
 use super::{
     Found,
     find::{OLDER_ATTEMPTS, carries, exactly, find, newest},
-    finish, last_place, now_ns, push,
+    finish, last_place, now_ns,
+    pass::note_translation,
+    push,
 };
 use crate::{
     kernel::{Place, offset, skb_netns},
@@ -30,7 +32,7 @@ fn out_of_sight(record: &Record, packet: &Packet) -> bool {
     if record.flags & Flags::OUTSIDE == 0 {
         return false;
     }
-    let Some(netns) = skb_netns(packet.skb) else { return true };
+    let Some(netns) = skb_netns(packet.carrier.skb) else { return true };
     // SAFETY: only whether there is such an element matters.
     unsafe { NETWORK_NAMESPACES.get(netns) }.is_none()
 }
@@ -57,6 +59,7 @@ pub fn dropped(packet: &Packet, location: u64, reason: u32) {
     if packet.kind.is_answer() {
         answer_dropped(&found, location, reason);
     } else if packet.kind == Kind::SYN && !out_of_sight(record, packet) {
+        note_translation(record, packet);
         syn_dropped(&found, location, reason);
     }
 }
@@ -99,7 +102,7 @@ fn dropped_behind_us(record: &mut Record, packet: &Packet, location: u64, reason
     if packet.kind == Kind::SYN_ACK
         && record.flags & Flags::LOCAL == 0
         && record.answer_death.time_ns == 0
-        && skb_netns(packet.skb) == Some(record.netns)
+        && skb_netns(packet.carrier.skb) == Some(record.netns)
     {
         let place = Place { netns: record.answer_netns, ifindex: record.answer_ifindex };
         record.answer_death = death(record, place, location, reason);
@@ -115,7 +118,7 @@ pub fn consumed(packet: &Packet, location: u64) {
     }
     let Some(found) = find(packet) else { return };
     let record = found.record();
-    if record.skb != packet.skb || out_of_sight(record, packet) {
+    if record.skb != packet.carrier.skb || out_of_sight(record, packet) {
         return;
     }
     record.skb = 0;

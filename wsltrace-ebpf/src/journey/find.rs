@@ -7,7 +7,7 @@ use wsltrace_common::{Counter, FIRST_SLOT, Flags, Key, Record};
 
 use super::{Found, copy};
 use crate::{
-    maps::{ALIASES, ATTEMPTS, CARRIERS, JOURNEYS, count},
+    maps::{ALIASES, ATTEMPTS, CARRIERS, JOURNEYS, SEEN, Seen, count},
     packet::{Kind, Packet},
 };
 
@@ -35,13 +35,13 @@ pub fn newest(key: &Key) -> Option<Found> {
 /// belongs to the oldest that waits: when a neighbour is given up, the kernel tells so of each packet in the order of its queue.
 #[inline(always)]
 pub fn find(packet: &Packet) -> Option<Found> {
-    lookup(&packet.key, packet.kind, packet.skb)
+    lookup(&packet.key, packet.kind, packet.carrier.skb)
 }
 
 /// Whether this very packet is the SYN (or its answer, by the kind of packet) of this record.
 #[inline(always)]
 pub fn carries(record: &Record, packet: &Packet) -> bool {
-    packet.skb == if packet.kind.is_answer() { record.answer_skb } else { record.skb }
+    packet.carrier.skb == if packet.kind.is_answer() { record.answer_skb } else { record.skb }
 }
 
 #[inline(always)]
@@ -100,12 +100,21 @@ unsafe extern "C" fn journey_among_attempts(key: *mut Key, skb: *const u64, kind
     0
 }
 
-/// A SYN whose key is unknown, but whose `sk_buff` went through POSTROUTING as one of ours: SNAT gave it another source. From
-/// here on the journey is known by that as well.
+/// What this CPU has seen last, if it was this `sk_buff`.
+#[inline(always)]
+pub fn seen(skb: u64) -> Option<&'static Seen> {
+    SEEN.get(0).filter(|seen| seen.skb == skb)
+}
+
+/// A SYN whose key is unknown, but whose `sk_buff` was one of ours in this hook, or went through POSTROUTING as such: SNAT gave
+/// it another source. From here on the journey is known by that as well.
 #[inline(always)]
 fn carried(key: &mut Key, skb: u64) -> Option<()> {
-    // SAFETY: as for the aliases; the record must name this very sk_buff.
-    let primary = unsafe { CARRIERS.get(skb) }?;
+    let primary = match seen(skb) {
+        Some(seen) => &seen.key,
+        // SAFETY: as for the aliases; the record must name this very sk_buff.
+        None => unsafe { CARRIERS.get(skb) }?,
+    };
     let found = exactly(primary)?;
     if found.record().skb != skb || found.record().key.sequence != key.sequence {
         return None;

@@ -18,7 +18,7 @@ pub use self::{
     begin::enter,
     end::{consumed, dropped, established},
     find::{exactly, find, newest},
-    pass::visit,
+    pass::{is_none_of_ours, visit, went_on},
 };
 use crate::{
     debug,

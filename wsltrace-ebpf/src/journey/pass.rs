@@ -4,13 +4,13 @@ use wsltrace_common::{Flags, Record, StageCode};
 
 use super::{
     Found, copy,
-    find::{carry_through_postrouting, find},
+    find::{carry_through_postrouting, exactly, find, seen},
     finish, forget_in_flight, last_place, push,
 };
 use crate::{
     kernel::Place,
-    maps::{AWAITING, DELIVERED},
-    packet::{Kind, Packet},
+    maps::{AWAITING, SEEN, Seen},
+    packet::{Carrier, Kind, Packet},
 };
 
 /// A packet entered a stage: its journey, if there is one, gains it.
@@ -30,71 +30,126 @@ pub fn visit(packet: &Packet, stage: StageCode, place: Place) {
 unsafe extern "C" fn journey_visit(packet: *const Packet, stage: u32, netns: u32, ifindex: u32) -> u32 {
     // SAFETY: as the caller promises.
     let Some(packet) = (unsafe { packet.as_ref() }) else { return 0 };
-    let Some(found) = find(packet) else { return 0 };
-    let record = found.record();
-    let mut place = Place { netns, ifindex };
-    if place.netns == Place::SAME.netns {
-        place = if packet.kind.is_answer() {
-            Place { netns: record.answer_netns, ifindex: record.answer_ifindex }
-        } else {
-            last_place(record)
-        };
-    }
-    let stage = stage as u8;
+    let Some(found) = find(packet) else {
+        is_none_of_ours(&packet.carrier);
+        return 0;
+    };
     if packet.kind == Kind::SYN {
-        syn_enters(record, packet);
-        push(record, stage, false, place);
-        syn_passed(&found, packet, stage);
-    } else if packet.kind.is_answer() {
-        answer_enters(&found, packet, stage, place);
+        syn_enters(found.record(), packet);
     }
+    let seen = Seen { key: found.record().key, skb: packet.carrier.skb, kind: packet.kind.number(), padding: 0 };
+    if let Some(last) = SEEN.get_ptr_mut(0) {
+        // SAFETY: a valid map value of this CPU.
+        copy(&seen, unsafe { &mut *last });
+    }
+    enters(&Step { seen, nfct: packet.carrier.nfct }, stage, Place { netns, ifindex });
     0
+}
+
+/// At one of a hook's later positions: the packet that the hook's first position read enters this stage too. False when this is
+/// another packet, which has to be read. (What rewrites it meanwhile is seen at the next hook, or when it dies.)
+#[inline(always)]
+pub fn went_on(carrier: &Carrier, stage: StageCode) -> bool {
+    seen(carrier.skb).is_some_and(|seen| enters(&Step { seen: *seen, nfct: carrier.nfct }, stage as u32, Place::SAME))
+}
+
+/// This `sk_buff` carries nothing of ours, whatever it carried before.
+#[inline(always)]
+pub fn is_none_of_ours(carrier: &Carrier) {
+    if let Some(last) = SEEN.get_ptr_mut(0) {
+        // SAFETY: a valid map value of this CPU.
+        let last = unsafe { &mut *last };
+        if last.skb == carrier.skb {
+            last.skb = 0;
+        }
+    }
+}
+
+/// What `journey_enters` is given.
+#[repr(C)]
+struct Step {
+    seen: Seen,
+    /// Its `_nfct`.
+    nfct: u64,
+}
+
+/// A packet of a journey enters a stage; false when the journey is over, or goes on in another `sk_buff`.
+#[inline(always)]
+fn enters(step: &Step, stage: u32, place: Place) -> bool {
+    // SAFETY: a reference is valid.
+    unsafe { journey_enters(step, stage, place.netns, place.ifindex) != 0 }
+}
+
+/// A global BPF function, see packet.rs.
+///
+/// # Safety
+///
+/// `step` is null or valid.
+#[unsafe(no_mangle)]
+#[inline(never)]
+unsafe extern "C" fn journey_enters(step: *const Step, stage: u32, netns: u32, ifindex: u32) -> u32 {
+    // SAFETY: as the caller promises.
+    let Some(step) = (unsafe { step.as_ref() }) else { return 0 };
+    let Some(found) = exactly(&step.seen.key) else { return 0 };
+    let (record, kind, stage) = (found.record(), Kind::of(step.seen.kind), stage as u8);
+    let same = netns == Place::SAME.netns;
+    if kind == Kind::SYN {
+        if record.skb != step.seen.skb {
+            return 0;
+        }
+        push(record, stage, false, if same { last_place(record) } else { Place { netns, ifindex } });
+        syn_passed(&found, step, stage);
+    } else if kind.is_answer() {
+        if same && record.answer_skb != step.seen.skb {
+            return 0;
+        }
+        let last = Place { netns: record.answer_netns, ifindex: record.answer_ifindex };
+        answer_enters(&found, step, stage, if same { last } else { Place { netns, ifindex } });
+    }
+    1
 }
 
 /// What some stages mean for a SYN beside being entered.
 #[inline(always)]
-fn syn_passed(found: &Found, packet: &Packet, stage: u8) {
+fn syn_passed(found: &Found, step: &Step, stage: u8) {
     let record = found.record();
     if stage == StageCode::TcEgress as u8 {
         record.flags |= Flags::OUTSIDE;
     } else if stage == StageCode::Postrouting as u8 {
-        carry_through_postrouting(found, packet.skb);
+        carry_through_postrouting(found, step.seen.skb);
     } else if stage == StageCode::InputEnd as u8 {
         record.flags |= Flags::PAST_INPUT;
-        if let Some(delivered) = DELIVERED.get_ptr_mut(0) {
-            // SAFETY: a valid map value of this CPU, read back by the lookup on this CPU before anything else is delivered.
-            copy(&record.key, unsafe { &mut *delivered });
-        }
     }
     let after_conntrack = (stage > StageCode::PreroutingConntrack as u8 && stage <= StageCode::ForwardRest as u8)
         || (stage > StageCode::OutputConntrack as u8 && stage <= StageCode::OutputRest as u8);
-    if after_conntrack && record.flags & Flags::CONNTRACK == 0 && packet.nfct != 0 {
+    if after_conntrack && record.flags & Flags::CONNTRACK == 0 && step.nfct != 0 {
         record.flags |= Flags::CONNTRACK;
-        record.conntrack = (packet.nfct & 7) as u32;
+        record.conntrack = (step.nfct & 7) as u32;
     }
 }
 
 #[inline(always)]
-fn answer_enters(found: &Found, packet: &Packet, stage: u8, place: Place) {
+fn answer_enters(found: &Found, step: &Step, stage: u8, place: Place) {
+    let (kind, skb) = (Kind::of(step.seen.kind), step.seen.skb);
     let record = found.record();
     // What goes out again after the answer left is a retransmission: `tcp_retransmit_synack` tells of it.
     if record.flags & Flags::ANSWER_LEFT != 0 {
         return;
     }
-    if is_another_answer(record, packet, stage) {
+    if is_another_answer(record, skb, stage) {
         return;
     }
     if record.flags & (Flags::SYN_ACK | Flags::RESET | Flags::ICMP) == 0 && stage != StageCode::Output as u8 {
         record.flags |= Flags::ANSWER_FROM_OUTSIDE;
     }
-    record.flags |= if packet.kind == Kind::SYN_ACK {
+    record.flags |= if kind == Kind::SYN_ACK {
         Flags::SYN_ACK
-    } else if packet.kind == Kind::RESET {
+    } else if kind == Kind::RESET {
         Flags::RESET
     } else {
         Flags::ICMP
     };
-    record.answer_skb = packet.skb;
+    record.answer_skb = skb;
     push(record, stage, true, place);
     if place.netns != record.netns {
         return;
@@ -114,17 +169,23 @@ fn answer_enters(found: &Found, packet: &Packet, stage: u8, place: Place) {
 /// Whether this is not the answer that is under way but one more: a SYN-ACK that is sent again while the first still waits for
 /// its neighbour. The answer itself goes on in another `sk_buff` only where copies are made, between devices and hooks.
 #[inline(always)]
-fn is_another_answer(record: &Record, packet: &Packet, stage: u8) -> bool {
+fn is_another_answer(record: &Record, skb: u64, stage: u8) -> bool {
     let may_be_copy =
         stage == StageCode::TcIngress as u8 || stage == StageCode::Prerouting as u8 || stage == StageCode::TcEgress as u8;
-    record.answer_skb != 0 && record.answer_skb != packet.skb && !may_be_copy
+    record.answer_skb != 0 && record.answer_skb != skb && !may_be_copy
 }
 
 #[inline(always)]
 fn syn_enters(record: &mut Record, packet: &Packet) {
-    record.skb = packet.skb;
+    record.skb = packet.carrier.skb;
     record.consumed.time_ns = 0;
     record.flags &= !(Flags::OUTSIDE | Flags::PAST_INPUT);
+    note_translation(record, packet);
+}
+
+/// What the SYN looks like now.
+#[inline(always)]
+pub fn note_translation(record: &mut Record, packet: &Packet) {
     if packet.flow != record.now {
         record.flags |= Flags::TRANSLATED;
         copy(&packet.flow, &mut record.now);
