@@ -1,6 +1,6 @@
 //! The packet only passes through WSL, on its way to a container or another machine.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use nix::errno::Errno;
 
@@ -9,7 +9,7 @@ use crate::diagnosis::Code;
 use crate::evidence::Backend;
 use crate::journey::{Conntrack, Outcome, Stage};
 use crate::lab::network::Way;
-use crate::lab::path::{answer, back_through, into_container, through};
+use crate::lab::path::{answer, back_through, inbound, into_container, through};
 use crate::lab::sides::{BACKEND, CLIENT_V4, CONTAINER, ETH1, WSL_V4};
 use crate::lab::{Binding, Lab, LabError, PORT, Seen, Side, Step};
 
@@ -17,7 +17,7 @@ use crate::lab::{Binding, Lab, LabError, PORT, Seen, Side, Step};
 pub(super) const INNER_PORT: u16 = 80;
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![dnat_answered(), dnat_refused(), dnat_routed(), forward_drop(), masquerade()]
+    vec![dnat_answered(), dnat_refused(), dnat_routed(), forward_drop(), masquerade(), input_snat(), input_snat_refused()]
 }
 
 pub(super) fn dnat_answered() -> Scenario {
@@ -123,6 +123,49 @@ fn masquerade() -> Scenario {
             ..base.expect
         },
         ..base
+    }
+}
+
+/// The source that the server sees in `input_snat`.
+const OTHER_SOURCE: Ipv4Addr = Ipv4Addr::new(172, 28, 16, 77);
+
+/// The key of the SYN changes between INPUT's positions, in the last hook before its socket.
+fn input_snat() -> Scenario {
+    let base = template("input-snat", "nothing is broken: a rule in INPUT gives the client another address", "forwarding");
+    Scenario {
+        tools: &["nft"],
+        break_it: |lab| {
+            serve(lab, Side::Wsl, Binding::new(Ipv4Addr::UNSPECIFIED, PORT))?;
+            lab.wsl.nft("ip", "type nat hook input priority 100", &format!("tcp dport {PORT} snat to {OTHER_SOURCE}"))
+        },
+        expect: Expect {
+            conntrack: Some(Conntrack::New),
+            translated: Some((OTHER_SOURCE.into(), SocketAddr::new(WSL_V4.into(), PORT))),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+fn input_snat_refused() -> Scenario {
+    let answered = input_snat();
+    Scenario {
+        name: "input-snat-no-listener",
+        title: "a rule in INPUT gives the client another address, and nothing listens",
+        break_it: |lab| {
+            lab.wsl.nft("ip", "type nat hook input priority 100", &format!("tcp dport {PORT} snat to {OTHER_SOURCE}"))
+        },
+        client: Seen::Failed(Errno::ECONNREFUSED),
+        expect: Expect {
+            outcomes: &[Outcome::Refused],
+            died: Some((Stage::SocketLookup, Side::Wsl)),
+            reason: Some(("NO_SOCKET", (5, 18))),
+            codes: &[Code::NoListener],
+            proved: true,
+            path: [inbound(Stage::SocketLookup), answer()].concat(),
+            ..answered.expect
+        },
+        ..answered
     }
 }
 
