@@ -85,7 +85,9 @@ pub(super) fn conntrack(case: &Case) -> Option<Finding> {
 pub(super) fn queue(case: &Case) -> Option<Finding> {
     if let Some(rule) = case.evidence.rule.as_ref().filter(|rule| rule.verdict == "queue") {
         let summary = format!("handed to a program by {} in {}; the program gave no verdict in time", name(rule), case.place());
-        return Some(Finding::proved(summary).remedy(see(case)));
+        let look = case.root("cat /proc/net/netfilter/nfnetlink_queue");
+        let start = "# start the program that reads the queue, or else take the rule away:".to_owned();
+        return Some(Finding::proved(summary).remedy([look, start]).remedy(remedy(case)));
     }
     // The queue itself gave it up: nobody reads the queue, or it is full.
     if matches!(case.symbol(), Some("nf_queue" | "__nf_queue" | "nfqnl_enqueue_packet")) {

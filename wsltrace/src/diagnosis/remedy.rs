@@ -5,8 +5,11 @@ use super::case::Case;
 use crate::{
     escape::shell_word,
     evidence::{Backend, Owner, Rule},
-    journey::Outcome,
+    journey::{Outcome, Stage},
 };
+
+/// Stages that both directions pass.
+const FORWARD: [Stage; 4] = [Stage::Forward, Stage::ForwardMangle, Stage::ForwardFilter, Stage::ForwardSecurity];
 
 /// The commands, most lasting last.
 pub(super) fn mend(case: &Case, rule: &Rule) -> Vec<String> {
@@ -24,7 +27,8 @@ pub(super) fn mend(case: &Case, rule: &Rule) -> Vec<String> {
         }
         _ => {
             let delete = if is_about(rule, port) { delete(case, rule) } else { None };
-            vec![case.root(&delete.unwrap_or_else(|| except(case, rule, port)))]
+            let commands = delete.map_or_else(|| except(case, rule, port), |delete| vec![delete]);
+            commands.iter().map(|command| case.root(command)).collect()
         }
     }
 }
@@ -72,21 +76,29 @@ fn delete(case: &Case, rule: &Rule) -> Option<String> {
     }
 }
 
-/// An exception before the rule, or in front of a policy at the chain's beginning.
-fn except(case: &Case, rule: &Rule, port: Port) -> String {
+/// Exceptions before the rule, or in front of a policy at the chain's beginning: for the port, and where the answers come through
+/// the same chain, for them.
+fn except(case: &Case, rule: &Rule, port: Port) -> Vec<String> {
     let [family, table, chain] = [&rule.family, &rule.table, &rule.chain].map(|word| shell_word(word));
-    let iptables = if case.is_v6() { "ip6tables" } else { "iptables" };
-    match (rule.backend, rule.handle) {
-        (Backend::IptablesLegacy, _) => {
+    let iptables = if rule.backend == Backend::IptablesLegacy {
+        legacy(case)
+    } else if case.is_v6() {
+        "ip6tables"
+    } else {
+        "iptables"
+    };
+    let except = |nft: &str, matches: &str| match (rule.backend, rule.handle) {
+        (Backend::Nft, Some(handle)) => format!("nft insert rule {family} {table} {chain} handle {handle} {nft} accept"),
+        (Backend::Nft, None) => format!("nft insert rule {family} {table} {chain} {nft} accept"),
+        (Backend::IptablesNft | Backend::IptablesLegacy, _) => {
             let before = rule.number.map(|number| format!(" {number}")).unwrap_or_default();
-            format!("{} -t {table} -I {chain}{before} -p tcp {} -j ACCEPT", legacy(case), port.iptables())
+            format!("{iptables} -t {table} -I {chain}{before} {matches} -j ACCEPT")
         }
-        (Backend::IptablesNft, _) => format!("{iptables} -t {table} -I {chain} -p tcp {} -j ACCEPT", port.iptables()),
-        (Backend::Nft, Some(handle)) => {
-            format!("nft insert rule {family} {table} {chain} handle {handle} {} accept", port.nft())
-        }
-        (Backend::Nft, None) => format!("nft insert rule {family} {table} {chain} {} accept", port.nft()),
-    }
+    };
+    let answers = except("ct state established,related", "-m conntrack --ctstate ESTABLISHED,RELATED");
+    let both_ways = !port.answer && case.died_at(&FORWARD);
+    let for_port = except(&port.nft(), &format!("-p tcp {}", port.iptables()));
+    both_ways.then_some(answers).into_iter().chain([for_port]).collect()
 }
 
 fn legacy(case: &Case) -> &'static str {

@@ -5,6 +5,7 @@ use super::{
     Confidence,
     case::{Case, Finding},
     remedy::mend,
+    routing::route_back_by_entrance,
 };
 use crate::journey::{Facts, Outcome, Stage};
 
@@ -38,6 +39,7 @@ pub(super) fn wrong_interface(case: &Case) -> Option<Finding> {
     let Facts { answer_elsewhere, answer_left, .. } = case.journey.facts;
     let entered = case.journey.interface.as_deref();
     let source = case.journey.flow.source;
+    let mend = route_back_by_entrance(case).unwrap_or_default();
     let look =
         [case.root(&format!("ip route get {source} from {}", case.journey.last_destination().0)), case.root("ip rule show")];
     // It never left: nobody has the client's address on the other interface.
@@ -48,7 +50,7 @@ pub(super) fn wrong_interface(case: &Case) -> Option<Finding> {
         let summary = format!(
             "answered by the wrong way: the SYN came in by {entered} and the answer was routed to {other}, where no next hop towards {source} answers"
         );
-        return Some(Finding::proved(summary).remedy(look));
+        return Some(Finding::proved(summary).remedy(mend).remedy(look));
     }
     if !answer_elsewhere || answer_left {
         return None;
@@ -65,7 +67,7 @@ pub(super) fn wrong_interface(case: &Case) -> Option<Finding> {
         entered.unwrap_or("one interface"),
         left.unwrap_or("another")
     );
-    Some(Finding::proved(summary).remedy(look))
+    Some(Finding::proved(summary).remedy(mend).remedy(look))
 }
 
 pub(super) fn dropped(case: &Case) -> Option<Finding> {

@@ -18,6 +18,9 @@ const ROUTE_INPUT: [&str; 6] = [
     "__fib_validate_source",
 ];
 
+/// The table that routes stand in unless told otherwise.
+const MAIN_TABLE: u32 = 254;
+
 pub(super) fn reverse_path(case: &Case) -> Option<Finding> {
     let confidence = match case.by(&["IP_RPFILTER"], &ROUTE_INPUT)? {
         Confidence::Inferred if martian_by_address(case) || !strict(case) => return None,
@@ -28,8 +31,20 @@ pub(super) fn reverse_path(case: &Case) -> Option<Finding> {
     let summary = format!(
         "dropped by the reverse path filter on {interface}: the kernel would not answer {source} by {interface}, so it takes the source for forged"
     );
+    // Switched off, the filter would let in what is then answered by the wrong way.
+    let mend = route_back_by_entrance(case).unwrap_or_else(|| case.set_for_interface("rp_filter", 0, true));
     let look = case.root(&format!("ip route get {source}"));
-    Some(Finding::new(confidence, summary).remedy(case.set_for_interface("rp_filter", 0, true)).remedy([look]))
+    Some(Finding::new(confidence, summary).remedy(mend).remedy([look]))
+}
+
+/// The command that leads answers back by the interface that the SYN came in by, where another route takes them elsewhere.
+pub(super) fn route_back_by_entrance(case: &Case) -> Option<Vec<String>> {
+    let hop = case.evidence.hop_back?;
+    let interface = case.journey.interface.as_deref().filter(|_| case.elsewhere_netns().is_none())?;
+    let source = case.journey.flow.source;
+    let via = hop.gateway.map(|gateway| format!(" via {gateway}")).unwrap_or_default();
+    let ip = if source.is_ipv4() { "ip" } else { "ip -6" };
+    Some(vec![case.root(&format!("{ip} route replace {source}{via} dev {}", crate::escape::shell_word(interface)))])
 }
 
 pub(super) fn martian(case: &Case) -> Option<Finding> {
@@ -99,9 +114,12 @@ pub(super) fn route(case: &Case) -> Option<Finding> {
     let reasons = ["IP_INNOROUTES", "IP_OUTNOROUTES"];
     let confidence = case.by(&reasons, &["ip_error", "ip6_pkt_drop", "ip6_pkt_discard", "ip6_pkt_prohibit", "dst_discard"])?;
     let destination = case.journey.last_destination().0;
-    let why = match confidence {
-        Confidence::Proved => format!("there is no route to {destination}"),
-        Confidence::Inferred => {
+    let refusing = case.evidence.refusing_route.as_ref();
+    let named = refusing.map(|route| format!("{} {}/{}", route.kind, route.destination.0, route.destination.1));
+    let why = match (confidence, &named) {
+        (_, Some(named)) => format!("the route \"{named}\" refuses packets to {destination}"),
+        (Confidence::Proved, None) => format!("there is no route to {destination}"),
+        (Confidence::Inferred, None) => {
             format!("the route to {destination} refuses packets (blackhole, prohibit or unreachable), or there is none")
         }
     };
@@ -110,7 +128,12 @@ pub(super) fn route(case: &Case) -> Option<Finding> {
         case.root(&format!("{family} route get {destination} from {}{}", case.journey.flow.source, incoming(case))),
         case.root(&format!("{family} route show table all")),
     ];
-    Some(Finding::new(confidence, format!("dropped by routing: {why}")).remedy(case.where_to_type()).remedy(look))
+    // Which of several tables' routes the kernel took, only its own look-up knows.
+    let confidence = if named.is_some() { Confidence::Inferred } else { confidence };
+    let table = refusing.map(|route| route.table).filter(|table| *table != MAIN_TABLE);
+    let table = table.map(|table| format!(" table {table}")).unwrap_or_default();
+    let mend = named.map(|named| case.root(&format!("{family} route del {named}{table}")));
+    Some(Finding::new(confidence, format!("dropped by routing: {why}")).remedy(case.where_to_type()).remedy(mend).remedy(look))
 }
 
 pub(super) fn route_back(case: &Case) -> Option<Finding> {

@@ -186,12 +186,12 @@ impl Gatherer {
                 Err(error) => log::warn!("cannot list the programs that look for listeners in network namespace {inum}: {error}"),
             }
         }
-        if died_at == Some(Stage::Routing) && matches!(journey.outcome, Outcome::Dropped | Outcome::Rejected) {
-            let interface = journey.death.as_ref().and_then(|death| death.interface.as_deref()).or(journey.interface.as_deref());
-            match sysctls::of_routing(&watched.netns, journey.flow.family, interface) {
-                Ok(values) => evidence.sysctls = values,
-                Err(error) => log::warn!("cannot read the settings of network namespace {inum}: {error}"),
-            }
+        if (died_at == Some(Stage::Routing) && matches!(journey.outcome, Outcome::Dropped | Outcome::Rejected)
+            || journey.facts.answer_elsewhere
+            || died_at == Some(Stage::Neighbour))
+            && let Err(error) = add_routing(watched, journey, &mut evidence)
+        {
+            log::warn!("cannot read the routes of network namespace {inum}: {error}");
         }
         if may_be_a_rule(journey)
             && let Some(named) = watched.trace.as_mut().and_then(|trace| trace.killer(journey))
@@ -286,6 +286,18 @@ fn add_silence(watched: &mut Watched, journey: &Journey, span: Span, evidence: &
     evidence.sysctls = watched.listener_settings()?.to_vec();
     if !evidence.silence.is_some_and(|silence| silence.proves_a_full_queue()) {
         evidence.route_back = routes::is_way(&watched.netns, own_address, journey.last_source())?;
+    }
+    Ok(())
+}
+
+/// What bears on a death in routing, and on an answer that goes another way than its SYN came.
+fn add_routing(watched: &Watched, journey: &Journey, evidence: &mut Evidence) -> io::Result<()> {
+    let came_by = journey.interface.as_deref();
+    let interface = journey.death.as_ref().and_then(|death| death.interface.as_deref()).or(came_by);
+    evidence.sysctls = sysctls::of_routing(&watched.netns, journey.flow.family, interface)?;
+    evidence.refusing_route = routes::refusing(&watched.netns, journey.last_destination().0)?;
+    if let Some(came_by) = came_by.filter(|_| watched.netns.inum() == journey.netns) {
+        evidence.hop_back = routes::hop_by(&watched.netns, journey.flow.source, came_by)?;
     }
     Ok(())
 }

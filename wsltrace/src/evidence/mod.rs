@@ -12,6 +12,7 @@ pub mod sysctls;
 
 pub use gather::Gatherer;
 pub use readings::Silence;
+pub use routes::{Hop, Refusing};
 pub use rules::{Scope, dnat_targets};
 
 use std::net::IpAddr;
@@ -130,6 +131,11 @@ pub struct Evidence {
     pub silence: Option<Silence>,
     /// Whether there is a route back to the client; `None` when it was not asked for or is not known.
     pub route_back: Option<bool>,
+    /// The way to the client by the interface that its SYN came in by, where the kernel would take another; `None` also where
+    /// there is none.
+    pub hop_back: Option<Hop>,
+    /// A route that refuses packets to the destination, where routing ended the journey.
+    pub refusing_route: Option<Refusing>,
     /// By how much the kernel's count of ICMP errors that it did not send rose in the namespace of the death since a reading from before the SYN; `None` also where the kernel does not count them.
     pub icmp_suppressed: Option<u64>,
     /// How many journeys of this namespace were dropped by netfilter in that time.

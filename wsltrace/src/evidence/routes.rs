@@ -1,20 +1,123 @@
-//! Whether the kernel knows a way to somewhere.
+//! What the kernel's routes say of somewhere: whether there is a way, by which hop, and which route refuses.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use rtnetlink::RouteMessageBuilder;
-use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_route::route::{RouteMessage, RouteType};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteProtocol, RouteType};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 
 use crate::kernel::netlink;
 use crate::kernel::netns::Netns;
 
+/// Where packets for somewhere would go next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hop {
+    /// The next machine; `None` when it is the destination itself.
+    pub gateway: Option<IpAddr>,
+}
+
+/// A route that takes packets only to throw them away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusing {
+    /// As `ip route` calls it: `blackhole`, `unreachable` or `prohibit`.
+    pub kind: &'static str,
+    /// Where it leads, and for how many bits of that.
+    pub destination: (IpAddr, u8),
+    /// The number of its table.
+    pub table: u32,
+}
+
 /// Whether a packet of this machine's address `from` has a way to `to` by the routes as they are now; `None` when the kernel
 /// does not say.
 pub fn is_way(netns: &Netns, from: IpAddr, to: IpAddr) -> io::Result<Option<bool>> {
     netns.run(|| ask(from, to)).map_err(io::Error::other)?
+}
+
+/// The next hop of the route to `to` that leads by this interface, whatever other routes there are; `None` without one.
+pub fn hop_by(netns: &Netns, to: IpAddr, interface: &str) -> io::Result<Option<Hop>> {
+    netns
+        .run(|| {
+            let index = nix::net::if_::if_nametoindex(interface)?;
+            let bits = if to.is_ipv4() { 32 } else { 128 };
+            let request = RouteMessageBuilder::<IpAddr>::new().destination_prefix(to, bits).map_err(io::Error::other)?;
+            let mut request = request.output_interface(index).build();
+            // The route itself: without one the kernel would take the destination for a neighbour.
+            request.header.flags |= RouteFlags::FibMatch;
+            match netlink::ask(NETLINK_ROUTE, RouteNetlinkMessage::GetRoute(request)) {
+                Ok(RouteNetlinkMessage::NewRoute(route)) => Ok(hop(&route, index)),
+                Ok(_) => Ok(None),
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EACCES | libc::EINVAL) => Ok(None),
+                    _ => Err(error),
+                },
+            }
+        })
+        .map_err(io::Error::other)?
+}
+
+fn hop(route: &RouteMessage, index: u32) -> Option<Hop> {
+    let leads_there = route.attributes.iter().any(|attribute| matches!(attribute, RouteAttribute::Oif(oif) if *oif == index));
+    let gateway = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Gateway(gateway) => address(gateway),
+        _ => None,
+    });
+    (leads_there && route.header.kind == RouteType::Unicast).then_some(Hop { gateway })
+}
+
+/// The narrowest route of somebody's own that refuses packets to `to`. Whether it is the one that the kernel takes depends on
+/// the rules between the tables.
+pub fn refusing(netns: &Netns, to: IpAddr) -> io::Result<Option<Refusing>> {
+    let mut all = RouteMessage::default();
+    all.header.address_family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let routes = netns.run(|| netlink::dump(NETLINK_ROUTE, RouteNetlinkMessage::GetRoute(all))).map_err(io::Error::other)??;
+    let refusing = routes.iter().filter_map(|message| match message {
+        RouteNetlinkMessage::NewRoute(route) => refuses(route, to),
+        _ => None,
+    });
+    Ok(refusing.max_by_key(|route| route.destination.1))
+}
+
+fn refuses(route: &RouteMessage, to: IpAddr) -> Option<Refusing> {
+    let kind = match route.header.kind {
+        RouteType::BlackHole => "blackhole",
+        RouteType::Unreachable => "unreachable",
+        RouteType::Prohibit => "prohibit",
+        _ => return None,
+    };
+    let bits = route.header.destination_prefix_length;
+    let (mut destination, mut table) = (None, u32::from(route.header.table));
+    for attribute in &route.attributes {
+        match attribute {
+            RouteAttribute::Destination(to) => destination = address(to),
+            RouteAttribute::Table(number) => table = *number,
+            _ => {}
+        }
+    }
+    let unspecified = || if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let destination = destination.unwrap_or_else(unspecified);
+    // The kernel's own last resort stands for "there is none".
+    let own = route.header.protocol == RouteProtocol::Kernel && bits == 0;
+    (!own && covers(destination, bits, to)).then_some(Refusing { kind, destination: (destination, bits), table })
+}
+
+/// Whether an address lies in a network.
+fn covers(network: IpAddr, bits: u8, address: IpAddr) -> bool {
+    let same = |one: u128, other: u128, len: u8| bits == 0 || (one ^ other) >> (len - bits.min(len)) == 0;
+    match (network, address) {
+        (IpAddr::V4(one), IpAddr::V4(other)) => same(one.to_bits().into(), other.to_bits().into(), 32),
+        (IpAddr::V6(one), IpAddr::V6(other)) => same(one.to_bits(), other.to_bits(), 128),
+        _ => false,
+    }
+}
+
+fn address(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(address) => Some((*address).into()),
+        RouteAddress::Inet6(address) => Some((*address).into()),
+        _ => None,
+    }
 }
 
 fn ask(from: IpAddr, to: IpAddr) -> io::Result<Option<bool>> {
@@ -62,5 +165,41 @@ mod tests {
             }
         }
         assert_eq!(is_way(&netns, "10.1.0.1".parse().unwrap(), "fd01::9".parse().unwrap()).unwrap(), None);
+    }
+
+    #[test]
+    fn a_hop_is_that_of_the_interface_whatever_the_better_route() {
+        let Some(netns) = fresh("a_hop_is_that_of_the_interface_whatever_the_better_route") else { return };
+        for (one, other) in [("near0", "near1"), ("far0", "far1")] {
+            ip(&netns, &format!("link add {one} type veth peer name {other}"));
+            ip(&netns, &format!("link set {one} up"));
+            ip(&netns, &format!("link set {other} up"));
+        }
+        ip(&netns, "address add 10.1.0.1/24 dev near0");
+        ip(&netns, "route add 10.1.0.9/32 dev far0");
+        ip(&netns, "route add 10.2.0.0/16 via 10.1.0.2 dev near0");
+        ip(&netns, "route add 10.2.0.9/32 dev far0");
+        let hop = |to: &str, interface| hop_by(&netns, to.parse().unwrap(), interface).unwrap();
+        assert_eq!(hop("10.1.0.9", "near0"), Some(Hop { gateway: None }));
+        assert_eq!(hop("10.1.0.9", "far0"), Some(Hop { gateway: None }));
+        assert_eq!(hop("10.2.0.9", "near0"), Some(Hop { gateway: Some("10.1.0.2".parse().unwrap()) }));
+        assert_eq!(hop("10.3.0.9", "near0"), None);
+        assert!(hop_by(&netns, "10.1.0.9".parse().unwrap(), "none").is_err());
+    }
+
+    #[test]
+    fn the_narrowest_refusing_route_is_found_in_any_table() {
+        let Some(netns) = fresh("the_narrowest_refusing_route_is_found_in_any_table") else { return };
+        ip(&netns, "link set lo up");
+        for (wide, narrow, to) in [("10.0.0.0/8", "10.9.0.0/16", "10.9.0.1"), ("fd00::/16", "fd00:9::/32", "fd00:9::1")] {
+            let to: IpAddr = to.parse().unwrap();
+            assert_eq!(refusing(&netns, to).unwrap(), None);
+            ip(&netns, &format!("route add blackhole {wide}"));
+            ip(&netns, &format!("route add prohibit {narrow} table 77"));
+            let found = refusing(&netns, to).unwrap().unwrap();
+            assert_eq!((found.kind, found.table), ("prohibit", 77));
+            assert_eq!(format!("{}/{}", found.destination.0, found.destination.1), narrow);
+        }
+        assert_eq!(refusing(&netns, "192.0.2.1".parse().unwrap()).unwrap(), None);
     }
 }

@@ -20,6 +20,7 @@ mod client;
 mod error;
 mod foreign;
 mod listener;
+mod mend;
 mod mirrored;
 mod namespace;
 mod network;

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{ClientResult, Lab, LabError, Scenario, Side, Tracer, Truth, check};
+use super::{ClientResult, Lab, LabError, Scenario, Side, Tracer, Truth, check, mend};
 
 /// How a scenario ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -39,17 +39,20 @@ pub fn run(scenario: &Scenario, binary: &Path) -> ScenarioReport {
         tracers.iter_mut().try_for_each(Tracer::await_armed)?;
         let (client, mut problems) = connect(scenario, lab)?;
         let truth = truth(client.clone(), lab)?;
+        let mut lines = Vec::new();
         for tracer in tracers {
-            problems.extend(listen_to(scenario, &truth, tracer)?);
+            lines = listen_to(scenario, &truth, tracer, &mut problems)?;
+        }
+        if problems.is_empty() {
+            problems = mend::check(scenario, lab, &lines)?;
         }
         Ok((client, problems))
     })
 }
 
 /// Stops a tracer, and compares what it said with the truth.
-fn listen_to(scenario: &Scenario, truth: &Truth, tracer: Tracer) -> Result<Vec<String>, LabError> {
+fn listen_to(scenario: &Scenario, truth: &Truth, tracer: Tracer, problems: &mut Vec<String>) -> Result<Vec<Value>, LabError> {
     let said = tracer.stop()?;
-    let mut problems = Vec::new();
     if !said.status.success() {
         problems.push(format!("the tracer ended with {}: {}", said.status, said.stderr.escape_debug()));
     }
@@ -57,10 +60,15 @@ fn listen_to(scenario: &Scenario, truth: &Truth, tracer: Tracer) -> Result<Vec<S
         problems.push(format!("standard error does not say '{}': {}", scenario.note, said.stderr.escape_debug()));
     }
     match said.stdout.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>() {
-        Ok(lines) => problems.extend(check(scenario, truth, &lines)),
-        Err(error) => problems.push(format!("the tracer's output is not one JSON object a line: {error}")),
+        Ok(lines) => {
+            problems.extend(check(scenario, truth, &lines));
+            Ok(lines)
+        }
+        Err(error) => {
+            problems.push(format!("the tracer's output is not one JSON object a line: {error}"));
+            Ok(Vec::new())
+        }
     }
-    Ok(problems)
 }
 
 /// Plays a scenario without a tracer: only whether the fault is in force.

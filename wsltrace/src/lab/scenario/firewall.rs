@@ -8,6 +8,7 @@ use super::{Expect, Scenario, serve, serve_v4, template};
 use crate::diagnosis::Code;
 use crate::evidence::Backend::{self, IptablesLegacy, IptablesNft, Nft};
 use crate::journey::{Outcome, Stage};
+use crate::lab::mend::Mended;
 use crate::lab::path::{answer, inbound};
 use crate::lab::{Binding, Lab, LabError, PORT, Seen, Side};
 
@@ -128,6 +129,7 @@ fn drop(
         tools: tools(backend),
         break_it,
         client: Seen::NoAnswer,
+        mended: Some(Mended::Removed),
         expect: Expect {
             outcomes: &[Outcome::Dropped],
             died: Some((stage, Side::Wsl)),

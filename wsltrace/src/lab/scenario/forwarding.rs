@@ -8,6 +8,7 @@ use super::{Expect, Scenario, serve, template};
 use crate::diagnosis::Code;
 use crate::evidence::Backend;
 use crate::journey::{Conntrack, Outcome, Stage};
+use crate::lab::mend::Mended;
 use crate::lab::network::Way;
 use crate::lab::path::{answer, back_through, inbound, into_container, through};
 use crate::lab::sides::{BACKEND, CLIENT_V4, CONTAINER, ETH1, WSL_V4};
@@ -90,6 +91,8 @@ fn forward_drop() -> Scenario {
             lab.wsl.nft("ip", "type filter hook forward priority filter; policy drop", "")
         },
         client: Seen::NoAnswer,
+        // One for each direction.
+        mended: Some(Mended::Added(2)),
         expect: Expect {
             outcomes: &[Outcome::Dropped],
             died: Some((Stage::ForwardFilter, Side::Wsl)),

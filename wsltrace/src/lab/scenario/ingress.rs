@@ -4,6 +4,7 @@ use super::{Expect, Scenario, serve_v4, template};
 use crate::diagnosis::Code;
 use crate::evidence::Backend;
 use crate::journey::{Outcome, Stage};
+use crate::lab::mend::Mended;
 use crate::lab::path::inbound;
 use crate::lab::{PORT, Seen, Side};
 
@@ -31,6 +32,7 @@ fn netdev_drop() -> Scenario {
             ..dies(&base)
         },
         client: Seen::NoAnswer,
+        mended: Some(Mended::Removed),
         ..base
     }
 }

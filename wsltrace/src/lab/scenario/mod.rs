@@ -24,6 +24,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::client::{ANSWER_PATIENCE, SILENCE};
+use super::mend::Mended;
 use super::{Attempt, Binding, Lab, LabError, Listening, Manner, PORT, Seen, Side, Step};
 use crate::diagnosis::Code;
 use crate::evidence::Backend;
@@ -69,6 +70,8 @@ pub struct Scenario {
     pub detail: Detail,
     /// What must be told on standard error; empty: nothing in particular.
     pub note: &'static str,
+    /// What the printed commands must change, where they can mend the fault: afterwards the client connects.
+    pub mended: Option<Mended>,
     /// What must be reported.
     pub expect: Expect,
     /// What must be reported about SYNs that are sent again, where that is something else.
@@ -179,6 +182,7 @@ fn template(name: &'static str, title: &'static str, group: &'static str) -> Sce
         tracers: 1,
         detail: Detail::Full,
         note: "",
+        mended: None,
         again: None,
         expect: Expect {
             origin: Origin::Remote,

@@ -4,6 +4,7 @@ use super::{Expect, Scenario, serve_v4, template};
 use crate::diagnosis::Code;
 use crate::evidence::Backend;
 use crate::journey::{Outcome, Stage};
+use crate::lab::mend::Mended;
 use crate::lab::nfqueue::{SilentQueue, accept_all};
 use crate::lab::path::inbound;
 use crate::lab::{Lab, LabError, PORT, Seen, Side};
@@ -44,7 +45,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
 }
 
 fn queued(base: Scenario) -> Scenario {
-    Scenario { tools: &["iptables-nft"], client: Seen::NoAnswer, ..base }
+    Scenario { tools: &["iptables-nft"], client: Seen::NoAnswer, mended: Some(Mended::Removed), ..base }
 }
 
 fn expect(base: &Scenario) -> Expect {

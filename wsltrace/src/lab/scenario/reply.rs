@@ -8,6 +8,7 @@ use crate::diagnosis::Code;
 use crate::evidence::Backend;
 use crate::journey::{Origin, Outcome, Stage};
 use crate::lab::foreign::{Attach, Foreign};
+use crate::lab::mend::Mended;
 use crate::lab::network::Way;
 use crate::lab::path::{acknowledged_again, answer, inbound, into_container, through, unconfirmed, up_to_answer};
 use crate::lab::sides::{CLIENT_V4, CONTAINER, WSL_V4};
@@ -148,6 +149,7 @@ fn wrong_interface() -> Scenario {
             lab.wsl.ip(&format!("neighbour replace {CLIENT_V4} lladdr 02:00:00:00:00:01 dev eth1 nud permanent"))
         },
         client: Seen::NoAnswer,
+        mended: Some(Mended::Set),
         expect: Expect {
             codes: &[Code::ReplyWrongInterface],
             proved: true,
@@ -172,6 +174,7 @@ fn wrong_neighbour() -> Scenario {
             lab.wsl.route(CLIENT_V4.into(), 32, Way::Device("eth1"))
         },
         client: Seen::NoAnswer,
+        mended: Some(Mended::Set),
         settle: |lab| lab.wsl.await_failed_neighbour(CLIENT_V4.into()),
         expect: Expect {
             outcomes: &[Outcome::AnswerDropped],
@@ -220,6 +223,7 @@ fn dies(name: &'static str, title: &'static str, stage: Stage, chain: &'static s
     Scenario {
         tools: &["nft"],
         client: Seen::NoAnswer,
+        mended: Some(Mended::Removed),
         expect: Expect {
             outcomes: &[Outcome::AnswerDropped],
             died: Some((stage, Side::Wsl)),

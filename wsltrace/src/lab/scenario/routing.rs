@@ -2,16 +2,14 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::{Expect, Scenario, serve_v4, template};
+use super::{Expect, Scenario, serve, serve_v4, template};
 use crate::diagnosis::Code;
 use crate::journey::{Outcome, Stage};
+use crate::lab::mend::Mended;
 use crate::lab::network::Way;
 use crate::lab::path::inbound;
-use crate::lab::sides::{BACKEND, CLIENT_V4, WSL_V4};
-use crate::lab::{Lab, LabError, PORT, Seen, Side};
-
-/// A network that WSL throws packets away for.
-const BLACKHOLE: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
+use crate::lab::sides::{BACKEND, CLIENT_V4, ETH1, WSL_V4};
+use crate::lab::{Binding, Lab, LabError, PORT, Seen, Side};
 
 pub(super) fn scenarios() -> Vec<Scenario> {
     vec![
@@ -47,6 +45,8 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             behind: Some(Side::Backend),
             tools: &["nft"],
             break_it: |lab| {
+                serve(lab, Side::Backend, Binding::new(Ipv4Addr::UNSPECIFIED, PORT))?;
+                lab.side(Side::Backend)?.route(CLIENT_V4.into(), 32, Way::Gateway(ETH1.into(), None))?;
                 lab.wsl.nft("ip", "type nat hook prerouting priority dstnat", &format!("tcp dport {PORT} dnat to {BACKEND}"))
             },
             witness: Some(("Ip", "InAddrErrors")),
@@ -58,11 +58,15 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             )
         },
         Scenario {
-            target: BLACKHOLE.into(),
+            behind: Some(Side::Backend),
+            target: BACKEND.into(),
+            mended: Some(Mended::Removed),
             break_it: |lab| {
-                lab.client.route(BLACKHOLE.into(), 32, Way::Gateway(WSL_V4.into(), None))?;
+                serve(lab, Side::Backend, Binding::new(Ipv4Addr::UNSPECIFIED, PORT))?;
+                lab.side(Side::Backend)?.route(CLIENT_V4.into(), 32, Way::Gateway(ETH1.into(), None))?;
+                lab.client.route(BACKEND.into(), 32, Way::Gateway(WSL_V4.into(), None))?;
                 lab.wsl.set_sysctl("net.ipv4.ip_forward", "1")?;
-                lab.wsl.route(BLACKHOLE.into(), 32, Way::Blackhole)
+                lab.wsl.route(BACKEND.into(), 32, Way::Blackhole)
             },
             ..dies("blackhole-route", "a blackhole route to the destination", Code::NoRoute, None)
         },
@@ -79,6 +83,7 @@ fn loopback_through_eth0(lab: &Lab) -> Result<(), LabError> {
 fn dies(name: &'static str, title: &'static str, code: Code, reason: Option<(&'static str, (u32, u32))>) -> Scenario {
     let base = template(name, title, "routing");
     Scenario {
+        mended: Some(Mended::Set),
         client: Seen::NoAnswer,
         expect: Expect {
             outcomes: &[Outcome::Dropped],

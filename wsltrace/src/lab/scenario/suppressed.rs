@@ -4,6 +4,7 @@ use super::{Expect, Scenario, serve_v4, template};
 use crate::diagnosis::Code;
 use crate::evidence::Backend;
 use crate::journey::{Outcome, Stage};
+use crate::lab::mend::Mended;
 use crate::lab::path::inbound;
 use crate::lab::{PORT, Seen, Side};
 
@@ -20,6 +21,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             lab.wsl.nft("inet", chain, &format!("tcp dport {PORT} reject with icmpx admin-prohibited"))
         },
         client: Seen::NoAnswer,
+        mended: Some(Mended::Removed),
         witness: Some(("Icmp", "OutRateLimitHost")),
         expect: Expect {
             outcomes: &[Outcome::Dropped],

@@ -1,0 +1,140 @@
+//! Whether the commands that a report prints mend the fault, and change nothing else: they are run as printed, and the client
+//! tries once more.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::tool::locate;
+use super::{Lab, LabError, Namespace, Scenario, Seen, Side};
+
+/// Programs that print what a firewall or the routing has, and their arguments; without counters, which rise by themselves.
+const LISTINGS: [(&str, &[&str]); 5] = [
+    ("nft", &["-a", "-s", "list", "ruleset"]),
+    ("iptables-legacy-save", &[]),
+    ("ip6tables-legacy-save", &[]),
+    ("ip", &["-4", "route", "show", "table", "all"]),
+    ("ip", &["-6", "route", "show", "table", "all"]),
+];
+/// What a shell answers when there is no such program.
+const NOT_FOUND: i32 = 127;
+/// Settings that the kernel itself changes with `ip_forward`.
+const FOLLOW_FORWARDING: [&str; 2] = ["/forwarding", "/accept_redirects"];
+
+/// Runs what the last report about the client's SYNs prints, lets the client try again, and says what is not as it must be.
+pub(super) fn check(scenario: &Scenario, lab: &Lab, lines: &[Value]) -> Result<Vec<String>, LabError> {
+    let Some(mended) = scenario.mended else { return Ok(Vec::new()) };
+    let Some(journey) = lines.iter().rfind(|line| line["type"] == "journey") else { return Ok(Vec::new()) };
+    let namespace = place_of(journey, lab);
+    let commands: Vec<String> = journey["diagnosis"]["remedy"].as_array().into_iter().flatten().filter_map(command).collect();
+    let before = state(namespace)?;
+    for command in &commands {
+        run(namespace, command)?;
+    }
+    let after = state(namespace)?;
+    let again = scenario.attempt().make(lab.side(scenario.from)?)?;
+    let commands = commands.join("; ");
+    let mut problems = Vec::new();
+    if again.seen != Seen::Connected {
+        problems.push(format!("after '{commands}' the client saw '{}'", again.seen));
+    }
+    let changed: Vec<&String> = before.symmetric_difference(&after).filter(|line| !follows_forwarding(line)).collect();
+    let (gone, new): (Vec<_>, Vec<_>) = changed.into_iter().partition(|line| before.contains(*line));
+    if (gone.len(), new.len()) != mended.changes() {
+        problems.push(format!("'{commands}' changed more or less than the cause: gone {gone:?}, new {new:?}"));
+    }
+    Ok(problems)
+}
+
+/// What the printed commands must change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mended {
+    /// They take one rule or route away.
+    Removed,
+    /// They add so many rules.
+    Added(usize),
+    /// They set one value.
+    Set,
+}
+
+impl Mended {
+    /// Lines gone and lines new.
+    fn changes(self) -> (usize, usize) {
+        match self {
+            Self::Removed => (1, 0),
+            Self::Added(rules) => (0, rules),
+            Self::Set => (1, 1),
+        }
+    }
+}
+
+/// The namespace where the commands belong: that of the death.
+fn place_of<'a>(journey: &Value, lab: &'a Lab) -> &'a Namespace {
+    let sides = [Side::Wsl, Side::Container, Side::Backend].into_iter().filter_map(|side| lab.find(side));
+    let mut there = sides.filter(|namespace| journey["death"]["netns"] == namespace.inode());
+    there.next().unwrap_or(&lab.wsl)
+}
+
+/// A line of the report that is a command. The lab runs as root, and `sudo` may not be there.
+fn command(line: &Value) -> Option<String> {
+    let line = line.as_str()?;
+    (!line.starts_with('#')).then(|| line.strip_prefix("sudo ").unwrap_or(line).to_owned())
+}
+
+fn run(namespace: &Namespace, command: &str) -> Result<(), LabError> {
+    let output = namespace.run(|| {
+        Command::new("sh").args(["-c", command]).output().map_err(LabError::io(format!("run '{}'", command.escape_debug())))
+    })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let message = String::from_utf8_lossy(&output.stderr).trim().escape_debug().to_string();
+    if output.status.code() == Some(NOT_FOUND) {
+        return Err(LabError::Unsupported(format!("the printed command is not installed: {message}")));
+    }
+    Err(LabError::Tool { tool: command.to_owned(), message })
+}
+
+/// Rules, routes and settings of a namespace, a line each.
+fn state(namespace: &Namespace) -> Result<BTreeSet<String>, LabError> {
+    namespace.run(|| {
+        let mut lines = BTreeSet::new();
+        for (program, arguments) in LISTINGS {
+            let Some(path) = locate(program) else { continue };
+            let output = Command::new(&path).args(arguments).output().map_err(LabError::io(format!("run {program}")))?;
+            let mut table = String::new();
+            for line in String::from_utf8_lossy(&output.stdout).lines() {
+                // The same rule may stand in several tables; a chain's line of its own has its counters.
+                if line.starts_with("table ") || line.starts_with('*') {
+                    line.clone_into(&mut table);
+                }
+                if !line.starts_with(['#', ':']) {
+                    lines.insert(format!("{program}: {table} {}", line.trim()));
+                }
+            }
+        }
+        settings(Path::new("/proc/sys/net/ipv4"), &mut lines).map_err(LabError::io("read the settings of the namespace"))?;
+        Ok(lines)
+    })
+}
+
+fn settings(directory: &Path, lines: &mut BTreeSet<String>) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            settings(&path, lines)?;
+        // Some can only be written.
+        } else if let Ok(value) = fs::read_to_string(&path) {
+            lines.insert(format!("{} = {}", path.display(), value.trim()));
+        }
+    }
+    Ok(())
+}
+
+fn follows_forwarding(line: &str) -> bool {
+    line.split_once(" = ").is_some_and(|(name, _)| FOLLOW_FORWARDING.iter().any(|end| name.ends_with(end)))
+}
