@@ -5,6 +5,8 @@ mod attempts;
 pub mod contract;
 pub mod explain;
 mod fold;
+#[cfg(test)]
+mod handbook;
 mod json;
 mod listening;
 mod live;

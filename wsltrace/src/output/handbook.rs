@@ -1,0 +1,67 @@
+//! docs/diagnoses.md, made from the tables that `explain` reads and from the lab's scenarios.
+
+use std::fmt::Write as _;
+
+use crate::diagnosis::{ROWS, Row};
+use crate::lab;
+
+const HEAD: &str = "# Diagnoses
+
+What wsltrace can find, in the order in which it looks: the first that fits is told. `wsltrace explain CODE` prints a page.
+Each comes as `proved` (an event of this very packet names it) or `inferred` (what was seen goes with it best). The scenarios
+of the lab show each: `sudo wsltrace demo NAME` breaks a private network in this way and traces it.
+
+<!-- Made from the program's tables: UPDATE=1 cargo test -p wsltrace the_handbook_in_docs -->
+";
+
+/// The whole page, in Markdown.
+pub fn diagnoses() -> String {
+    let mut text = HEAD.to_owned();
+    let scenarios = lab::all();
+    for row in ROWS {
+        let shown: Vec<&str> = scenarios.iter().filter(|one| one.expect.codes.contains(&row.code)).map(|one| one.name).collect();
+        // Writing to a string cannot fail.
+        let _ = section(&mut text, row, &shown);
+    }
+    text
+}
+
+fn section(text: &mut String, row: &Row, scenarios: &[&str]) -> std::fmt::Result {
+    let outcomes: Vec<_> = row.outcomes.iter().map(|outcome| format!("`{}`", outcome.name())).collect();
+    writeln!(text, "\n## `{}`: {}\n\n{}\n", row.code.name(), row.title, row.meaning)?;
+    writeln!(text, "- outcome: {}", outcomes.join(", "))?;
+    writeln!(text, "- to mend: {}", row.mend)?;
+    if !scenarios.is_empty() {
+        writeln!(text, "- scenarios: {}", scenarios.join(", "))?;
+    }
+    if !row.see.is_empty() {
+        writeln!(text, "\nTo see it by hand:\n\n```sh\n{}\n```", row.see.join("\n"))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/diagnoses.md");
+
+    #[test]
+    fn the_handbook_in_docs_is_the_one_of_the_tables() {
+        let now = super::diagnoses();
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(FILE, &now).unwrap();
+        }
+        let kept = std::fs::read_to_string(FILE).unwrap_or_default();
+        assert!(kept == now, "docs/diagnoses.md is out of date: UPDATE=1 cargo test -p wsltrace the_handbook_in_docs");
+    }
+
+    #[test]
+    fn every_diagnosis_says_how_to_see_and_mend_it() {
+        for row in crate::diagnosis::ROWS {
+            assert!(!row.mend.is_empty() && row.meaning.len() > 60, "{}", row.code.name());
+            let healthy = row.code == crate::diagnosis::Code::Healthy;
+            assert_eq!(row.see.is_empty(), healthy, "{}", row.code.name());
+        }
+    }
+}
