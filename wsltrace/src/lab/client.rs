@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{Domain, Socket, Type};
 
+use super::raw::connect_by_hand;
 use super::{LabError, Namespace};
 
 /// How long a client waits for an answer that must come.
@@ -50,6 +51,10 @@ pub enum Manner {
     Silent,
     /// Sends a byte in its SYN (TCP Fast Open), and waits for the greeting.
     FastOpen,
+    /// Sends one SYN by hand, with a wrong checksum.
+    WrongChecksum,
+    /// Sends one SYN by hand, and confirms no answer, until the answer was sent again.
+    NeverConfirms,
 }
 
 /// One connection attempt.
@@ -89,6 +94,15 @@ impl Attempt {
     }
 
     fn connect(&self) -> io::Result<(Seen, SocketAddr, Option<Arc<Socket>>)> {
+        let by_hand = match self.manner {
+            Manner::WrongChecksum => Some((1, 0)),
+            Manner::NeverConfirms => Some((0, 2)),
+            _ => None,
+        };
+        if let Some((spoil, answers)) = by_hand {
+            let local = connect_by_hand(self.target, spoil, answers, ANSWER_PATIENCE)?;
+            return Ok((Seen::NoAnswer, local, None));
+        }
         let socket = Socket::new(Domain::for_address(self.target), Type::STREAM, None)?;
         if self.from_port != 0 {
             socket.set_reuse_address(true)?;

@@ -1,7 +1,8 @@
 //! SYNs made by hand: no socket stands behind them, and the kernel that sent them knows nothing of a connection.
 
-use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::io::{self, Read as _};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -19,6 +20,8 @@ pub(super) struct RawSyn {
     pub(super) to: SocketAddrV4,
     /// Its initial sequence number.
     pub(super) sequence: u32,
+    /// What is added to its checksum: 0 leaves it right.
+    pub(super) spoil: u16,
 }
 
 impl RawSyn {
@@ -51,10 +54,39 @@ impl RawSyn {
         tcp.extend(WINDOW.to_be_bytes());
         tcp.extend([0; 4]);
         let sum = checksum(*self.from.ip(), *self.to.ip(), &tcp);
-        tcp[16..18].copy_from_slice(&sum.to_be_bytes());
+        tcp[16..18].copy_from_slice(&sum.wrapping_add(self.spoil).to_be_bytes());
         packet.extend(tcp);
         packet
     }
+}
+
+/// Sends one SYN by hand from the calling thread's namespace, and waits until so many SYN-ACKs have come for it, which nobody
+/// confirms (the namespace's firewall has to hold back the kernel's own resets). Gives the end that the SYN came from.
+pub(super) fn connect_by_hand(to: SocketAddr, spoil: u16, answers: u32, patience: Duration) -> io::Result<SocketAddr> {
+    const SEQUENCE: u32 = 0x5eed_0001;
+    // The kernel chooses the address and a port that nobody has.
+    let probe = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    probe.connect(to)?;
+    let from = probe.local_addr()?;
+    let (SocketAddr::V4(from), SocketAddr::V4(to)) = (from, to) else {
+        return Err(io::Error::other("SYNs are made by hand for IPv4 only"));
+    };
+    let ear = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::TCP))?;
+    ear.set_read_timeout(Some(patience))?;
+    RawSyn { from, to, sequence: SEQUENCE, spoil }.try_send()?;
+    let mut heard = 0;
+    while heard < answers {
+        let mut packet = [0; IP_BYTES + TCP_BYTES];
+        let read = (&ear).read(&mut packet)?;
+        heard += u32::from(read == packet.len() && answers_to(&packet, from.port()));
+    }
+    Ok(from.into())
+}
+
+/// Whether a packet with plain headers is a SYN-ACK to this port.
+fn answers_to(packet: &[u8; IP_BYTES + TCP_BYTES], port: u16) -> bool {
+    const SYN_ACK: u8 = 0x12;
+    packet[0] == 0x45 && packet[IP_BYTES + 2..IP_BYTES + 4] == port.to_be_bytes() && packet[IP_BYTES + 13] & 0x17 == SYN_ACK
 }
 
 /// TCP's checksum over its pseudo header and a segment of even length whose checksum field is 0.
@@ -76,11 +108,13 @@ mod tests {
 
     #[test]
     fn a_receiver_finds_the_checksum_right() {
-        let syn = RawSyn { from: "10.1.2.3:40001".parse().unwrap(), to: "10.9.8.7:8080".parse().unwrap(), sequence: 0xdead_beef };
+        let syn = RawSyn { from: "10.1.2.3:40001".parse().unwrap(), to: "10.9.8.7:8080".parse().unwrap(), sequence: 0xdead_beef, spoil: 0 };
         let bytes = syn.bytes();
         assert_eq!(bytes.len(), IP_BYTES + TCP_BYTES);
         // The sum over everything, the checksum included, has all bits set.
         assert_eq!(checksum(*syn.from.ip(), *syn.to.ip(), &bytes[IP_BYTES..]), 0);
         assert_ne!(bytes[IP_BYTES + 16..IP_BYTES + 18], [0, 0]);
+        let spoilt = RawSyn { spoil: 1, ..syn }.bytes();
+        assert_ne!(checksum(*syn.from.ip(), *syn.to.ip(), &spoilt[IP_BYTES..]), 0);
     }
 }

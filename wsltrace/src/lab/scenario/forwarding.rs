@@ -18,7 +18,7 @@ use crate::lab::{Binding, Lab, LabError, PORT, Seen, Side, Step};
 pub(super) const INNER_PORT: u16 = 80;
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![dnat_answered(), dnat_refused(), dnat_routed(), forward_drop(), masquerade(), input_snat(), input_snat_refused()]
+    vec![dnat_answered(), dnat_refused(), dnat_routed(), forward_drop(), masquerade(), beyond(), input_snat(), input_snat_refused()]
 }
 
 pub(super) fn dnat_answered() -> Scenario {
@@ -123,6 +123,30 @@ fn masquerade() -> Scenario {
             outcomes: &[Outcome::Answered],
             codes: &[Code::Healthy],
             path: [through(Stage::TcEgress), back_through()].concat(),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+/// Nothing of ours answers: it went on to where nobody looks.
+fn beyond() -> Scenario {
+    let base = template("forwarded-beyond", "WSL forwards to another machine, which does not answer", "forwarding");
+    Scenario {
+        tools: &["nft"],
+        behind: Some(Side::Backend),
+        target: BACKEND.into(),
+        break_it: |lab| {
+            lab.client.route(BACKEND.into(), 32, Way::Gateway(WSL_V4.into(), None))?;
+            lab.wsl.set_sysctl("net.ipv4.ip_forward", "1")?;
+            lab.side(Side::Backend)?.nft("ip", "type filter hook input priority 0; policy drop", "")
+        },
+        client: Seen::NoAnswer,
+        expect: Expect {
+            outcomes: &[Outcome::Forwarded],
+            codes: &[Code::Forwarded],
+            proved: true,
+            path: through(Stage::TcEgress),
             ..base.expect
         },
         ..base

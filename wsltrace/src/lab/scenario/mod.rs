@@ -12,6 +12,7 @@ mod light;
 mod listener;
 mod neighbour;
 mod overflow;
+mod packet;
 mod policy;
 mod queue;
 mod reader;
@@ -149,6 +150,7 @@ pub fn all() -> Vec<Scenario> {
         handshake::scenarios(),
         overflow::scenarios(),
         policy::scenarios(),
+        packet::scenarios(),
         bridge::scenarios(),
         foreign::scenarios(),
         light::scenarios(),

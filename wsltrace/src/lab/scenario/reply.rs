@@ -12,7 +12,7 @@ use crate::lab::mend::Mended;
 use crate::lab::network::Way;
 use crate::lab::path::{acknowledged_again, answer, inbound, into_container, through, unconfirmed, up_to_answer};
 use crate::lab::sides::{CLIENT_V4, CONTAINER, WSL_V4};
-use crate::lab::{Binding, PORT, Seen, Side, Step};
+use crate::lab::{Binding, Manner, PORT, Seen, Side, Step};
 
 const GROUP: &str = "answers";
 /// An address of the client outside of every network that WSL knows.
@@ -28,6 +28,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         wrong_interface(),
         wrong_neighbour(),
         dropped_by_tc(),
+        never_confirmed(),
         two_tracers(template("two-tracers", "nothing is broken: two tracers watch at once", GROUP)),
         two_tracers(Scenario {
             name: "two-tracers-drop",
@@ -207,6 +208,28 @@ fn dropped_by_tc() -> Scenario {
             codes: &[Code::ReplyDropped],
             proved: true,
             path: [answered_inbound(), answer()].concat(),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+/// The client gets the answer, and sends nothing: as when a firewall behind this machine takes what comes back.
+fn never_confirmed() -> Scenario {
+    let base = template("reply-unanswered", "the client never confirms, and the SYN-ACK is sent again", GROUP);
+    Scenario {
+        tools: &["nft"],
+        break_it: |lab| {
+            serve_v4(lab)?;
+            let rule = format!("tcp dport {PORT} tcp flags & rst == rst drop");
+            lab.client.nft("ip", "type filter hook output priority 0", &rule)
+        },
+        manner: Manner::NeverConfirms,
+        client: Seen::NoAnswer,
+        expect: Expect {
+            codes: &[Code::ReplyUnanswered],
+            proved: true,
+            path: unconfirmed(),
             ..base.expect
         },
         ..base

@@ -48,7 +48,7 @@ fn half_open() -> Scenario {
         let rule = format!("tcp dport {REUSED} tcp ackseq {} tcp flags & (syn | ack) == (syn | ack) drop", SEQUENCE + 1);
         lab.client.nft("ip", "type filter hook input priority 0", &rule)?;
         let (from, to) = (SocketAddrV4::new(CLIENT_V4, REUSED), SocketAddrV4::new(WSL_V4, PORT));
-        RawSyn { from, to, sequence: SEQUENCE }.send(&lab.client)?;
+        RawSyn { from, to, sequence: SEQUENCE, spoil: 0 }.send(&lab.client)?;
         must_have(lab, "SYN_RECV", 3)
     });
     let outcomes = &[Outcome::Dropped];
