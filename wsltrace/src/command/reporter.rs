@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::names::MachineNames;
 use crate::evidence::{Evidence, Gatherer, Scope};
-use crate::journey::{Outcome, assemble, decode};
+use crate::journey::{assemble, decode};
 use crate::kernel::links::Link;
 use crate::kernel::netns::Netns;
 use crate::output::contract::{Absence, Armed, Lost};
@@ -120,7 +120,7 @@ impl Reporter {
                 Job::Record(bytes) => {
                     let record = decode(&bytes).map_err(io::Error::other)?;
                     let mut journey = assemble(&record, id + 1, &self.names);
-                    if journey.outcome == Outcome::Unfinished && missed_ns >= record.first_ns {
+                    if journey.lacks_its_end() && missed_ns >= record.first_ns {
                         journey.complete = false;
                     }
                     if !is_wanted(&self.interfaces, journey.interface.as_deref()) {

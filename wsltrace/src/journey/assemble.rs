@@ -75,7 +75,7 @@ fn facts(record: &Record) -> Facts {
 }
 
 /// The event that ended the journey, when it was a death.
-fn end(record: &Record) -> Option<&Death> {
+fn end(record: &Record) -> Option<Death> {
     let answered = record.flags & Flags::SYN_ACK != 0;
     let deaths = if answered {
         [&record.answer_death, &record.answer_death, &record.answer_death]
@@ -83,7 +83,27 @@ fn end(record: &Record) -> Option<&Death> {
         let answer = if record.flags & Flags::RESET != 0 { &record.answer_death } else { &record.death };
         [answer, &record.death, if record.consumed.time_ns == 0 { &record.stray } else { &record.consumed }]
     };
-    deaths.into_iter().find(|death| death.time_ns != 0)
+    deaths.into_iter().find(|death| death.time_ns != 0).copied().or_else(|| unseen_death(record))
+}
+
+/// An answer that refuses the SYN was made in this machine, so the SYN died where it was last: the kernel only did not tell of
+/// that (it leaves out events that interrupt a probe).
+fn unseen_death(record: &Record) -> Option<Death> {
+    const REFUSED: u32 = Flags::RESET | Flags::ICMP;
+    const ELSEWHERE: u32 = Flags::SYN_ACK | Flags::ANSWER_FROM_OUTSIDE | Flags::OUTSIDE;
+    if record.flags & REFUSED == 0 || record.flags & ELSEWHERE != 0 {
+        return None;
+    }
+    let stage_count = syn_steps(record);
+    let last = record.stages.get(stage_count.checked_sub(1)?)?;
+    Some(Death {
+        time_ns: record.first_ns + (last.time_and_code >> StageEntry::TIME_SHIFT),
+        location: 0,
+        reason: 0,
+        netns: last.netns,
+        ifindex: last.ifindex,
+        stage_count: u32::try_from(stage_count).ok()?,
+    })
 }
 
 fn outcome(record: &Record, facts: Facts, reason: Option<&str>) -> Outcome {
@@ -97,7 +117,8 @@ fn outcome(record: &Record, facts: Facts, reason: Option<&str>) -> Outcome {
         return if seen_leaving { Outcome::Answered } else { Outcome::Unfinished };
     }
     if facts.reset {
-        let firewall = !facts.kernel_reset && !facts.answer_from_outside && reason == Some("NETFILTER_DROP");
+        let in_a_hook = reason == Some("NETFILTER_DROP") || record.death.time_ns == 0 && !was_delivered(record);
+        let firewall = !facts.kernel_reset && !facts.answer_from_outside && in_a_hook;
         return if firewall { Outcome::Rejected } else { Outcome::Refused };
     }
     // An unanswered neighbour is reported by ICMP as well, but nobody rejected the packet.
@@ -112,8 +133,7 @@ fn outcome(record: &Record, facts: Facts, reason: Option<&str>) -> Outcome {
         return if reason == Some("TCP_INVALID_SYN") { Outcome::Challenged } else { Outcome::Dropped };
     }
     if facts.consumed {
-        let delivered = entries(record).any(|(code, _)| matches!(code, StageCode::SocketLookup | StageCode::InputEnd));
-        return if delivered { Outcome::Ignored } else { Outcome::Unfinished };
+        return if was_delivered(record) { Outcome::Ignored } else { Outcome::Unfinished };
     }
     if record.flags & Flags::OUTSIDE != 0 {
         return Outcome::Forwarded;
@@ -124,6 +144,11 @@ fn outcome(record: &Record, facts: Facts, reason: Option<&str>) -> Outcome {
         return Outcome::Dropped;
     }
     Outcome::Unfinished
+}
+
+/// Whether the SYN passed INPUT, so that it came to its socket.
+fn was_delivered(record: &Record) -> bool {
+    entries(record).any(|(code, _)| matches!(code, StageCode::SocketLookup | StageCode::InputEnd))
 }
 
 /// Whether an answer that passed our place at its device was dropped by what stands behind, and no other reached the client.
@@ -267,14 +292,14 @@ fn died_at(record: &Record, outcome: Outcome, reason: Option<&str>, way: &mut Wa
     let (code, _) = last.last()?;
     let unresolved = reason.is_some_and(|reason| reason.starts_with("NEIGH_"));
     let inferred = match code {
-        StageCode::SocketLookup if reason != Some("NO_SOCKET") => Stage::Listener,
+        StageCode::SocketLookup if reason != Some("NO_SOCKET") && outcome != Outcome::Refused => Stage::Listener,
         StageCode::InputEnd if reason == Some("NETFILTER_DROP") => return Some(Stage::Input),
         StageCode::InputEnd => Stage::SocketLookup,
         StageCode::PostroutingEnd | StageCode::Postrouting | StageCode::PostroutingSnat if unresolved => Stage::Neighbour,
         StageCode::PostroutingEnd => return Some(Stage::Postrouting),
         other => return Stage::from_code(other),
     };
-    way.infer(inferred, outcome == Outcome::AnswerDropped, record, death);
+    way.infer(inferred, outcome == Outcome::AnswerDropped, record, &death);
     Some(inferred)
 }
 

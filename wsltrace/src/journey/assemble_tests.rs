@@ -169,6 +169,26 @@ fn a_firewalls_reset_is_a_rejection() {
 }
 
 #[test]
+fn a_refusal_without_a_death_ended_where_the_syn_was_last() {
+    let cases: [(&[StageCode], u32, Outcome, Stage); 4] = [
+        (&TO_LOOKUP, Flags::RESET | Flags::KERNEL_RESET, Outcome::Refused, Stage::SocketLookup),
+        (&TO_LOOKUP, Flags::RESET, Outcome::Refused, Stage::SocketLookup),
+        (&TO_LOOKUP[..3], Flags::RESET, Outcome::Rejected, Stage::InputFilter),
+        (&TO_LOOKUP[..3], Flags::ICMP, Outcome::Rejected, Stage::InputFilter),
+    ];
+    for (stages, flags, outcome, stage) in cases {
+        let record = answered(record(&[&TO_ROUTING, stages]), flags | Flags::ANSWER_LEFT, &ANSWER);
+        let journey = made(&record);
+        assert_eq!((journey.outcome, journey.died_at, journey.reason.as_deref()), (outcome, Some(stage), None));
+        assert_eq!(journey.death.as_ref().map(|death| death.netns), Some(1));
+        assert!(journey.lacks_its_end());
+    }
+    // What another machine answered says nothing of where here.
+    let record = answered(record(&[&TO_ROUTING]), Flags::RESET | Flags::ANSWER_FROM_OUTSIDE | Flags::OUTSIDE, &ANSWER);
+    assert_eq!((made(&record).died_at, made(&record).lacks_its_end()), (None, false));
+}
+
+#[test]
 fn an_icmp_error_is_a_rejection_unless_a_neighbour_is_missing() {
     let forward = [StageCode::Forward, StageCode::Postrouting, StageCode::PostroutingEnd];
     let mut record = answered(record(&[&TO_ROUTING, &forward]), Flags::ICMP | Flags::ANSWER_LEFT, &ANSWER);

@@ -201,6 +201,15 @@ pub struct Journey {
 }
 
 impl Journey {
+    /// Whether the kernel must have told of an end that is not there.
+    pub fn lacks_its_end(&self) -> bool {
+        match self.outcome {
+            Outcome::Unfinished => true,
+            Outcome::Rejected | Outcome::Refused => self.location.is_none() && !self.facts.answer_from_outside,
+            _ => false,
+        }
+    }
+
     /// The destination as the packet last had it: what a listener had to be bound to.
     pub fn last_destination(&self) -> (IpAddr, u16) {
         self.translated

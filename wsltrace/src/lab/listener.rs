@@ -2,7 +2,7 @@
 
 use std::ffi::c_int;
 use std::io::{self, Read as _, Write as _};
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -40,6 +40,12 @@ impl Binding {
     pub fn new(address: impl Into<IpAddr>, port: u16) -> Self {
         let address = address.into();
         Self { address, port, v6only: address.is_ipv6().then_some(true), backlog: 128, device: None }
+    }
+
+    /// Where it is reached over its own loopback device.
+    fn over_loopback(&self) -> SocketAddr {
+        let address = if self.address.is_ipv6() { IpAddr::from(Ipv6Addr::LOCALHOST) } else { Ipv4Addr::LOCALHOST.into() };
+        SocketAddr::new(address, self.port)
     }
 
     /// The same, taking IPv4 connections on its IPv6 socket.
@@ -109,7 +115,7 @@ impl Listening {
     pub(super) fn full_of_half_open(namespace: &Namespace, binding: Binding) -> Result<Self, LabError> {
         let defer = |socket: &Socket| option::set(socket, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, HALF_OPEN_SECONDS);
         let mut server = Self::accepting_with(namespace, binding, defer)?;
-        let to = SocketAddr::new(IpAddr::from([127, 0, 0, 1]), binding.port);
+        let to = binding.over_loopback();
         let fill = || {
             let mut waiting =
                 (0..binding.backlog).map(|_| TcpStream::connect_timeout(&to, PATIENCE)).collect::<io::Result<Vec<_>>>()?;
@@ -157,7 +163,7 @@ impl Listening {
     /// loopback device.
     pub fn full(namespace: &Namespace, binding: Binding) -> Result<Self, LabError> {
         let mut server = Self::idle(namespace, binding)?;
-        let to = SocketAddr::new(IpAddr::from([127, 0, 0, 1]), binding.port);
+        let to = binding.over_loopback();
         server.waiting = namespace.run(|| {
             // The kernel takes one more than the backlog.
             let one = |_| wait_in_queue(to).map_err(LabError::io(format!("fill the accept queue of {to}")));

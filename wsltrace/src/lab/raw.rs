@@ -108,7 +108,12 @@ mod tests {
 
     #[test]
     fn a_receiver_finds_the_checksum_right() {
-        let syn = RawSyn { from: "10.1.2.3:40001".parse().unwrap(), to: "10.9.8.7:8080".parse().unwrap(), sequence: 0xdead_beef, spoil: 0 };
+        let syn = RawSyn {
+            from: "10.1.2.3:40001".parse().unwrap(),
+            to: "10.9.8.7:8080".parse().unwrap(),
+            sequence: 0xdead_beef,
+            spoil: 0,
+        };
         let bytes = syn.bytes();
         assert_eq!(bytes.len(), IP_BYTES + TCP_BYTES);
         // The sum over everything, the checksum included, has all bits set.

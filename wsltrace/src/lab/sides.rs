@@ -43,6 +43,8 @@ pub struct Lab {
     pub wsl: Namespace,
     /// What hangs behind WSL, when it was asked for.
     behind: Option<(Side, Namespace)>,
+    /// Whether the client comes by IPv6.
+    pub(super) v6: bool,
     /// Servers and other sockets that live as long as the lab.
     kept: Vec<Box<dyn Any + Send + Sync>>,
 }
@@ -68,7 +70,7 @@ impl Lab {
             Some(side @ Side::Container) => Some((side, container(&wsl)?)),
             Some(side) => Some((side, backend(&wsl)?)),
         };
-        Ok(Self { client, wsl, behind, kept: Vec::new() })
+        Ok(Self { client, wsl, behind, v6: false, kept: Vec::new() })
     }
 
     /// The namespace of a side; an error when the lab was built without it.
@@ -86,6 +88,16 @@ impl Lab {
         }
     }
 
+    /// The address that stands for all, in the family that the client comes by.
+    pub(super) fn any(&self) -> IpAddr {
+        if self.v6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() }
+    }
+
+    /// Runs one of the iptables programs in WSL, that of the client's family, with arguments separated by blanks.
+    pub(super) fn iptables(&self, program: &'static str, arguments: &str) -> Result<(), LabError> {
+        self.wsl.iptables(if self.v6 { over_v6(program) } else { program }, arguments)
+    }
+
     /// Keeps a server, or whatever else must not end before the lab.
     pub fn keep(&mut self, server: impl Any + Send + Sync) {
         self.kept.push(Box::new(server));
@@ -99,6 +111,15 @@ impl Lab {
     /// The address that the client uses to reach WSL in this family.
     pub fn wsl_address(v6: bool) -> IpAddr {
         if v6 { WSL_V6.into() } else { WSL_V4.into() }
+    }
+}
+
+/// The program that does for IPv6 what this one does for IPv4.
+pub(super) fn over_v6(program: &'static str) -> &'static str {
+    match program {
+        "iptables-nft" => "ip6tables-nft",
+        "iptables-legacy" => "ip6tables-legacy",
+        other => other,
     }
 }
 

@@ -15,7 +15,7 @@ of the lab show each: `sudo wsltrace demo NAME` breaks a private network in this
 ";
 
 /// The whole page, in Markdown.
-pub fn diagnoses() -> String {
+pub(super) fn diagnoses() -> String {
     let mut text = HEAD.to_owned();
     let scenarios = lab::all();
     for row in ROWS {

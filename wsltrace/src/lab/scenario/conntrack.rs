@@ -1,6 +1,6 @@
 //! Connection tracking and rules that ask it.
 
-use super::{Expect, Scenario, serve_v4, template};
+use super::{Expect, Scenario, serve_any, template};
 use crate::diagnosis::Code;
 use crate::evidence::Backend;
 use crate::journey::{Conntrack, Outcome, Stage};
@@ -19,7 +19,7 @@ fn untracked() -> Scenario {
         expect: Expect { conntrack: Some(Conntrack::Untracked), ..base.expect },
         tools: &["nft"],
         break_it: |lab| {
-            serve_v4(lab)?;
+            serve_any(lab)?;
             lab.wsl.nft_script(&format!(
                 "table inet lab {{
                     chain prerouting {{ type filter hook prerouting priority raw; tcp dport {PORT} notrack; }}
@@ -38,7 +38,7 @@ fn invalid() -> Scenario {
     Scenario {
         tools: &["nft"],
         break_it: |lab| {
-            serve_v4(lab)?;
+            serve_any(lab)?;
             // Its header claims to be longer than the packet is.
             lab.client.nft("inet", "type filter hook output priority 0", &format!("tcp dport {PORT} tcp doff set 15"))?;
             lab.wsl.nft("inet", "type filter hook input priority filter", "ct state invalid drop")

@@ -1,16 +1,14 @@
 //! Firewalls that drop or reject, by each of the three back ends, in each table that can.
 
-use std::net::Ipv6Addr;
-
 use nix::errno::Errno;
 
-use super::{Expect, Scenario, serve, serve_v4, template};
+use super::{Expect, Scenario, serve_any, template};
 use crate::diagnosis::Code;
 use crate::evidence::Backend::{self, IptablesLegacy, IptablesNft, Nft};
 use crate::journey::{Outcome, Stage};
 use crate::lab::mend::Mended;
 use crate::lab::path::{answer, inbound};
-use crate::lab::{Binding, Lab, LabError, PORT, Seen, Side};
+use crate::lab::{Lab, LabError, PORT, Seen, Side};
 
 /// Every drop of netfilter has this reason; kernels before 5.17 give none.
 const REASON: Option<(&str, (u32, u32))> = Some(("NETFILTER_DROP", (5, 18)));
@@ -20,7 +18,7 @@ const IPTABLES_NFT: &[&str] = &["iptables-nft"];
 const LEGACY: &[&str] = &["iptables-legacy"];
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    [drops(), drops_v6(), rejects()].concat()
+    [drops(), rejects()].concat()
 }
 
 fn drops() -> Vec<Scenario> {
@@ -53,39 +51,6 @@ fn drops() -> Vec<Scenario> {
         drop("drop-raw-nft", "nftables drops in a prerouting chain at priority raw", Nft, raw, |lab| {
             drop_by_nft(lab, "prerouting", "raw")
         }),
-    ]
-}
-
-fn drops_v6() -> Vec<Scenario> {
-    let over_v6 = |scenario: Scenario, tools| Scenario { v6: true, target: Lab::wsl_address(true), tools, ..scenario };
-    vec![
-        over_v6(
-            drop("drop-filter-nft-v6", "nftables drops IPv6 in an input chain", Nft, Stage::InputFilter, |lab| {
-                serve_v6(lab)?;
-                nft(lab, "input", "filter", "drop")
-            }),
-            NFT,
-        ),
-        over_v6(
-            drop("drop-raw-ip6tables-nft", "ip6tables (nft) drops in raw PREROUTING", IptablesNft, Stage::PreroutingRaw, |lab| {
-                serve_v6(lab)?;
-                lab.wsl.iptables("ip6tables-nft", &rule("raw", "PREROUTING", "DROP"))
-            }),
-            &["ip6tables-nft"],
-        ),
-        over_v6(
-            drop(
-                "drop-filter-ip6tables-legacy",
-                "ip6tables (legacy) drops in filter INPUT",
-                IptablesLegacy,
-                Stage::InputFilter,
-                |lab| {
-                    serve_v6(lab)?;
-                    lab.wsl.iptables("ip6tables-legacy", &rule("filter", "INPUT", "DROP"))
-                },
-            ),
-            &["ip6tables-legacy"],
-        ),
     ]
 }
 
@@ -180,10 +145,6 @@ fn chain(backend: Backend, stage: Stage) -> &'static str {
     }
 }
 
-fn serve_v6(lab: &mut Lab) -> Result<(), LabError> {
-    serve(lab, Side::Wsl, Binding::new(Ipv6Addr::UNSPECIFIED, PORT))
-}
-
 fn rule(table: &str, chain: &str, target: &str) -> String {
     format!("-t {table} -A {chain} -p tcp --dport {PORT} -j {target}")
 }
@@ -194,21 +155,26 @@ fn nft(lab: &Lab, hook: &str, priority: &str, verdict: &str) -> Result<(), LabEr
 }
 
 fn drop_by_iptables(lab: &mut Lab, program: &'static str, table: &str, chain: &str) -> Result<(), LabError> {
-    serve_v4(lab)?;
-    lab.wsl.iptables(program, &rule(table, chain, "DROP"))
+    serve_any(lab)?;
+    lab.iptables(program, &rule(table, chain, "DROP"))
 }
 
 fn drop_by_nft(lab: &mut Lab, hook: &str, priority: &str) -> Result<(), LabError> {
-    serve_v4(lab)?;
+    serve_any(lab)?;
     nft(lab, hook, priority, "drop")
 }
 
 fn reject_by_iptables(lab: &mut Lab, program: &'static str, with: &str) -> Result<(), LabError> {
-    serve_v4(lab)?;
-    lab.wsl.iptables(program, &rule("filter", "INPUT", &format!("REJECT --reject-with {with}")))
+    serve_any(lab)?;
+    let with = match (lab.v6, with) {
+        (true, "icmp-port-unreachable") => "icmp6-port-unreachable",
+        (true, "icmp-host-unreachable") => "icmp6-addr-unreachable",
+        (_, with) => with,
+    };
+    lab.iptables(program, &rule("filter", "INPUT", &format!("REJECT --reject-with {with}")))
 }
 
 fn reject_by_nft(lab: &mut Lab, verdict: &str) -> Result<(), LabError> {
-    serve_v4(lab)?;
+    serve_any(lab)?;
     nft(lab, "input", "filter", verdict)
 }

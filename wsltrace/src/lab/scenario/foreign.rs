@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, TcpListener};
 
 use nix::errno::Errno;
 
-use super::{Expect, Scenario, serve_v4, template};
+use super::{Expect, Scenario, serve_any, template};
 use crate::diagnosis::Code;
 use crate::journey::{Outcome, Stage};
 use crate::lab::foreign::{Attach, Foreign};
@@ -139,7 +139,7 @@ fn dies(
 
 /// A server, and a program that answers everything alike.
 fn beside_a_server(lab: &mut Lab, attach: Attach, verdict: i32) -> Result<(), LabError> {
-    serve_v4(lab)?;
+    serve_any(lab)?;
     lab.keep(Foreign::answering(&lab.wsl, attach, verdict)?);
     Ok(())
 }

@@ -18,7 +18,16 @@ use crate::lab::{Binding, Lab, LabError, PORT, Seen, Side, Step};
 pub(super) const INNER_PORT: u16 = 80;
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![dnat_answered(), dnat_refused(), dnat_routed(), forward_drop(), masquerade(), beyond(), input_snat(), input_snat_refused()]
+    vec![
+        dnat_answered(),
+        dnat_refused(),
+        dnat_routed(),
+        forward_drop(),
+        masquerade(),
+        beyond(),
+        input_snat(),
+        input_snat_refused(),
+    ]
 }
 
 pub(super) fn dnat_answered() -> Scenario {

@@ -1,15 +1,14 @@
 //! Handshakes that take another course than the plain one: deferred, with data in the SYN, without a request socket.
 
 use std::ffi::c_int;
-use std::net::Ipv4Addr;
 
 use nix::errno::Errno;
 
-use super::{Expect, Scenario, serve_v4, template};
+use super::{Expect, Scenario, serve_any, template};
 use crate::diagnosis::Code;
 use crate::journey::{Outcome, Stage};
 use crate::lab::path::{answer, inbound, unconfirmed};
-use crate::lab::{Binding, Lab, LabError, Listening, Manner, PORT, Seen, Side, option};
+use crate::lab::{Attempt, Binding, Lab, LabError, Listening, Manner, PORT, Seen, Side, option};
 
 const GROUP: &str = "handshakes";
 /// How many connections may be half-open.
@@ -32,7 +31,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         }),
         cookie("syn-cookies-always", "nothing is broken: every SYN is answered by a cookie", |lab| {
             lab.wsl.set_sysctl("net.ipv4.tcp_syncookies", "2")?;
-            serve_v4(lab)
+            serve_any(lab)
         }),
     ]
 }
@@ -116,11 +115,11 @@ fn serve_with(lab: &mut Lab, name: c_int, value: c_int) -> Result<(), LabError> 
 
 fn server_with(lab: &Lab, name: c_int, value: c_int) -> Result<Listening, LabError> {
     let change = |socket: &socket2::Socket| option::set(socket, libc::IPPROTO_TCP, name, value);
-    Listening::accepting_with(&lab.wsl, Binding::new(Ipv4Addr::UNSPECIFIED, PORT), change)
+    Listening::accepting_with(&lab.wsl, Binding::new(lab.any(), PORT), change)
 }
 
 fn full_of_half_open(lab: &mut Lab) -> Result<(), LabError> {
-    let server = Listening::full_of_half_open(&lab.wsl, Binding::new(Ipv4Addr::UNSPECIFIED, PORT).backlog(BACKLOG))?;
+    let server = Listening::full_of_half_open(&lab.wsl, Binding::new(lab.any(), PORT).backlog(BACKLOG))?;
     lab.keep(server);
     Ok(())
 }
@@ -130,7 +129,8 @@ fn fast_open_server(lab: &Lab) -> Result<Listening, LabError> {
     lab.client.set_sysctl("net.ipv4.tcp_fastopen", "1")?;
     lab.wsl.set_sysctl("net.ipv4.tcp_fastopen", "2")?;
     let server = server_with(lab, libc::TCP_FASTOPEN, 16)?;
-    let earlier = fast_open().attempt().make(&lab.client)?;
+    let target = (Lab::wsl_address(lab.v6), PORT).into();
+    let earlier = Attempt { target, ..fast_open().attempt() }.make(&lab.client)?;
     if earlier.seen != Seen::Connected {
         return Err(LabError::Failed(format!("no cookie for TCP Fast Open: the client saw '{}'", earlier.seen)));
     }

@@ -1,6 +1,6 @@
 //! Drops before PREROUTING, in the device's own nftables chain. (Drops at tc are among the foreign programs.)
 
-use super::{Expect, Scenario, serve_v4, template};
+use super::{Expect, Scenario, serve_any, template};
 use crate::diagnosis::Code;
 use crate::evidence::Backend;
 use crate::journey::{Outcome, Stage};
@@ -19,7 +19,7 @@ fn netdev_drop() -> Scenario {
     Scenario {
         tools: &["nft"],
         break_it: |lab| {
-            serve_v4(lab)?;
+            serve_any(lab)?;
             let kind = "type filter hook ingress device eth0 priority 0; policy accept";
             lab.wsl.nft("netdev", kind, &format!("tcp dport {PORT} drop"))
         },

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use nix::errno::Errno;
 
-use super::{Expect, Scenario, serve, serve_v4, template};
+use super::{Expect, Scenario, serve, template};
 use crate::diagnosis::Code;
 use crate::journey::{Outcome, Stage};
 use crate::lab::path::{answer, inbound};
@@ -30,7 +30,9 @@ pub(super) fn scenarios() -> Vec<Scenario> {
                 serve(lab, Side::Wsl, Binding::new(Ipv6Addr::UNSPECIFIED, PORT))
             })
         },
-        over_v6(refused("listener-v4-only", "an IPv4 server, asked over IPv6", &[Code::ListenerOtherFamily], serve_v4)),
+        over_v6(refused("listener-v4-only", "an IPv4 server, asked over IPv6", &[Code::ListenerOtherFamily], |lab| {
+            serve(lab, Side::Wsl, Binding::new(Ipv4Addr::UNSPECIFIED, PORT))
+        })),
         accept_queue_full(),
     ]
 }
@@ -67,7 +69,7 @@ fn accept_queue_full() -> Scenario {
     let base = template("accept-queue-full", "the server does not accept and its queue is full", "listener");
     Scenario {
         break_it: |lab| {
-            let server = Listening::full(&lab.wsl, Binding::new(Ipv4Addr::UNSPECIFIED, PORT).backlog(4))?;
+            let server = Listening::full(&lab.wsl, Binding::new(lab.any(), PORT).backlog(4))?;
             lab.keep(server);
             Ok(())
         },

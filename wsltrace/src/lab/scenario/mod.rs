@@ -20,8 +20,9 @@ mod reply;
 mod routing;
 mod stale;
 mod suppressed;
+mod v6;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::client::{ANSWER_PATIENCE, SILENCE};
@@ -154,6 +155,7 @@ pub fn all() -> Vec<Scenario> {
         bridge::scenarios(),
         foreign::scenarios(),
         light::scenarios(),
+        v6::scenarios(),
     ]
     .concat()
 }
@@ -172,7 +174,7 @@ fn template(name: &'static str, title: &'static str, group: &'static str) -> Sce
         tools: &[],
         v6: false,
         behind: None,
-        break_it: serve_v4,
+        break_it: serve_any,
         from: Side::Client,
         target: Lab::wsl_address(false),
         client: Seen::Connected,
@@ -202,9 +204,10 @@ fn template(name: &'static str, title: &'static str, group: &'static str) -> Sce
     }
 }
 
-/// A server on every IPv4 address of WSL.
-fn serve_v4(lab: &mut Lab) -> Result<(), LabError> {
-    serve(lab, Side::Wsl, Binding::new(Ipv4Addr::UNSPECIFIED, PORT))
+/// A server on every address of WSL of the client's family.
+fn serve_any(lab: &mut Lab) -> Result<(), LabError> {
+    let any = lab.any();
+    serve(lab, Side::Wsl, Binding::new(any, PORT))
 }
 
 /// A server that accepts, on this side.

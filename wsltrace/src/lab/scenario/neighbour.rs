@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use super::forwarding::{self, INNER_PORT, publish};
-use super::{Expect, Scenario, serve, serve_v4, template};
+use super::{Expect, Scenario, serve, serve_any, template};
 use crate::diagnosis::Code;
 use crate::journey::{Outcome, Stage};
 use crate::lab::path::{answer, inbound, through, up_to_answer};
@@ -27,7 +27,7 @@ fn cold_client() -> Scenario {
     Scenario {
         tools: &["ip"],
         break_it: |lab| {
-            serve_v4(lab)?;
+            serve_any(lab)?;
             lab.wsl.ip(&format!("neighbour del {CLIENT_V4} dev eth0"))
         },
         ..template("neighbour-cold", "nothing is broken: the answer waits for ARP, for WSL does not know the client yet", GROUP)
@@ -80,7 +80,7 @@ fn mute_client() -> Scenario {
     Scenario {
         tools: &["ip"],
         break_it: |lab| {
-            serve_v4(lab)?;
+            serve_any(lab)?;
             // 8: answers for none of its addresses.
             lab.client.set_sysctl("net.ipv4.conf.eth0.arp_ignore", "8")?;
             // Three questions: given up after the client has sent once more, and before it would do so for the second time.

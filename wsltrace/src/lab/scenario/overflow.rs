@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use nix::errno::Errno;
 use socket2::{Domain, Socket, Type};
 
-use super::{Expect, Scenario, serve_v4, template};
+use super::{Expect, Scenario, serve_any, template};
 use crate::diagnosis::Code;
 use crate::evidence::Backend;
 use crate::journey::{Outcome, Stage};
@@ -63,7 +63,7 @@ fn of_a_stranger() -> Scenario {
     let base = swallowed("overflow-of-a-stranger", "no route back to the client, while another server's accept queue overflows");
     Scenario {
         break_it: |lab| {
-            serve_v4(lab)?;
+            serve_any(lab)?;
             fill(lab, STRANGE_PORT)?;
             lab.wsl.route(CLIENT_V4.into(), 32, Way::Blackhole)
         },
@@ -79,7 +79,7 @@ fn not_accepted() -> Scenario {
     let base = template("not-accepted", "the server never accepts, but its queue has room", GROUP);
     Scenario {
         break_it: |lab| {
-            let server = Listening::idle(&lab.wsl, Binding::new(Ipv4Addr::UNSPECIFIED, PORT))?;
+            let server = Listening::idle(&lab.wsl, Binding::new(lab.any(), PORT))?;
             lab.keep(server);
             Ok(())
         },
@@ -104,7 +104,7 @@ fn swallowed(name: &'static str, title: &'static str) -> Scenario {
 }
 
 fn fill(lab: &mut Lab, port: u16) -> Result<(), LabError> {
-    let server = Listening::full(&lab.wsl, Binding::new(Ipv4Addr::UNSPECIFIED, port).backlog(BACKLOG))?;
+    let server = Listening::full(&lab.wsl, Binding::new(lab.any(), port).backlog(BACKLOG))?;
     lab.keep(server);
     Ok(())
 }

@@ -2,7 +2,6 @@
 
 use std::ffi::c_int;
 use std::io;
-use std::net::Ipv4Addr;
 
 use nix::errno::Errno;
 use socket2::{SockFilter, Socket};
@@ -49,7 +48,10 @@ fn device() -> Scenario {
     let base = refused("listener-other-device", title, Code::SocketPolicy);
     Scenario {
         behind: Some(Side::Backend),
-        break_it: |lab| serve(lab, Side::Wsl, Binding::new(Ipv4Addr::UNSPECIFIED, PORT).device("eth1")),
+        break_it: |lab| {
+            let any = lab.any();
+            serve(lab, Side::Wsl, Binding::new(any, PORT).device("eth1"))
+        },
         ..base
     }
 }
@@ -58,7 +60,10 @@ fn other_netns() -> Scenario {
     let base = refused("listener-in-container", "the server listens in a container, not published", Code::ListenerOtherNetns);
     Scenario {
         behind: Some(Side::Container),
-        break_it: |lab| serve(lab, Side::Container, Binding::new(Ipv4Addr::UNSPECIFIED, PORT)),
+        break_it: |lab| {
+            let any = lab.any();
+            serve(lab, Side::Container, Binding::new(any, PORT))
+        },
         ..base
     }
 }
@@ -108,7 +113,7 @@ fn refused(name: &'static str, title: &'static str, code: Code) -> Scenario {
 }
 
 fn serve_with(lab: &mut Lab, change: fn(&Socket) -> io::Result<()>) -> Result<(), LabError> {
-    let server = Listening::accepting_with(&lab.wsl, Binding::new(Ipv4Addr::UNSPECIFIED, PORT), change)?;
+    let server = Listening::accepting_with(&lab.wsl, Binding::new(lab.any(), PORT), change)?;
     lab.keep(server);
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Packets that a rule hands to a program.
 
-use super::{Expect, Scenario, serve_v4, template};
+use super::{Expect, Scenario, serve_any, template};
 use crate::diagnosis::Code;
 use crate::evidence::Backend;
 use crate::journey::{Outcome, Stage};
@@ -58,6 +58,6 @@ fn expect(base: &Scenario) -> Expect {
 }
 
 fn queue(lab: &mut Lab) -> Result<(), LabError> {
-    serve_v4(lab)?;
-    lab.wsl.iptables("iptables-nft", &format!("-A INPUT -p tcp --dport {PORT} -j NFQUEUE --queue-num {QUEUE}"))
+    serve_any(lab)?;
+    lab.iptables("iptables-nft", &format!("-A INPUT -p tcp --dport {PORT} -j NFQUEUE --queue-num {QUEUE}"))
 }

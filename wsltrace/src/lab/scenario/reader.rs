@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::{Expect, Scenario, forwarding, serve_v4, template};
+use super::{Expect, Scenario, forwarding, serve_any, template};
 use crate::diagnosis::Code;
 use crate::evidence::Backend;
 use crate::journey::{Origin, Outcome, Stage};
@@ -67,7 +67,7 @@ fn local(mut scenario: Scenario) -> Scenario {
 
 /// A server, and a reader of each kind.
 fn serve_and_read(lab: &mut Lab) -> Result<(), LabError> {
-    serve_v4(lab)?;
+    serve_any(lab)?;
     read(lab)
 }
 

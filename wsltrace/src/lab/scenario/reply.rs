@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::forwarding::{INNER_PORT, publish};
-use super::{Expect, Scenario, serve, serve_v4, template};
+use super::{Expect, Scenario, serve, serve_any, template};
 use crate::diagnosis::Code;
 use crate::evidence::Backend;
 use crate::journey::{Origin, Outcome, Stage};
@@ -42,7 +42,7 @@ fn dropped_in_output() -> Scenario {
     let base = dies("reply-drop-output", "the OUTPUT chain drops the server's answers", Stage::OutputFilter, "output");
     Scenario {
         break_it: |lab| {
-            serve_v4(lab)?;
+            serve_any(lab)?;
             lab.wsl.nft("inet", "type filter hook output priority filter", &format!("tcp sport {PORT} drop"))
         },
         expect: Expect { path: [answered_inbound(), up_to_answer(Stage::OutputFilter)].concat(), ..base.expect },
@@ -75,7 +75,7 @@ fn dropped_on_loopback() -> Scenario {
         from: Side::Wsl,
         target: Ipv4Addr::LOCALHOST.into(),
         break_it: |lab| {
-            serve_v4(lab)?;
+            serve_any(lab)?;
             lab.wsl.nft("inet", "type filter hook input priority filter", &format!("tcp sport {PORT} drop"))
         },
         expect: Expect {
@@ -94,7 +94,7 @@ fn sent_again() -> Scenario {
     Scenario {
         tools: &["nft"],
         break_it: |lab| {
-            serve_v4(lab)?;
+            serve_any(lab)?;
             lab.client.nft_script(&format!(
                 "table inet lab {{
                     set again {{ type inet_service; flags dynamic; size 16; }}
@@ -120,7 +120,7 @@ fn no_route_back() -> Scenario {
     Scenario {
         tools: &["ip"],
         break_it: |lab| {
-            serve_v4(lab)?;
+            serve_any(lab)?;
             lab.client.address("eth0", STRANGER.into(), 32)?;
             lab.client.route(WSL_V4.into(), 32, Way::Gateway(WSL_V4.into(), Some(STRANGER.into())))?;
             lab.wsl.ip("route del default")
@@ -144,7 +144,7 @@ fn wrong_interface() -> Scenario {
         tools: &["ip"],
         behind: Some(Side::Backend),
         break_it: |lab| {
-            serve_v4(lab)?;
+            serve_any(lab)?;
             lab.wsl.route(CLIENT_V4.into(), 32, Way::Device("eth1"))?;
             // Somebody takes it there, so that it leaves.
             lab.wsl.ip(&format!("neighbour replace {CLIENT_V4} lladdr 02:00:00:00:00:01 dev eth1 nud permanent"))
@@ -170,7 +170,7 @@ fn wrong_neighbour() -> Scenario {
     Scenario {
         behind: Some(Side::Backend),
         break_it: |lab| {
-            serve_v4(lab)?;
+            serve_any(lab)?;
             lab.wsl.set_sysctl("net.ipv4.neigh.eth1.retrans_time_ms", "100")?;
             lab.wsl.route(CLIENT_V4.into(), 32, Way::Device("eth1"))
         },
@@ -196,7 +196,7 @@ fn dropped_by_tc() -> Scenario {
     Scenario {
         break_it: |lab| {
             const TC_ACT_SHOT: i32 = 2;
-            serve_v4(lab)?;
+            serve_any(lab)?;
             lab.keep(Foreign::answering(&lab.wsl, Attach::TcxEgress("eth0"), TC_ACT_SHOT)?);
             Ok(())
         },
@@ -220,18 +220,13 @@ fn never_confirmed() -> Scenario {
     Scenario {
         tools: &["nft"],
         break_it: |lab| {
-            serve_v4(lab)?;
+            serve_any(lab)?;
             let rule = format!("tcp dport {PORT} tcp flags & rst == rst drop");
             lab.client.nft("ip", "type filter hook output priority 0", &rule)
         },
         manner: Manner::NeverConfirms,
         client: Seen::NoAnswer,
-        expect: Expect {
-            codes: &[Code::ReplyUnanswered],
-            proved: true,
-            path: unconfirmed(),
-            ..base.expect
-        },
+        expect: Expect { codes: &[Code::ReplyUnanswered], proved: true, path: unconfirmed(), ..base.expect },
         ..base
     }
 }

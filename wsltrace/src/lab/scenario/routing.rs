@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::{Expect, Scenario, serve, serve_v4, template};
+use super::{Expect, Scenario, serve, serve_any, template};
 use crate::diagnosis::Code;
 use crate::journey::{Outcome, Stage};
 use crate::lab::mend::Mended;
@@ -16,7 +16,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         Scenario {
             behind: Some(Side::Backend),
             break_it: |lab| {
-                serve_v4(lab)?;
+                serve_any(lab)?;
                 lab.wsl.route(CLIENT_V4.into(), 32, Way::Device("eth1"))?;
                 lab.wsl.set_sysctl("net.ipv4.conf.eth0.rp_filter", "1")
             },
@@ -31,7 +31,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         Scenario {
             target: Ipv4Addr::LOCALHOST.into(),
             break_it: |lab| {
-                serve_v4(lab)?;
+                serve_any(lab)?;
                 loopback_through_eth0(lab)
             },
             ..dies(

@@ -1,6 +1,6 @@
 //! A reject whose ICMP error the kernel does not send: to the client it is a drop.
 
-use super::{Expect, Scenario, serve_v4, template};
+use super::{Expect, Scenario, serve_any, template};
 use crate::diagnosis::Code;
 use crate::evidence::Backend;
 use crate::journey::{Outcome, Stage};
@@ -14,7 +14,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
     vec![Scenario {
         tools: &["nft"],
         break_it: |lab| {
-            serve_v4(lab)?;
+            serve_any(lab)?;
             // An hour between two errors: not even the first can be paid for.
             lab.wsl.set_sysctl("net.ipv4.icmp_ratelimit", "3600000")?;
             let chain = "type filter hook input priority filter; policy accept";
