@@ -120,14 +120,15 @@ impl Reporter {
                 Job::Record(bytes) => {
                     let record = decode(&bytes).map_err(io::Error::other)?;
                     let mut journey = assemble(&record, id + 1, &self.names);
-                    if journey.outcome == Outcome::Unfinished && missed_ns >= record.first_ns {
+                    let lacks_an_event = journey.outcome == Outcome::Unfinished || journey.facts.not_accepted;
+                    if lacks_an_event && missed_ns >= record.first_ns {
                         journey.complete = false;
                     }
                     if !is_wanted(&self.interfaces, journey.interface.as_deref()) {
                         continue;
                     }
                     id += 1;
-                    let evidence = if journey.facts.established {
+                    let evidence = if journey.facts.established && !journey.facts.not_accepted {
                         Evidence { translator: self.gatherer.translator(&journey), ..Evidence::default() }
                     } else {
                         self.gatherer.gather(&journey)

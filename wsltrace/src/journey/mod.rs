@@ -243,6 +243,8 @@ pub struct Facts {
     pub acknowledged: bool,
     /// The connection became established.
     pub established: bool,
+    /// The connection was established, and the application had not taken it a second later. Only where that can be seen.
+    pub not_accepted: bool,
     /// The SYN-ACK was sent again.
     pub syn_ack_again: bool,
     /// The SYN went through the socket lookup.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, Read as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +23,8 @@ pub(super) const SILENCE: Duration = Duration::from_millis(500);
 pub enum Seen {
     /// The connection was made and the server greeted, unless the client does not wait for that.
     Connected,
+    /// The connection was made, but nobody greeted in time.
+    Unserved,
     /// No answer in time.
     NoAnswer,
     /// `connect` failed with this error.
@@ -33,6 +35,7 @@ impl fmt::Display for Seen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Connected => f.write_str("connected"),
+            Self::Unserved => f.write_str("connected, and not served"),
             Self::NoAnswer => f.write_str("no answer"),
             Self::Failed(errno) => write!(f, "{} ({errno:?})", errno.desc()),
         }
@@ -120,8 +123,11 @@ impl Attempt {
         if self.manner == Manner::Speaks {
             socket.send(b"?")?;
         }
-        TcpStream::from(socket).read_exact(&mut [0])?;
-        Ok((Seen::Connected, local, None))
+        match (&socket).read_exact(&mut [0]) {
+            Ok(()) => Ok((Seen::Connected, local, None)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok((Seen::Unserved, local, Some(Arc::new(socket)))),
+            Err(error) => Err(error),
+        }
     }
 }
 

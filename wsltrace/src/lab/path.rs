@@ -117,6 +117,11 @@ pub(super) fn established() -> Vec<Step> {
     [inbound(SocketLookup), must(&[SynAck]), answer(), must(&[Established]), may(&[Accepted])].concat()
 }
 
+/// The same, and the application does not take it.
+pub(super) fn not_taken() -> Vec<Step> {
+    [inbound(SocketLookup), must(&[SynAck]), answer(), must(&[Established])].concat()
+}
+
 /// A SYN from outside that was answered; the acknowledgement came to a later one.
 pub(super) fn unconfirmed() -> Vec<Step> {
     [inbound(SocketLookup), must(&[SynAck]), answer()].concat()
@@ -149,6 +154,11 @@ pub(super) fn into_container() -> Vec<Step> {
     // Behind `docker0` stands the bridge's port, and in the container its device: each may have a probe.
     let wires = may(&[TcEgress, TcIngress]);
     [through(TcEgress), wires, inbound(SocketLookup)[1..].to_vec()].concat()
+}
+
+/// The same way where it is seen that the application takes the connection.
+pub(super) fn taken(path: &[Step]) -> Vec<Step> {
+    path.iter().map(|step| if step.stage() == Accepted { Step::Must(Accepted) } else { *step }).collect()
 }
 
 /// Whether a journey took this way, and no other. The stages that may be there make several readings possible; one is enough.

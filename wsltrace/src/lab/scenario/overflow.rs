@@ -1,6 +1,7 @@
 //! Full accept queues beside other faults: the counter of overflows rises, or seems to, for somebody else.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use socket2::{Domain, Socket, Type};
@@ -10,9 +11,9 @@ use crate::diagnosis::Code;
 use crate::evidence::Backend;
 use crate::journey::{Outcome, Stage};
 use crate::lab::network::Way;
-use crate::lab::path::inbound;
+use crate::lab::path::{inbound, not_taken};
 use crate::lab::sides::CLIENT_V4;
-use crate::lab::{Binding, Lab, LabError, Listening, Manner, PORT, Seen, Side};
+use crate::lab::{Binding, Lab, LabError, Listening, PORT, Seen, Side};
 
 const GROUP: &str = "full queues";
 /// The port of somebody else's server.
@@ -74,7 +75,7 @@ fn of_a_stranger() -> Scenario {
     }
 }
 
-/// Without a look at the application nothing is wrong: there is room in the queue.
+/// Without a look at the application nothing is wrong: there is room in the queue. The client waits longer than the tracer does.
 fn not_accepted() -> Scenario {
     let base = template("not-accepted", "the server never accepts, but its queue has room", GROUP);
     Scenario {
@@ -83,8 +84,9 @@ fn not_accepted() -> Scenario {
             lab.keep(server);
             Ok(())
         },
-        manner: Manner::Silent,
-        expect: Expect { codes: &[Code::Healthy, Code::NotAccepted], ..base.expect },
+        client: Seen::Unserved,
+        silence: Duration::from_secs(3),
+        expect: Expect { codes: &[Code::Healthy, Code::NotAccepted], path: not_taken(), ..base.expect },
         ..base
     }
 }
