@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::path::{describe, matches, taken};
+use super::path::{describe, matches};
 use super::{ClientResult, Manner, PORT, Scenario, Seen, Side, Step};
 use crate::diagnosis::{Code, Confidence};
 use crate::evidence::Backend;
@@ -45,8 +45,10 @@ pub fn check(scenario: &Scenario, truth: &Truth, lines: &[Value]) -> Vec<String>
         }
         // Who does not wait for a greeting cannot know whether the application was quicker than the end of the trace.
         let was_served = truth.client.seen == Seen::Connected && scenario.manner != Manner::Silent;
-        let path = if sees_accept && was_served { &taken(&expect.path) } else { &expect.path };
-        check_stages(path, journey, &mut problems);
+        if sees_accept && was_served {
+            problems.equal("number of stages accepted", &visits(journey, Stage::Accepted), &1);
+        }
+        check_stages(&expect.path, journey, &mut problems);
     }
     problems.0
 }
@@ -120,6 +122,10 @@ fn check_journey(scenario: &Scenario, truth: &Truth, journey: &Value, attempt: u
         problems.one_of::<Backend>("rule.backend", &rule["backend"], &[backend]);
         problems.equal("rule.chain", &rule["chain"], &Value::from(chain));
     }
+}
+
+fn visits(journey: &Value, stage: Stage) -> usize {
+    journey["stages"].as_array().into_iter().flatten().filter(|visit| visit["stage"] == stage.name()).count()
 }
 
 fn check_stages(path: &[Step], journey: &Value, problems: &mut Problems) {

@@ -117,6 +117,11 @@ pub(super) fn established() -> Vec<Step> {
     [inbound(SocketLookup), must(&[SynAck]), answer(), must(&[Established]), may(&[Accepted])].concat()
 }
 
+/// The same with TCP Fast Open: the application may take the connection before it is established.
+pub(super) fn established_early() -> Vec<Step> {
+    [inbound(SocketLookup), must(&[SynAck]), answer(), may(&[Accepted]), must(&[Established]), may(&[Accepted])].concat()
+}
+
 /// The same, and the application does not take it.
 pub(super) fn not_taken() -> Vec<Step> {
     [inbound(SocketLookup), must(&[SynAck]), answer(), must(&[Established])].concat()
@@ -154,11 +159,6 @@ pub(super) fn into_container() -> Vec<Step> {
     // Behind `docker0` stands the bridge's port, and in the container its device: each may have a probe.
     let wires = may(&[TcEgress, TcIngress]);
     [through(TcEgress), wires, inbound(SocketLookup)[1..].to_vec()].concat()
-}
-
-/// The same way where it is seen that the application takes the connection.
-pub(super) fn taken(path: &[Step]) -> Vec<Step> {
-    path.iter().map(|step| if step.stage() == Accepted { Step::Must(Accepted) } else { *step }).collect()
 }
 
 /// Whether a journey took this way, and no other. The stages that may be there make several readings possible; one is enough.
