@@ -20,6 +20,9 @@ pub const NAMESPACE_TRACED: u32 = 1;
 /// What `NETWORK_NAMESPACES` says of a namespace: journeys are followed into it but never begin there (a container).
 pub const NAMESPACE_FOLLOWED: u32 = 2;
 
+/// How long after its last event a journey is given up that may still go on, nanoseconds: one that waits to be accepted, too.
+pub const SILENCE_NS: u64 = 1_000_000_000;
+
 /// Indices into the per-CPU array `COUNTERS`.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

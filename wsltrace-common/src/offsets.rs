@@ -39,6 +39,8 @@ pub struct Offsets {
     pub tcp_request_sock_rcv_isn: u32,
     pub task_comm: u32,
     pub task_tgid: u32,
+    /// `tcp_sock.is_mptcp`, or [`ABSENT`] in a kernel without MPTCP.
+    pub tcp_sock_is_mptcp: u32,
     /// Position of the location argument of `consume_skb`, or [`ABSENT`] where it has only the skb (before 6.3).
     pub consume_skb_location_argument: u32,
     /// The number of `SKB_DROP_REASON_OTHERHOST`, or [`ABSENT`].

@@ -160,6 +160,13 @@ impl Flags {
     pub const ANSWERED_BEFORE: u32 = 1 << 20;
     /// A newer attempt of the same key was begun while this one lived.
     pub const SUPERSEDED: u32 = 1 << 21;
+    /// The record counts as established and waiting to be accepted.
+    pub const UNACCEPTED: u32 = 1 << 22;
+    /// The application took the connection.
+    pub const ACCEPTED: u32 = 1 << 23;
+    /// The connection was established, but the application had not taken it when the journey was given up. Only where that can
+    /// be seen.
+    pub const NOT_ACCEPTED: u32 = 1 << 24;
 }
 
 /// The record of one journey.

@@ -84,6 +84,10 @@ pub static IN_FLIGHT: SharedU64 = SharedU64::new();
 #[unsafe(no_mangle)]
 pub static AWAITING: SharedU64 = SharedU64::new();
 
+/// Established journeys that wait for the application to accept. Stays zero where that cannot be seen.
+#[unsafe(no_mangle)]
+pub static UNACCEPTED: SharedU64 = SharedU64::new();
+
 /// A record to start from: too large for the stack.
 pub static EMPTY_RECORD: Record = {
     // SAFETY: a record is made of integers, for which zeroes are a value.
@@ -97,12 +101,14 @@ const EMPTY_OFFSETS: Offsets = {
 
 /// Keys of the array `SWITCHES`.
 #[map]
-pub static SWITCHES: aya_ebpf::maps::Array<u32> = aya_ebpf::maps::Array::with_max_entries(2, 0);
+pub static SWITCHES: aya_ebpf::maps::Array<u32> = aya_ebpf::maps::Array::with_max_entries(3, 0);
 
 /// Index in `SWITCHES`: journeys begin only when this is not zero; set when every probe is attached.
 pub const SWITCH_ARMED: u32 = 0;
 /// Index in `SWITCHES`: SYNs to other ports are counted when this is not zero.
 pub const SWITCH_NEAR_MISSES: u32 = 1;
+/// Index in `SWITCHES`: it is seen when applications accept, so established journeys wait for that when this is not zero.
+pub const SWITCH_ACCEPT: u32 = 2;
 
 /// Whether a switch is on.
 #[inline(always)]
@@ -139,6 +145,12 @@ pub fn asleep() -> bool {
 #[inline(always)]
 pub fn nobody_waits() -> bool {
     AWAITING.load() == 0
+}
+
+/// Whether no established journey waits to be accepted.
+#[inline(always)]
+pub fn all_accepted() -> bool {
+    UNACCEPTED.load() == 0
 }
 
 /// An IPv4 address (network byte order) mapped into IPv6.

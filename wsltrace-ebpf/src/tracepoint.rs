@@ -1,12 +1,15 @@
 //! What the kernel tells of packets' ends and of TCP's decisions.
 
-use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
-use wsltrace_common::{Address, Flags, Key, StageCode};
+use aya_ebpf::{
+    macros::{btf_tracepoint, fentry},
+    programs::{BtfTracePointContext, FEntryContext},
+};
+use wsltrace_common::{ABSENT, Address, Flags, Key, StageCode};
 
 use crate::{
     journey,
     kernel::{Place, SkBuff, offset, read},
-    maps::{NETWORK_NAMESPACES, asleep, mapped, nobody_waits},
+    maps::{NETWORK_NAMESPACES, all_accepted, asleep, mapped, nobody_waits},
     packet::{self, Kind},
 };
 
@@ -110,6 +113,49 @@ pub fn inet_sock_set_state(context: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn became_established(socket: u64) -> Option<()> {
+    let is_mptcp = offset!(tcp_sock_is_mptcp);
+    // A connection of MPTCP is given to the application behind another socket, by which it is not known here.
+    let accept_is_seen = is_mptcp == ABSENT || read::<u8>(socket + u64::from(is_mptcp)) == Some(0);
+    journey::established(&key_of(socket)?, accept_is_seen);
+    Some(())
+}
+
+/// `accept` joins a connection with the socket that it returns to the application. Optional: not every kernel lets such programs
+/// in. Not the end of `inet_csk_accept`: an application that has waited in there since before the probe was put on would leave
+/// unseen.
+#[fentry(function = "security_sock_graft")]
+pub fn security_sock_graft(context: FEntryContext) -> i32 {
+    if !(all_accepted() && nobody_waits() && asleep()) {
+        let _: Option<()> = was_accepted(context.arg(0));
+    }
+    0
+}
+
+#[inline(always)]
+fn was_accepted(socket: u64) -> Option<()> {
+    const TCP_ESTABLISHED: u8 = 1;
+    const AF_INET: u16 = 2;
+    const AF_INET6: u16 = 10;
+    // Sockets of other families are joined as well.
+    let family: u16 = read(socket + u64::from(offset!(sock_family)))?;
+    if family != AF_INET && family != AF_INET6 {
+        return None;
+    }
+    let key = key_of(socket)?;
+    let state: u8 = read(socket + u64::from(offset!(sock_state)))?;
+    // A client that left before counts one more: its FIN.
+    let sequences = if state == TCP_ESTABLISHED { 1 } else { 2 };
+    for back in 0..sequences {
+        if journey::accepted(&Key { sequence: key.sequence.wrapping_sub(back), ..key }) {
+            break;
+        }
+    }
+    Some(())
+}
+
+/// The key of the journey that led to a server's connection, in a namespace that is watched.
+#[inline(always)]
+fn key_of(socket: u64) -> Option<Key> {
     // The event is global: the server may be in a namespace that is not watched, where nobody would see it on another machine.
     let net: u64 = read(socket + u64::from(offset!(sock_net)))?;
     let netns: u32 = read(net + u64::from(offset!(net_inum)))?;
@@ -118,11 +164,10 @@ fn became_established(socket: u64) -> Option<()> {
     let family: u16 = read(socket + u64::from(offset!(sock_family)))?;
     let next: u32 = read(socket + u64::from(offset!(tcp_sock_rcv_nxt)))?;
     let received: u64 = read(socket + u64::from(offset!(tcp_sock_bytes_received)))?;
-    journey::established(&Key {
+    Some(Key {
         address: address_of(family, socket, offset!(sock_daddr), offset!(sock_v6_daddr))?,
         sequence: next.wrapping_sub(1).wrapping_sub(received as u32),
         port: u16::from_be(read(socket + u64::from(offset!(sock_dport)))?),
         slot: 0,
-    });
-    Some(())
+    })
 }

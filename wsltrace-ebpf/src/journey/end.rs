@@ -4,14 +4,14 @@ use wsltrace_common::{Death, Flags, Key, Record, StageCode};
 
 use super::{
     Found,
-    find::{OLDER_ATTEMPTS, carries, exactly, find, newest},
-    finish, last_place, now_ns,
+    find::{OLDER_ATTEMPTS, carries, exactly, find, newest, unaccepted},
+    finish, forget, last_place, now_ns,
     pass::note_translation,
     push,
 };
 use crate::{
     kernel::{Place, offset, skb_netns},
-    maps::NETWORK_NAMESPACES,
+    maps::{NETWORK_NAMESPACES, SWITCH_ACCEPT, UNACCEPTED, switched_on},
     packet::{Kind, Packet},
 };
 
@@ -128,9 +128,10 @@ pub fn consumed(packet: &Packet, location: u64) {
     }
 }
 
-/// The connection of this key became established: the journey ends, and so do older attempts that wait for the same client.
+/// The connection of this key became established: the journey ends (or waits to be accepted, where that is seen), and older
+/// attempts that wait for the same client end.
 #[inline(always)]
-pub fn established(key: &Key) {
+pub fn established(key: &Key, accept_is_seen: bool) {
     let Some(found) = newest(key) else { return };
     let slot = found.record().key.slot;
     if found.record().flags & Flags::OLDER_ALIVE != 0 {
@@ -150,5 +151,26 @@ pub fn established(key: &Key) {
     record.flags |= Flags::ESTABLISHED | Flags::ACK;
     let place = Place { netns: last_place(record).netns, ifindex: record.ifindex };
     push(record, StageCode::Established as u8, false, place);
-    finish(&found);
+    if record.flags & Flags::ACCEPTED != 0 || !accept_is_seen || !switched_on(SWITCH_ACCEPT) {
+        finish(&found);
+        return;
+    }
+    forget(record);
+    record.flags |= Flags::UNACCEPTED;
+    UNACCEPTED.increment();
+}
+
+/// The application took the connection of this key. That can come before it is established: Fast Open hands connections over
+/// early, and another CPU may be quicker than the one that changes the socket's state. Whether there is such a journey.
+#[inline(always)]
+pub fn accepted(key: &Key) -> bool {
+    let Some(found) = unaccepted(key).or_else(|| newest(key)) else { return false };
+    let record = found.record();
+    record.flags |= Flags::ACCEPTED;
+    let place = Place { netns: last_place(record).netns, ifindex: record.ifindex };
+    push(record, StageCode::Accepted as u8, false, place);
+    if record.flags & Flags::ESTABLISHED != 0 {
+        finish(&found);
+    }
+    true
 }

@@ -18,11 +18,37 @@ pub const OLDER_ATTEMPTS: u16 = 8;
 /// An address that no `sk_buff` has.
 const NO_SKB: u64 = u64::MAX;
 
-/// The record under exactly this key, slot included, unless it has ended and only waits for user space.
+/// The record under exactly this key, slot included, unless it has ended and only waits for user space or to be accepted: no
+/// packet belongs to it any more.
 #[inline(always)]
 pub fn exactly(key: &Key) -> Option<Found> {
     let found = Found(JOURNEYS.get_ptr_mut(key)?);
-    if found.record().flags & Flags::DONE != 0 { None } else { Some(found) }
+    if found.record().flags & (Flags::DONE | Flags::UNACCEPTED) != 0 { None } else { Some(found) }
+}
+
+/// The newest journey known under a key that is established and waits to be accepted.
+#[inline(always)]
+pub fn unaccepted(key: &Key) -> Option<Found> {
+    let mut exact = Key { slot: FIRST_SLOT, ..*key };
+    let unknown = Key { slot: 0, ..*key };
+    // SAFETY: LRU elements are only reused for other keys: a wrong one leads to a record that does not wait.
+    if let Some(attempt) = unsafe { ATTEMPTS.get(&unknown) } {
+        exact.slot = attempt.slot;
+    // SAFETY: as above.
+    } else if let Some(alias) = unsafe { ALIASES.get(&unknown) } {
+        copy(alias, &mut exact);
+    }
+    let newest = exact.slot;
+    for back in 0..=OLDER_ATTEMPTS {
+        exact.slot = newest.wrapping_sub(back);
+        if let Some(record) = JOURNEYS.get_ptr_mut(&exact) {
+            let found = Found(record);
+            if found.record().flags & (Flags::DONE | Flags::UNACCEPTED) == Flags::UNACCEPTED {
+                return Some(found);
+            }
+        }
+    }
+    None
 }
 
 /// The newest living attempt known under a key (whatever its slot) or one of its aliases.

@@ -12,18 +12,18 @@ use aya_ebpf::{
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
     helpers::{bpf_ktime_get_ns, generated::bpf_ringbuf_output},
 };
-use wsltrace_common::{Counter, Flags, HEADER_SIZE, Key, MAX_STAGES, Record, StageEntry};
+use wsltrace_common::{Counter, Flags, HEADER_SIZE, Key, MAX_STAGES, Record, SILENCE_NS, StageEntry};
 
 pub use self::{
     begin::enter,
-    end::{consumed, dropped, established},
+    end::{accepted, consumed, dropped, established},
     find::{exactly, find, newest},
     pass::{is_none_of_ours, visit, went_on},
 };
 use crate::{
     debug,
     kernel::Place,
-    maps::{AWAITING, IN_FLIGHT, JOURNEYS, RECORDS, WAKE_ABOVE, count},
+    maps::{AWAITING, IN_FLIGHT, JOURNEYS, RECORDS, UNACCEPTED, WAKE_ABOVE, count},
 };
 
 /// A record in the table.
@@ -101,6 +101,10 @@ fn forget(record: &mut Record) {
         record.flags &= !Flags::AWAITING;
         AWAITING.decrement();
     }
+    if record.flags & Flags::UNACCEPTED != 0 {
+        record.flags &= !Flags::UNACCEPTED;
+        UNACCEPTED.decrement();
+    }
 }
 
 /// Sends the record and takes it off the table. When the ring buffer is full it stays, marked, for user space to collect.
@@ -138,6 +142,11 @@ pub fn collect(key: &Key, last_ns: u64) -> Option<()> {
     let found = Found(JOURNEYS.get_ptr_mut(key)?);
     if found.record().last_ns != last_ns {
         return None;
+    }
+    let record = found.record();
+    // At the end of a trace journeys are collected early: then nothing can be said of the application.
+    if record.flags & Flags::UNACCEPTED != 0 && now_ns().wrapping_sub(last_ns) >= SILENCE_NS {
+        record.flags |= Flags::NOT_ACCEPTED;
     }
     finish(&found);
     Some(())

@@ -127,7 +127,7 @@ impl Reporter {
                         continue;
                     }
                     id += 1;
-                    let evidence = if journey.facts.established {
+                    let evidence = if journey.facts.established && !journey.facts.not_accepted {
                         Evidence { translator: self.gatherer.translator(&journey), ..Evidence::default() }
                     } else {
                         self.gatherer.gather(&journey)

@@ -218,19 +218,25 @@ fn swallowed(case: &Case) -> bool {
 }
 
 pub(super) fn not_accepted(case: &Case) -> Option<Finding> {
-    let Facts { established, acknowledged, .. } = case.journey.facts;
+    let Facts { established, acknowledged, not_accepted, .. } = case.journey.facts;
     let accepted = case.journey.stages.iter().any(|visit| visit.stage == Stage::Accepted);
-    let listener = listeners(case).find(|l| mismatch(l, case) == Mismatch::Nothing && l.backlog > 0 && l.queue > l.backlog)?;
     if accepted || !(established || acknowledged) {
         return None;
     }
-    let summary = format!(
-        "connected, but {} does not accept: {} connections wait in its queue of {}",
-        who(listener),
-        listener.queue,
-        listener.backlog
-    );
-    Some(Finding::inferred(summary).remedy(relieve(case, Some(listener))))
+    let mut listeners = listeners(case).filter(|listener| mismatch(listener, case) == Mismatch::Nothing);
+    let listener = if not_accepted { listeners.next() } else { listeners.find(|l| l.backlog > 0 && l.queue > l.backlog) };
+    let summary = match listener {
+        Some(l) if not_accepted => {
+            let who = who(l);
+            format!("connected, but {who} had not accepted it a second later: its queue holds {} of {}", l.queue, l.backlog)
+        }
+        Some(l) => {
+            format!("connected, but {} does not accept: {} connections wait in its queue of {}", who(l), l.queue, l.backlog)
+        }
+        None if not_accepted => "connected, but the application had not accepted it a second later".to_owned(),
+        None => return None,
+    };
+    Some(Finding::inferred(summary).remedy(relieve(case, listener)))
 }
 
 /// What helps a server that does not accept fast enough.

@@ -3,8 +3,8 @@
 
 use super::{Code, Confidence, Diagnosis, ROWS, diagnose, row};
 use crate::{
-    evidence::{Backend, Evidence, Silence},
-    journey::{Family, Journey, Outcome, Stage},
+    evidence::{Backend, Evidence, Listener, Silence},
+    journey::{Family, Journey, Outcome, Stage, StageVisit},
     output::samples::{
         self, CONTAINER, OVERFLOWED, PREROUTING, after_prerouting, ip, journey, listener, to_socket, with_listeners,
     },
@@ -138,6 +138,21 @@ fn a_full_queue_is_proved_by_the_counter_only() {
     expect(&ignored.journey, &doubtful, Code::SynQueueFull, Inferred);
     let filter = dropped(&after_prerouting(&[Stage::InputFilter]), "NETFILTER_DROP", "nft_do_chain+0x3e8");
     expect(&filter, &ignored.evidence, Code::FirewallDrop, Proved);
+}
+
+#[test]
+fn an_application_that_does_not_accept_is_told_of_by_the_probe_or_by_its_overfull_queue() {
+    let mut journey = samples::healthy().journey;
+    let idle = Listener { queue: 1, backlog: 8, ..listener("0.0.0.0") };
+    let overfull = Listener { queue: 9, ..idle.clone() };
+    expect(&journey, &with_listeners(vec![idle.clone()]), Code::Healthy, Proved);
+    expect(&journey, &with_listeners(vec![overfull]), Code::NotAccepted, Inferred);
+    journey.facts.not_accepted = true;
+    let found = expect(&journey, &with_listeners(vec![idle.clone()]), Code::NotAccepted, Inferred);
+    assert!(found.summary.ends_with("had not accepted it a second later: its queue holds 1 of 8"), "{}", found.summary);
+    expect(&journey, &Evidence::default(), Code::NotAccepted, Inferred);
+    journey.stages.extend(journey.stages.last().cloned().map(|visit| StageVisit { stage: Stage::Accepted, ..visit }));
+    expect(&journey, &with_listeners(vec![idle]), Code::Healthy, Proved);
 }
 
 #[test]

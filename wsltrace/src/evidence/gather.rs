@@ -320,9 +320,8 @@ fn is_silent(journey: &Journey, died_at: Option<Stage>) -> bool {
 fn wants_sockets(journey: &Journey, died_at: Option<Stage>) -> bool {
     matches!(journey.outcome, Outcome::Refused | Outcome::Challenged)
         || is_silent(journey, died_at)
-        || journey.outcome == Outcome::Answered
-            && journey.facts.established
-            && !journey.stages.iter().any(|visit| visit.stage == Stage::Accepted)
+        || journey.facts.not_accepted
+        || journey.outcome == Outcome::Answered && journey.facts.acknowledged && !journey.facts.established
 }
 
 /// Whether a rule may have ended it: then the kernel is asked, whatever the reason of the drop says.

@@ -67,6 +67,7 @@ fn facts(record: &Record) -> Facts {
         answer_from_outside: has(Flags::ANSWER_FROM_OUTSIDE),
         acknowledged: has(Flags::ACK),
         established: has(Flags::ESTABLISHED),
+        not_accepted: has(Flags::NOT_ACCEPTED),
         syn_ack_again: has(Flags::SYN_ACK_AGAIN),
         socket_lookup: entries(record).any(|(code, _)| code == StageCode::SocketLookup),
         consumed: record.consumed.time_ns != 0,

@@ -205,6 +205,7 @@ impl Journey {
     pub fn lacks_its_end(&self) -> bool {
         match self.outcome {
             Outcome::Unfinished => true,
+            Outcome::Answered => self.facts.not_accepted,
             Outcome::Rejected | Outcome::Refused => self.location.is_none() && !self.facts.answer_from_outside,
             _ => false,
         }
@@ -252,6 +253,8 @@ pub struct Facts {
     pub acknowledged: bool,
     /// The connection became established.
     pub established: bool,
+    /// The connection was established, and the application had not taken it a second later. Only where that can be seen.
+    pub not_accepted: bool,
     /// The SYN-ACK was sent again.
     pub syn_ack_again: bool,
     /// The SYN went through the socket lookup.

@@ -51,8 +51,8 @@ pub struct KernelFacts {
     pub drop_reasons: HashMap<u32, String>,
     /// Its trace events.
     pub events: Events,
-    /// `inet_csk_accept` is described, so that fentry and fexit could be put on it.
-    pub inet_csk_accept: bool,
+    /// `security_sock_graft`, which every `accept` calls, is described, so that a program could be put on it.
+    pub accept: bool,
 }
 
 /// One field to find.
@@ -150,6 +150,7 @@ const ABSENT_EVERYWHERE: Offsets = Offsets {
     tcp_request_sock_rcv_isn: ABSENT,
     task_comm: ABSENT,
     task_tgid: ABSENT,
+    tcp_sock_is_mptcp: ABSENT,
     consume_skb_location_argument: ABSENT,
     reason_otherhost: ABSENT,
 };
@@ -160,7 +161,7 @@ const SUBSYSTEM_REASONS: [&str; 2] = ["mac80211_drop_reason", "ovs_drop_reason"]
 const PREFIX: &str = "SKB_DROP_REASON_";
 /// Enumerators that are not reasons.
 const NOT_REASONS: [&str; 2] = ["SKB_DROP_REASON_MAX", "SKB_DROP_REASON_SUBSYS_MASK"];
-const ACCEPT: &str = "inet_csk_accept";
+const ACCEPT: &str = "security_sock_graft";
 
 /// One event to find.
 struct WantedEvent {
@@ -230,7 +231,10 @@ fn gather(btf: &Btf) -> KernelFacts {
         }
         *place(&mut events) = event;
     }
-    // Without them a kernel is merely older: what they cost is said by what uses them.
+    // Without them a kernel is merely older or smaller: what they cost is said by what uses them.
+    if let Some(offset) = btf.find(Kind::Struct, "tcp_sock").and_then(|id| btf.offset_of(id, "is_mptcp")) {
+        offsets.tcp_sock_is_mptcp = offset;
+    }
     if let Some(location) = events.consume_skb.and_then(|event| event.location) {
         offsets.consume_skb_location_argument = location;
     }
@@ -244,7 +248,7 @@ fn gather(btf: &Btf) -> KernelFacts {
     if let Some((number, _)) = drop_reasons.iter().find(|(_, name)| *name == "OTHERHOST") {
         offsets.reason_otherhost = *number;
     }
-    KernelFacts { offsets, missing, drop_reasons, events, inet_csk_accept: btf.find(Kind::Func, ACCEPT).is_some() }
+    KernelFacts { offsets, missing, drop_reasons, events, accept: btf.find(Kind::Func, ACCEPT).is_some() }
 }
 
 fn event(shapes: &[Shape<'_>]) -> Event {
@@ -282,7 +286,7 @@ mod tests {
         assert_eq!(facts.offsets, ABSENT_EVERYWHERE);
         assert_eq!(facts.missing.len(), FIELDS.len() + EVENTS.len());
         assert!(facts.drop_reasons.is_empty());
-        assert!(!facts.inet_csk_accept);
+        assert!(!facts.accept);
     }
 
     #[test]
@@ -311,7 +315,7 @@ mod tests {
         assert_eq!(facts.drop_reasons.len(), 3);
         assert_eq!(facts.drop_reasons[&3], "NO_SOCKET");
         assert_eq!(facts.drop_reasons[&0], "SKB_NOT_DROPPED_YET");
-        assert!(facts.inet_csk_accept);
+        assert!(facts.accept);
     }
 
     #[test]

@@ -6,10 +6,11 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::path::{describe, matches};
-use super::{ClientResult, PORT, Scenario, Side, Step};
+use super::{ClientResult, Manner, PORT, Scenario, Seen, Side, Step};
 use crate::diagnosis::{Code, Confidence};
 use crate::evidence::Backend;
 use crate::journey::{Conntrack, Origin, Outcome, Stage};
+use crate::probe::ACCEPT;
 
 /// What is known about a run without asking the tracer.
 #[derive(Clone, Debug)]
@@ -34,10 +35,27 @@ pub fn check(scenario: &Scenario, truth: &Truth, lines: &[Value]) -> Vec<String>
     for stranger in strangers {
         problems.0.push(format!("a journey of a SYN that nobody sent: {}", stranger["flow"]));
     }
+    let sees_accept = of_type("armed").into_iter().all(says_that_accept_is_seen);
     for (index, journey) in ours.into_iter().enumerate() {
-        check_journey(scenario, truth, journey, index as u64 + 1, &mut problems);
+        let attempt = index as u64 + 1;
+        check_journey(scenario, truth, journey, attempt, &mut problems);
+        let expect = scenario.expectation(attempt);
+        if sees_accept && truth.client.seen == Seen::Unserved {
+            problems.one_of("diagnosis.code", &journey["diagnosis"]["code"], &[Code::NotAccepted]);
+        }
+        // Who does not wait for a greeting cannot know whether the application was quicker than the end of the trace.
+        let was_served = truth.client.seen == Seen::Connected && scenario.manner != Manner::Silent;
+        if sees_accept && was_served {
+            problems.equal("number of stages accepted", &visits(journey, Stage::Accepted), &1);
+        }
+        check_stages(&expect.path, journey, &mut problems);
     }
     problems.0
+}
+
+/// Whether the tracer claims to see when applications accept: then it must.
+fn says_that_accept_is_seen(armed: &Value) -> bool {
+    armed["probes_on"].as_array().into_iter().flatten().any(|probe| probe["name"] == ACCEPT)
 }
 
 /// Differences found so far.
@@ -104,7 +122,10 @@ fn check_journey(scenario: &Scenario, truth: &Truth, journey: &Value, attempt: u
         problems.one_of::<Backend>("rule.backend", &rule["backend"], &[backend]);
         problems.equal("rule.chain", &rule["chain"], &Value::from(chain));
     }
-    check_stages(&expect.path, journey, problems);
+}
+
+fn visits(journey: &Value, stage: Stage) -> usize {
+    journey["stages"].as_array().into_iter().flatten().filter(|visit| visit["stage"] == stage.name()).count()
 }
 
 fn check_stages(path: &[Step], journey: &Value, problems: &mut Problems) {
@@ -128,7 +149,7 @@ fn check_stages(path: &[Step], journey: &Value, problems: &mut Problems) {
 #[expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 mod tests {
     use super::*;
-    use crate::lab::{Seen, all, find};
+    use crate::lab::{all, find};
 
     fn truth(scenario: &Scenario) -> Truth {
         let local = if scenario.target.is_ipv6() { "[fd00:28:16::1]:50000" } else { "172.28.16.1:50000" };
@@ -212,6 +233,25 @@ mod tests {
         assert!(check(&scenario, &truth, &stranger).iter().any(|p| p.contains("nobody sent")));
         assert!(!check(&scenario, &truth, &good[..2]).is_empty(), "no summary");
         assert!(!check(&scenario, &truth, &[]).is_empty());
+    }
+
+    #[test]
+    fn a_tracer_that_sees_accept_must_tell_of_it() {
+        let sees = serde_json::json!({"type": "armed", "probes_on": [{"name": "security_sock_graft", "count": 1}]});
+        for (name, problems) in [("healthy-v4", 1), ("not-accepted", 1), ("no-listener", 0)] {
+            let scenario = find(name).unwrap();
+            let truth = truth(&scenario);
+            let mut lines = perfect(&scenario, &truth);
+            lines[0] = sees.clone();
+            assert_eq!(check(&scenario, &truth, &lines).len(), problems, "{name}");
+        }
+        let scenario = find("healthy-v4").unwrap();
+        let truth = truth(&scenario);
+        let mut lines = perfect(&scenario, &truth);
+        let visits = lines[1]["stages"].as_array_mut().unwrap();
+        visits.push(serde_json::json!({"stage": "accepted", "ns": visits.len() * 100}));
+        lines[0] = sees;
+        assert_eq!(check(&scenario, &truth, &lines), Vec::<String>::new());
     }
 
     #[test]

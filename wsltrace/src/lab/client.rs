@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, Read as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +24,8 @@ pub(super) const SILENCE: Duration = Duration::from_millis(500);
 pub enum Seen {
     /// The connection was made and the server greeted, unless the client does not wait for that.
     Connected,
+    /// The connection was made, but nobody greeted in time.
+    Unserved,
     /// No answer in time.
     NoAnswer,
     /// `connect` failed with this error.
@@ -34,6 +36,7 @@ impl fmt::Display for Seen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Connected => f.write_str("connected"),
+            Self::Unserved => f.write_str("connected, and not served"),
             Self::NoAnswer => f.write_str("no answer"),
             Self::Failed(errno) => write!(f, "{} ({errno:?})", errno.desc()),
         }
@@ -49,6 +52,8 @@ pub enum Manner {
     Speaks,
     /// Connects, and neither sends nor waits for anything.
     Silent,
+    /// Connects, and closes at once.
+    Leaves,
     /// Sends a byte in its SYN (TCP Fast Open), and waits for the greeting.
     FastOpen,
     /// Sends one SYN by hand, with a wrong checksum.
@@ -126,6 +131,9 @@ impl Attempt {
         if let Some(error) = socket.take_error()? {
             return Ok((Seen::Failed(Errno::from_raw(error.raw_os_error().unwrap_or_default())), local, None));
         }
+        if self.manner == Manner::Leaves {
+            return Ok((Seen::Connected, local, None));
+        }
         if self.manner == Manner::Silent {
             return Ok((Seen::Connected, local, Some(Arc::new(socket))));
         }
@@ -134,8 +142,11 @@ impl Attempt {
         if self.manner == Manner::Speaks {
             socket.send(b"?")?;
         }
-        TcpStream::from(socket).read_exact(&mut [0])?;
-        Ok((Seen::Connected, local, None))
+        match (&socket).read_exact(&mut [0]) {
+            Ok(()) => Ok((Seen::Connected, local, None)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok((Seen::Unserved, local, Some(Arc::new(socket)))),
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -117,6 +117,16 @@ pub(super) fn established() -> Vec<Step> {
     [inbound(SocketLookup), must(&[SynAck]), answer(), must(&[Established]), may(&[Accepted])].concat()
 }
 
+/// The same with TCP Fast Open: the application may take the connection before it is established.
+pub(super) fn established_early() -> Vec<Step> {
+    [inbound(SocketLookup), must(&[SynAck]), answer(), may(&[Accepted]), must(&[Established]), may(&[Accepted])].concat()
+}
+
+/// The same, and the application does not take it.
+pub(super) fn not_taken() -> Vec<Step> {
+    [inbound(SocketLookup), must(&[SynAck]), answer(), must(&[Established])].concat()
+}
+
 /// A SYN from outside that was answered; the acknowledgement came to a later one.
 pub(super) fn unconfirmed() -> Vec<Step> {
     [inbound(SocketLookup), must(&[SynAck]), answer()].concat()

@@ -206,7 +206,7 @@ pub(crate) fn other(outcome: Outcome) -> Report {
 
 pub(crate) fn armed() -> Armed {
     let missing = ProbeMissing {
-        probe: "inet_csk_accept".into(),
+        probe: "security_sock_graft".into(),
         reason: "this kernel refuses fentry programs".into(),
         cost: "whether the application accepts is not seen".into(),
     };

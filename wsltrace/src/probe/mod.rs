@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::tc::{TcAttachOptions, TcAttachType};
-use aya::programs::{BtfTracePoint, LinkOrder, SchedClassifier, SkLookup};
+use aya::programs::{BtfTracePoint, FEntry, LinkOrder, SchedClassifier, SkLookup};
 use aya::{Btf, Ebpf};
 use wsltrace_common::{Counter, Key, NAMESPACE_FOLLOWED, NAMESPACE_TRACED, NearMiss, PORT_WORDS, Record, octets};
 
@@ -18,7 +18,8 @@ use crate::kernel::links::{ARPHRD_LOOPBACK, Link};
 use crate::kernel::netns::{Netns, NetnsError};
 pub use object::{ObjectError, Sizes};
 pub(crate) use sys::lookup_programs;
-pub use table::{Hook, POSITIONS, Position, TRACEPOINTS};
+use table::ACCEPT_COSTS;
+pub use table::{ACCEPT, Hook, POSITIONS, Position, TRACEPOINTS};
 
 /// How many netfilter positions are linked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -149,7 +150,9 @@ impl Probes {
             attached: BTreeMap::new(),
         };
         probes.load_classifiers()?;
-        probes.load_tracepoints(facts)?;
+        let btf = Btf::from_sys_fs().map_err(ProbeError::Btf)?;
+        probes.load_tracepoints(facts, &btf)?;
+        probes.load_accept(facts, &btf)?;
         Ok(probes)
     }
 
@@ -161,8 +164,7 @@ impl Probes {
         program.load().map_err(|source| ProbeError::Program { probe: "socket_lookup", source })
     }
 
-    fn load_tracepoints(&mut self, facts: &KernelFacts) -> Result<(), ProbeError> {
-        let btf = Btf::from_sys_fs().map_err(ProbeError::Btf)?;
+    fn load_tracepoints(&mut self, facts: &KernelFacts, btf: &Btf) -> Result<(), ProbeError> {
         for tracepoint in TRACEPOINTS {
             let name = tracepoint.name;
             if name == "tcp_send_reset"
@@ -172,7 +174,7 @@ impl Probes {
                 continue;
             }
             let program: &mut BtfTracePoint = program(&mut self.ebpf, name)?;
-            let attached = program.load(name, &btf).and_then(|()| program.attach());
+            let attached = program.load(name, btf).and_then(|()| program.attach());
             match (attached, tracepoint.costs) {
                 (Ok(_), _) => self.count_attached(name, 1),
                 (Err(source), None) => return Err(ProbeError::Program { probe: name, source }),
@@ -180,6 +182,26 @@ impl Probes {
             }
         }
         Ok(())
+    }
+
+    /// The part of `accept` that joins a connection with its new socket. Some machines let no program onto kernel functions; then
+    /// established journeys do not wait to be accepted.
+    fn load_accept(&mut self, facts: &KernelFacts, btf: &Btf) -> Result<(), ProbeError> {
+        if !facts.accept {
+            self.lacks(ACCEPT, "this kernel does not describe the function", Some(ACCEPT_COSTS));
+            return Ok(());
+        }
+        let program: &mut FEntry = program(&mut self.ebpf, ACCEPT)?;
+        match program.load(ACCEPT, btf).and_then(|()| program.attach()) {
+            Ok(_) => {
+                self.count_attached(ACCEPT, 1);
+                self.set_switch(2, true)
+            }
+            Err(error) => {
+                self.lacks(ACCEPT, &refusal(&error), Some(ACCEPT_COSTS));
+                Ok(())
+            }
+        }
     }
 
     fn count_attached(&mut self, probe: &'static str, places: u32) {
@@ -307,6 +329,10 @@ impl Probes {
                 missed += sys::recursion_misses(fd).map_err(ProbeError::Misses)?;
             }
         }
+        let program: &mut FEntry = program(&mut self.ebpf, ACCEPT)?;
+        if let Ok(fd) = program.fd() {
+            missed += sys::recursion_misses(fd).map_err(ProbeError::Misses)?;
+        }
         Ok(missed)
     }
 
@@ -379,6 +405,18 @@ fn key_bytes(key: &Key) -> [u8; size_of::<Key>()] {
     bytes[20..22].copy_from_slice(&key.port.to_ne_bytes());
     bytes[22..].copy_from_slice(&key.slot.to_ne_bytes());
     bytes
+}
+
+/// Why the kernel refuses a program that is optional, in one line: what the verifier says of it is for the log.
+fn refusal(error: &aya::programs::ProgramError) -> String {
+    let why = match error {
+        aya::programs::ProgramError::LoadError { io_error, verifier_log } => {
+            log::debug!("the verifier on {ACCEPT}: {verifier_log}");
+            io_error.to_string()
+        }
+        _ => error.to_string(),
+    };
+    format!("this kernel refuses programs on its functions (fentry): {why}")
 }
 
 fn absent(what: &str) -> ObjectError {

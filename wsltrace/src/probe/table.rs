@@ -106,6 +106,12 @@ pub const TRACEPOINTS: [Tracepoint; 5] = [
     Tracepoint { name: "tcp_retransmit_synack", costs: Some("a SYN-ACK that has to be sent again goes unnoticed") },
 ];
 
+/// The function that every `accept` calls with the connection that it returns, and the program of the same name.
+pub const ACCEPT: &str = "security_sock_graft";
+/// What is lost without it.
+pub(super) const ACCEPT_COSTS: &str =
+    "the stage accepted is not shown, and an application that does not accept is found only by its overfull queue";
+
 #[cfg(test)]
 mod tests {
     use super::*;

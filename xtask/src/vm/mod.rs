@@ -114,3 +114,37 @@ fn file(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Err
     let path = path.to_owned();
     move |source| Error::File { action, path, source }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{os::unix::process::ExitStatusExt as _, path::Path, process::ExitStatus, time::Duration};
+
+    use super::{End, Report, judge};
+
+    fn said(end: &End, lines: &[&str]) -> String {
+        let mut report = Report::default();
+        for line in lines {
+            report.read(line);
+        }
+        match judge(end, &report, Path::new("/nonexistent/console.log")) {
+            Ok(()) => "good".to_owned(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn a_guest_that_hangs_one_that_dies_and_one_that_fails_are_told_apart() {
+        const PASSED: &str = r#"{"name":"a","client":"connected","result":"passed"}"#;
+        const COUNTS: &str = r#"{"failed":0,"passed":1,"skipped":0}"#;
+        let over = End::Over(ExitStatus::from_raw(0));
+        assert_eq!(said(&over, &[PASSED, COUNTS, "end 0"]), "good");
+        assert!(said(&over, &[PASSED]).starts_with("the guest died after a (QEMU: exit status: 0)"));
+        assert!(said(&over, &[]).starts_with("the guest died before the first scenario"));
+        assert!(said(&over, &[PASSED, "end 101"]).contains("did not come to its end"));
+        // A guest that has said everything and then does not power off hangs as well.
+        let silent = End::Silent(Duration::from_mins(5));
+        assert!(said(&silent, &[PASSED, COUNTS, "end 0"]).starts_with("the guest hangs: it said nothing for 300 s, after a"));
+        let overdue = End::Overdue(Duration::from_hours(1));
+        assert!(said(&overdue, &[PASSED]).starts_with("the guest was not done within 60 min; killed after a"));
+    }
+}

@@ -26,7 +26,7 @@ const OF_THE_BUILD: &[&str] = &["modules.builtin", "modules.builtin.modinfo", "m
 pub(crate) fn beside(image: &Path, version: &str) -> Option<PathBuf> {
     let directory = image.canonicalize().ok()?.parent()?.to_owned();
     let places = ["lib/modules", "usr/lib/modules", "../lib/modules", "../usr/lib/modules"];
-    let found = places.iter().map(|place| directory.join(place).join(version)).find(|path| path.is_dir());
+    let found = places.iter().find_map(|place| directory.join(place).join(version).canonicalize().ok());
     found.or_else(|| directory.join("kernel").is_dir().then_some(directory))
 }
 

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use wsltrace_common::{Flags, Record, StageCode};
+use wsltrace_common::{Flags, Record, SILENCE_NS, StageCode};
 
 /// How long after its last event a journey is written that may still go on.
-const SILENCE: Duration = Duration::from_secs(1);
+const SILENCE: Duration = Duration::from_nanos(SILENCE_NS);
 /// The same for a SYN-ACK that the client has not acknowledged.
 const UNANSWERED: Duration = Duration::from_secs(3);
 /// The same for a packet that waits for its neighbour: the kernel asks three times, a second apart, before it gives up.

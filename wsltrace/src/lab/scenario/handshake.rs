@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use super::{Expect, Scenario, serve_any, template};
 use crate::diagnosis::Code;
 use crate::journey::{Outcome, Stage};
-use crate::lab::path::{answer, inbound, unconfirmed};
+use crate::lab::path::{answer, established_early, inbound, unconfirmed};
 use crate::lab::{Attempt, Binding, Lab, LabError, Listening, Manner, PORT, Seen, Side, option};
 
 const GROUP: &str = "handshakes";
@@ -48,6 +48,7 @@ fn silent() -> Scenario {
 }
 
 fn fast_open() -> Scenario {
+    let base = template("fast-open", "nothing is broken: the SYN carries data (TCP Fast Open)", GROUP);
     Scenario {
         break_it: |lab| {
             let server = fast_open_server(lab)?;
@@ -56,7 +57,8 @@ fn fast_open() -> Scenario {
         },
         manner: Manner::FastOpen,
         witness: Some(("TcpExt", "TCPFastOpenPassive")),
-        ..template("fast-open", "nothing is broken: the SYN carries data (TCP Fast Open)", GROUP)
+        expect: Expect { path: established_early(), ..base.expect },
+        ..base
     }
 }
 

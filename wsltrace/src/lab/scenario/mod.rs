@@ -110,7 +110,7 @@ pub struct Expect {
 impl Scenario {
     /// The client's attempt.
     pub fn attempt(&self) -> Attempt {
-        let patience = if self.client == Seen::NoAnswer { self.silence } else { ANSWER_PATIENCE };
+        let patience = if matches!(self.client, Seen::NoAnswer | Seen::Unserved) { self.silence } else { ANSWER_PATIENCE };
         Attempt { target: (self.target, PORT).into(), from_port: self.from_port, manner: self.manner, patience }
     }
 

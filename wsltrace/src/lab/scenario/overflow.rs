@@ -1,6 +1,7 @@
 //! Full accept queues beside other faults: the counter of overflows rises, or seems to, for somebody else.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use socket2::{Domain, Socket, Type};
@@ -10,7 +11,7 @@ use crate::diagnosis::Code;
 use crate::evidence::Backend;
 use crate::journey::{Outcome, Stage};
 use crate::lab::network::Way;
-use crate::lab::path::inbound;
+use crate::lab::path::{inbound, not_taken};
 use crate::lab::sides::CLIENT_V4;
 use crate::lab::{Binding, Lab, LabError, Listening, Manner, PORT, Seen, Side};
 
@@ -20,7 +21,7 @@ const STRANGE_PORT: u16 = 8081;
 const BACKLOG: i32 = 4;
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![beside_a_drop(), drained(), of_a_stranger(), not_accepted()]
+    vec![beside_a_drop(), drained(), of_a_stranger(), not_accepted(), accepted_late()]
 }
 
 /// The queue is full, but no SYN comes so far.
@@ -74,7 +75,7 @@ fn of_a_stranger() -> Scenario {
     }
 }
 
-/// Without a look at the application nothing is wrong: there is room in the queue.
+/// Without a look at the application nothing is wrong: there is room in the queue. The client waits longer than the tracer does.
 fn not_accepted() -> Scenario {
     let base = template("not-accepted", "the server never accepts, but its queue has room", GROUP);
     Scenario {
@@ -83,9 +84,25 @@ fn not_accepted() -> Scenario {
             lab.keep(server);
             Ok(())
         },
-        manner: Manner::Silent,
-        expect: Expect { codes: &[Code::Healthy, Code::NotAccepted], ..base.expect },
+        client: Seen::Unserved,
+        silence: Duration::from_secs(3),
+        expect: Expect { codes: &[Code::Healthy, Code::NotAccepted], path: not_taken(), ..base.expect },
         ..base
+    }
+}
+
+/// By then the client's FIN has come, too.
+fn accepted_late() -> Scenario {
+    let title = "nothing is broken: the client leaves before the server accepts, which it then does";
+    Scenario {
+        break_it: |lab| {
+            let server = Listening::idle(&lab.wsl, Binding::new(lab.any(), PORT))?;
+            lab.keep(server);
+            Ok(())
+        },
+        manner: Manner::Leaves,
+        settle: |lab| lab.kept::<Listening>().try_for_each(|server| server.accept().map(drop)),
+        ..template("accepted-late", title, GROUP)
     }
 }
 
