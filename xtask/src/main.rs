@@ -1,4 +1,4 @@
-//! Project tasks: `cargo xtask setup|build|install|dist|demo|test|bench|vm|lint`. Every task first brings the part of the set-up that it
+//! Project tasks: `cargo xtask setup|build|install|dist|demo|test|rulesets|bench|vm|lint`. Every task first brings the part of the set-up that it
 //! needs.
 
 mod bench;
@@ -11,6 +11,7 @@ mod install;
 mod libtest;
 mod lint;
 mod places;
+mod rulesets;
 mod setup;
 mod skips;
 mod test;
@@ -67,6 +68,8 @@ enum Task {
     },
     /// Boot a kernel under QEMU and run `wsltrace selftest` in it
     Vm(vm::Arguments),
+    /// Try random rulesets, each with one killer, and whether it is named (root)
+    Rulesets(rulesets::Arguments),
     /// Check formatting and run clippy with warnings denied, on the user side and on the kernel side
     Lint,
 }
@@ -80,6 +83,7 @@ fn main() -> ExitCode {
         Task::Demo { arguments } => demo::run(&arguments),
         Task::Test { unit, arguments } => test::run(unit, &arguments),
         Task::Bench { parts } => bench::run(&parts),
+        Task::Rulesets(arguments) => rulesets::run(&arguments),
         Task::Vm(arguments) => vm::run(&arguments),
         Task::Lint => lint::run(),
     };

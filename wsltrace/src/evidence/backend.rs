@@ -86,7 +86,7 @@ pub fn firewalls(netns: &Netns) -> io::Result<Firewalls> {
 }
 
 /// The hook of a stage, as nftables spells it.
-fn hook(stage: Stage) -> Option<&'static str> {
+pub(super) fn hook(stage: Stage) -> Option<&'static str> {
     ["prerouting", "input", "forward", "output", "postrouting"].into_iter().find(|hook| stage.name().starts_with(hook)).or(
         match stage {
             Stage::Conntrack | Stage::Dnat => Some("prerouting"),

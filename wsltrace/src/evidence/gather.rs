@@ -40,6 +40,8 @@ struct Watched {
     twins: Twins,
     /// Counters of the old iptables, IPv4 and IPv6.
     legacy: [Option<LegacyCounters>; 2],
+    /// That rules of both kinds are in use was said.
+    both_told: bool,
 }
 
 impl Watched {
@@ -59,9 +61,31 @@ impl Watched {
 
     /// The rule of the old iptables whose counter this journey's packet moved.
     fn legacy_killer(&mut self, journey: &Journey, stage: Stage, began: Instant) -> io::Result<Option<Rule>> {
-        let Some(table) = backend::legacy_table(stage) else { return Ok(None) };
+        let (Some(table), Some(hook)) = (backend::legacy_table(stage), backend::hook(stage)) else { return Ok(None) };
         let counters = &mut self.legacy[usize::from(journey.flow.family == Family::Ipv6)];
-        counters.as_mut().map_or(Ok(None), |counters| counters.killer(table, began))
+        let hook = hook.to_ascii_uppercase();
+        counters.as_mut().map_or(Ok(None), |counters| counters.killer(table, &hook, began))
+    }
+
+    /// Begins to read the counters of the old iptables where it is in use, and reads them again where its rules have changed.
+    fn look_at_legacy(&mut self) -> io::Result<()> {
+        for (counters, family) in self.legacy.iter_mut().zip([Family::Ipv4, Family::Ipv6]) {
+            match counters {
+                Some(counters) => counters.tick()?,
+                none => *none = LegacyCounters::start(&self.netns, family)?,
+            }
+        }
+        let old = self.legacy.iter().flatten().any(LegacyCounters::has_rules);
+        let new = self.trace.as_ref().is_some_and(FirewallTrace::has_rules);
+        if old && new && !std::mem::replace(&mut self.both_told, true) {
+            log::warn!(
+                "two firewalls are at work in network namespace {}, and every packet meets both: nftables ('sudo nft list \
+                 ruleset' shows its rules, those of iptables-nft too) and iptables-legacy ('sudo iptables-legacy-save', \
+                 'sudo ip6tables-legacy-save')",
+                self.netns.label()
+            );
+        }
+        Ok(())
     }
 
     fn listener_settings(&mut self) -> io::Result<&[(String, String)]> {
@@ -121,6 +145,7 @@ impl Gatherer {
             trace: None,
             twins: Twins::default(),
             legacy: [None, None],
+            both_told: false,
         };
         watched.readings.take(&watched.netns)?;
         self.watched.insert(netns.inum(), watched);
@@ -134,10 +159,7 @@ impl Gatherer {
             Some(trace) => trace.set_scope(scope),
             none => {
                 *none = Some(FirewallTrace::start(&watched.netns, scope)?);
-                for (counters, family) in watched.legacy.iter_mut().zip([Family::Ipv4, Family::Ipv6]) {
-                    *counters = LegacyCounters::start(&watched.netns, family)?;
-                }
-                Ok(())
+                watched.look_at_legacy()
             }
         }
     }
@@ -159,6 +181,7 @@ impl Gatherer {
             watched.readings.take(&watched.netns)?;
             if let Some(trace) = &mut watched.trace {
                 trace.tick()?;
+                watched.look_at_legacy()?;
             }
         }
         Ok(())
@@ -219,9 +242,14 @@ impl Gatherer {
                 }
                 Err(error) => log::warn!("cannot look at the firewalls of network namespace {inum}: {error}"),
             }
-            if evidence.backend == Some(super::Backend::IptablesLegacy) {
+            // Beside rules of nftables, only a counter tells that it was the old iptables.
+            let left_to_the_hook = journey.location.as_deref().is_some_and(|place| place.starts_with("nf_hook_slow"));
+            if evidence.backend == Some(super::Backend::IptablesLegacy) || evidence.backend.is_none() && left_to_the_hook {
                 match watched.legacy_killer(journey, stage, began) {
-                    Ok(rule) => evidence.rule = rule,
+                    Ok(rule) => {
+                        evidence.backend = rule.as_ref().map(|rule| rule.backend).or(evidence.backend);
+                        evidence.rule = rule;
+                    }
                     Err(error) => log::warn!("cannot read the counters of iptables-legacy in network namespace {inum}: {error}"),
                 }
             }

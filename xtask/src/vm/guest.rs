@@ -43,16 +43,20 @@ impl Drop for Running {
     }
 }
 
+/// What QEMU is to run.
+#[derive(Clone, Copy)]
+pub(crate) struct Machine<'a> {
+    pub(crate) kernel: &'a Path,
+    pub(crate) initramfs: &'a Path,
+    /// The file that the kernel's console goes to.
+    pub(crate) console: &'a Path,
+    pub(crate) processors: u32,
+}
+
 /// Boots the kernel and hands over every line that the guest reports.
-pub(crate) fn run(
-    kernel: &Path,
-    initramfs: &Path,
-    console: &Path,
-    limit: Duration,
-    mut read: impl FnMut(&str),
-) -> Result<End, Error> {
-    let mut qemu = qemu(kernel, initramfs, console);
-    let error = |source| Error::Start { command: command::line(&self::qemu(kernel, initramfs, console)), source };
+pub(crate) fn run(machine: Machine<'_>, limit: Duration, mut read: impl FnMut(&str)) -> Result<End, Error> {
+    let mut qemu = qemu(machine);
+    let error = |source| Error::Start { command: command::line(&self::qemu(machine)), source };
     let mut running = Running(qemu.spawn().map_err(error)?);
     let Some(output) = running.0.stdout.take() else { return Err(error(io::Error::other("no pipe to it"))) };
     let (send, lines) = mpsc::channel();
@@ -71,13 +75,16 @@ pub(crate) fn run(
     }
 }
 
-/// Two processors, because probes run on several at once; and `-cx16`, because QEMU 7.2 emulates cmpxchg16b wrongly, of which
-/// guests die at random. A panic ends the guest (`panic=-1` reboots, `-no-reboot` makes that the end).
-fn qemu(kernel: &Path, initramfs: &Path, console: &Path) -> Command {
+/// Several processors show what happens when probes run at once; one is for kernels that the emulation of several breaks: each
+/// has a thread, and QEMU 7.2 lets one run code that another is patching (Linux 7.2 dies of it at boot, of an int3). And `-cx16`,
+/// because it emulates cmpxchg16b wrongly, of which guests die at random. A panic ends the guest (`panic=-1` reboots,
+/// `-no-reboot` makes that the end).
+fn qemu(machine: Machine<'_>) -> Command {
     let mut qemu = clean("qemu-system-x86_64");
-    qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max,-cx16", "-smp", "2", "-m", "2048", "-no-reboot", "-nodefaults"]);
-    qemu.args(["-display", "none", "-append", "console=ttyS0 panic=-1 mitigations=off quiet", "-kernel"]).arg(kernel);
-    qemu.arg("-initrd").arg(initramfs).arg("-serial").arg(format!("file:{}", console.display()));
+    qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max,-cx16", "-smp", &machine.processors.to_string()]);
+    qemu.args(["-m", "2048", "-no-reboot", "-nodefaults", "-display", "none"]);
+    qemu.args(["-append", "console=ttyS0 panic=-1 mitigations=off quiet", "-kernel"]).arg(machine.kernel);
+    qemu.arg("-initrd").arg(machine.initramfs).arg("-serial").arg(format!("file:{}", machine.console.display()));
     qemu.args(["-serial", "stdio"]).stdin(Stdio::null()).stdout(Stdio::piped());
     // SAFETY: between fork and exec this only makes one system call, which is async-signal-safe.
     unsafe { qemu.pre_exec(|| set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from)) };

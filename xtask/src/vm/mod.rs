@@ -17,7 +17,11 @@ use std::{
     time::Duration,
 };
 
-use self::{guest::End, image::Contents, report::Report};
+use self::{
+    guest::{End, Machine},
+    image::Contents,
+    report::Report,
+};
 use crate::{
     build,
     command::say,
@@ -41,6 +45,9 @@ pub(crate) struct Arguments {
     /// The kernel's modules (lib/modules/VERSION) [default: beside the image, if they are there]
     #[arg(long, value_name = "DIR")]
     modules: Option<PathBuf>,
+    /// How many processors the guest has
+    #[arg(long, value_name = "NUMBER", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=8))]
+    processors: u32,
     /// Stop the guest after so many minutes
     #[arg(long, value_name = "MINUTES", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     limit: u64,
@@ -63,7 +70,8 @@ pub(crate) fn run_default() -> Result<(), Error> {
         return Ok(());
     };
     setup::ensure(&[Part::Vm])?;
-    play(&Arguments { kernel: kernel.to_string_lossy().into_owned(), scenarios: Vec::new(), modules: None, limit: 60 })
+    let kernel = kernel.to_string_lossy().into_owned();
+    play(&Arguments { kernel, scenarios: Vec::new(), modules: None, processors: 2, limit: 60 })
 }
 
 fn play(arguments: &Arguments) -> Result<(), Error> {
@@ -90,7 +98,8 @@ fn play(arguments: &Arguments) -> Result<(), Error> {
     say(&format!("vm: Linux {version}, {about}"));
     let console = directory.join("console.log");
     let mut report = Report::default();
-    let end = guest::run(&kernel, &initramfs, &console, Duration::from_mins(arguments.limit), |line| {
+    let machine = Machine { kernel: &kernel, initramfs: &initramfs, console: &console, processors: arguments.processors };
+    let end = guest::run(machine, Duration::from_mins(arguments.limit), |line| {
         report.read(line).into_iter().for_each(|row| say(&row));
     })?;
     say(&report.summary());

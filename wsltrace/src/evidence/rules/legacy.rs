@@ -1,10 +1,13 @@
 //! The old iptables: which rule's counter a packet moved. Two readings, one from before the packet came and one from after its
 //! death; when the table that killed it has one killing rule whose counter rose between them, that rule did it.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::process::Command;
 use std::time::{Duration, Instant};
+
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::evidence::{Backend, Rule, rules::owner};
 use crate::journey::Family;
@@ -49,7 +52,12 @@ pub(crate) struct LegacyCounters {
     family: Family,
     /// Oldest first; each with the moments before and after it was taken.
     readings: VecDeque<(Instant, Instant, Vec<Counted>)>,
+    /// What the tables looked like at the last reading.
+    shapes: Vec<Shape>,
 }
+
+/// A table's name, its number of rules and its size in bytes: what changes with nearly every change of its rules.
+type Shape = (String, u32, u32);
 
 impl LegacyCounters {
     /// Takes a first reading, where the old tables are in use.
@@ -57,13 +65,28 @@ impl LegacyCounters {
         if tables(netns, family)?.is_empty() {
             return Ok(None);
         }
-        let mut counters = Self { netns: netns.clone(), family, readings: VecDeque::new() };
+        let mut counters = Self { netns: netns.clone(), family, readings: VecDeque::new(), shapes: Vec::new() };
         counters.read()?;
         Ok(Some(counters))
     }
 
+    /// Takes another reading when the rules have changed. Nobody tells of that, so it is looked for.
+    pub(crate) fn tick(&mut self) -> io::Result<()> {
+        if shapes(&self.netns, self.family)? != self.shapes {
+            self.read()?;
+        }
+        Ok(())
+    }
+
+    /// Whether the tables do anything: a table without rules lets everything pass.
+    pub(crate) fn has_rules(&self) -> bool {
+        let Some((_, _, last)) = self.readings.back() else { return false };
+        last.iter().any(|counted| counted.number.is_some() || counted.kills())
+    }
+
     fn read(&mut self) -> io::Result<()> {
         let program = if self.family == Family::Ipv4 { "iptables-legacy-save" } else { "ip6tables-legacy-save" };
+        self.shapes = shapes(&self.netns, self.family)?;
         let before = Instant::now();
         let save = || output_within(SAVE_LIMIT, Command::new(program).arg("-c"));
         let text = self.netns.run(save).map_err(io::Error::other)??;
@@ -74,8 +97,8 @@ impl LegacyCounters {
         Ok(())
     }
 
-    /// The rule of this table that killed a packet which came at `began` and is dead by now.
-    pub(crate) fn killer(&mut self, table: &str, began: Instant) -> io::Result<Option<Rule>> {
+    /// The rule of this table, on the way from this hook's chain, that killed a packet which came at `began` and is dead by now.
+    pub(crate) fn killer(&mut self, table: &str, hook: &str, began: Instant) -> io::Result<Option<Rule>> {
         let Some(base) = self.readings.iter().rposition(|(_, after, _)| *after < began) else {
             self.read()?;
             return Ok(None);
@@ -83,7 +106,7 @@ impl LegacyCounters {
         self.read()?;
         let (Some((_, _, before)), Some((_, _, now))) = (self.readings.get(base), self.readings.back()) else { return Ok(None) };
         let family = if self.family == Family::Ipv4 { "ip" } else { "ip6" };
-        Ok(moved(before, now, table).map(|counted| rule(counted, family)))
+        Ok(moved(before, now, table, hook).map(|counted| rule(counted, family)))
     }
 }
 
@@ -102,8 +125,62 @@ pub(crate) fn tables(netns: &Netns, family: Family) -> io::Result<Vec<String>> {
     netns.run(read).map_err(io::Error::other)?
 }
 
-/// The one killing rule of a table whose counter rose; `None` when there is none, several, or the table is not the same.
-fn moved<'a>(before: &[Counted], now: &'a [Counted], table: &str) -> Option<&'a Counted> {
+/// The shapes of the old tables of a namespace.
+fn shapes(netns: &Netns, family: Family) -> io::Result<Vec<Shape>> {
+    let names = tables(netns, family)?;
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    let look = || names.into_iter().map(|name| info(&name, family).map(|(rules, bytes)| (name, rules, bytes))).collect();
+    netns.run(look).map_err(io::Error::other)?
+}
+
+/// `struct ipt_getinfo`, which `ip6t_getinfo` is like.
+#[repr(C)]
+struct Info {
+    name: [u8; 32],
+    valid_hooks: u32,
+    hook_entries: [u32; 5],
+    underflows: [u32; 5],
+    entries: u32,
+    size: u32,
+}
+
+/// The number of rules and bytes of a table that is there, in the calling thread's namespace.
+fn info(table: &str, family: Family) -> io::Result<(u32, u32)> {
+    /// `IPT_SO_GET_INFO` and `IP6T_SO_GET_INFO`.
+    const GET_INFO: libc::c_int = 64;
+    let (domain, level) = if family == Family::Ipv4 { (Domain::IPV4, libc::SOL_IP) } else { (Domain::IPV6, libc::SOL_IPV6) };
+    let socket = Socket::new(domain, Type::RAW, Some(Protocol::from(libc::IPPROTO_RAW)))?;
+    let mut info = Info { name: [0; 32], valid_hooks: 0, hook_entries: [0; 5], underflows: [0; 5], entries: 0, size: 0 };
+    // The last byte stays zero.
+    for (to, from) in info.name[..31].iter_mut().zip(table.bytes()) {
+        *to = from;
+    }
+    let mut length = libc::socklen_t::try_from(size_of::<Info>()).map_err(io::Error::other)?;
+    // SAFETY: the pointers are to our own values, of which the kernel writes as many bytes as `length` says.
+    let result = unsafe { libc::getsockopt(socket.as_raw_fd(), level, GET_INFO, (&raw mut info).cast(), &raw mut length) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok((info.entries, info.size)) }
+}
+
+/// The chains of a table that a packet can come to from a hook's own.
+fn reachable<'a>(list: &[&'a Counted], hook: &'a str) -> HashSet<&'a str> {
+    let mut found = HashSet::from([hook]);
+    loop {
+        let known = found.len();
+        let jumps: Vec<&str> =
+            list.iter().filter(|rule| found.contains(rule.chain.as_str())).map(|rule| rule.target.as_str()).collect();
+        found.extend(jumps);
+        // Targets that are no chains do no harm.
+        if found.len() == known {
+            return found;
+        }
+    }
+}
+
+/// The one killing rule of a table, on the way from a hook's chain, whose counter rose; `None` when there is none, several, or the
+/// table is not the same.
+fn moved<'a>(before: &[Counted], now: &'a [Counted], table: &str, hook: &'a str) -> Option<&'a Counted> {
     let of = |list: &'a [Counted]| list.iter().filter(|counted| counted.table == table).collect::<Vec<_>>();
     let old: Vec<&Counted> = before.iter().filter(|counted| counted.table == table).collect();
     let new = of(now);
@@ -111,7 +188,9 @@ fn moved<'a>(before: &[Counted], now: &'a [Counted], table: &str) -> Option<&'a 
     if !same {
         return None;
     }
-    let mut risen = old.iter().zip(new).filter(|(old, new)| new.kills() && new.packets > old.packets).map(|(_, new)| new);
+    let on_the_way = reachable(&new, hook);
+    let risen = old.iter().zip(new).filter(|(old, new)| new.kills() && new.packets > old.packets).map(|(_, new)| new);
+    let mut risen = risen.filter(|rule| on_the_way.contains(rule.chain.as_str()));
     let only = risen.next()?;
     risen.next().is_none().then_some(only)
 }
@@ -210,20 +289,46 @@ mod tests {
     #[test]
     fn the_only_counter_that_rose_names_the_rule() {
         let (before, now) = (save(1, 5, 0), save(2, 5, 0));
-        let rule = rule(moved(&before, &now, "filter").unwrap(), "ip");
+        let rule = rule(moved(&before, &now, "filter", "INPUT").unwrap(), "ip");
         assert_eq!((rule.chain.as_str(), rule.number, rule.verdict.as_str()), ("web", Some(1), "drop"));
         assert_eq!(rule.comment.as_deref(), Some("block \"web\""));
-        assert_eq!(moved(&before, &now, "raw"), None);
-        assert_eq!(moved(&before, &before, "filter"), None);
-        assert_eq!(moved(&before, &save(2, 6, 0), "filter"), None, "two rose");
-        assert_eq!(moved(&before, &now[..now.len() - 1], "filter"), None, "another ruleset");
+        assert_eq!(moved(&before, &now, "raw", "PREROUTING"), None);
+        assert_eq!(moved(&before, &now, "filter", "FORWARD"), None, "another way");
+        assert_eq!(moved(&before, &before, "filter", "INPUT"), None);
+        assert_eq!(moved(&before, &save(2, 6, 0), "filter", "INPUT"), None, "two rose");
+        assert_eq!(moved(&before, &now[..now.len() - 1], "filter", "INPUT"), None, "another ruleset");
     }
 
     #[test]
     fn a_policy_counts_like_a_rule() {
         let (before, now) = (save(1, 5, 0), save(1, 5, 3));
-        let rule = rule(moved(&before, &now, "filter").unwrap(), "ip6");
+        let rule = rule(moved(&before, &now, "filter", "INPUT").unwrap(), "ip6");
         assert_eq!((rule.chain.as_str(), rule.number, rule.text.as_deref()), ("INPUT", None, Some("policy drop")));
+    }
+
+    #[test]
+    fn a_change_of_the_rules_is_read_and_nothing_else() {
+        let name = "a_change_of_the_rules_is_read_and_nothing_else";
+        let Some(netns) = crate::kernel::netns::tests::fresh(name) else { return };
+        let iptables = |arguments: &str| {
+            let run = || Command::new("iptables-legacy").args(arguments.split(' ')).status();
+            netns.run(run).unwrap().is_ok_and(|status| status.success())
+        };
+        assert!(LegacyCounters::start(&netns, Family::Ipv4).unwrap().is_none(), "no table");
+        if !iptables("-A INPUT -p tcp -j ACCEPT") {
+            crate::kernel::skip(name, "this machine or kernel has no iptables-legacy");
+            return;
+        }
+        let mut counters = LegacyCounters::start(&netns, Family::Ipv4).unwrap().unwrap();
+        assert!(counters.has_rules());
+        counters.tick().unwrap();
+        assert_eq!(counters.readings.len(), 1);
+        assert!(iptables("-D INPUT 1"));
+        counters.tick().unwrap();
+        assert_eq!((counters.readings.len(), counters.has_rules()), (2, false));
+        assert!(iptables("-P FORWARD DROP"));
+        counters.read().unwrap();
+        assert!(counters.has_rules());
     }
 
     #[test]

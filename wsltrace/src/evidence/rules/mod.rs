@@ -96,6 +96,11 @@ impl FirewallTrace {
         self.generation
     }
 
+    /// Whether somebody has rules in nftables.
+    pub(super) fn has_rules(&self) -> bool {
+        self.listing.as_ref().is_some_and(|listing| listing.texts().next().is_some())
+    }
+
     /// Traces these from now on.
     pub(super) fn set_scope(&mut self, scope: Scope) -> io::Result<()> {
         if self.scope == scope {

@@ -18,7 +18,7 @@ const IPTABLES_NFT: &[&str] = &["iptables-nft"];
 const LEGACY: &[&str] = &["iptables-legacy"];
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    [drops(), rejects()].concat()
+    [drops(), rejects(), vec![both_worlds()]].concat()
 }
 
 fn drops() -> Vec<Scenario> {
@@ -80,6 +80,16 @@ fn rejects() -> Vec<Scenario> {
             |lab| reject_by_iptables(lab, "iptables-legacy", "icmp-host-unreachable"),
         ),
     ]
+}
+
+/// Rules of nftables before it, which let the packet pass: only the counter tells whose rule it was.
+fn both_worlds() -> Scenario {
+    let title = "iptables (legacy) drops in filter INPUT, and nftables has rules there, too";
+    let base = drop("drop-beside-nft", title, IptablesLegacy, Stage::InputFilter, |lab| {
+        nft(lab, "input", "filter", "accept")?;
+        drop_by_iptables(lab, "iptables-legacy", "filter", "INPUT")
+    });
+    Scenario { tools: &["nft", "iptables-legacy"], note: "two firewalls are at work", ..base }
 }
 
 fn drop(

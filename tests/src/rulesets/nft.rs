@@ -1,26 +1,10 @@
-//! Random firewalls with exactly one killer, which is known because it was put there.
+//! For nft.
 
 use std::fmt::Write as _;
 
 use fastrand::Rng;
 
-/// The port that is connected to.
-pub const PORT: u16 = 8080;
-/// The comment by which the killer's handle is found.
-pub const MARK: &str = "the killer";
-
-/// A firewall as nft reads it, and what must be said of it.
-#[derive(Clone, Debug)]
-pub struct Ruleset {
-    /// Text for `nft -f -`.
-    pub text: String,
-    /// Where the killer stands: family, table, chain.
-    pub place: (&'static str, String, String),
-    /// Whether it is the chain's policy and not a rule.
-    pub policy: bool,
-    /// Whether it rejects.
-    pub rejects: bool,
-}
+use super::{MARK, Ruleset};
 
 /// A place where a base chain may hang, in the order in which a packet meets them.
 const PLACES: [(&str, i32); 10] = [
@@ -56,8 +40,7 @@ const KILLERS: [&str; 7] = [
     "tcp dport 8080 counter reject",
 ];
 
-/// A ruleset; the same for the same seed.
-pub fn random(seed: u64) -> Ruleset {
+pub(super) fn random(seed: u64) -> Ruleset {
     let mut random = Rng::with_seed(seed);
     let mut places: Vec<(&str, i32)> = PLACES.to_vec();
     random.shuffle(&mut places);
