@@ -8,6 +8,7 @@ mod listing;
 mod log;
 mod marking;
 mod owner;
+mod pace;
 mod socket;
 mod targets;
 mod twins;
@@ -29,6 +30,7 @@ use self::listing::{Base, Listing};
 use self::log::{Decision, TraceLog};
 use self::marking::Marking;
 pub(crate) use self::marking::PREFIX as OWN_PREFIX;
+use self::pace::Pace;
 use self::socket::{Listener, OwnTable};
 pub use self::targets::dnat_targets;
 pub(super) use self::twins::Twins;
@@ -58,6 +60,7 @@ pub(super) struct FirewallTrace {
     table: Option<(Marking, OwnTable)>,
     listener: Option<Listener>,
     log: TraceLog,
+    pace: Pace,
     generation: Option<u32>,
     listing: Option<Listing>,
     /// The ruleset before it was changed last: what killed a packet may be gone by the time that its name is asked for.
@@ -83,6 +86,7 @@ impl FirewallTrace {
             table: None,
             listener: None,
             log: TraceLog::default(),
+            pace: Pace::default(),
             generation: None,
             listing: None,
             previous: None,
@@ -114,17 +118,25 @@ impl FirewallTrace {
     /// Looks whether the ruleset changed, and takes in what the kernel said.
     pub(super) fn tick(&mut self) -> io::Result<()> {
         self.drain()?;
+        if self.pace.tick() {
+            self.generation = None;
+        }
         self.refresh()
     }
 
     fn drain(&mut self) -> io::Result<()> {
         let Some(listener) = &self.listener else { return Ok(()) };
-        let log = &mut self.log;
+        let (log, mut messages) = (&mut self.log, 0);
         listener.drain(|event| {
+            messages += 1;
             if !event.rule.table.starts_with(OWN_PREFIX) {
                 log.add(event);
             }
-        })
+        })?;
+        if self.pace.hear(messages) {
+            self.table = None;
+        }
+        Ok(())
     }
 
     fn refresh(&mut self) -> io::Result<()> {
@@ -154,13 +166,16 @@ impl FirewallTrace {
     }
 
     fn mark(&mut self, devices: bool) -> io::Result<()> {
+        if self.pace.is_resting() {
+            return Ok(());
+        }
         let all = vec![(0, u16::MAX)];
-        let marking = Marking {
+        let mut marking = Marking {
             table: format!("{OWN_PREFIX}{}", std::process::id()),
             ports: self.scope.ports.clone().unwrap_or_else(|| all.clone()),
             answers: if self.scope.ports.is_some() { self.targets() } else { Vec::new() },
             devices: if devices { self.scope.devices.clone() } else { Vec::new() },
-            limited: true,
+            limited: self.pace.is_kept_by_kernel(),
         };
         if self.table.as_ref().is_some_and(|(made, _)| *made == marking) {
             return Ok(());
@@ -170,8 +185,16 @@ impl FirewallTrace {
         if self.listener.is_none() {
             self.listener = Some(inside(&self.netns, Listener::open)?);
         }
-        let table = inside(&self.netns, || OwnTable::make(&marking))?;
-        self.table = Some((marking, table));
+        let made = match inside(&self.netns, || OwnTable::make(&marking)) {
+            Err(error) if marking.limited && error.raw_os_error() == Some(libc::ENOENT) => {
+                ::log::debug!("the kernel has no limit for nftables: the rate of its trace is kept by hand");
+                self.pace.keep_by_hand();
+                marking.limited = false;
+                inside(&self.netns, || OwnTable::make(&marking))
+            }
+            made => made,
+        };
+        self.table = Some((marking, made?));
         Ok(())
     }
 
