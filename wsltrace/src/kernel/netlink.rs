@@ -1,17 +1,24 @@
-//! One question and its answers over a netlink socket of the calling thread's network namespace, blocking; the kernel
-//! answers at once.
+//! One question and its answers over a netlink socket of the calling thread's network namespace. The kernel answers at once; should
+//! it ever not, the question fails.
 
 use std::io;
 
 use netlink_packet_core::{
     NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
 };
+use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
+use nix::sys::time::{TimeVal, TimeValLike};
 use rtnetlink::sys::{Socket, SocketAddr};
 
-fn socket(protocol: isize) -> io::Result<Socket> {
+/// How long an answer may take.
+const PATIENCE_SECONDS: i64 = 2;
+
+/// A socket that speaks with the kernel.
+pub(crate) fn socket(protocol: isize) -> io::Result<Socket> {
     let mut socket = Socket::new(protocol)?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
+    setsockopt(&socket, ReceiveTimeout, &TimeVal::seconds(PATIENCE_SECONDS))?;
     Ok(socket)
 }
 

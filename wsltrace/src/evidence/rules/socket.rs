@@ -7,10 +7,11 @@ use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_REQUEST, NetlinkHeader,
 use netlink_packet_netfilter::nftables::NfTablesMessage;
 use netlink_packet_netfilter::none::ControlMessage;
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily};
-use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
+use rtnetlink::sys::{Socket, protocols::NETLINK_NETFILTER};
 
 use super::event::{self, TraceEvent};
 use super::marking::Marking;
+use crate::kernel::netlink;
 
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
 const NFNLGRP_NFTRACE: u32 = 9;
@@ -26,9 +27,7 @@ pub(crate) struct OwnTable {
 impl OwnTable {
     /// Makes the table in the calling thread's namespace, or nothing at all.
     pub(crate) fn make(marking: &Marking) -> io::Result<Self> {
-        let mut socket = Socket::new(NETLINK_NETFILTER)?;
-        socket.bind_auto()?;
-        socket.connect(&SocketAddr::new(0, 0))?;
+        let socket = netlink::socket(NETLINK_NETFILTER)?;
         let messages = marking.messages();
         let expected = messages.len();
         let control = |message| {
