@@ -92,28 +92,24 @@ impl Attempt {
     /// Connects from `namespace` and waits for the answer, for its absence, or for the server's greeting.
     pub fn make(&self, namespace: &Namespace) -> Result<ClientResult, LabError> {
         let before = namespace.counter("TcpExt", "TCPSynRetrans")?;
-        let (seen, local, open) =
-            namespace.run(|| self.connect().map_err(LabError::io(format!("connect to {}", self.target))))?;
+        let (seen, local, open) = namespace.run(|| self.connect())?;
         let again = namespace.counter("TcpExt", "TCPSynRetrans")? - before;
         Ok(ClientResult { seen, local, syns: 1 + again, open })
     }
 
-    fn connect(&self) -> io::Result<(Seen, SocketAddr, Option<Arc<Socket>>)> {
+    fn connect(&self) -> Result<(Seen, SocketAddr, Option<Arc<Socket>>), LabError> {
+        let failed = |doing: &str| LabError::io(format!("{doing} {}", self.target));
         let by_hand = match self.manner {
             Manner::WrongChecksum => Some((1, 0)),
             Manner::NeverConfirms => Some((0, 2)),
             _ => None,
         };
         if let Some((spoil, answers)) = by_hand {
-            let local = connect_by_hand(self.target, spoil, answers, ANSWER_PATIENCE)?;
+            let local =
+                connect_by_hand(self.target, spoil, answers, ANSWER_PATIENCE).map_err(failed("connect by hand to"))?;
             return Ok((Seen::NoAnswer, local, None));
         }
-        let socket = Socket::new(Domain::for_address(self.target), Type::STREAM, None)?;
-        if self.from_port != 0 {
-            socket.set_reuse_address(true)?;
-            socket.bind(&SocketAddr::new(unspecified(self.target), self.from_port).into())?;
-        }
-        socket.set_nonblocking(true)?;
+        let socket = self.socket().map_err(failed("make a socket for"))?;
         let begun = match self.manner {
             Manner::FastOpen => socket.send_to_with_flags(b"?", &self.target.into(), libc::MSG_FASTOPEN).map(drop),
             _ => socket.connect(&self.target.into()),
@@ -121,14 +117,14 @@ impl Attempt {
         match begun {
             Ok(()) => {}
             Err(error) if error.raw_os_error() == Some(Errno::EINPROGRESS as i32) => {}
-            Err(error) => return Err(error),
+            Err(error) => return Err(failed("begin to connect to")(error)),
         }
-        let local = socket.local_addr()?;
-        let local = local.as_socket().ok_or_else(|| io::Error::other("the socket's own address is no IP address"))?;
-        if !wait(&socket, PollFlags::POLLOUT, self.patience)? {
+        let local = socket.local_addr().map_err(failed("tell the own end of the connection to"))?;
+        let local = local.as_socket().ok_or_else(|| failed("connect to")(io::Error::other("its address is no IP address")))?;
+        if !wait(&socket, PollFlags::POLLOUT, self.patience).map_err(failed("wait for"))? {
             return Ok((Seen::NoAnswer, local, None));
         }
-        if let Some(error) = socket.take_error()? {
+        if let Some(error) = socket.take_error().map_err(failed("tell how it went with"))? {
             return Ok((Seen::Failed(Errno::from_raw(error.raw_os_error().unwrap_or_default())), local, None));
         }
         if self.manner == Manner::Leaves {
@@ -137,16 +133,28 @@ impl Attempt {
         if self.manner == Manner::Silent {
             return Ok((Seen::Connected, local, Some(Arc::new(socket))));
         }
-        socket.set_nonblocking(false)?;
-        socket.set_read_timeout(Some(self.patience))?;
         if self.manner == Manner::Speaks {
-            socket.send(b"?")?;
+            socket.send(b"?").map_err(failed("speak to"))?;
         }
+        socket
+            .set_nonblocking(false)
+            .and_then(|()| socket.set_read_timeout(Some(self.patience)))
+            .map_err(failed("wait for the greeting of"))?;
         match (&socket).read_exact(&mut [0]) {
             Ok(()) => Ok((Seen::Connected, local, None)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok((Seen::Unserved, local, Some(Arc::new(socket)))),
-            Err(error) => Err(error),
+            Err(error) => Err(failed("read the greeting of")(error)),
         }
+    }
+
+    fn socket(&self) -> io::Result<Socket> {
+        let socket = Socket::new(Domain::for_address(self.target), Type::STREAM, None)?;
+        if self.from_port != 0 {
+            socket.set_reuse_address(true)?;
+            socket.bind(&SocketAddr::new(unspecified(self.target), self.from_port).into())?;
+        }
+        socket.set_nonblocking(true)?;
+        Ok(socket)
     }
 }
 
