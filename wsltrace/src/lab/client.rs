@@ -105,8 +105,7 @@ impl Attempt {
             _ => None,
         };
         if let Some((spoil, answers)) = by_hand {
-            let local =
-                connect_by_hand(self.target, spoil, answers, ANSWER_PATIENCE).map_err(failed("connect by hand to"))?;
+            let local = connect_by_hand(self.target, spoil, answers, ANSWER_PATIENCE).map_err(failed("connect by hand to"))?;
             return Ok((Seen::NoAnswer, local, None));
         }
         let socket = self.socket().map_err(failed("make a socket for"))?;
