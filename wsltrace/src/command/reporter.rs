@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Instant;
 
 use super::names::MachineNames;
-use crate::evidence::{Evidence, Gatherer, Scope};
+use crate::evidence::{Gatherer, Scope};
 use crate::journey::{assemble, decode};
 use crate::kernel::links::Link;
 use crate::kernel::netns::Netns;
@@ -128,7 +128,7 @@ impl Reporter {
                     }
                     id += 1;
                     let evidence = if journey.facts.established && !journey.facts.not_accepted {
-                        Evidence { translator: self.gatherer.translator(&journey), ..Evidence::default() }
+                        self.gatherer.on_the_way(&journey)
                     } else {
                         self.gatherer.gather(&journey)
                     };

@@ -147,7 +147,7 @@ fn sentence(case: &Case, verb: &str) -> String {
 }
 
 /// The rule in words, such as `rule 4 of ip filter INPUT`.
-fn name(rule: &Rule) -> String {
+pub fn name(rule: &Rule) -> String {
     let chain = format!("{} {} {}", rule.family, rule.table, rule.chain);
     let owner = match rule.owner {
         Owner::User => String::new(),

@@ -14,6 +14,7 @@ mod table;
 mod tests;
 mod various;
 
+pub use firewall::name as rule_name;
 pub use reasons::{REASONS, ReasonPage, reason_page};
 pub use stages::{StagePage, stage_page};
 pub use table::{ROWS, Row, row};
@@ -161,6 +162,10 @@ pub fn diagnose(journey: &Journey, evidence: &Evidence) -> Diagnosis {
         .filter(|row| row.outcomes.contains(&journey.outcome))
         .find_map(|row| (row.judge)(&case).map(|finding| (row.code, finding)));
     let (code, mut finding) = found.unwrap_or_else(|| (Code::UnexplainedDrop, various::unexplained(&case)));
+    if let Some(rule) = &evidence.exempted_by {
+        let exempted = format!("; connection tracking leaves it out (notrack), by {}", firewall::name(rule));
+        finding.summary.push_str(&exempted);
+    }
     if !journey.complete {
         finding.confidence = Confidence::Inferred;
         finding.summary.push_str("; records of this journey were lost, so a later event may be missing here");

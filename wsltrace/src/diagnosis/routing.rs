@@ -5,8 +5,11 @@ use std::net::IpAddr;
 use super::{
     Confidence,
     case::{Case, Finding},
+    firewall::name,
 };
-use crate::journey::Stage;
+use crate::escape::shell_word;
+use crate::evidence::{Backend, Rule};
+use crate::journey::{Origin, Stage};
 
 /// Where the kernel frees a packet whose source or destination the input route refuses.
 const ROUTE_INPUT: [&str; 6] = [
@@ -44,13 +47,16 @@ pub(super) fn route_back_by_entrance(case: &Case) -> Option<Vec<String>> {
     let source = case.journey.flow.source;
     let via = hop.gateway.map(|gateway| format!(" via {gateway}")).unwrap_or_default();
     let ip = if source.is_ipv4() { "ip" } else { "ip -6" };
-    Some(vec![case.root(&format!("{ip} route replace {source}{via} dev {}", crate::escape::shell_word(interface)))])
+    Some(vec![case.root(&format!("{ip} route replace {source}{via} dev {}", shell_word(interface)))])
 }
 
 pub(super) fn martian(case: &Case) -> Option<Finding> {
     let interface = case.interface().unwrap_or("its interface");
     let flow = &case.journey.flow;
     let (source, destination) = (flow.source, case.journey.last_destination().0);
+    if let Some(finding) = loopback_beyond(case) {
+        return Some(finding);
+    }
     let localnet = || case.set_for_interface("route_localnet", 1, false);
     let local_source = || case.set_for_interface("accept_local", 1, false);
     let (confidence, why, remedy) = match case.reason() {
@@ -92,6 +98,39 @@ pub(super) fn martian(case: &Case) -> Option<Finding> {
     };
     let summary = format!("dropped by routing as a martian ({source} to {destination}): {why}");
     Some(Finding::new(confidence, summary).remedy(remedy))
+}
+
+/// A packet from 127.x whose destination was rewritten to a container's: no other network namespace takes such a source. Where
+/// that shall work, a rule gives it another source on its way out (masquerade), or leaves it to a proxy of this machine.
+fn loopback_beyond(case: &Case) -> Option<Finding> {
+    case.elsewhere_netns()?;
+    let confidence = case.by(&["IP_LOCALNET"], &ROUTE_INPUT)?;
+    let translated = case.journey.translated.as_ref()?;
+    let (source, destination) = (case.journey.last_source(), case.journey.last_destination().0);
+    if !source.is_loopback() || destination == case.journey.flow.destination {
+        return None;
+    }
+    let dropped = format!("dropped as a martian in {}: it came there from {source}", case.place());
+    if let Some(marker) = &case.evidence.marked_by_wsl {
+        let summary = format!(
+            "{dropped}, most likely because {} overwrote the mark by which another rule would have given it this machine's address (masquerade)",
+            name(marker)
+        );
+        let [table, chain] = [&marker.table, &marker.chain].map(|word| shell_word(word));
+        let keep = format!("sudo nft insert rule {} {table} {chain} meta mark != 0 return", marker.family);
+        return Some(Finding::inferred(summary).remedy([keep]));
+    }
+    let by = translated.rule.as_ref().map_or_else(|| "a DNAT rule".to_owned(), name);
+    let summary = format!("{dropped}, for {by} sent it to {destination} and nothing gave it this machine's address");
+    let entrance = case.journey.interface.as_deref().map(shell_word).filter(|_| case.journey.origin == Origin::Remote);
+    let leave = entrance.map(|entrance| match &translated.rule {
+        Some(Rule { backend: Backend::Nft, family, table, chain, handle: Some(handle), .. }) => {
+            let [table, chain] = [table, chain].map(|word| shell_word(word));
+            format!("sudo nft insert rule {family} {table} {chain} handle {handle} iifname {entrance} accept")
+        }
+        _ => format!("sudo iptables -t nat -I PREROUTING -i {entrance} -j ACCEPT"),
+    });
+    Some(Finding::new(confidence, summary).remedy(leave))
 }
 
 pub(super) fn forwarding(case: &Case) -> Option<Finding> {
@@ -174,5 +213,5 @@ fn loopback(case: &Case) -> bool {
 
 /// ` iif NAME` for `ip route get`; nothing for a connection made in this machine.
 fn incoming(case: &Case) -> String {
-    case.journey.interface.as_deref().map(|name| format!(" iif {}", crate::escape::shell_word(name))).unwrap_or_default()
+    case.journey.interface.as_deref().map(|name| format!(" iif {}", shell_word(name))).unwrap_or_default()
 }

@@ -164,10 +164,17 @@ impl Gatherer {
         }
     }
 
-    /// The rule that gave an answered journey's packet another address, when the kernel named it.
-    pub fn translator(&mut self, journey: &Journey) -> Option<Rule> {
-        journey.translated.as_ref()?;
-        self.watched.get_mut(&journey.netns)?.trace.as_mut()?.translator(journey)
+    /// What the kernel named on an answered journey's way: the rule that gave its packet another address, and the one that
+    /// exempted it from connection tracking.
+    pub fn on_the_way(&mut self, journey: &Journey) -> Evidence {
+        let trace = self.watched.get_mut(&journey.netns).and_then(|watched| watched.trace.as_mut());
+        let Some(trace) = trace else { return Evidence::default() };
+        Evidence {
+            translator: trace.translator(journey),
+            exempted_by: trace.exempter(journey),
+            marked_by_wsl: trace.marker(journey),
+            ..Evidence::default()
+        }
     }
 
     /// Forgets a namespace that is gone.
@@ -189,7 +196,7 @@ impl Gatherer {
 
     /// All that can be found out about a journey. What could not be read is left out, and logged.
     pub fn gather(&mut self, journey: &Journey) -> Evidence {
-        let mut evidence = Evidence { translator: self.translator(journey), ..Evidence::default() };
+        let mut evidence = self.on_the_way(journey);
         let span = span(journey);
         let began = span.began;
         let inum = journey.last_netns();
@@ -204,6 +211,10 @@ impl Gatherer {
             log::warn!("cannot find out why a listener in network namespace {inum} is silent: {error}");
         }
         if journey.outcome == Outcome::Refused {
+            match sysctls::of_refusals(&watched.netns) {
+                Ok(settings) => evidence.sysctls = settings,
+                Err(error) => log::warn!("cannot read the settings of network namespace {inum}: {error}"),
+            }
             match watched.lookup_programs() {
                 Ok(names) => evidence.lookup_programs = names.iter().filter(|name| *name != OWN_LOOKUP).cloned().collect(),
                 Err(error) => log::warn!("cannot list the programs that look for listeners in network namespace {inum}: {error}"),
@@ -215,6 +226,12 @@ impl Gatherer {
             && let Err(error) = add_routing(watched, journey, &mut evidence)
         {
             log::warn!("cannot read the routes of network namespace {inum}: {error}");
+        }
+        if matches!(died_at, Some(Stage::Conntrack | Stage::OutputConntrack)) {
+            match sysctls::of_conntrack(&watched.netns) {
+                Ok(settings) => evidence.sysctls.extend(settings),
+                Err(error) => log::warn!("cannot read the limits of conntrack in network namespace {inum}: {error}"),
+            }
         }
         if may_be_a_rule(journey)
             && let Some(named) = watched.trace.as_mut().and_then(|trace| trace.killer(journey))

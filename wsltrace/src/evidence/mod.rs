@@ -119,6 +119,10 @@ pub struct Evidence {
     pub stage: Option<Stage>,
     /// The rule that gave the packet another address.
     pub translator: Option<Rule>,
+    /// The rule that exempted the packet from connection tracking (`notrack`).
+    pub exempted_by: Option<Rule>,
+    /// The rule of WSL's own that gave the packet WSL's mark, whatever mark it had.
+    pub marked_by_wsl: Option<Rule>,
     /// Firewall back ends with rules in the namespace and at the stage of the death; enough to say what kind of firewall it was.
     pub backend: Option<Backend>,
     /// Sockets; `None` when they were not asked for or could not be read.

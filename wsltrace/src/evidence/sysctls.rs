@@ -12,7 +12,22 @@ pub fn of_routing(netns: &Netns, family: Family, interface: Option<&str>) -> io:
 
 /// The settings that bear on a listener's silence.
 pub fn of_listeners(netns: &Netns) -> io::Result<Vec<(String, String)>> {
-    let names = ["net.ipv4.tcp_syncookies", "net.core.somaxconn"];
+    by_name(netns, ["net.ipv4.tcp_syncookies", "net.core.somaxconn"])
+}
+
+/// The setting that makes listeners of IPv6 refuse IPv4, where it is on.
+pub fn of_refusals(netns: &Netns) -> io::Result<Vec<(String, String)>> {
+    let mut settings = by_name(netns, ["net.ipv6.bindv6only"])?;
+    settings.retain(|(_, value)| value == "1");
+    Ok(settings)
+}
+
+/// How full the table of connection tracking is, and how full it may be.
+pub fn of_conntrack(netns: &Netns) -> io::Result<Vec<(String, String)>> {
+    by_name(netns, ["net.netfilter.nf_conntrack_count", "net.netfilter.nf_conntrack_max"])
+}
+
+fn by_name<const N: usize>(netns: &Netns, names: [&str; N]) -> io::Result<Vec<(String, String)>> {
     read(netns, names.map(|name| (format!("/proc/sys/{}", name.replace('.', "/")), name.to_owned())))
 }
 

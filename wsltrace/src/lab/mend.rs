@@ -29,8 +29,9 @@ const FOLLOW_FORWARDING: [&str; 2] = ["/forwarding", "/accept_redirects"];
 pub(super) fn check(scenario: &Scenario, lab: &Lab, lines: &[Value]) -> Result<Vec<String>, LabError> {
     let Some(mended) = scenario.mended else { return Ok(Vec::new()) };
     let Some(journey) = lines.iter().rfind(|line| line["type"] == "journey") else { return Ok(Vec::new()) };
-    let namespace = place_of(journey, lab);
-    let commands: Vec<String> = journey["diagnosis"]["remedy"].as_array().into_iter().flatten().filter_map(command).collect();
+    let remedy: Vec<&str> = journey["diagnosis"]["remedy"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let namespace = place_of(&remedy, lab);
+    let commands: Vec<String> = remedy.into_iter().filter_map(command).collect();
     let before = state(namespace)?;
     for command in &commands {
         run(namespace, command)?;
@@ -72,16 +73,17 @@ impl Mended {
     }
 }
 
-/// The namespace where the commands belong: that of the death.
-fn place_of<'a>(journey: &Value, lab: &'a Lab) -> &'a Namespace {
-    let sides = [Side::Wsl, Side::Container, Side::Backend].into_iter().filter_map(|side| lab.find(side));
-    let mut there = sides.filter(|namespace| journey["death"]["netns"] == namespace.inode());
-    there.next().unwrap_or(&lab.wsl)
+/// The namespace where the commands belong: WSL's, unless they say another.
+fn place_of<'a>(remedy: &[&str], lab: &'a Lab) -> &'a Namespace {
+    let told = |namespace: &&Namespace| {
+        let inode = format!(" inode {} ", namespace.inode());
+        remedy.iter().any(|line| line.starts_with('#') && line.contains(&inode))
+    };
+    [Side::Container, Side::Backend].into_iter().filter_map(|side| lab.find(side)).find(told).unwrap_or(&lab.wsl)
 }
 
 /// A line of the report that is a command. The lab runs as root, and `sudo` may not be there.
-fn command(line: &Value) -> Option<String> {
-    let line = line.as_str()?;
+fn command(line: &str) -> Option<String> {
     (!line.starts_with('#')).then(|| line.strip_prefix("sudo ").unwrap_or(line).to_owned())
 }
 

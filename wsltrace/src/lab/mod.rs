@@ -17,6 +17,7 @@
 
 mod check;
 mod client;
+mod crowd;
 mod error;
 mod foreign;
 mod listener;

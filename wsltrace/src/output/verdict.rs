@@ -9,8 +9,9 @@ use super::{
     words::{BAD, COMMAND, FAINT, GOOD, Page, STRONG, duration, ends, sentence},
 };
 use crate::{
-    diagnosis::{Confidence, reason_page, row},
+    diagnosis::{Confidence, reason_page, row, rule_name},
     escape::escape,
+    evidence::Rule,
     journey::{Flow, Journey, Origin, Stage},
 };
 
@@ -116,6 +117,12 @@ fn evidence(page: Page, report: &Report) -> String {
             end(translated.destination, translated.destination_port)
         );
         text.push_str(&page.labelled("rewritten", &now));
+        if let Some(rule) = &translated.rule {
+            text.push_str(&page.labelled("by", &rule_line(rule)));
+        }
+    }
+    if let Some(rule) = &evidence.exempted_by {
+        text.push_str(&page.labelled("untracked", &format!("by {}", rule_line(rule))));
     }
     for (name, value) in &evidence.sysctls {
         text.push_str(&page.labelled("sysctl", &format!("{name} = {value}")));
@@ -125,6 +132,12 @@ fn evidence(page: Page, report: &Report) -> String {
     }
     text.push_str(&page.labelled("more", &format!("wsltrace explain {}", diagnosis.code)));
     text
+}
+
+/// A rule's place and its text.
+fn rule_line(rule: &Rule) -> String {
+    let text = rule.text.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
+    format!("{}{text}", rule_name(rule))
 }
 
 /// The commands are never wrapped: they are there to be copied.

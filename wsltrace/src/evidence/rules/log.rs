@@ -9,6 +9,8 @@ use super::event::{Identity, RuleRef, TraceEvent, Verdict};
 
 /// How many packets are remembered. They come at a limited rate, and journeys ask within seconds.
 const MAX_PACKETS: usize = 4096;
+/// How many rules are remembered that let a packet go on.
+const MAX_PASSED: usize = 64;
 
 /// A rule that decided about a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,8 +30,8 @@ struct Packet {
     identity: Identity,
     /// The base chain that it is in.
     base: (&'static str, String, String),
-    /// Rules that accepted it in a base chain, in order: one of them may have rewritten it.
-    accepted: Vec<Decision>,
+    /// Rules that matched it and let it go on, in order: one of them may have rewritten it.
+    passed: Vec<Decision>,
     /// The end.
     fatal: Option<Decision>,
 }
@@ -66,8 +68,8 @@ impl TraceLog {
         let decision = Decision { rule: event.rule, base_chain: packet.base.2.clone(), verdict: event.verdict };
         match event.verdict {
             Verdict::Drop | Verdict::Stolen | Verdict::Queue => packet.fatal = Some(decision),
-            Verdict::Accept => packet.accepted.push(decision),
-            Verdict::Continue => {}
+            Verdict::Accept | Verdict::Continue if packet.passed.len() < MAX_PASSED => packet.passed.push(decision),
+            Verdict::Accept | Verdict::Continue => {}
         }
     }
 
@@ -81,7 +83,7 @@ impl TraceLog {
             self.dropped += 1;
         }
         let base = ("", String::new(), String::new());
-        self.packets.push_back(Packet { id, identity, base, accepted: Vec::new(), fatal: None });
+        self.packets.push_back(Packet { id, identity, base, passed: Vec::new(), fatal: None });
         self.by_id.insert(id, self.dropped + self.packets.len() as u64 - 1);
         self.packets.len() - 1
     }
@@ -92,9 +94,9 @@ impl TraceLog {
         self.packets.iter_mut().filter(|packet| packet.identity == *identity).find_map(|packet| packet.fatal.take())
     }
 
-    /// The rules that accepted packets of this identity, newest packet last.
-    pub(crate) fn accepted(&self, identity: &Identity) -> impl Iterator<Item = &Decision> {
-        self.packets.iter().filter(move |packet| packet.identity == *identity).flat_map(|packet| &packet.accepted)
+    /// The rules that packets of this identity met and passed, newest packet last.
+    pub(crate) fn passed(&self, identity: &Identity) -> impl Iterator<Item = &Decision> {
+        self.packets.iter().filter(move |packet| packet.identity == *identity).flat_map(|packet| &packet.passed)
     }
 }
 

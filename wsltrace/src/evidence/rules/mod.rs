@@ -30,12 +30,14 @@ use self::socket::{Listener, OwnTable};
 pub use self::targets::dnat_targets;
 pub(super) use self::twins::Twins;
 use super::Rule;
-use crate::journey::{Journey, Outcome, Stage};
+use crate::journey::{Conntrack, Journey, Origin, Outcome, Stage};
 use crate::kernel::command::output_within;
 use crate::kernel::netns::Netns;
 
 /// Longest time that `nft` may take.
 const NFT_LIMIT: Duration = Duration::from_secs(2);
+/// WSL's chain that marks what leaves this machine, in mirrored mode.
+const WSL_MARKS: &str = "WSLOUTPUT";
 
 /// Which packets are to be traced.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -219,8 +221,7 @@ impl FirewallTrace {
     pub(super) fn translator(&mut self, journey: &Journey) -> Option<Rule> {
         journey.translated.as_ref()?;
         self.drain().ok()?;
-        let decisions: Vec<Decision> =
-            identities(journey, false).iter().flat_map(|identity| self.log.accepted(identity)).cloned().collect();
+        let decisions = self.passed(journey);
         let translates = |decision: &&Decision| {
             let listing = self.listing.as_ref();
             let text = listing.and_then(|listing| listing.text(&decision.rule));
@@ -230,6 +231,33 @@ impl FirewallTrace {
         };
         let decision = decisions.iter().rev().find(translates)?;
         Some(self.named(decision).rule)
+    }
+
+    /// The rule that exempted this journey's packet from connection tracking.
+    pub(super) fn exempter(&mut self, journey: &Journey) -> Option<Rule> {
+        journey.conntrack.filter(|state| *state == Conntrack::Untracked)?;
+        self.drain().ok()?;
+        let exempts = |decision: &&Decision| {
+            let rule = &decision.rule;
+            let details = rule.handle.and_then(|handle| inside(&self.netns, || details(rule, handle)).ok());
+            details.is_some_and(|details| details.exempts)
+        };
+        let decisions = self.passed(journey);
+        let decision = decisions.iter().rev().find(exempts)?;
+        Some(Rule { verdict: "notrack".to_owned(), ..self.named(decision).rule })
+    }
+
+    /// The rule of WSL that gave this journey's packet its mark; asked for where a manager may have marked the packet before.
+    pub(super) fn marker(&mut self, journey: &Journey) -> Option<Rule> {
+        journey.translated.as_ref().filter(|_| journey.origin != Origin::Remote)?;
+        self.drain().ok()?;
+        let decision = self.passed(journey).into_iter().rev().find(|decision| decision.rule.chain == WSL_MARKS)?;
+        Some(self.named(&decision).rule)
+    }
+
+    /// The rules that this journey's packet met and passed.
+    fn passed(&self, journey: &Journey) -> Vec<Decision> {
+        identities(journey, false).iter().flat_map(|identity| self.log.passed(identity)).cloned().collect()
     }
 
     fn named(&self, decision: &Decision) -> Named {

@@ -83,6 +83,8 @@ pub(super) struct Details {
     pub(super) comment: Option<String>,
     /// Whether it rejects.
     pub(super) rejects: bool,
+    /// Whether it exempts from connection tracking.
+    pub(super) exempts: bool,
 }
 
 pub(super) fn details(rule: &RuleRef, handle: u64) -> io::Result<Details> {
@@ -134,7 +136,16 @@ impl Details {
         let name = || value(NFTA_NAME).map(|bytes| text_of(&bytes));
         match kind {
             "reject" => self.rejects = true,
-            "target" => self.rejects |= name().as_deref() == Some("REJECT"),
+            "notrack" => self.exempts = true,
+            "target" => match name().as_deref() {
+                Some("REJECT") => self.rejects = true,
+                Some("NOTRACK") => self.exempts = true,
+                // `struct xt_ct_target_info` begins with its flags, of which the first is XT_CT_NOTRACK.
+                Some("CT") => {
+                    self.exempts |= value(NFTA_INFO).is_some_and(|info| info.first().is_some_and(|flags| flags & 1 != 0))
+                }
+                _ => {}
+            },
             "match" if name().as_deref() == Some("comment") => self.comment = value(NFTA_INFO).map(|bytes| text_of(&bytes)),
             _ => {}
         }

@@ -4,13 +4,14 @@ use super::{Expect, Scenario, serve_any, template};
 use crate::diagnosis::Code;
 use crate::evidence::Backend;
 use crate::journey::{Conntrack, Outcome, Stage};
+use crate::lab::crowd::fill_conntrack;
 use crate::lab::path::inbound;
 use crate::lab::{PORT, Seen, Side};
 
 const GROUP: &str = "conntrack";
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![untracked(), invalid()]
+    vec![untracked(), invalid(), full()]
 }
 
 fn untracked() -> Scenario {
@@ -51,6 +52,29 @@ fn invalid() -> Scenario {
             codes: &[Code::FirewallDrop],
             firewall: Some((Backend::Nft, "input")),
             path: inbound(Stage::InputFilter),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+fn full() -> Scenario {
+    let base = template("conntrack-full", "the table of connection tracking has no room", GROUP);
+    Scenario {
+        tools: &["nft"],
+        break_it: |lab| {
+            serve_any(lab)?;
+            lab.wsl.nft("inet", "type filter hook input priority filter", "ct state new accept")?;
+            fill_conntrack(&lab.wsl)
+        },
+        client: Seen::NoAnswer,
+        expect: Expect {
+            outcomes: &[Outcome::Dropped],
+            died: Some((Stage::Conntrack, Side::Wsl)),
+            reason: Some(("NETFILTER_DROP", (5, 18))),
+            codes: &[Code::ConntrackDrop],
+            inferred: true,
+            path: inbound(Stage::Conntrack),
             ..base.expect
         },
         ..base

@@ -10,6 +10,7 @@ mod healthy;
 mod ingress;
 mod light;
 mod listener;
+mod mirrored;
 mod neighbour;
 mod overflow;
 mod packet;
@@ -145,6 +146,7 @@ pub fn all() -> Vec<Scenario> {
         reply::scenarios(),
         queue::scenarios(),
         conntrack::scenarios(),
+        mirrored::scenarios(),
         ingress::scenarios(),
         suppressed::scenarios(),
         stale::scenarios(),
