@@ -138,7 +138,10 @@ pub(super) fn forwarding(case: &Case) -> Option<Finding> {
     let off = case.sysctl(setting) == Some("0");
     let confidence = match (case.reason(), case.symbol()?) {
         (Some("IP_INADDRERRORS"), "ip_error") => Confidence::Proved,
-        (None, "ip_error" | "ip_forward" | "ip6_forward") if off => Confidence::Inferred,
+        // For IPv6 the reason is that of several refusals.
+        (Some("IP_INADDRERRORS"), "ip6_forward") | (None, "ip_error" | "ip_forward" | "ip6_forward") if off => {
+            Confidence::Inferred
+        }
         _ => return None,
     };
     let destination = case.journey.last_destination().0;
@@ -151,7 +154,8 @@ pub(super) fn forwarding(case: &Case) -> Option<Finding> {
 
 pub(super) fn route(case: &Case) -> Option<Finding> {
     let reasons = ["IP_INNOROUTES", "IP_OUTNOROUTES"];
-    let confidence = case.by(&reasons, &["ip_error", "ip6_pkt_drop", "ip6_pkt_discard", "ip6_pkt_prohibit", "dst_discard"])?;
+    let confidence = case
+        .by(&reasons, &["ip_error", "ip6_pkt_drop", "ip6_pkt_discard", "ip6_pkt_prohibit", "dst_discard", "dst_discard_out"])?;
     let destination = case.journey.last_destination().0;
     let refusing = case.evidence.refusing_route.as_ref();
     let named = refusing.map(|route| format!("{} {}/{}", route.kind, route.destination.0, route.destination.1));

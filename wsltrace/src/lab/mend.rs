@@ -22,7 +22,9 @@ const LISTINGS: [(&str, &[&str]); 5] = [
 ];
 /// What a shell answers when there is no such program.
 const NOT_FOUND: i32 = 127;
-/// Settings that the kernel itself changes with `ip_forward`.
+/// IPv6's `ip_forward`.
+const FORWARDING_V6: &str = "/proc/sys/net/ipv6/conf/all/forwarding";
+/// Settings that the kernel itself changes with it.
 const FOLLOW_FORWARDING: [&str; 2] = ["/forwarding", "/accept_redirects"];
 
 /// Runs what the last report about the client's SYNs prints, lets the client try again, and says what is not as it must be.
@@ -119,7 +121,12 @@ fn state(namespace: &Namespace) -> Result<BTreeSet<String>, LabError> {
                 }
             }
         }
-        settings(Path::new("/proc/sys/net/ipv4"), &mut lines).map_err(LabError::io("read the settings of the namespace"))?;
+        for version in ["/proc/sys/net/ipv4", "/proc/sys/net/ipv6"] {
+            match settings(Path::new(version), &mut lines) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                read => read.map_err(LabError::io("read the settings of the namespace"))?,
+            }
+        }
         Ok(lines)
     })
 }
@@ -138,5 +145,9 @@ fn settings(directory: &Path, lines: &mut BTreeSet<String>) -> io::Result<()> {
 }
 
 fn follows_forwarding(line: &str) -> bool {
-    line.split_once(" = ").is_some_and(|(name, _)| FOLLOW_FORWARDING.iter().any(|end| name.ends_with(end)))
+    // A router of IPv6 answers to its networks' anycast addresses.
+    line.contains(" anycast ")
+        || line
+            .split_once(" = ")
+            .is_some_and(|(name, _)| name != FORWARDING_V6 && FOLLOW_FORWARDING.iter().any(|end| name.ends_with(end)))
 }

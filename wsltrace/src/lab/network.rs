@@ -156,6 +156,11 @@ impl Namespace {
         })
     }
 
+    /// Adds a route to one address.
+    pub(super) fn route_to(&self, destination: IpAddr, way: Way) -> Result<(), LabError> {
+        self.route(destination, if destination.is_ipv4() { 32 } else { 128 }, way)
+    }
+
     /// Adds a route.
     pub(super) fn route(&self, destination: IpAddr, prefix: u8, way: Way) -> Result<(), LabError> {
         self.netlink(&format!("add a route to {destination}/{prefix}"), &[], async move |handle, _| {

@@ -93,6 +93,21 @@ impl Lab {
         if self.v6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() }
     }
 
+    /// An address of the lab in the family that the client comes by.
+    pub(super) fn at(&self, address: Ipv4Addr) -> IpAddr {
+        if self.v6 { twin(address.into()) } else { address.into() }
+    }
+
+    /// nft's name of the family that the client comes by.
+    pub(super) fn family(&self) -> &'static str {
+        if self.v6 { "ip6" } else { "ip" }
+    }
+
+    /// Makes WSL forward.
+    pub(super) fn forward(&self) -> Result<(), LabError> {
+        self.wsl.set_sysctl(if self.v6 { "net.ipv6.conf.all.forwarding" } else { "net.ipv4.ip_forward" }, "1")
+    }
+
     /// Runs one of the iptables programs in WSL, that of the client's family, with arguments separated by blanks.
     pub(super) fn iptables(&self, program: &'static str, arguments: &str) -> Result<(), LabError> {
         self.wsl.iptables(if self.v6 { over_v6(program) } else { program }, arguments)
@@ -112,6 +127,19 @@ impl Lab {
     pub fn wsl_address(v6: bool) -> IpAddr {
         if v6 { WSL_V6.into() } else { WSL_V4.into() }
     }
+}
+
+/// The IPv6 address that stands for an IPv4 address of the lab.
+pub(super) fn twin(address: IpAddr) -> IpAddr {
+    let IpAddr::V4(address) = address else { return address };
+    let [first, second, _, last] = address.octets();
+    let host = u16::from(last);
+    IpAddr::V6(match (first, second) {
+        (0, _) => Ipv6Addr::UNSPECIFIED,
+        (127, _) => Ipv6Addr::LOCALHOST,
+        (172, 28) => Ipv6Addr::new(0xfd00, 0x28, 0x16, 0, 0, 0, 0, host),
+        _ => Ipv6Addr::new(0xfd00, 0x100 | u16::from(second), 0, 0, 0, 0, 0, host),
+    })
 }
 
 /// The program that does for IPv6 what this one does for IPv4.
@@ -163,5 +191,13 @@ fn attach(
     wsl.address(device, near.into(), prefix)?;
     inner.address("eth0", far.into(), prefix)?;
     inner.route(Ipv4Addr::UNSPECIFIED.into(), 0, Way::Gateway(near.into(), None))?;
-    warm_up(wsl, near.into(), inner, far.into())
+    warm_up(wsl, near.into(), inner, far.into())?;
+    if ipv6_available() {
+        let (near, far) = (twin(near.into()), twin(far.into()));
+        wsl.address(device, near, 64)?;
+        inner.address("eth0", far, 64)?;
+        inner.route(Ipv6Addr::UNSPECIFIED.into(), 0, Way::Gateway(near, None))?;
+        warm_up(wsl, near, inner, far)?;
+    }
+    Ok(())
 }

@@ -75,10 +75,9 @@ pub(crate) fn run(machine: Machine<'_>, limit: Duration, mut read: impl FnMut(&s
     }
 }
 
-/// Several processors show what happens when probes run at once; one is for kernels that the emulation of several breaks: each
-/// has a thread, and QEMU 7.2 lets one run code that another is patching (Linux 7.2 dies of it at boot, of an int3). And `-cx16`,
-/// because it emulates cmpxchg16b wrongly, of which guests die at random. A panic ends the guest (`panic=-1` reboots,
-/// `-no-reboot` makes that the end).
+/// One processor by default: each has a thread, and QEMU 7.2 lets one run code that another is patching. Linux 7.2 dies of it at
+/// every boot, of an int3, and 6.12 at one boot in some dozens. And `-cx16`, because it emulates cmpxchg16b wrongly, of which
+/// guests die at random. A panic ends the guest (`panic=-1` reboots, `-no-reboot` makes that the end).
 fn qemu(machine: Machine<'_>) -> Command {
     let mut qemu = clean("qemu-system-x86_64");
     qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max,-cx16", "-smp", &machine.processors.to_string()]);

@@ -45,8 +45,8 @@ pub(crate) struct Arguments {
     /// The kernel's modules (lib/modules/VERSION) [default: beside the image, if they are there]
     #[arg(long, value_name = "DIR")]
     modules: Option<PathBuf>,
-    /// How many processors the guest has
-    #[arg(long, value_name = "NUMBER", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=8))]
+    /// How many processors the guest has; QEMU's emulation of more than one is not sound, and guests die of it now and then
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=8))]
     processors: u32,
     /// Stop the guest after so many minutes
     #[arg(long, value_name = "MINUTES", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
@@ -71,7 +71,7 @@ pub(crate) fn run_default() -> Result<(), Error> {
     };
     setup::ensure(&[Part::Vm])?;
     let kernel = kernel.to_string_lossy().into_owned();
-    play(&Arguments { kernel, scenarios: Vec::new(), modules: None, processors: 2, limit: 60 })
+    play(&Arguments { kernel, scenarios: Vec::new(), modules: None, processors: 1, limit: 60 })
 }
 
 fn play(arguments: &Arguments) -> Result<(), Error> {

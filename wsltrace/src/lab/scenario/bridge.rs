@@ -1,13 +1,13 @@
 //! Bridges between containers: copies for bystanders, and connections that come back to where they began.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 
-use super::{Expect, Scenario, serve, template};
+use super::{Expect, Scenario, serve_all, template};
 use crate::diagnosis::Code;
 use crate::journey::{Origin, Outcome, Stage};
 use crate::lab::path::{answer, back_through, into_container};
 use crate::lab::sides::{CONTAINER, DOCKER0, WSL_V4, join};
-use crate::lab::{Binding, Lab, LabError, Namespace, PORT, Side, Step};
+use crate::lab::{Lab, LabError, Namespace, PORT, Side, Step};
 
 const GROUP: &str = "bridges";
 /// The port inside the container.
@@ -24,7 +24,7 @@ fn flood() -> Scenario {
         tools: &["nft", "ip"],
         behind: Some(Side::Container),
         break_it: |lab| {
-            serve(lab, Side::Container, Binding::new(Ipv4Addr::UNSPECIFIED, INNER_PORT))?;
+            serve_all(lab, Side::Container, INNER_PORT)?;
             publish(lab, "")?;
             let bystander = Namespace::new("bystander")?;
             join(&lab.wsl, "veth1", &bystander, "eth0")?;
@@ -48,7 +48,7 @@ fn hairpin() -> Scenario {
         from: Side::Container,
         target: WSL_V4.into(),
         break_it: |lab| {
-            serve(lab, Side::Container, Binding::new(Ipv4Addr::UNSPECIFIED, INNER_PORT))?;
+            serve_all(lab, Side::Container, INNER_PORT)?;
             let masquerade = format!(
                 "chain postrouting {{ type nat hook postrouting priority srcnat; ip saddr {CONTAINER} ip daddr {CONTAINER} masquerade; }}"
             );
@@ -70,7 +70,7 @@ fn hairpin() -> Scenario {
 
 /// Publishes the container's port the way Docker does; `more` goes into the same table.
 fn publish(lab: &Lab, more: &str) -> Result<(), LabError> {
-    lab.wsl.set_sysctl("net.ipv4.ip_forward", "1")?;
+    lab.forward()?;
     lab.wsl.nft_script(&format!(
         "table ip lab {{
             chain prerouting {{ type nat hook prerouting priority dstnat; ip daddr {WSL_V4} tcp dport {PORT} dnat to {CONTAINER}:{INNER_PORT}; }}

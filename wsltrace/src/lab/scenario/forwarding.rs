@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use nix::errno::Errno;
 
-use super::{Expect, Scenario, serve, template};
+use super::{Expect, Scenario, serve_all, template};
 use crate::diagnosis::Code;
 use crate::evidence::Backend;
 use crate::journey::{Conntrack, Outcome, Stage};
@@ -12,7 +12,7 @@ use crate::lab::mend::Mended;
 use crate::lab::network::Way;
 use crate::lab::path::{answer, back_through, inbound, into_container, through};
 use crate::lab::sides::{BACKEND, CLIENT_V4, CONTAINER, ETH1, WSL_V4};
-use crate::lab::{Binding, Lab, LabError, PORT, Seen, Side, Step};
+use crate::lab::{Lab, LabError, PORT, Seen, Side, Step};
 
 /// The port inside the container.
 pub(super) const INNER_PORT: u16 = 80;
@@ -38,7 +38,7 @@ pub(super) fn dnat_answered() -> Scenario {
         tools: &["nft"],
         behind: Some(Side::Container),
         break_it: |lab| {
-            serve(lab, Side::Container, Binding::new(Ipv4Addr::UNSPECIFIED, INNER_PORT))?;
+            serve_all(lab, Side::Container, INNER_PORT)?;
             publish(lab, CONTAINER)
         },
         expect: Expect {
@@ -77,11 +77,11 @@ fn dnat_routed() -> Scenario {
     Scenario {
         behind: Some(Side::Backend),
         break_it: |lab| {
-            serve(lab, Side::Backend, Binding::new(Ipv4Addr::UNSPECIFIED, INNER_PORT))?;
-            lab.side(Side::Backend)?.route(CLIENT_V4.into(), 32, Way::Gateway(ETH1.into(), None))?;
-            lab.wsl.set_sysctl("net.ipv4.ip_forward", "1")?;
-            let rule = format!("tcp dport {PORT} dnat to {BACKEND}:{INNER_PORT}");
-            lab.wsl.nft("ip", "type nat hook prerouting priority dstnat", &rule)
+            serve_all(lab, Side::Backend, INNER_PORT)?;
+            lab.side(Side::Backend)?.route_to(lab.at(CLIENT_V4), Way::Gateway(lab.at(ETH1), None))?;
+            lab.forward()?;
+            let rule = format!("tcp dport {PORT} dnat to {}", SocketAddr::new(lab.at(BACKEND), INNER_PORT));
+            lab.wsl.nft(lab.family(), "type nat hook prerouting priority dstnat", &rule)
         },
         expect: dnat_answered().expect,
         tools: &["nft"],
@@ -95,9 +95,9 @@ fn forward_drop() -> Scenario {
         tools: &["nft"],
         behind: Some(Side::Container),
         break_it: |lab| {
-            serve(lab, Side::Container, Binding::new(Ipv4Addr::UNSPECIFIED, INNER_PORT))?;
+            serve_all(lab, Side::Container, INNER_PORT)?;
             publish(lab, CONTAINER)?;
-            lab.wsl.nft("ip", "type filter hook forward priority filter; policy drop", "")
+            lab.wsl.nft(lab.family(), "type filter hook forward priority filter; policy drop", "")
         },
         client: Seen::NoAnswer,
         // One for each direction.
@@ -122,10 +122,10 @@ fn masquerade() -> Scenario {
         behind: Some(Side::Backend),
         target: BACKEND.into(),
         break_it: |lab| {
-            serve(lab, Side::Backend, Binding::new(Ipv4Addr::UNSPECIFIED, PORT))?;
-            lab.client.route(BACKEND.into(), 32, Way::Gateway(WSL_V4.into(), None))?;
-            lab.wsl.set_sysctl("net.ipv4.ip_forward", "1")?;
-            lab.wsl.nft("ip", "type nat hook postrouting priority srcnat", "oifname \"eth1\" masquerade")
+            serve_all(lab, Side::Backend, PORT)?;
+            lab.client.route_to(lab.at(BACKEND), Way::Gateway(lab.at(WSL_V4), None))?;
+            lab.forward()?;
+            lab.wsl.nft(lab.family(), "type nat hook postrouting priority srcnat", "oifname \"eth1\" masquerade")
         },
         expect: Expect {
             // The server stands outside what is watched: its answer is seen to come back and leave, its socket is not.
@@ -146,9 +146,9 @@ fn beyond() -> Scenario {
         behind: Some(Side::Backend),
         target: BACKEND.into(),
         break_it: |lab| {
-            lab.client.route(BACKEND.into(), 32, Way::Gateway(WSL_V4.into(), None))?;
-            lab.wsl.set_sysctl("net.ipv4.ip_forward", "1")?;
-            lab.side(Side::Backend)?.nft("ip", "type filter hook input priority 0; policy drop", "")
+            lab.client.route_to(lab.at(BACKEND), Way::Gateway(lab.at(WSL_V4), None))?;
+            lab.forward()?;
+            lab.side(Side::Backend)?.nft(lab.family(), "type filter hook input priority 0; policy drop", "")
         },
         client: Seen::NoAnswer,
         expect: Expect {
@@ -171,8 +171,12 @@ fn input_snat() -> Scenario {
     Scenario {
         tools: &["nft"],
         break_it: |lab| {
-            serve(lab, Side::Wsl, Binding::new(Ipv4Addr::UNSPECIFIED, PORT))?;
-            lab.wsl.nft("ip", "type nat hook input priority 100", &format!("tcp dport {PORT} snat to {OTHER_SOURCE}"))
+            serve_all(lab, Side::Wsl, PORT)?;
+            lab.wsl.nft(
+                lab.family(),
+                "type nat hook input priority 100",
+                &format!("tcp dport {PORT} snat to {}", lab.at(OTHER_SOURCE)),
+            )
         },
         expect: Expect {
             conntrack: Some(Conntrack::New),
@@ -189,7 +193,11 @@ fn input_snat_refused() -> Scenario {
         name: "input-snat-no-listener",
         title: "a rule in INPUT gives the client another address, and nothing listens",
         break_it: |lab| {
-            lab.wsl.nft("ip", "type nat hook input priority 100", &format!("tcp dport {PORT} snat to {OTHER_SOURCE}"))
+            lab.wsl.nft(
+                lab.family(),
+                "type nat hook input priority 100",
+                &format!("tcp dport {PORT} snat to {}", lab.at(OTHER_SOURCE)),
+            )
         },
         client: Seen::Failed(Errno::ECONNREFUSED),
         expect: Expect {
@@ -207,7 +215,7 @@ fn input_snat_refused() -> Scenario {
 
 /// Publishes a container's port the way Docker does.
 pub(super) fn publish(lab: &Lab, container: Ipv4Addr) -> Result<(), LabError> {
-    lab.wsl.set_sysctl("net.ipv4.ip_forward", "1")?;
-    let rule = format!("iifname != \"docker0\" tcp dport {PORT} dnat to {container}:{INNER_PORT}");
-    lab.wsl.nft("ip", "type nat hook prerouting priority dstnat", &rule)
+    lab.forward()?;
+    let rule = format!("iifname != \"docker0\" tcp dport {PORT} dnat to {}", SocketAddr::new(lab.at(container), INNER_PORT));
+    lab.wsl.nft(lab.family(), "type nat hook prerouting priority dstnat", &rule)
 }

@@ -208,8 +208,13 @@ fn template(name: &'static str, title: &'static str, group: &'static str) -> Sce
 
 /// A server on every address of WSL of the client's family.
 fn serve_any(lab: &mut Lab) -> Result<(), LabError> {
+    serve_all(lab, Side::Wsl, PORT)
+}
+
+/// A server on every address of this side in the client's family.
+fn serve_all(lab: &mut Lab, side: Side, port: u16) -> Result<(), LabError> {
     let any = lab.any();
-    serve(lab, Side::Wsl, Binding::new(any, PORT))
+    serve(lab, side, Binding::new(any, port))
 }
 
 /// A server that accepts, on this side.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use super::forwarding::{self, INNER_PORT, publish};
-use super::{Expect, Scenario, serve, serve_any, template};
+use super::{Expect, Scenario, serve, serve_all, serve_any, template};
 use crate::diagnosis::Code;
 use crate::journey::{Outcome, Stage};
 use crate::lab::path::{answer, inbound, through, up_to_answer};
@@ -55,10 +55,10 @@ fn cold_container() -> Scenario {
         group: GROUP,
         tools: &["nft", "ip"],
         break_it: |lab| {
-            serve(lab, Side::Container, Binding::new(Ipv4Addr::UNSPECIFIED, INNER_PORT))?;
+            serve_all(lab, Side::Container, INNER_PORT)?;
             publish(lab, CONTAINER)?;
-            lab.wsl.ip(&format!("neighbour del {CONTAINER} dev docker0"))?;
-            lab.side(Side::Container)?.ip(&format!("neighbour del {DOCKER0} dev eth0"))
+            lab.wsl.ip(&format!("neighbour del {} dev docker0", lab.at(CONTAINER)))?;
+            lab.side(Side::Container)?.ip(&format!("neighbour del {} dev eth0", lab.at(DOCKER0)))
         },
         ..forwarding::dnat_answered()
     }

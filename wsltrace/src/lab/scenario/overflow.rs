@@ -66,7 +66,7 @@ fn of_a_stranger() -> Scenario {
         break_it: |lab| {
             serve_any(lab)?;
             fill(lab, STRANGE_PORT)?;
-            lab.wsl.route(CLIENT_V4.into(), 32, Way::Blackhole)
+            lab.wsl.route_to(lab.at(CLIENT_V4), Way::Blackhole)
         },
         settle: |lab| lab.wsl.run(overflow),
         witness: Some(("TcpExt", "ListenOverflows")),

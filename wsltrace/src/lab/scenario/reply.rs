@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::forwarding::{INNER_PORT, publish};
-use super::{Expect, Scenario, serve, serve_any, template};
+use super::{Expect, Scenario, serve_all, serve_any, template};
 use crate::diagnosis::Code;
 use crate::evidence::Backend;
 use crate::journey::{Origin, Outcome, Stage};
@@ -12,7 +12,7 @@ use crate::lab::mend::Mended;
 use crate::lab::network::Way;
 use crate::lab::path::{acknowledged_again, answer, inbound, into_container, through, unconfirmed, up_to_answer};
 use crate::lab::sides::{CLIENT_V4, CONTAINER, WSL_V4};
-use crate::lab::{Binding, Manner, PORT, Seen, Side, Step};
+use crate::lab::{Manner, PORT, Seen, Side, Step};
 
 const GROUP: &str = "answers";
 /// An address of the client outside of every network that WSL knows.
@@ -57,9 +57,9 @@ fn dropped_in_forward() -> Scenario {
     Scenario {
         behind: Some(Side::Container),
         break_it: |lab| {
-            serve(lab, Side::Container, Binding::new(Ipv4Addr::UNSPECIFIED, INNER_PORT))?;
+            serve_all(lab, Side::Container, INNER_PORT)?;
             publish(lab, CONTAINER)?;
-            lab.wsl.nft("ip", "type filter hook forward priority filter", &format!("tcp sport {INNER_PORT} drop"))
+            lab.wsl.nft(lab.family(), "type filter hook forward priority filter", &format!("tcp sport {INNER_PORT} drop"))
         },
         expect: Expect {
             path: [into_container(), vec![Step::Must(Stage::SynAck)], answer(), wires, through(Stage::ForwardFilter)].concat(),
@@ -122,7 +122,7 @@ fn no_route_back() -> Scenario {
         break_it: |lab| {
             serve_any(lab)?;
             lab.client.address("eth0", STRANGER.into(), 32)?;
-            lab.client.route(WSL_V4.into(), 32, Way::Gateway(WSL_V4.into(), Some(STRANGER.into())))?;
+            lab.client.route_to(lab.at(WSL_V4), Way::Gateway(lab.at(WSL_V4), Some(STRANGER.into())))?;
             lab.wsl.ip("route del default")
         },
         client: Seen::NoAnswer,
@@ -145,9 +145,9 @@ fn wrong_interface() -> Scenario {
         behind: Some(Side::Backend),
         break_it: |lab| {
             serve_any(lab)?;
-            lab.wsl.route(CLIENT_V4.into(), 32, Way::Device("eth1"))?;
+            lab.wsl.route_to(lab.at(CLIENT_V4), Way::Device("eth1"))?;
             // Somebody takes it there, so that it leaves.
-            lab.wsl.ip(&format!("neighbour replace {CLIENT_V4} lladdr 02:00:00:00:00:01 dev eth1 nud permanent"))
+            lab.wsl.ip(&format!("neighbour replace {} lladdr 02:00:00:00:00:01 dev eth1 nud permanent", lab.at(CLIENT_V4)))
         },
         client: Seen::NoAnswer,
         mended: Some(Mended::Set),
@@ -172,7 +172,7 @@ fn wrong_neighbour() -> Scenario {
         break_it: |lab| {
             serve_any(lab)?;
             lab.wsl.set_sysctl("net.ipv4.neigh.eth1.retrans_time_ms", "100")?;
-            lab.wsl.route(CLIENT_V4.into(), 32, Way::Device("eth1"))
+            lab.wsl.route_to(lab.at(CLIENT_V4), Way::Device("eth1"))
         },
         client: Seen::NoAnswer,
         mended: Some(Mended::Set),
@@ -222,7 +222,7 @@ fn never_confirmed() -> Scenario {
         break_it: |lab| {
             serve_any(lab)?;
             let rule = format!("tcp dport {PORT} tcp flags & rst == rst drop");
-            lab.client.nft("ip", "type filter hook output priority 0", &rule)
+            lab.client.nft(lab.family(), "type filter hook output priority 0", &rule)
         },
         manner: Manner::NeverConfirms,
         client: Seen::NoAnswer,

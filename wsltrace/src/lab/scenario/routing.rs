@@ -2,14 +2,14 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::{Expect, Scenario, serve, serve_any, template};
+use super::{Expect, Scenario, serve_all, serve_any, template};
 use crate::diagnosis::Code;
 use crate::journey::{Outcome, Stage};
 use crate::lab::mend::Mended;
 use crate::lab::network::Way;
 use crate::lab::path::inbound;
 use crate::lab::sides::{BACKEND, CLIENT_V4, ETH1, WSL_V4};
-use crate::lab::{Binding, Lab, LabError, PORT, Seen, Side};
+use crate::lab::{Lab, LabError, PORT, Seen, Side};
 
 pub(super) fn scenarios() -> Vec<Scenario> {
     vec![
@@ -17,7 +17,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             behind: Some(Side::Backend),
             break_it: |lab| {
                 serve_any(lab)?;
-                lab.wsl.route(CLIENT_V4.into(), 32, Way::Device("eth1"))?;
+                lab.wsl.route_to(lab.at(CLIENT_V4), Way::Device("eth1"))?;
                 lab.wsl.set_sysctl("net.ipv4.conf.eth0.rp_filter", "1")
             },
             witness: Some(("TcpExt", "IPReversePathFilter")),
@@ -45,9 +45,13 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             behind: Some(Side::Backend),
             tools: &["nft"],
             break_it: |lab| {
-                serve(lab, Side::Backend, Binding::new(Ipv4Addr::UNSPECIFIED, PORT))?;
-                lab.side(Side::Backend)?.route(CLIENT_V4.into(), 32, Way::Gateway(ETH1.into(), None))?;
-                lab.wsl.nft("ip", "type nat hook prerouting priority dstnat", &format!("tcp dport {PORT} dnat to {BACKEND}"))
+                serve_all(lab, Side::Backend, PORT)?;
+                lab.side(Side::Backend)?.route_to(lab.at(CLIENT_V4), Way::Gateway(lab.at(ETH1), None))?;
+                lab.wsl.nft(
+                    lab.family(),
+                    "type nat hook prerouting priority dstnat",
+                    &format!("tcp dport {PORT} dnat to {}", lab.at(BACKEND)),
+                )
             },
             witness: Some(("Ip", "InAddrErrors")),
             ..dies(
@@ -62,11 +66,11 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             target: BACKEND.into(),
             mended: Some(Mended::Removed),
             break_it: |lab| {
-                serve(lab, Side::Backend, Binding::new(Ipv4Addr::UNSPECIFIED, PORT))?;
-                lab.side(Side::Backend)?.route(CLIENT_V4.into(), 32, Way::Gateway(ETH1.into(), None))?;
-                lab.client.route(BACKEND.into(), 32, Way::Gateway(WSL_V4.into(), None))?;
-                lab.wsl.set_sysctl("net.ipv4.ip_forward", "1")?;
-                lab.wsl.route(BACKEND.into(), 32, Way::Blackhole)
+                serve_all(lab, Side::Backend, PORT)?;
+                lab.side(Side::Backend)?.route_to(lab.at(CLIENT_V4), Way::Gateway(lab.at(ETH1), None))?;
+                lab.client.route_to(lab.at(BACKEND), Way::Gateway(lab.at(WSL_V4), None))?;
+                lab.forward()?;
+                lab.wsl.route_to(lab.at(BACKEND), Way::Blackhole)
             },
             ..dies("blackhole-route", "a blackhole route to the destination", Code::NoRoute, None)
         },
@@ -76,8 +80,8 @@ pub(super) fn scenarios() -> Vec<Scenario> {
 /// Makes the client send packets for 127.0.0.1 to WSL: its own `lo` is down, so the address is like any other to it.
 fn loopback_through_eth0(lab: &Lab) -> Result<(), LabError> {
     lab.client.set_sysctl("net.ipv4.conf.eth0.route_localnet", "1")?;
-    let way = Way::Gateway(WSL_V4.into(), Some(IpAddr::from(CLIENT_V4)));
-    lab.client.route(Ipv4Addr::LOCALHOST.into(), 32, way)
+    let way = Way::Gateway(lab.at(WSL_V4), Some(IpAddr::from(CLIENT_V4)));
+    lab.client.route_to(Ipv4Addr::LOCALHOST.into(), way)
 }
 
 fn dies(name: &'static str, title: &'static str, code: Code, reason: Option<(&'static str, (u32, u32))>) -> Scenario {

@@ -1,10 +1,15 @@
 //! The same over IPv6: the faults of other files that do not depend on the family, played with the client's IPv6 address.
 
+use std::net::SocketAddr;
+
 use nix::errno::Errno;
 
-use super::{Scenario, conntrack, firewall, foreign, handshake, ingress, listener, overflow, policy, queue, reader, reply};
-use crate::lab::sides::over_v6;
-use crate::lab::{Lab, Seen};
+use super::{
+    Expect, Scenario, conntrack, firewall, foreign, forwarding, handshake, ingress, listener, neighbour, overflow, policy, queue,
+    reader, reply, routing,
+};
+use crate::lab::Seen;
+use crate::lab::sides::{over_v6, twin};
 
 /// A scenario of another file, its name and its title here.
 type OverV6 = (&'static str, &'static str, &'static str);
@@ -59,6 +64,29 @@ const OVER_V6: &[OverV6] = &[
     ("listener-in-container", "listener-in-container-v6", "the server listens in a container, not published, asked over IPv6"),
     ("read-healthy", "read-healthy-v6", "nothing is broken: IPv6 packets are read on eth0 and on all devices"),
     ("read-drop", "read-drop-v6", "nftables drops IPv6 in an input chain while packets are read"),
+    ("dnat-container", "dnat-container-v6", "nothing is broken: the port is published from a container over IPv6"),
+    ("dnat-no-listener", "dnat-no-listener-v6", "a port published over IPv6, but nothing listens in the container"),
+    ("dnat-routed", "dnat-routed-v6", "nothing is broken: the port is published over IPv6 from a namespace without a bridge"),
+    ("forward-drop", "forward-drop-v6", "a port published over IPv6, but the FORWARD chain drops"),
+    ("masquerade", "masquerade-v6", "nothing is broken: WSL forwards IPv6 to another machine under its own address"),
+    ("forwarded-beyond", "forwarded-beyond-v6", "WSL forwards IPv6 to another machine, which does not answer"),
+    ("input-snat", "input-snat-v6", "nothing is broken: a rule in INPUT gives the client another IPv6 address"),
+    ("input-snat-no-listener", "input-snat-no-listener-v6", "the same, and nothing listens"),
+    ("ip-forward-off", "forwarding-off-v6", "DNAT to another machine over IPv6 while forwarding is off"),
+    ("blackhole-route", "blackhole-route-v6", "a blackhole route to the IPv6 destination"),
+    ("reply-drop-forward", "reply-drop-forward-v6", "the FORWARD chain drops a container's answers over IPv6"),
+    ("reply-drop-lo", "reply-drop-lo-v6", "the INPUT chain drops answers that come back over lo, to ::1"),
+    ("reply-wrong-interface", "reply-wrong-interface-v6", "WSL's route to the IPv6 client leads by another interface"),
+    (
+        "syn-sent-again",
+        "syn-sent-again-v6",
+        "nothing is broken here: the first SYN-ACK is lost at the IPv6 client, who sends again",
+    ),
+    (
+        "neighbour-cold-container",
+        "neighbour-cold-container-v6",
+        "nothing is broken: SYN and answer wait for neighbour discovery on the container's bridge",
+    ),
     ("foreign-lookup-drops", "foreign-lookup-drops-v6", "somebody's BPF program (sk_lookup) refuses every connection over IPv6"),
 ];
 
@@ -70,6 +98,9 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         queue::scenarios(),
         conntrack::scenarios(),
         listener::scenarios(),
+        forwarding::scenarios(),
+        routing::scenarios(),
+        neighbour::scenarios(),
         overflow::scenarios(),
         handshake::scenarios(),
         policy::scenarios(),
@@ -94,7 +125,31 @@ fn asked_over_v6((_, name, title): OverV6, base: Scenario) -> Scenario {
         },
         tools => tools,
     };
-    Scenario { name, title, client, tools, group: "over IPv6", v6: true, target: Lab::wsl_address(true), ..base }
+    // IPv6 has counters of its own.
+    let witness = base.witness.filter(|(group, _)| *group != "Ip");
+    Scenario {
+        name,
+        title,
+        client,
+        witness,
+        tools,
+        group: "over IPv6",
+        v6: true,
+        target: twin(base.target),
+        expect: over_v6_expected(base.name, base.expect),
+        ..base
+    }
+}
+
+/// What differs in what is reported.
+fn over_v6_expected(name: &str, expect: Expect) -> Expect {
+    let translated = expect.translated.map(|(source, to)| (twin(source), SocketAddr::new(twin(to.ip()), to.port())));
+    let expect = Expect { translated, ..expect };
+    match name {
+        // Here the reason is that of other refusals too, and only the setting tells.
+        "ip-forward-off" => Expect { reason: Some(("IP_INADDRERRORS", (6, 18))), proved: false, inferred: true, ..expect },
+        _ => expect,
+    }
 }
 
 #[cfg(test)]
