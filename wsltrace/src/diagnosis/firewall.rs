@@ -82,10 +82,13 @@ pub(super) fn conntrack(case: &Case) -> Option<Finding> {
     Some(Finding::inferred(summary).remedy(case.where_to_type()).remedy(mend).remedy([look]))
 }
 
+/// Lists the queues that programs read. Without the module that serves them there is no such file.
+const QUEUES: &str = "grep -s . /proc/net/netfilter/nfnetlink_queue || echo 'no program reads a queue'";
+
 pub(super) fn queue(case: &Case) -> Option<Finding> {
     if let Some(rule) = case.evidence.rule.as_ref().filter(|rule| rule.verdict == "queue") {
         let summary = format!("handed to a program by {} in {}; the program gave no verdict in time", name(rule), case.place());
-        let look = case.root("cat /proc/net/netfilter/nfnetlink_queue");
+        let look = case.root(QUEUES);
         let start = "# start the program that reads the queue, or else take the rule away:".to_owned();
         return Some(Finding::proved(summary).remedy([look, start]).remedy(remedy(case)));
     }
@@ -93,7 +96,7 @@ pub(super) fn queue(case: &Case) -> Option<Finding> {
     if matches!(case.symbol(), Some("nf_queue" | "__nf_queue" | "nfqnl_enqueue_packet")) {
         let summary =
             format!("dropped in {}: a rule queues it to a program (NFQUEUE), and no program reads the queue", case.place());
-        return Some(Finding::inferred(summary).remedy([case.root("cat /proc/net/netfilter/nfnetlink_queue")]).remedy(see(case)));
+        return Some(Finding::inferred(summary).remedy([case.root(QUEUES)]).remedy(see(case)));
     }
     // A packet that entered a hook and was neither passed on nor freed waits in a queue: nothing else holds a SYN there.
     let last = case.journey.stages.last().filter(|_| case.journey.outcome == Outcome::Unfinished)?;
@@ -102,7 +105,7 @@ pub(super) fn queue(case: &Case) -> Option<Finding> {
         "still held in {}: it entered and was neither passed on nor freed, as happens when a rule queues packets to a program (NFQUEUE) that does not answer",
         stage_page(last.stage).place
     );
-    Some(Finding::inferred(summary).remedy([case.root("cat /proc/net/netfilter/nfnetlink_queue")]).remedy(see(case)))
+    Some(Finding::inferred(summary).remedy([case.root(QUEUES)]).remedy(see(case)))
 }
 
 /// How sure it is that the rule which is known did it.

@@ -228,7 +228,10 @@ pub const ROWS: &[Row] = &[
         outcomes: &[Outcome::Unfinished, Outcome::Dropped],
         title: "queued to a program",
         meaning: "A rule hands packets to a program (NFQUEUE) which gives no verdict: it is not running or hangs.",
-        see: &["sudo cat /proc/net/netfilter/nfnetlink_queue", "sudo nft -a list ruleset | grep -n queue"],
+        see: &[
+            "sudo grep -s . /proc/net/netfilter/nfnetlink_queue || echo 'no program reads a queue'",
+            "sudo nft -a list ruleset | grep -n queue",
+        ],
         mend: "Start the program, remove the rule, or add `bypass` to it.",
         judge: firewall::queue,
     },

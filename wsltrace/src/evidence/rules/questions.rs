@@ -142,7 +142,7 @@ impl Details {
                 Some("NOTRACK") => self.exempts = true,
                 // `struct xt_ct_target_info` begins with its flags, of which the first is XT_CT_NOTRACK.
                 Some("CT") => {
-                    self.exempts = value(NFTA_INFO).is_some_and(|info| info.first().is_some_and(|flags| flags & 1 != 0))
+                    self.exempts = value(NFTA_INFO).is_some_and(|info| info.first().is_some_and(|flags| flags & 1 != 0));
                 }
                 _ => {}
             },
