@@ -27,15 +27,37 @@ const OWNERS_LIMIT: Duration = Duration::from_millis(300);
 /// The name of the tracer's own program of this kind, and of other tracers' too.
 const OWN_LOOKUP: &str = "socket_lookup";
 
+/// An answer that is dear to get and seldom changes: it is kept for a while.
+struct Kept<T>(Option<(Instant, T)>);
+
+// Derived, it would ask the same of `T`.
+impl<T> Default for Kept<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<T> Kept<T> {
+    fn get(&mut self, read: impl FnOnce() -> io::Result<T>) -> io::Result<&T> {
+        let kept = match self.0.take().filter(|(time, _)| time.elapsed() < REST_KEPT) {
+            Some(kept) => kept,
+            None => (Instant::now(), read()?),
+        };
+        Ok(&self.0.insert(kept).1)
+    }
+}
+
 /// A namespace that is watched.
 struct Watched {
     netns: Netns,
     readings: Readings,
     listeners: HashMap<u16, (Instant, Vec<Found>)>,
-    firewalls: Option<(Instant, Firewalls)>,
+    firewalls: Kept<Firewalls>,
     /// Names of the programs that look for listeners.
-    lookup_programs: Option<(Instant, Vec<String>)>,
-    listener_settings: Option<(Instant, Vec<(String, String)>)>,
+    lookup_programs: Kept<Vec<String>>,
+    listener_settings: Kept<Vec<(String, String)>>,
+    refusal_settings: Kept<Vec<(String, String)>>,
+    conntrack_settings: Kept<Vec<(String, String)>>,
     trace: Option<FirewallTrace>,
     twins: Twins,
     /// Counters of the old iptables, IPv4 and IPv6.
@@ -87,33 +109,6 @@ impl Watched {
         }
         Ok(())
     }
-
-    fn listener_settings(&mut self) -> io::Result<&[(String, String)]> {
-        let fresh = self.listener_settings.take().filter(|(time, _)| time.elapsed() < REST_KEPT);
-        let kept = match fresh {
-            Some(kept) => kept,
-            None => (Instant::now(), sysctls::of_listeners(&self.netns)?),
-        };
-        Ok(&self.listener_settings.insert(kept).1)
-    }
-
-    fn lookup_programs(&mut self) -> io::Result<&[String]> {
-        let fresh = self.lookup_programs.take().filter(|(time, _)| time.elapsed() < REST_KEPT);
-        let kept = match fresh {
-            Some(kept) => kept,
-            None => (Instant::now(), lookup_programs(&self.netns)?),
-        };
-        Ok(&self.lookup_programs.insert(kept).1)
-    }
-
-    fn firewalls(&mut self) -> io::Result<&Firewalls> {
-        let fresh = self.firewalls.take().filter(|(time, _)| time.elapsed() < REST_KEPT);
-        let kept = match fresh {
-            Some(kept) => kept,
-            None => (Instant::now(), backend::firewalls(&self.netns)?),
-        };
-        Ok(&self.firewalls.insert(kept).1)
-    }
 }
 
 /// Collects evidence in the namespaces that it watches.
@@ -139,9 +134,11 @@ impl Gatherer {
             netns: netns.clone(),
             readings: Readings::default(),
             listeners: HashMap::new(),
-            firewalls: None,
-            lookup_programs: None,
-            listener_settings: None,
+            firewalls: Kept::default(),
+            lookup_programs: Kept::default(),
+            listener_settings: Kept::default(),
+            refusal_settings: Kept::default(),
+            conntrack_settings: Kept::default(),
             trace: None,
             twins: Twins::default(),
             legacy: [None, None],
@@ -211,11 +208,11 @@ impl Gatherer {
             log::warn!("cannot find out why a listener in network namespace {inum} is silent: {error}");
         }
         if journey.outcome == Outcome::Refused {
-            match sysctls::of_refusals(&watched.netns) {
-                Ok(settings) => evidence.sysctls = settings,
+            match watched.refusal_settings.get(|| sysctls::of_refusals(&watched.netns)) {
+                Ok(settings) => evidence.sysctls = settings.clone(),
                 Err(error) => log::warn!("cannot read the settings of network namespace {inum}: {error}"),
             }
-            match watched.lookup_programs() {
+            match watched.lookup_programs.get(|| lookup_programs(&watched.netns)) {
                 Ok(names) => evidence.lookup_programs = names.iter().filter(|name| *name != OWN_LOOKUP).cloned().collect(),
                 Err(error) => log::warn!("cannot list the programs that look for listeners in network namespace {inum}: {error}"),
             }
@@ -228,8 +225,8 @@ impl Gatherer {
             log::warn!("cannot read the routes of network namespace {inum}: {error}");
         }
         if matches!(died_at, Some(Stage::Conntrack | Stage::OutputConntrack)) {
-            match sysctls::of_conntrack(&watched.netns) {
-                Ok(settings) => evidence.sysctls.extend(settings),
+            match watched.conntrack_settings.get(|| sysctls::of_conntrack(&watched.netns)) {
+                Ok(settings) => evidence.sysctls.extend(settings.iter().cloned()),
                 Err(error) => log::warn!("cannot read the limits of conntrack in network namespace {inum}: {error}"),
             }
         }
@@ -253,7 +250,7 @@ impl Gatherer {
             return evidence;
         }
         if let Some(stage) = died_at.filter(|_| is_firewalled(journey)) {
-            match watched.firewalls() {
+            match watched.firewalls.get(|| backend::firewalls(&watched.netns)) {
                 Ok(firewalls) => {
                     evidence.backend = backend::decide(firewalls, journey.flow.family, stage, journey.location.as_deref());
                 }
@@ -328,7 +325,7 @@ fn add_silence(watched: &mut Watched, journey: &Journey, span: Span, evidence: &
     let (own_address, port) = journey.last_destination();
     let listeners = watched.listeners(port, Some(span.began))?;
     evidence.silence = watched.readings.silence(&watched.netns, span, port, &listeners)?;
-    evidence.sysctls = watched.listener_settings()?.to_vec();
+    evidence.sysctls = watched.listener_settings.get(|| sysctls::of_listeners(&watched.netns))?.clone();
     if !evidence.silence.is_some_and(|silence| silence.proves_a_full_queue()) {
         evidence.route_back = routes::is_way(&watched.netns, own_address, journey.last_source())?;
     }
