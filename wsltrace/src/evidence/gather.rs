@@ -209,7 +209,7 @@ impl Gatherer {
         }
         if journey.outcome == Outcome::Refused {
             match watched.refusal_settings.get(|| sysctls::of_refusals(&watched.netns)) {
-                Ok(settings) => evidence.sysctls = settings.clone(),
+                Ok(settings) => evidence.sysctls.clone_from(settings),
                 Err(error) => log::warn!("cannot read the settings of network namespace {inum}: {error}"),
             }
             match watched.lookup_programs.get(|| lookup_programs(&watched.netns)) {
@@ -325,7 +325,7 @@ fn add_silence(watched: &mut Watched, journey: &Journey, span: Span, evidence: &
     let (own_address, port) = journey.last_destination();
     let listeners = watched.listeners(port, Some(span.began))?;
     evidence.silence = watched.readings.silence(&watched.netns, span, port, &listeners)?;
-    evidence.sysctls = watched.listener_settings.get(|| sysctls::of_listeners(&watched.netns))?.clone();
+    evidence.sysctls.clone_from(watched.listener_settings.get(|| sysctls::of_listeners(&watched.netns))?);
     if !evidence.silence.is_some_and(|silence| silence.proves_a_full_queue()) {
         evidence.route_back = routes::is_way(&watched.netns, own_address, journey.last_source())?;
     }
