@@ -21,7 +21,8 @@ pub(super) fn mend(case: &Case, rule: &Rule) -> Vec<String> {
             let add = |lasting: &str| case.root(&format!("firewall-cmd{lasting}{zone} --add-port={}/tcp", port.number));
             vec![add(""), add(" --permanent")]
         }
-        Owner::Docker if rule.backend != Backend::Nft => {
+        // Its chain for the user's rules is asked in this table only.
+        Owner::Docker if rule.backend != Backend::Nft && rule.table == "filter" => {
             let iptables = if case.is_v6() { "ip6tables" } else { "iptables" };
             vec![case.root(&format!("{iptables} -I DOCKER-USER -p tcp {} -j ACCEPT", port.iptables()))]
         }

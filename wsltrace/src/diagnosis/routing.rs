@@ -113,7 +113,7 @@ fn loopback_beyond(case: &Case) -> Option<Finding> {
     let dropped = format!("dropped as a martian in {}: it came there from {source}", case.place());
     if let Some(marker) = &case.evidence.marked_by_wsl {
         let summary = format!(
-            "{dropped}, most likely because {} overwrote the mark by which another rule would have given it this machine's address (masquerade)",
+            "{dropped}, most likely because the mark by which another rule would have given it this machine's address (masquerade) was overwritten by {}",
             name(marker)
         );
         let [table, chain] = [&marker.table, &marker.chain].map(|word| shell_word(word));

@@ -251,7 +251,8 @@ impl FirewallTrace {
     pub(super) fn marker(&mut self, journey: &Journey) -> Option<Rule> {
         journey.translated.as_ref().filter(|_| journey.origin != Origin::Remote)?;
         self.drain().ok()?;
-        let decision = self.passed(journey).into_iter().rev().find(|decision| decision.rule.chain == WSL_MARKS)?;
+        let marks = |decision: &Decision| decision.rule.chain == WSL_MARKS && decision.rule.handle.is_some();
+        let decision = self.passed(journey).into_iter().rev().find(marks)?;
         Some(self.named(&decision).rule)
     }
 

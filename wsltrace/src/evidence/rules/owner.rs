@@ -40,7 +40,20 @@ pub(crate) fn owner(rule: &RuleRef, listing: Option<&Listing>) -> Owner {
         let mut chains = listing?.chains_of(rule.family, &rule.table);
         (rule.handle.is_none() && chains.any(|chain| by_chain(chain) == Some(Owner::Ufw))).then_some(Owner::Ufw)
     };
-    of_table.or(of_chain).or_else(of_policy).unwrap_or(Owner::User)
+    let shields = || listing.filter(|listing| shields_containers(rule, listing)).map(|_| Owner::Docker);
+    of_table.or(of_chain).or_else(of_policy).or_else(shields).unwrap_or(Owner::User)
+}
+
+/// Whether a rule is one of those by which Docker keeps the network from containers' addresses and from ports that are published
+/// on 127.0.0.1. They stand in a chain that is everybody's.
+fn shields_containers(rule: &RuleRef, listing: &Listing) -> bool {
+    // The interfaces that they let through, and the address where it tells them from others' rules.
+    const SHIELDS: [(&str, &str); 3] = [("\"lo\" ", "ip daddr 127.0.0.1 "), ("\"docker0\" ", ""), ("\"br-", "")];
+    let text = listing.text(rule).unwrap_or_default();
+    (rule.table.as_str(), rule.chain.as_str()) == ("raw", "PREROUTING")
+        && listing.chains_of(rule.family, "nat").any(|chain| chain == "DOCKER")
+        && text.ends_with("drop")
+        && SHIELDS.iter().any(|(device, address)| text.contains(&format!("iifname != {device}")) && text.contains(address))
 }
 
 /// The manager that gives chains such a name.
@@ -79,6 +92,17 @@ mod tests {
         assert_eq!(owner(&rule("ip", "filter", "INPUT", None), Some(&listing)), Owner::Ufw);
         assert_eq!(owner(&rule("ip", "filter", "INPUT", Some(1)), Some(&listing)), Owner::User);
         assert_eq!(owner(&rule("ip", "filter", "INPUT", None), None), Owner::User);
+    }
+
+    #[test]
+    fn dockers_shields_are_told_from_rules_of_others() {
+        let raw = "table ip raw { # handle 1\n\tchain PREROUTING { # handle 2\n\t\t\
+                   iifname != \"lo\" ip daddr 127.0.0.1 tcp dport 8080 counter drop # handle 3\n\t\t\
+                   tcp dport 8080 counter drop # handle 4\n\t}\n}\n";
+        let nat = "table ip nat { # handle 1\n\tchain DOCKER { # handle 2\n\t}\n}\n";
+        let (with, without) = (Listing::parse(&format!("{raw}{nat}")), Listing::parse(raw));
+        let of = |handle, listing| owner(&rule("ip", "raw", "PREROUTING", Some(handle)), Some(listing));
+        assert_eq!([of(3, &with), of(4, &with), of(3, &without)], [Owner::Docker, Owner::User, Owner::User]);
     }
 
     #[test]
