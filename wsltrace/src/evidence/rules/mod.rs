@@ -223,6 +223,10 @@ impl FirewallTrace {
         self.drain().ok()?;
         let decisions = self.passed(journey);
         let translates = |decision: &&Decision| {
+            // A rule that merely let it go on may have the word in its comment.
+            if decision.verdict != Verdict::Accept {
+                return false;
+            }
             let listing = self.listing.as_ref();
             let text = listing.and_then(|listing| listing.text(&decision.rule));
             text.is_some_and(|text| {
@@ -247,10 +251,12 @@ impl FirewallTrace {
         Some(Rule { verdict: "notrack".to_owned(), ..self.named(decision).rule })
     }
 
-    /// The rule of WSL that gave this journey's packet its mark; asked for where a manager may have marked the packet before.
+    /// The rule of WSL that gave this journey's packet its mark, where another rule masquerades by the mark.
     pub(super) fn marker(&mut self, journey: &Journey) -> Option<Rule> {
         journey.translated.as_ref().filter(|_| journey.origin != Origin::Remote)?;
         self.drain().ok()?;
+        let by_mark = |text: &str| text.contains("mark") && text.to_ascii_lowercase().contains("masquerade");
+        self.listing.as_ref()?.texts().find(|text| by_mark(text))?;
         let marks = |decision: &Decision| decision.rule.chain == WSL_MARKS && decision.rule.handle.is_some();
         let decision = self.passed(journey).into_iter().rev().find(marks)?;
         Some(self.named(&decision).rule)
