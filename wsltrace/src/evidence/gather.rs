@@ -14,7 +14,7 @@ use super::readings::{Readings, Span};
 use super::rules::{FirewallTrace, LegacyCounters, Scope, Twins};
 use super::sockets::{self, Found, SocketOwner};
 use super::{Evidence, Listener, Rule, Sockets, routes, sysctls};
-use crate::journey::{Family, Journey, Outcome, Stage};
+use crate::journey::{Conntrack, Family, Journey, Origin, Outcome, Stage};
 use crate::kernel::netns::Netns;
 use crate::probe::lookup_programs;
 
@@ -87,6 +87,13 @@ impl Watched {
         let counters = &mut self.legacy[usize::from(journey.flow.family == Family::Ipv6)];
         let hook = hook.to_ascii_uppercase();
         counters.as_mut().map_or(Ok(None), |counters| counters.killer(table, &hook, began))
+    }
+
+    /// The rule of the old iptables that exempted this journey's packet from connection tracking.
+    fn legacy_exempter(&mut self, journey: &Journey, began: Instant) -> io::Result<Option<Rule>> {
+        let counters = &mut self.legacy[usize::from(journey.flow.family == Family::Ipv6)];
+        let hook = if journey.origin == Origin::Remote { "PREROUTING" } else { "OUTPUT" };
+        counters.as_mut().map_or(Ok(None), |counters| counters.exempter(hook, began))
     }
 
     /// Begins to read the counters of the old iptables where it is in use, and reads them again where its rules have changed.
@@ -228,6 +235,12 @@ impl Gatherer {
             match watched.conntrack_settings.get(|| sysctls::of_conntrack(&watched.netns)) {
                 Ok(settings) => evidence.sysctls.extend(settings.iter().cloned()),
                 Err(error) => log::warn!("cannot read the limits of conntrack in network namespace {inum}: {error}"),
+            }
+        }
+        if journey.conntrack == Some(Conntrack::Untracked) && evidence.exempted_by.is_none() && inum == journey.netns {
+            match watched.legacy_exempter(journey, began) {
+                Ok(rule) => evidence.exempted_by = rule,
+                Err(error) => log::warn!("cannot read the counters of iptables-legacy in network namespace {inum}: {error}"),
             }
         }
         if may_be_a_rule(journey)

@@ -32,6 +32,8 @@ pub fn assemble(record: &Record, id: u64, names: &impl Names) -> Journey {
         way.infer_waiting(facts.syn_ack);
     }
     let ended = if died_at.is_some() { end(record) } else { None };
+    // Now and then the kernel does not tell of a packet that it frees, and counts no missed event either.
+    let end_is_missing = died_at.is_some() && told_end(record).is_none();
     let interface = |netns, ifindex| if ifindex == 0 { None } else { names.interface(netns, ifindex) };
     Journey {
         id,
@@ -49,7 +51,7 @@ pub fn assemble(record: &Record, id: u64, names: &impl Names) -> Journey {
         death: ended.map(|death| DeathPlace { netns: death.netns, interface: interface(death.netns, death.ifindex) }),
         reason: if ended.is_some() { reason } else { None },
         location: ended.and_then(|death| if death.location == 0 { None } else { names.location(death.location) }),
-        complete: record.flags & Flags::INCOMPLETE == 0,
+        complete: record.flags & Flags::INCOMPLETE == 0 && !end_is_missing,
         facts,
     }
 }
@@ -77,6 +79,11 @@ fn facts(record: &Record) -> Facts {
 
 /// The event that ended the journey, when it was a death.
 fn end(record: &Record) -> Option<Death> {
+    told_end(record).or_else(|| unseen_death(record))
+}
+
+/// The same, only where the kernel told of it.
+fn told_end(record: &Record) -> Option<Death> {
     let answered = record.flags & Flags::SYN_ACK != 0;
     let deaths = if answered {
         [&record.answer_death, &record.answer_death, &record.answer_death]
@@ -84,7 +91,7 @@ fn end(record: &Record) -> Option<Death> {
         let answer = if record.flags & Flags::RESET != 0 { &record.answer_death } else { &record.death };
         [answer, &record.death, if record.consumed.time_ns == 0 { &record.stray } else { &record.consumed }]
     };
-    deaths.into_iter().find(|death| death.time_ns != 0).copied().or_else(|| unseen_death(record))
+    deaths.into_iter().find(|death| death.time_ns != 0).copied()
 }
 
 /// An answer that refuses the SYN was made in this machine, so the SYN died where it was last: the kernel only did not tell of

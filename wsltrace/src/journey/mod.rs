@@ -201,12 +201,11 @@ pub struct Journey {
 }
 
 impl Journey {
-    /// Whether the kernel must have told of an end that is not there.
+    /// Whether an event that was missed could have been its end.
     pub fn lacks_its_end(&self) -> bool {
         match self.outcome {
             Outcome::Unfinished => true,
             Outcome::Answered => self.facts.not_accepted,
-            Outcome::Rejected | Outcome::Refused => self.location.is_none() && !self.facts.answer_from_outside,
             _ => false,
         }
     }

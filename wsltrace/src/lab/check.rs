@@ -107,6 +107,10 @@ fn check_journey(scenario: &Scenario, truth: &Truth, journey: &Value, attempt: u
         problems.one_of::<Option<Conntrack>>("conntrack", &journey["conntrack"], &[expect.conntrack]);
     }
     problems.one_of::<Code>("diagnosis.code", &journey["diagnosis"]["code"], expect.codes);
+    let summary = journey["diagnosis"]["summary"].as_str().unwrap_or_default();
+    if !summary.contains(expect.says) {
+        problems.0.push(format!("diagnosis.summary: '{summary}', expected '{}' in it", expect.says));
+    }
     if expect.proved && (expect.reason.is_none() || given_reason.is_some()) {
         problems.one_of("diagnosis.confidence", &journey["diagnosis"]["confidence"], &[Confidence::Proved]);
     }
@@ -181,7 +185,8 @@ mod tests {
             "rule": expect.firewall.map(|(backend, chain)| serde_json::json!({"backend": backend, "chain": chain})),
             "translated": expect.translated.map(|(source, destination)| serde_json::json!({
                 "source": source, "destination": destination.ip(), "destination_port": destination.port()})),
-            "diagnosis": {"code": expect.codes[0], "confidence": if expect.inferred { "inferred" } else { "proved" }},
+            "diagnosis": {"code": expect.codes[0], "confidence": if expect.inferred { "inferred" } else { "proved" },
+                "summary": expect.says},
         });
         vec![serde_json::json!({"type": "armed"}), journey, serde_json::json!({"type": "summary"})]
     }
@@ -235,6 +240,15 @@ mod tests {
         assert!(check(&scenario, &truth, &stranger).iter().any(|p| p.contains("nobody sent")));
         assert!(!check(&scenario, &truth, &good[..2]).is_empty(), "no summary");
         assert!(!check(&scenario, &truth, &[]).is_empty());
+    }
+
+    #[test]
+    fn words_that_are_missing_in_the_diagnosis_are_found() {
+        let scenario = find("untracked-drop-nft").unwrap();
+        let truth = truth(&scenario);
+        let mut lines = perfect(&scenario, &truth);
+        lines[1]["diagnosis"]["summary"] = "dropped in filter INPUT".into();
+        assert!(check(&scenario, &truth, &lines)[0].contains("expected 'leaves it out"));
     }
 
     #[test]

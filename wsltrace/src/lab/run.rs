@@ -61,7 +61,11 @@ fn listen_to(scenario: &Scenario, truth: &Truth, tracer: Tracer, problems: &mut 
     }
     match said.stdout.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>() {
         Ok(lines) => {
-            problems.extend(check(scenario, truth, &lines));
+            let found = check(scenario, truth, &lines);
+            if !found.is_empty() {
+                problems.extend(found);
+                problems.push(format!("the tracer said: {}", said.stdout.trim_end()));
+            }
             Ok(lines)
         }
         Err(error) => {

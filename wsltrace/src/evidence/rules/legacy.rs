@@ -43,6 +43,11 @@ impl Counted {
     fn kills(&self) -> bool {
         KILLERS.contains(&self.target.as_str())
     }
+
+    /// Whether it exempts packets from connection tracking.
+    fn exempts(&self) -> bool {
+        self.target == "NOTRACK" || self.target == "CT" && self.text.split_whitespace().any(|word| word == "--notrack")
+    }
 }
 
 /// The counters of one family in one namespace.
@@ -99,6 +104,22 @@ impl LegacyCounters {
 
     /// The rule of this table, on the way from this hook's chain, that killed a packet which came at `began` and is dead by now.
     pub(crate) fn killer(&mut self, table: &str, hook: &str, began: Instant) -> io::Result<Option<Rule>> {
+        self.mover(table, hook, began, Counted::kills)
+    }
+
+    /// The rule, on the way from this hook's chain, that exempted from connection tracking a packet which came at `began`.
+    pub(crate) fn exempter(&mut self, hook: &str, began: Instant) -> io::Result<Option<Rule>> {
+        self.mover("raw", hook, began, Counted::exempts)
+    }
+
+    /// The one rule of the wanted kind whose counter a packet moved that came at `began`.
+    fn mover(
+        &mut self,
+        table: &str,
+        hook: &str,
+        began: Instant,
+        wanted: fn(&Counted) -> bool,
+    ) -> io::Result<Option<Rule>> {
         let Some(base) = self.readings.iter().rposition(|(_, after, _)| *after < began) else {
             self.read()?;
             return Ok(None);
@@ -106,7 +127,7 @@ impl LegacyCounters {
         self.read()?;
         let (Some((_, _, before)), Some((_, _, now))) = (self.readings.get(base), self.readings.back()) else { return Ok(None) };
         let family = if self.family == Family::Ipv4 { "ip" } else { "ip6" };
-        Ok(moved(before, now, table, hook).map(|counted| rule(counted, family)))
+        Ok(moved(before, now, (table, hook), wanted).map(|counted| rule(counted, family)))
     }
 }
 
@@ -178,9 +199,14 @@ fn reachable<'a>(list: &[&'a Counted], hook: &'a str) -> HashSet<&'a str> {
     }
 }
 
-/// The one killing rule of a table, on the way from a hook's chain, whose counter rose; `None` when there is none, several, or the
-/// table is not the same.
-fn moved<'a>(before: &[Counted], now: &'a [Counted], table: &str, hook: &'a str) -> Option<&'a Counted> {
+/// The one rule of the wanted kind in a table, on the way from a hook's chain, whose counter rose; `None` when there is none,
+/// several, or the table is not the same.
+fn moved<'a>(
+    before: &[Counted],
+    now: &'a [Counted],
+    (table, hook): (&str, &'a str),
+    wanted: fn(&Counted) -> bool,
+) -> Option<&'a Counted> {
     let of = |list: &'a [Counted]| list.iter().filter(|counted| counted.table == table).collect::<Vec<_>>();
     let old: Vec<&Counted> = before.iter().filter(|counted| counted.table == table).collect();
     let new = of(now);
@@ -189,7 +215,7 @@ fn moved<'a>(before: &[Counted], now: &'a [Counted], table: &str, hook: &'a str)
         return None;
     }
     let on_the_way = reachable(&new, hook);
-    let risen = old.iter().zip(new).filter(|(old, new)| new.kills() && new.packets > old.packets).map(|(_, new)| new);
+    let risen = old.iter().zip(new).filter(|(old, new)| wanted(new) && new.packets > old.packets).map(|(_, new)| new);
     let mut risen = risen.filter(|rule| on_the_way.contains(rule.chain.as_str()));
     let only = risen.next()?;
     risen.next().is_none().then_some(only)
@@ -209,6 +235,7 @@ fn rule(counted: &Counted, family: &str) -> Rule {
         verdict: match counted.target.as_str() {
             "REJECT" => "reject",
             "NFQUEUE" => "queue",
+            "CT" | "NOTRACK" => "notrack",
             _ => "drop",
         }
         .to_owned(),
@@ -286,23 +313,41 @@ mod tests {
         ))
     }
 
+    fn killer<'a>(before: &[Counted], now: &'a [Counted], table: &str, hook: &'a str) -> Option<&'a Counted> {
+        moved(before, now, (table, hook), Counted::kills)
+    }
+
+    #[test]
+    fn the_rule_that_exempts_is_told_by_its_counter() {
+        let save = |ours: u64, other: u64| {
+            parse(&format!(
+                "*raw\n:PREROUTING ACCEPT [9:540]\n[{other}:0] -A PREROUTING -p tcp -m tcp --dport 80 -j CT --helper ftp\n\
+                 [{ours}:60] -A PREROUTING -p tcp -m tcp --dport 8080 -j CT --notrack\nCOMMIT\n"
+            ))
+        };
+        let (before, now) = (save(1, 1), save(2, 2));
+        let rule = rule(moved(&before, &now, ("raw", "PREROUTING"), Counted::exempts).unwrap(), "ip");
+        assert_eq!((rule.number, rule.verdict.as_str()), (Some(2), "notrack"));
+        assert_eq!(moved(&before, &before, ("raw", "PREROUTING"), Counted::exempts), None);
+    }
+
     #[test]
     fn the_only_counter_that_rose_names_the_rule() {
         let (before, now) = (save(1, 5, 0), save(2, 5, 0));
-        let rule = rule(moved(&before, &now, "filter", "INPUT").unwrap(), "ip");
+        let rule = rule(killer(&before, &now, "filter", "INPUT").unwrap(), "ip");
         assert_eq!((rule.chain.as_str(), rule.number, rule.verdict.as_str()), ("web", Some(1), "drop"));
         assert_eq!(rule.comment.as_deref(), Some("block \"web\""));
-        assert_eq!(moved(&before, &now, "raw", "PREROUTING"), None);
-        assert_eq!(moved(&before, &now, "filter", "FORWARD"), None, "another way");
-        assert_eq!(moved(&before, &before, "filter", "INPUT"), None);
-        assert_eq!(moved(&before, &save(2, 6, 0), "filter", "INPUT"), None, "two rose");
-        assert_eq!(moved(&before, &now[..now.len() - 1], "filter", "INPUT"), None, "another ruleset");
+        assert_eq!(killer(&before, &now, "raw", "PREROUTING"), None);
+        assert_eq!(killer(&before, &now, "filter", "FORWARD"), None, "another way");
+        assert_eq!(killer(&before, &before, "filter", "INPUT"), None);
+        assert_eq!(killer(&before, &save(2, 6, 0), "filter", "INPUT"), None, "two rose");
+        assert_eq!(killer(&before, &now[..now.len() - 1], "filter", "INPUT"), None, "another ruleset");
     }
 
     #[test]
     fn a_policy_counts_like_a_rule() {
         let (before, now) = (save(1, 5, 0), save(1, 5, 3));
-        let rule = rule(moved(&before, &now, "filter", "INPUT").unwrap(), "ip6");
+        let rule = rule(killer(&before, &now, "filter", "INPUT").unwrap(), "ip6");
         assert_eq!((rule.chain.as_str(), rule.number, rule.text.as_deref()), ("INPUT", None, Some("policy drop")));
     }
 

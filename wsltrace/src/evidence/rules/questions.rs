@@ -109,8 +109,13 @@ pub(super) fn details(rule: &RuleRef, handle: u64) -> io::Result<Details> {
                 for element in list {
                     let ListAttribute::Element(element) = element else { continue };
                     for attribute in element {
-                        if let ExpressionAttribute::Data(Expressions::Other { expression_type, attributes }) = attribute {
-                            details.expression(&expression_type, &attributes);
+                        match attribute {
+                            // An expression without settings has nothing but its name.
+                            ExpressionAttribute::Name(name) if name == "notrack" => details.exempts = true,
+                            ExpressionAttribute::Data(Expressions::Other { expression_type, attributes }) => {
+                                details.expression(&expression_type, &attributes);
+                            }
+                            _ => {}
                         }
                     }
                 }
@@ -136,7 +141,6 @@ impl Details {
         let name = || value(NFTA_NAME).map(|bytes| text_of(&bytes));
         match kind {
             "reject" => self.rejects = true,
-            "notrack" => self.exempts = true,
             "target" => match name().as_deref() {
                 Some("REJECT") => self.rejects = true,
                 Some("NOTRACK") => self.exempts = true,

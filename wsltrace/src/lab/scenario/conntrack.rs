@@ -5,13 +5,24 @@ use crate::diagnosis::Code;
 use crate::evidence::Backend;
 use crate::journey::{Conntrack, Outcome, Stage};
 use crate::lab::crowd::fill_conntrack;
+use crate::lab::mend::Mended;
 use crate::lab::path::inbound;
-use crate::lab::{PORT, Seen, Side};
+use crate::lab::{Lab, LabError, PORT, Seen, Side};
 
 const GROUP: &str = "conntrack";
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![untracked(), invalid(), full()]
+    vec![
+        untracked(),
+        left_out("untracked-drop-nft", "a rule lets tracked connections in, and another exempts the port from tracking", NFT),
+        left_out(
+            "untracked-drop-iptables-legacy",
+            "iptables (legacy) lets tracked connections in, and exempts the port from tracking",
+            LEGACY,
+        ),
+        invalid(),
+        full(),
+    ]
 }
 
 fn untracked() -> Scenario {
@@ -31,6 +42,55 @@ fn untracked() -> Scenario {
         },
         ..base
     }
+}
+
+const NFT: Backend = Backend::Nft;
+const LEGACY: Backend = Backend::IptablesLegacy;
+
+/// The rules expect connections to be tracked, and this port's are not: two rules that are right on their own.
+fn left_out(name: &'static str, title: &'static str, backend: Backend) -> Scenario {
+    let base = template(name, title, GROUP);
+    let by_legacy = backend == LEGACY;
+    Scenario {
+        tools: if by_legacy { &["iptables-legacy"] } else { &["nft"] },
+        break_it: if by_legacy { left_out_by_legacy } else { left_out_by_nft },
+        client: Seen::NoAnswer,
+        mended: Some(Mended::Removed),
+        expect: Expect {
+            outcomes: &[Outcome::Dropped],
+            died: Some((Stage::InputFilter, Side::Wsl)),
+            reason: Some(("NETFILTER_DROP", (5, 18))),
+            conntrack: Some(Conntrack::Untracked),
+            codes: &[Code::FirewallDrop],
+            firewall: Some((backend, if by_legacy { "INPUT" } else { "input" })),
+            says: if by_legacy {
+                "leaves it out (notrack), by rule 1 of ip"
+            } else {
+                "leaves it out (notrack), by rule handle"
+            },
+            path: inbound(Stage::InputFilter),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+fn left_out_by_nft(lab: &mut Lab) -> Result<(), LabError> {
+    serve_any(lab)?;
+    lab.wsl.nft_script(&format!(
+        "table inet lab {{
+            chain prerouting {{ type filter hook prerouting priority raw; tcp dport {PORT} notrack; }}
+            chain input {{ type filter hook input priority filter; ct state new accept; tcp dport {PORT} drop; }}
+        }}"
+    ))
+}
+
+fn left_out_by_legacy(lab: &mut Lab) -> Result<(), LabError> {
+    serve_any(lab)?;
+    let port = format!("-p tcp --dport {PORT}");
+    lab.iptables("iptables-legacy", &format!("-t raw -A PREROUTING {port} -j CT --notrack"))?;
+    lab.iptables("iptables-legacy", "-A INPUT -m conntrack --ctstate NEW -j ACCEPT")?;
+    lab.iptables("iptables-legacy", &format!("-A INPUT {port} -j DROP"))
 }
 
 fn invalid() -> Scenario {

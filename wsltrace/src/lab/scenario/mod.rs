@@ -104,6 +104,8 @@ pub struct Expect {
     pub translated: Option<(IpAddr, SocketAddr)>,
     /// The firewall that did it, and its chain.
     pub firewall: Option<(Backend, &'static str)>,
+    /// Words that the diagnosis must say.
+    pub says: &'static str,
     /// Every stage, the answer's included.
     pub path: Vec<Step>,
 }
@@ -201,6 +203,7 @@ fn template(name: &'static str, title: &'static str, group: &'static str) -> Sce
             inferred: false,
             translated: None,
             firewall: None,
+            says: "",
             path: super::path::established(),
         },
     }

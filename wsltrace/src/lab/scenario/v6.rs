@@ -34,6 +34,12 @@ const OVER_V6: &[OverV6] = &[
     ("queue-no-reader", "queue-no-reader-v6", "a rule queues IPv6 to a program (NFQUEUE) that does not run"),
     ("queue-no-verdict", "queue-no-verdict-v6", "a rule queues IPv6 to a program (NFQUEUE) that gives no verdict"),
     ("untracked", "untracked-v6", "nothing is broken: the port is exempt from connection tracking over IPv6"),
+    ("untracked-drop-nft", "untracked-drop-nft-v6", "a rule lets tracked connections in over IPv6, and another exempts the port"),
+    (
+        "untracked-drop-iptables-legacy",
+        "untracked-drop-ip6tables-legacy",
+        "ip6tables (legacy) lets tracked connections in, and exempts the port from tracking",
+    ),
     ("conntrack-invalid", "conntrack-invalid-v6", "a rule drops what connection tracking calls invalid, over IPv6"),
     ("accept-queue-full", "accept-queue-full-v6", "the server's queue is full, asked over IPv6"),
     ("drop-before-full-queue", "drop-before-full-queue-v6", "a firewall drops IPv6, and the accept queue is full besides"),
