@@ -113,13 +113,7 @@ impl LegacyCounters {
     }
 
     /// The one rule of the wanted kind whose counter a packet moved that came at `began`.
-    fn mover(
-        &mut self,
-        table: &str,
-        hook: &str,
-        began: Instant,
-        wanted: fn(&Counted) -> bool,
-    ) -> io::Result<Option<Rule>> {
+    fn mover(&mut self, table: &str, hook: &str, began: Instant, wanted: fn(&Counted) -> bool) -> io::Result<Option<Rule>> {
         let Some(base) = self.readings.iter().rposition(|(_, after, _)| *after < began) else {
             self.read()?;
             return Ok(None);

@@ -63,11 +63,7 @@ fn left_out(name: &'static str, title: &'static str, backend: Backend) -> Scenar
             conntrack: Some(Conntrack::Untracked),
             codes: &[Code::FirewallDrop],
             firewall: Some((backend, if by_legacy { "INPUT" } else { "input" })),
-            says: if by_legacy {
-                "leaves it out (notrack), by rule 1 of ip"
-            } else {
-                "leaves it out (notrack), by rule handle"
-            },
+            says: if by_legacy { "leaves it out (notrack), by rule 1 of ip" } else { "leaves it out (notrack), by rule handle" },
             path: inbound(Stage::InputFilter),
             ..base.expect
         },
