@@ -10,6 +10,7 @@ mod error;
 mod install;
 mod libtest;
 mod lint;
+mod managers;
 mod places;
 mod rulesets;
 mod setup;

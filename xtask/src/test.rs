@@ -10,7 +10,7 @@ use crate::{
     command::{self, is_root, own_cargo, say},
     error::Error,
     libtest::Tally,
-    places,
+    managers, places,
     setup::{self, Part},
     skips, vm,
 };
@@ -30,6 +30,13 @@ pub(crate) fn run(unit: bool, arguments: &[String]) -> Result<(), Error> {
         setup::ensure(&[Part::Build, Part::Test])?;
         build::run(true)?;
         cargo.env("WSLTRACE_BIN", places::program(true));
+        match managers::bring() {
+            Ok(directory) => {
+                cargo.env("WSLTRACE_MANAGERS", directory);
+            }
+            // Their test says that it is skipped.
+            Err(error) => say(&format!("test: no packages of ufw and firewalld: {error}")),
+        }
     } else {
         cargo.args(["--exclude", END_TO_END]);
     }

@@ -411,7 +411,11 @@ fn key_bytes(key: &Key) -> [u8; size_of::<Key>()] {
 fn refusal(error: &aya::programs::ProgramError) -> String {
     let why = match error {
         aya::programs::ProgramError::LoadError { io_error, verifier_log } => {
-            log::debug!("the verifier on {ACCEPT}: {verifier_log}");
+            let said = verifier_log.to_string();
+            // A kernel that refuses the whole kind of program does not ask the verifier.
+            if !said.trim().is_empty() {
+                log::debug!("the verifier on {ACCEPT}: {said}");
+            }
             io_error.to_string()
         }
         _ => error.to_string(),
