@@ -6,7 +6,7 @@ use super::{Confidence, stages::stage_page};
 use crate::{
     escape::shell_word,
     evidence::Evidence,
-    journey::{Family, Journey, Stage},
+    journey::{Family, Journey, Stage, symbol},
 };
 
 /// A journey with its evidence.
@@ -56,7 +56,7 @@ impl Case<'_> {
 
     /// The function that freed the packet, without offset and compiler suffixes such as `.isra.0`.
     pub(super) fn symbol(&self) -> Option<&str> {
-        self.journey.location.as_deref().and_then(|location| location.split(['+', '.']).next())
+        self.journey.location.as_deref().map(symbol)
     }
 
     /// Proved by one of these reasons, or, where the kernel gave no reason, inferred from one of these functions.

@@ -7,7 +7,7 @@ use super::{
     remedy::mend,
     routing::route_back_by_entrance,
 };
-use crate::journey::{Facts, Outcome, Stage};
+use crate::journey::{FREES_UNRESOLVED, Facts, Outcome, Stage};
 
 pub(super) fn healthy(case: &Case) -> Option<Finding> {
     let Facts { acknowledged, established, answer_from_outside, .. } = case.journey.facts;
@@ -100,10 +100,9 @@ pub(super) fn dropped(case: &Case) -> Option<Finding> {
 
 pub(super) fn neighbour(case: &Case) -> Option<Finding> {
     let reasons = ["NEIGH_FAILED", "NEIGH_CREATEFAIL", "NEIGH_QUEUEFULL", "NEIGH_DEAD"];
-    let symbols = ["neigh_invalidate", "neigh_timer_handler", "__neigh_event_send", "arp_error_report", "ndisc_error_report"];
     let waiting = case.journey.outcome == Outcome::Unfinished;
     let at_neighbour = case.journey.stages.iter().rfind(|visit| visit.stage == Stage::Neighbour);
-    let confidence = if waiting { at_neighbour.map(|_| Confidence::Inferred) } else { case.by(&reasons, &symbols) }?;
+    let confidence = if waiting { at_neighbour.map(|_| Confidence::Inferred) } else { case.by(&reasons, &FREES_UNRESOLVED) }?;
     let of_answer = case.journey.outcome == Outcome::AnswerDropped || waiting && case.journey.facts.syn_ack;
     let whom = if of_answer { case.journey.flow.source } else { case.journey.last_destination().0 };
     let asks = if whom.is_ipv4() { "ARP" } else { "neighbour discovery" };

@@ -5,7 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use wsltrace_common::{Address, Death, Flags, Record, StageCode, StageEntry, octets};
 
-use super::{Conntrack, DeathPlace, Facts, Family, Flow, Journey, Origin, Outcome, Stage, StageVisit, Translated};
+use super::{
+    Conntrack, DeathPlace, FREES_UNRESOLVED, Facts, Family, Flow, Journey, Origin, Outcome, Stage, StageVisit, Translated, symbol,
+};
 
 /// Names for the numbers in a record.
 pub trait Names {
@@ -26,8 +28,9 @@ pub fn assemble(record: &Record, id: u64, names: &impl Names) -> Journey {
     let facts = facts(record);
     let reason = end(record).and_then(|death| if death.reason == 0 { None } else { names.reason(death.reason) });
     let outcome = outcome(record, facts, reason.as_deref());
+    let location = end(record).filter(|death| death.location != 0).and_then(|death| names.location(death.location));
     let mut way = Way::read(record);
-    let died_at = died_at(record, outcome, reason.as_deref(), &mut way);
+    let died_at = died_at(record, outcome, (reason.as_deref(), location.as_deref()), &mut way);
     if outcome == Outcome::Unfinished {
         way.infer_waiting(facts.syn_ack);
     }
@@ -50,7 +53,7 @@ pub fn assemble(record: &Record, id: u64, names: &impl Names) -> Journey {
         died_at,
         death: ended.map(|death| DeathPlace { netns: death.netns, interface: interface(death.netns, death.ifindex) }),
         reason: if ended.is_some() { reason } else { None },
-        location: ended.and_then(|death| if death.location == 0 { None } else { names.location(death.location) }),
+        location: ended.and(location),
         complete: record.flags & Flags::INCOMPLETE == 0 && !end_is_missing,
         facts,
     }
@@ -285,7 +288,7 @@ fn is_rest(code: StageCode) -> bool {
 }
 
 /// The stage of the death; adds it to the way where no probe stands at it.
-fn died_at(record: &Record, outcome: Outcome, reason: Option<&str>, way: &mut Way) -> Option<Stage> {
+fn died_at(record: &Record, outcome: Outcome, (reason, location): (Option<&str>, Option<&str>), way: &mut Way) -> Option<Stage> {
     if matches!(outcome, Outcome::Answered | Outcome::Forwarded | Outcome::Unfinished) {
         return None;
     }
@@ -298,7 +301,8 @@ fn died_at(record: &Record, outcome: Outcome, reason: Option<&str>, way: &mut Wa
         .filter(|(code, _)| code.is_place())
         .filter(|(_, entry)| outcome == Outcome::AnswerDropped || entry.time_and_code & StageEntry::ANSWER == 0);
     let (code, _) = last.last()?;
-    let unresolved = reason.is_some_and(|reason| reason.starts_with("NEIGH_"));
+    let unresolved = reason.is_some_and(|reason| reason.starts_with("NEIGH_"))
+        || location.is_some_and(|location| FREES_UNRESOLVED.contains(&symbol(location)));
     let inferred = match code {
         StageCode::SocketLookup if reason != Some("NO_SOCKET") && outcome != Outcome::Refused => Stage::Listener,
         StageCode::InputEnd if reason == Some("NETFILTER_DROP") => return Some(Stage::Input),

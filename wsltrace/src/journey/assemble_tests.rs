@@ -8,6 +8,9 @@ use super::{Conntrack, Journey, Origin, Outcome, Stage};
 
 struct Made;
 
+/// Where IPv6 frees what waited for a neighbour.
+const OF_NDISC: u64 = 0xd15c;
+
 impl Names for Made {
     fn interface(&self, _netns: u32, ifindex: u32) -> Option<String> {
         Some(format!("eth{ifindex}"))
@@ -19,7 +22,7 @@ impl Names for Made {
     }
 
     fn location(&self, address: u64) -> Option<String> {
-        Some(format!("function+{address:#x}"))
+        Some(if address == OF_NDISC { "ndisc_error_report+0x52".to_owned() } else { format!("function+{address:#x}") })
     }
 
     fn is_relay(&self, _tgid: u32, comm: &[u8; 16]) -> bool {
@@ -186,6 +189,16 @@ fn a_refusal_without_a_death_ended_where_the_syn_was_last() {
     // What another machine answered says nothing of where here.
     let record = answered(record(&[&TO_ROUTING]), Flags::RESET | Flags::ANSWER_FROM_OUTSIDE | Flags::OUTSIDE, &ANSWER);
     assert_eq!((made(&record).died_at, made(&record).complete), (None, true));
+}
+
+#[test]
+fn ipv6_gives_up_a_neighbour_without_a_reason_of_its_own() {
+    let forward = [StageCode::Forward, StageCode::Postrouting, StageCode::PostroutingEnd];
+    let mut record = answered(record(&[&TO_ROUTING, &forward]), Flags::ICMP | Flags::ANSWER_LEFT, &ANSWER);
+    record.death = died(&record, 0);
+    assert_eq!(made(&record).died_at, Some(Stage::Postrouting));
+    record.death.location = OF_NDISC;
+    assert_eq!((made(&record).outcome, made(&record).died_at), (Outcome::Dropped, Some(Stage::Neighbour)));
 }
 
 #[test]

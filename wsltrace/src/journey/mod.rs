@@ -200,6 +200,15 @@ pub struct Journey {
     pub facts: Facts,
 }
 
+/// Functions that free packets which waited in vain for a neighbour: IPv6's gives no reason of its own (`NOT_SPECIFIED` on 6.18).
+pub const FREES_UNRESOLVED: [&str; 5] =
+    ["neigh_invalidate", "neigh_timer_handler", "__neigh_event_send", "arp_error_report", "ndisc_error_report"];
+
+/// The function in a place such as `ndisc_error_report+0x52` or `function.isra.0+0x1`.
+pub fn symbol(location: &str) -> &str {
+    location.split(['+', '.']).next().unwrap_or(location)
+}
+
 impl Journey {
     /// Whether an event that was missed could have been its end.
     pub fn lacks_its_end(&self) -> bool {

@@ -105,10 +105,11 @@ fn stopped_container() -> Scenario {
         break_it: |lab| {
             publish(lab, STOPPED)?;
             // Not at the same time as the client, which sends again after every second.
-            lab.wsl.set_sysctl("net.ipv4.neigh.docker0.retrans_time_ms", "900")
+            let family = if lab.v6 { "ipv6" } else { "ipv4" };
+            lab.wsl.set_sysctl(&format!("net.{family}.neigh.docker0.retrans_time_ms"), "900")
         },
         client: Seen::Failed(Errno::EHOSTUNREACH),
-        settle: |lab| lab.wsl.await_failed_neighbour(STOPPED.into()),
+        settle: |lab| lab.wsl.await_failed_neighbour(lab.at(STOPPED)),
         witness: Some(("Icmp", "OutDestUnreachs")),
         expect: Expect {
             outcomes: &[Outcome::Dropped],

@@ -17,6 +17,8 @@ use crate::lab::{Manner, PORT, Seen, Side, Step};
 const GROUP: &str = "answers";
 /// An address of the client outside of every network that WSL knows.
 const STRANGER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+/// The network that WSL and its IPv6 client share.
+const CLIENT_NETWORK_V6: &str = "fd00:28:16::/64";
 
 pub(super) fn scenarios() -> Vec<Scenario> {
     vec![
@@ -121,6 +123,9 @@ fn no_route_back() -> Scenario {
         tools: &["ip"],
         break_it: |lab| {
             serve_any(lab)?;
+            if lab.v6 {
+                return lab.wsl.ip(&format!("route del {CLIENT_NETWORK_V6} dev eth0"));
+            }
             lab.client.address("eth0", STRANGER.into(), 32)?;
             lab.client.route_to(lab.at(WSL_V4), Way::Gateway(lab.at(WSL_V4), Some(STRANGER.into())))?;
             lab.wsl.ip("route del default")
