@@ -4,11 +4,12 @@
 use std::error::Error;
 use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use serde_json::Value;
-use wsltrace::lab::{Attempt, Binding, Lab, Listening, Manner, PORT, Seen, Tracer};
+use wsltrace::lab::{Attempt, Binding, Lab, LabError, Listening, Manner, PORT, Seen, Side, Tracer};
 use wsltrace::probe::Detail;
 use wsltrace_tests::guest::Guest;
 
@@ -22,12 +23,16 @@ struct Manager {
     code: &'static str,
     /// How it is brought up.
     start: &'static [&'static str],
+    /// Whether the server is in a container, behind this machine.
+    behind: bool,
     /// What must be in the first command that the report tells to type.
     remedy: &'static str,
 }
 
 const UFW: Manager =
-    Manager { owner: "ufw", code: "firewall_drop", start: &["ufw --force enable"], remedy: "ufw allow 8080/tcp" };
+    Manager { owner: "ufw", code: "firewall_drop", start: &["ufw --force enable"], behind: false, remedy: "ufw allow 8080/tcp" };
+
+const UFW_BEHIND: Manager = Manager { behind: true, remedy: "ufw route allow", ..UFW };
 
 /// Ends when firewalld answers on the bus; it is killed with its copy of the root if it never does.
 const FIREWALLD_IS_THERE: &str = r#"timeout 60 python3 -c "
@@ -45,11 +50,34 @@ const FIREWALLD: Manager = Manager {
         FIREWALLD_IS_THERE,
         "firewall-cmd --state",
     ],
+    behind: false,
     remedy: "--add-port=8080/tcp",
 };
 
+const FIREWALLD_BEHIND: Manager = Manager { behind: true, remedy: "--new-policy=", ..FIREWALLD };
+
+/// It lets nothing through but what it publishes only where it was it that turned forwarding on. The daemon says on a pipe that it listens, after it has made its rules; it takes the bridge of the lab for its own.
+const DOCKER: Manager = Manager {
+    owner: "docker",
+    code: "firewall_drop",
+    start: &[
+        "echo 0 > /proc/sys/net/ipv4/ip_forward",
+        "mkfifo /run/ready",
+        "dockerd --storage-driver vfs 2>&1 | { grep --max-count=1 'API listen' >/run/ready; cat >/dev/null; } &",
+        "timeout 60 grep 'API listen' /run/ready",
+    ],
+    behind: true,
+    remedy: "iptables -I DOCKER-USER",
+};
+
 fn main() {
-    let trials = [("ufw_is_told_to_open_the_port", UFW), ("firewalld_is_told_to_open_the_port", FIREWALLD)];
+    let trials = [
+        ("ufw_is_told_to_open_the_port", UFW),
+        ("ufw_is_told_to_let_the_port_through", UFW_BEHIND),
+        ("firewalld_is_told_to_open_the_port", FIREWALLD),
+        ("firewalld_is_told_to_let_the_port_through", FIREWALLD_BEHIND),
+        ("dockers_chain_for_users_rules_lets_the_port_through", DOCKER),
+    ];
     let trials = trials.map(|(name, manager)| Trial::ignorable_test(name, move || decide(name, &manager)));
     libtest_mimic::run(&Arguments::from_args(), trials.into()).exit();
 }
@@ -65,25 +93,33 @@ fn decide(name: &str, manager: &Manager) -> Result<Completion, Failed> {
 }
 
 fn opens(binary: &Path, packages: &Path, manager: &Manager) -> Result<(), Box<dyn Error>> {
-    let mut lab = Lab::new(None)?;
-    lab.keep(Listening::accepting(&lab.wsl, Binding::new(Ipv6Addr::UNSPECIFIED, PORT).dual_stack())?);
-    let attempts = [false, true].map(|v6| {
-        let target = (Lab::wsl_address(v6), PORT).into();
-        Attempt { target, from_port: 0, manner: Manner::Listens, patience: PATIENCE }
-    });
+    let mut lab = Lab::new(manager.behind.then_some(Side::Container))?;
+    let side = if manager.behind { Side::Container } else { Side::Wsl };
+    lab.keep(Listening::accepting(lab.side(side)?, Binding::new(Ipv6Addr::UNSPECIFIED, PORT).dual_stack())?);
+    let targets = if manager.behind {
+        lab.wsl.set_sysctl("net.ipv4.ip_forward", "1")?;
+        let by = format!("ip route add {} via {}", Lab::container_address(), Lab::wsl_address(false));
+        lab.client.run(|| shell(&by))?;
+        vec![Lab::container_address()]
+    } else {
+        vec![Lab::wsl_address(false), Lab::wsl_address(true)]
+    };
+    let attempts: Vec<Attempt> = targets
+        .into_iter()
+        .map(|address| Attempt { target: (address, PORT).into(), from_port: 0, manner: Manner::Listens, patience: PATIENCE })
+        .collect();
     let mut guest = Guest::new(&lab.wsl, packages)?;
-    for attempt in attempts {
+    for attempt in &attempts {
         expect(attempt.make(&lab.client)?.seen == Seen::Connected, "the server is reached without a firewall", &attempt)?;
     }
     for line in manager.start {
         guest.run(line)?;
     }
-    let remedies = attempts.map(|attempt| remedy(binary, &lab, manager, attempt));
-    // Each opens the port in both families: it is enough to do what one of them says.
-    let [remedy, other] = remedies;
-    expect(remedy.as_ref().ok() == other.as_ref().ok(), "the same command for both families", &other)?;
-    for line in remedy? {
-        guest.run(line.strip_prefix("sudo ").unwrap_or(&line))?;
+    let remedies = attempts.iter().map(|attempt| remedy(binary, &lab, manager, *attempt)).collect::<Result<Vec<_>, _>>()?;
+    // One opens the port in both families.
+    expect(remedies.windows(2).all(|two| two[0] == two[1]), "the same commands for both families", &remedies)?;
+    for line in remedies.first().into_iter().flatten() {
+        guest.run(line.strip_prefix("sudo ").unwrap_or(line))?;
     }
     for attempt in attempts {
         expect(attempt.make(&lab.client)?.seen == Seen::Connected, "the remedy opens the port", &attempt)?;
@@ -110,6 +146,12 @@ fn remedy(binary: &Path, lab: &Lab, manager: &Manager, attempt: Attempt) -> Resu
     }
     let remedy = journeys.first().and_then(|journey| journey["diagnosis"]["remedy"].as_array()).ok_or("no remedy")?;
     Ok(remedy.iter().filter_map(Value::as_str).map(str::to_owned).collect())
+}
+
+fn shell(line: &str) -> Result<(), LabError> {
+    let status = Command::new("sh").args(["-c", line]).status();
+    let status = status.map_err(|source| LabError::Io { doing: format!("run '{line}'"), source })?;
+    if status.success() { Ok(()) } else { Err(LabError::Failed(format!("'{line}' ended with {status}"))) }
 }
 
 fn expect(holds: bool, what: &str, but: &impl std::fmt::Debug) -> Result<(), Box<dyn Error>> {

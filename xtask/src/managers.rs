@@ -1,5 +1,5 @@
-//! Packages of the firewalls' managers (ufw, firewalld) for the test that runs the commands printed for their rules. They are
-//! downloaded, never installed here: the test puts them into a copy of this machine's root that ends with it.
+//! Packages of the firewalls' managers (ufw, firewalld, Docker) for the test that runs the commands printed for their rules.
+//! They are downloaded, never installed here: the test puts them into a copy of this machine's root that ends with it.
 
 use std::{fs, path::PathBuf};
 
@@ -7,10 +7,11 @@ use crate::{
     command::{self, clean, say},
     error::Error,
     places,
+    setup::machine::has,
 };
 
-/// The managers, as Debian and Ubuntu name their packages.
-const MANAGERS: [&str; 2] = ["firewalld", "ufw"];
+/// The managers, as Debian and Ubuntu name their packages, and the program that is there where one is installed.
+const MANAGERS: [(&str, &str); 3] = [("firewalld", "firewall-cmd"), ("ufw", "ufw"), ("docker.io", "dockerd")];
 
 /// Downloads what this machine lacks of the managers, unless that was done; gives the directory, or says why there is none.
 pub(crate) fn bring() -> Result<PathBuf, Error> {
@@ -18,11 +19,12 @@ pub(crate) fn bring() -> Result<PathBuf, Error> {
     if directory.is_dir() {
         return Ok(directory);
     }
-    let packages = if let Some(packages) = wanted() {
+    let lacking: Vec<&str> = MANAGERS.iter().filter(|(_, program)| !has(program)).map(|(package, _)| *package).collect();
+    let packages = if let Some(packages) = wanted(&lacking) {
         packages
     } else {
         command::run(clean("apt-get").args(["-q", "update"]))?;
-        wanted().ok_or_else(|| Error::Archive(format!("this machine's archive has no {}", MANAGERS.join(" and no "))))?
+        wanted(&lacking).ok_or_else(|| Error::Archive(format!("this machine's archive lacks one of {}", lacking.join(" "))))?
     };
     let download = directory.with_extension("part");
     let fail = |action: &'static str| {
@@ -45,9 +47,12 @@ pub(crate) fn bring() -> Result<PathBuf, Error> {
 }
 
 /// What an installation would bring; `None` when apt does not know.
-fn wanted() -> Option<Vec<String>> {
+fn wanted(lacking: &[&str]) -> Option<Vec<String>> {
+    if lacking.is_empty() {
+        return Some(Vec::new());
+    }
     let mut apt = clean("apt-get");
-    apt.args(["install", "--simulate", "--no-install-recommends"]).args(MANAGERS);
+    apt.args(["install", "--simulate", "--no-install-recommends"]).args(lacking);
     command::answer(&mut apt).map(|text| installed(&text))
 }
 

@@ -15,7 +15,22 @@ const FORWARD: [Stage; 4] = [Stage::Forward, Stage::ForwardMangle, Stage::Forwar
 pub(super) fn mend(case: &Case, rule: &Rule) -> Vec<String> {
     let Some(port) = Port::of(case) else { return Vec::new() };
     match rule.owner {
+        // What is on its way through this machine is none of the ports that it has open.
+        Owner::Ufw if case.died_at(&FORWARD) => {
+            vec![case.root(&format!("ufw route allow proto tcp to any port {}", port.number))]
+        }
         Owner::Ufw => vec![case.root(&format!("ufw allow {}/tcp", port.number))],
+        Owner::Firewalld if case.died_at(&FORWARD) => {
+            let policy = format!("forward-{}", port.number);
+            let options = [
+                format!("--permanent --new-policy={policy}"),
+                format!("--permanent --policy={policy} --add-ingress-zone=ANY"),
+                format!("--permanent --policy={policy} --add-egress-zone=ANY"),
+                format!("--permanent --policy={policy} --add-port={}/tcp", port.number),
+                "--reload".to_owned(),
+            ];
+            options.map(|options| case.root(&format!("firewall-cmd {options}"))).into()
+        }
         Owner::Firewalld => {
             let zone = zone(&rule.chain).map(|zone| format!(" --zone={}", shell_word(zone))).unwrap_or_default();
             let add = |lasting: &str| case.root(&format!("firewall-cmd{lasting}{zone} --add-port={}/tcp", port.number));

@@ -123,6 +123,11 @@ impl Lab {
         self.kept.iter().filter_map(|kept| kept.downcast_ref())
     }
 
+    /// The container's own address, behind WSL.
+    pub fn container_address() -> IpAddr {
+        CONTAINER.into()
+    }
+
     /// The address that the client uses to reach WSL in this family.
     pub fn wsl_address(v6: bool) -> IpAddr {
         if v6 { WSL_V6.into() } else { WSL_V4.into() }

@@ -32,13 +32,16 @@ pub(crate) fn backend(rule: &RuleRef, base_chain: &str) -> Backend {
     if iptables { Backend::IptablesNft } else { Backend::Nft }
 }
 
-/// Who manages a rule or policy. ufw sets the policies of the built-in chains too; a rule in them may be anybody's.
+/// Who manages a rule or policy. ufw sets the policies of the built-in chains too, and Docker that of FORWARD; a rule in them may
+/// be anybody's.
 pub(crate) fn owner(rule: &RuleRef, listing: Option<&Listing>) -> Owner {
     let of_table = TABLES.iter().find(|(name, _)| *name == rule.table).map(|(_, owner)| *owner);
     let of_chain = by_chain(&rule.chain);
     let of_policy = || {
-        let mut chains = listing?.chains_of(rule.family, &rule.table);
-        (rule.handle.is_none() && chains.any(|chain| by_chain(chain) == Some(Owner::Ufw))).then_some(Owner::Ufw)
+        let listing = listing.filter(|_| rule.handle.is_none())?;
+        let has = |owner| listing.chains_of(rule.family, &rule.table).any(|chain| by_chain(chain) == Some(owner));
+        let sets = |owner| has(owner).then_some(owner);
+        sets(Owner::Ufw).or_else(|| sets(Owner::Docker).filter(|_| rule.chain == "FORWARD"))
     };
     let shields = || listing.filter(|listing| shields_containers(rule, listing)).map(|_| Owner::Docker);
     of_table.or(of_chain).or_else(of_policy).or_else(shields).unwrap_or(Owner::User)
