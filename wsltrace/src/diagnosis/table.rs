@@ -241,7 +241,7 @@ pub const ROWS: &[Row] = &[
         title: "rejected by a firewall",
         meaning: "A rule answers with a TCP reset (the client sees \"connection refused\", as without a listener) or with an ICMP error (\"no route to host\"). The kernel limits ICMP errors: then the client sees nothing and times out.",
         see: &["sudo nft -a list ruleset", "sudo iptables-legacy-save -c"],
-        mend: "Allow the port: sudo ufw allow PORT/tcp, or sudo firewall-cmd --add-port=PORT/tcp, or remove the rule.",
+        mend: "Allow the port: sudo ufw allow PORT/tcp, or sudo firewall-cmd --add-port=PORT/tcp, or remove the rule. On the way to a container (FORWARD) it is sudo ufw route allow proto tcp to any port PORT, a policy of firewalld's, or sudo iptables -I DOCKER-USER -p tcp --dport PORT -j ACCEPT.",
         judge: firewall::reject,
     },
     Row {
@@ -250,7 +250,7 @@ pub const ROWS: &[Row] = &[
         title: "dropped by a firewall",
         meaning: "A rule or a chain's policy drops the packet without an answer; the client times out. The stage says at which hook and table.",
         see: &["sudo nft -a list ruleset", "sudo iptables-legacy-save -c"],
-        mend: "Allow the port: sudo ufw allow PORT/tcp, or sudo firewall-cmd --add-port=PORT/tcp, or remove the rule.",
+        mend: "Allow the port: sudo ufw allow PORT/tcp, or sudo firewall-cmd --add-port=PORT/tcp, or remove the rule. On the way to a container (FORWARD) it is sudo ufw route allow proto tcp to any port PORT, a policy of firewalld's, or sudo iptables -I DOCKER-USER -p tcp --dport PORT -j ACCEPT.",
         judge: firewall::drop,
     },
     Row {
