@@ -35,7 +35,7 @@ pub(crate) fn run(unit: bool, arguments: &[String]) -> Result<(), Error> {
                 cargo.env("WSLTRACE_MANAGERS", directory);
             }
             // Their test says that it is skipped.
-            Err(error) => say(&format!("test: no packages of ufw and firewalld: {error}")),
+            Err(error) => say(&format!("test: no packages of ufw, firewalld and Docker: {error}")),
         }
     } else {
         cargo.args(["--exclude", END_TO_END]);
