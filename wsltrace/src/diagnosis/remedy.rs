@@ -38,7 +38,7 @@ pub(super) fn mend(case: &Case, rule: &Rule) -> Vec<String> {
         }
         // Its chain for the user's rules is asked in this table only.
         Owner::Docker if rule.backend != Backend::Nft && rule.table == "filter" => {
-            let iptables = if case.is_v6() { "ip6tables" } else { "iptables" };
+            let iptables = program(case, rule);
             vec![case.root(&format!("{iptables} -I DOCKER-USER -p tcp {} -j ACCEPT", port.iptables()))]
         }
         _ => {
@@ -96,13 +96,7 @@ fn delete(case: &Case, rule: &Rule) -> Option<String> {
 /// the same chain, for them.
 fn except(case: &Case, rule: &Rule, port: Port) -> Vec<String> {
     let [family, table, chain] = [&rule.family, &rule.table, &rule.chain].map(|word| shell_word(word));
-    let iptables = if rule.backend == Backend::IptablesLegacy {
-        legacy(case)
-    } else if case.is_v6() {
-        "ip6tables"
-    } else {
-        "iptables"
-    };
+    let iptables = program(case, rule);
     let except = |nft: &str, matches: &str| match (rule.backend, rule.handle) {
         (Backend::Nft, Some(handle)) => format!("nft insert rule {family} {table} {chain} handle {handle} {nft} accept"),
         (Backend::Nft, None) => format!("nft insert rule {family} {table} {chain} {nft} accept"),
@@ -115,6 +109,15 @@ fn except(case: &Case, rule: &Rule, port: Port) -> Vec<String> {
     let both_ways = !port.answer && case.died_at(&FORWARD);
     let for_port = except(&port.nft(), &format!("-p tcp {}", port.iptables()));
     both_ways.then_some(answers).into_iter().chain([for_port]).collect()
+}
+
+/// The iptables command that the rule's table belongs to.
+fn program(case: &Case, rule: &Rule) -> &'static str {
+    match (rule.backend, case.is_v6()) {
+        (Backend::IptablesLegacy, _) => legacy(case),
+        (_, true) => "ip6tables",
+        (_, false) => "iptables",
+    }
 }
 
 fn legacy(case: &Case) -> &'static str {

@@ -71,19 +71,25 @@ pub(super) fn wrong_interface(case: &Case) -> Option<Finding> {
 }
 
 pub(super) fn dropped(case: &Case) -> Option<Finding> {
-    let answer = if case.journey.facts.syn_ack { "SYN-ACK" } else { "answer" };
+    let refused = case.journey.facts.reset && !case.journey.facts.syn_ack;
     let by = match (&case.evidence.rule, case.reason()) {
         (Some(_), _) | (None, Some("NETFILTER_DROP")) => " by a firewall",
         _ => "",
     };
-    let mut summary = format!("the listener answered, but its {answer} was dropped{by} in {}", case.place());
+    let answer = match (refused, case.journey.facts.kernel_reset) {
+        (true, true) => format!("nothing took {}, and the reset that says so", case.destination()),
+        // A firewall's, or one of a kernel that does not tell.
+        (true, false) => "refused by a reset, which itself".to_owned(),
+        (false, _) => "the listener answered, but its SYN-ACK".to_owned(),
+    };
+    let mut summary = format!("{answer} was dropped{by} in {}", case.place());
     let detail = match (&case.evidence.rule, case.reason()) {
         (Some(rule), _) => {
             let text = rule.text.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
             format!(" ({} {} {}{text})", rule.family, rule.table, rule.chain)
         }
         (None, Some("NETFILTER_DROP")) => "; which rule is not known".to_owned(),
-        (None, Some(reason)) => format!(" ({reason})"),
+        (None, Some(reason)) => format!(" ({reason}){}", super::various::named_at_tc(case)),
         (None, None) => String::new(),
     };
     summary.push_str(&detail);
@@ -92,10 +98,15 @@ pub(super) fn dropped(case: &Case) -> Option<Finding> {
     let look = match (&case.evidence.rule, case.reason()) {
         (Some(rule), _) => mend(case, rule),
         _ if !by.is_empty() => vec![case.root("nft -a list ruleset")],
-        (None, Some(reason)) if reason == "TC_EGRESS" || reason.starts_with("QDISC_") => super::various::show_tc(case),
+        (None, Some(reason)) if reason == "TC_EGRESS" || reason.starts_with("QDISC_") => {
+            super::various::detach(case).into_iter().chain(super::various::show_tc(case)).collect()
+        }
         _ => vec![case.root(&format!("ip route get {}", case.journey.flow.source))],
     };
-    Some(Finding::new(confidence, summary).remedy(case.where_to_type()).remedy(look))
+    // Without the rule the client would only be refused sooner.
+    let server = (refused && case.journey.facts.kernel_reset)
+        .then(|| [case.root("ss -ltnp"), "# start the server, or find its port; then:".to_owned()]);
+    Some(Finding::new(confidence, summary).remedy(case.where_to_type()).remedy(server.into_iter().flatten()).remedy(look))
 }
 
 pub(super) fn neighbour(case: &Case) -> Option<Finding> {
@@ -117,7 +128,9 @@ pub(super) fn neighbour(case: &Case) -> Option<Finding> {
         format!("dropped on the way to {whom}: it does not answer {asks}{device}, as when a container is stopped")
     };
     let look = [case.root(&format!("ip route get {whom}")), case.root(&format!("ip neighbour show {whom}"))];
-    Some(Finding::new(confidence, summary).remedy(case.where_to_type()).remedy(look))
+    let start = format!("# then start what had {whom}: `docker ps -a` lists containers that have stopped");
+    let start = (!of_answer).then_some(start);
+    Some(Finding::new(confidence, summary).remedy(case.where_to_type()).remedy(look).remedy(start))
 }
 
 pub(super) fn forwarded(case: &Case) -> Option<Finding> {

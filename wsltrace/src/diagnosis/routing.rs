@@ -195,11 +195,16 @@ pub(super) fn route_back(case: &Case) -> Option<Finding> {
             "ignored by its listener though none of its queues overflowed, most likely because there was no route back to {source}"
         ),
     };
-    Some(
-        Finding::inferred(summary)
-            .remedy(case.where_to_type())
-            .remedy([case.root(&format!("ip route get {source} from {}", case.journey.last_destination().0))]),
-    )
+    let look = case.root(&format!("ip route get {source} from {}", case.journey.last_destination().0));
+    let add = if case.evidence.route_back == Some(false) { route_by_entrance(case, source) } else { Vec::new() };
+    Some(Finding::inferred(summary).remedy(case.where_to_type()).remedy(add).remedy([look]))
+}
+
+/// Adds a route to a client by the interface that its SYN came in by; nothing where that is not known.
+fn route_by_entrance(case: &Case, source: IpAddr) -> Vec<String> {
+    let Some(entered) = case.journey.interface.as_deref().map(shell_word) else { return Vec::new() };
+    let add = |via: &str| case.root(&format!("ip route add {source}{via} dev {entered}"));
+    vec![add(""), format!("# if it is behind a router: {}", add(" via ROUTER"))]
 }
 
 fn strict(case: &Case) -> bool {

@@ -113,7 +113,7 @@ fn a_refusal_beside_a_fitting_listener_is_put_down_to_a_program_that_chooses_lis
 fn a_full_queue_is_proved_by_the_counter_only() {
     let ignored = samples::ignored();
     expect(&ignored.journey, &ignored.evidence, Code::AcceptQueueFull, Proved);
-    let with = |silence: Silence| Evidence { silence: Some(silence), ..ignored.evidence.clone() };
+    let with = |silence: Silence| Evidence { silence: Some(silence), ..Evidence::clone(&ignored.evidence) };
     // Somebody else's overflow, with this SYN swallowed for another reason, or not counted at all.
     for doubtful in
         [Silence { drops: 2, ..OVERFLOWED }, Silence { own_drops: 0, ..OVERFLOWED }, Silence { journeys: 3, ..OVERFLOWED }]
@@ -126,7 +126,7 @@ fn a_full_queue_is_proved_by_the_counter_only() {
     expect(&ignored.journey, &no_way, Code::AcceptQueueFull, Proved);
     let drained = Evidence { silence: Some(OVERFLOWED), ..with_listeners(vec![listener("0.0.0.0")]) };
     assert!(expect(&ignored.journey, &drained, Code::AcceptQueueFull, Proved).summary.contains("was full; now it is not"));
-    let unknown = Evidence { silence: None, ..ignored.evidence.clone() };
+    let unknown = Evidence { silence: None, ..Evidence::clone(&ignored.evidence) };
     expect(&ignored.journey, &unknown, Code::AcceptQueueFull, Inferred);
     let free = Evidence { silence: Some(Silence::default()), ..with_listeners(vec![listener("0.0.0.0")]) };
     expect(&ignored.journey, &free, Code::NoRouteBack, Inferred);
@@ -272,7 +272,7 @@ fn ipv6_gets_its_own_tools() {
 fn a_rule_that_was_named_for_a_twin_proves_nothing() {
     let report = samples::firewall(Some(samples::rule()));
     let proved = diagnose(&report.journey, &report.evidence);
-    let evidence = Evidence { rule_of_twin: true, ..report.evidence };
+    let evidence = Evidence { rule_of_twin: true, ..Evidence::clone(&report.evidence) };
     let inferred = diagnose(&report.journey, &evidence);
     assert_eq!((proved.code, proved.confidence), (Code::FirewallDrop, Confidence::Proved));
     assert_eq!((inferred.code, inferred.confidence), (Code::FirewallDrop, Confidence::Inferred));

@@ -8,7 +8,8 @@ use super::{
     stages::stage_page,
 };
 use crate::{
-    escape::shell_word,
+    escape::{escape, shell_word},
+    evidence::TcProgram,
     journey::{Outcome, Stage},
 };
 
@@ -30,8 +31,31 @@ pub(super) fn tc(case: &Case) -> Option<Finding> {
         Some(reason) if reason.starts_with("QDISC") => "the queueing discipline",
         _ => "a traffic control (tc) filter or a BPF program at tc",
     };
-    let summary = format!("dropped by {what} in {}", case.place());
-    Some(Finding::new(confidence, summary).remedy(case.where_to_type()).remedy(show_tc(case)))
+    let summary = format!("dropped by {what} in {}{}", case.place(), named_at_tc(case));
+    Some(Finding::new(confidence, summary).remedy(case.where_to_type()).remedy(detach(case)).remedy(show_tc(case)))
+}
+
+/// The programs that could have done it: XDP programs and queueing disciplines stand elsewhere.
+fn suspects<'a>(case: &Case<'a>) -> &'a [TcProgram] {
+    if matches!(case.reason(), Some("TC_INGRESS" | "TC_EGRESS")) { &case.evidence.tc_programs } else { &[] }
+}
+
+/// Which programs could have done it, if there are any.
+pub(super) fn named_at_tc(case: &Case) -> String {
+    let names: Vec<String> = suspects(case).iter().map(|program| format!("`{}`", escape(&program.name))).collect();
+    match names.as_slice() {
+        [] => String::new(),
+        [name] => format!("; the BPF program {name} is attached there"),
+        names => format!("; the BPF programs {} are attached there", names.join(", ")),
+    }
+}
+
+/// Detaches the program at tc, where there is only one and a link holds it. A filter of tc may stand there as well.
+pub(super) fn detach(case: &Case) -> Vec<String> {
+    let [program] = suspects(case) else { return Vec::new() };
+    let Some(link) = program.link else { return Vec::new() };
+    let when = format!("# if no filter of tc did it (see below), this detaches `{}`:", escape(&program.name));
+    vec![when, case.root(&format!("bpftool link detach id {link}"))]
 }
 
 /// Commands that show the traffic control of the device of the death; none when its name is not known.
@@ -40,6 +64,7 @@ pub(super) fn show_tc(case: &Case) -> Vec<String> {
     let show = ["filter", "filter", "qdisc"].into_iter().zip([" ingress", " egress", ""]);
     show.map(|(what, side)| case.root(&format!("tc -s {what} show dev {device}{side}")))
         .chain([case.root(&format!("bpftool net show dev {device}"))])
+        .chain(["# then take the filter or program away with the tool that put it there".to_owned()])
         .collect()
 }
 

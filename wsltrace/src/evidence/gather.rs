@@ -13,10 +13,10 @@ use super::backend::{self, Firewalls};
 use super::readings::{Readings, Span};
 use super::rules::{FirewallTrace, LegacyCounters, Scope, Twins};
 use super::sockets::{self, Found, SocketOwner};
-use super::{Evidence, Listener, Rule, Sockets, routes, sysctls};
-use crate::journey::{Conntrack, Family, Journey, Origin, Outcome, Stage};
+use super::{Evidence, Listener, Rule, Sockets, TcProgram, routes, sysctls};
+use crate::journey::{Conntrack, Family, InterfaceName, Journey, Origin, Outcome, Stage};
 use crate::kernel::netns::Netns;
-use crate::probe::lookup_programs;
+use crate::probe::{lookup_programs, tc_programs};
 
 /// How long listeners are kept.
 const LISTENERS_KEPT: Duration = Duration::from_millis(200);
@@ -26,6 +26,8 @@ const REST_KEPT: Duration = Duration::from_secs(2);
 const OWNERS_LIMIT: Duration = Duration::from_millis(300);
 /// The name of the tracer's own program of this kind, and of other tracers' too.
 const OWN_LOOKUP: &str = "socket_lookup";
+/// Our programs at tc, or another tracer's: they let everything pass.
+const OWN_TC: [&str; 4] = ["tc_ingress", "tc_egress", "tc_ingress_l3", "tc_egress_l3"];
 
 /// An answer that is dear to get and seldom changes: it is kept for a while.
 struct Kept<T>(Option<(Instant, T)>);
@@ -55,6 +57,8 @@ struct Watched {
     firewalls: Kept<Firewalls>,
     /// Names of the programs that look for listeners.
     lookup_programs: Kept<Vec<String>>,
+    /// Others' programs at tc, by device and whether it is for what comes in.
+    tc_programs: HashMap<(InterfaceName, bool), Kept<Vec<TcProgram>>>,
     listener_settings: Kept<Vec<(String, String)>>,
     refusal_settings: Kept<Vec<(String, String)>>,
     conntrack_settings: Kept<Vec<(String, String)>>,
@@ -67,6 +71,19 @@ struct Watched {
 }
 
 impl Watched {
+    /// Others' programs at tc of the device where a journey ended; a device is asked once for many of them.
+    fn others_at_tc(&mut self, journey: &Journey, ingress: bool) -> io::Result<Vec<TcProgram>> {
+        let Some(device) = journey.death.as_ref().and_then(|death| death.interface) else { return Ok(Vec::new()) };
+        let netns = &self.netns;
+        let look = || {
+            let query = || tc_programs(nix::net::if_::if_nametoindex(&*device)?, ingress);
+            let all = netns.run(query).map_err(io::Error::other)??;
+            let others = all.into_iter().filter(|(name, _)| !OWN_TC.contains(&name.as_str()));
+            Ok(others.map(|(name, link)| TcProgram { name, link }).collect())
+        };
+        self.tc_programs.entry((device, ingress)).or_default().get(look).cloned()
+    }
+
     /// The listeners on a port, by a look not older than the time they are kept and, where one is given, than `after`.
     fn listeners(&mut self, port: u16, after: Option<Instant>) -> io::Result<Vec<Found>> {
         let now = Instant::now();
@@ -143,6 +160,7 @@ impl Gatherer {
             listeners: HashMap::new(),
             firewalls: Kept::default(),
             lookup_programs: Kept::default(),
+            tc_programs: HashMap::new(),
             listener_settings: Kept::default(),
             refusal_settings: Kept::default(),
             conntrack_settings: Kept::default(),
@@ -230,6 +248,12 @@ impl Gatherer {
             && let Err(error) = add_routing(watched, journey, &mut evidence)
         {
             log::warn!("cannot read the routes of network namespace {inum}: {error}");
+        }
+        if matches!(died_at, Some(Stage::TcIngress | Stage::TcEgress)) {
+            match watched.others_at_tc(journey, died_at == Some(Stage::TcIngress)) {
+                Ok(programs) => evidence.tc_programs = programs,
+                Err(error) => log::warn!("cannot list the programs at tc in network namespace {inum}: {error}"),
+            }
         }
         if matches!(died_at, Some(Stage::Conntrack | Stage::OutputConntrack)) {
             match watched.conntrack_settings.get(|| sysctls::of_conntrack(&watched.netns)) {

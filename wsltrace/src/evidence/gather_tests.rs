@@ -16,7 +16,7 @@ fn journey(netns: &Netns, port: u16, outcome: Outcome, stage: Stage) -> Journey 
         id: 1,
         time: jiff::Timestamp::now(),
         origin: Origin::Local,
-        interface: Some("lo".to_owned()),
+        interface: Some("lo".into()),
         netns: netns.inum(),
         flow: Flow {
             family: Family::Ipv4,
@@ -29,7 +29,8 @@ fn journey(netns: &Netns, port: u16, outcome: Outcome, stage: Stage) -> Journey 
         attempt: 1,
         conntrack: None,
         translated: None,
-        stages: vec![StageVisit { stage, ns: 0, interface: Some("lo".to_owned()), netns: netns.inum() }],
+        stages: vec![StageVisit { stage, ns: 0, interface: Some("lo".into()), netns: netns.inum() }],
+        answer: None,
         outcome,
         died_at: Some(stage),
         death: None,

@@ -107,8 +107,18 @@ pub struct Sockets {
     pub listeners: Vec<Listener>,
 }
 
+/// A BPF program at tc of a device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct TcProgram {
+    /// The name that it was loaded with.
+    pub name: String,
+    /// The number of the link that holds it, where one does.
+    pub link: Option<u32>,
+}
+
 /// All that was found out about one journey.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default)]
 pub struct Evidence {
     /// The rule that killed the packet, when an event of this very packet named it.
     pub rule: Option<Rule>,
@@ -131,6 +141,8 @@ pub struct Evidence {
     pub elsewhere: Vec<Listener>,
     /// Names of others' BPF programs that decide which listener gets a connection (`sk_lookup`), in the namespace of a refusal.
     pub lookup_programs: Vec<String>,
+    /// Others' BPF programs at tc of the device where the packet died, in its direction.
+    pub tc_programs: Vec<TcProgram>,
     /// What the kernel counted while a listener was silent; `None` when it was not, or without a reading from before the SYN.
     pub silence: Option<Silence>,
     /// Whether there is a route back to the client; `None` when it was not asked for or is not known.

@@ -5,6 +5,8 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use super::counters;
 use super::sockets::{self, Found};
 use crate::kernel::netns::Netns;
@@ -18,7 +20,7 @@ const CLOCK_ERROR: Duration = Duration::from_millis(1);
 ///
 /// Every SYN that a listener swallows counts in `drops`, whatever the cause. So where all that was swallowed was swallowed for
 /// one cause, this SYN was too; and where it was not all, nothing tells which.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Silence {
     /// `TcpExt.ListenDrops`.
     pub drops: u64,

@@ -1,5 +1,6 @@
 //! What the kernel's routes say of somewhere: whether there is a way, by which hop, and which route refuses.
 
+use std::borrow::Cow;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -7,22 +8,23 @@ use rtnetlink::RouteMessageBuilder;
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteProtocol, RouteType};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
+use serde::{Deserialize, Serialize};
 
 use crate::kernel::netlink;
 use crate::kernel::netns::Netns;
 
 /// Where packets for somewhere would go next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Hop {
     /// The next machine; `None` when it is the destination itself.
     pub gateway: Option<IpAddr>,
 }
 
 /// A route that takes packets only to throw them away.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Refusing {
     /// As `ip route` calls it: `blackhole`, `unreachable` or `prohibit`.
-    pub kind: &'static str,
+    pub kind: Cow<'static, str>,
     /// Where it leads, and for how many bits of that.
     pub destination: (IpAddr, u8),
     /// The number of its table.
@@ -99,7 +101,7 @@ fn refuses(route: &RouteMessage, to: IpAddr) -> Option<Refusing> {
     let destination = destination.unwrap_or_else(unspecified);
     // The kernel's own last resort stands for "there is none".
     let own = route.header.protocol == RouteProtocol::Kernel && bits == 0;
-    (!own && covers(destination, bits, to)).then_some(Refusing { kind, destination: (destination, bits), table })
+    (!own && covers(destination, bits, to)).then_some(Refusing { kind: kind.into(), destination: (destination, bits), table })
 }
 
 /// Whether an address lies in a network.
@@ -197,7 +199,7 @@ mod tests {
             ip(&netns, &format!("route add blackhole {wide}"));
             ip(&netns, &format!("route add prohibit {narrow} table 77"));
             let found = refusing(&netns, to).unwrap().unwrap();
-            assert_eq!((found.kind, found.table), ("prohibit", 77));
+            assert_eq!((found.kind.as_ref(), found.table), ("prohibit", 77));
             assert_eq!(format!("{}/{}", found.destination.0, found.destination.1), narrow);
         }
         assert_eq!(refusing(&netns, "192.0.2.1".parse().unwrap()).unwrap(), None);

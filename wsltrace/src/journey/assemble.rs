@@ -6,13 +6,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use wsltrace_common::{Address, Death, Flags, Record, StageCode, StageEntry, octets};
 
 use super::{
-    Conntrack, DeathPlace, FREES_UNRESOLVED, Facts, Family, Flow, Journey, Origin, Outcome, Stage, StageVisit, Translated, symbol,
+    Conntrack, DeathPlace, FREES_UNRESOLVED, Facts, Family, Flow, InterfaceName, Journey, Origin, Outcome, Stage, StageVisit,
+    Translated, symbol,
 };
 
 /// Names for the numbers in a record.
 pub trait Names {
     /// The interface with this number in this namespace.
-    fn interface(&self, netns: u32, ifindex: u32) -> Option<String>;
+    fn interface(&self, netns: u32, ifindex: u32) -> Option<InterfaceName>;
     /// A drop reason without its prefix.
     fn reason(&self, number: u32) -> Option<String>;
     /// `symbol+0xoffset` of a code address.
@@ -38,6 +39,7 @@ pub fn assemble(record: &Record, id: u64, names: &impl Names) -> Journey {
     // Now and then the kernel does not tell of a packet that it frees, and counts no missed event either.
     let end_is_missing = died_at.is_some() && told_end(record).is_none();
     let interface = |netns, ifindex| if ifindex == 0 { None } else { names.interface(netns, ifindex) };
+    let (stages, answer) = way.visits(&interface);
     Journey {
         id,
         time: names.time(record.first_ns),
@@ -48,7 +50,8 @@ pub fn assemble(record: &Record, id: u64, names: &impl Names) -> Journey {
         attempt: record.attempt,
         conntrack: conntrack(record),
         translated: translated(record),
-        stages: way.visits(&interface),
+        stages,
+        answer,
         outcome,
         died_at,
         death: ended.map(|death| DeathPlace { netns: death.netns, interface: interface(death.netns, death.ifindex) }),
@@ -108,7 +111,7 @@ fn unseen_death(record: &Record) -> Option<Death> {
     let stage_count = syn_steps(record);
     let last = record.stages.get(stage_count.checked_sub(1)?)?;
     Some(Death {
-        time_ns: record.first_ns + (last.time_and_code >> StageEntry::TIME_SHIFT),
+        time_ns: record.first_ns.saturating_add(last.time_and_code >> StageEntry::TIME_SHIFT),
         location: 0,
         reason: 0,
         netns: last.netns,
@@ -262,12 +265,15 @@ impl Way {
         }
     }
 
-    /// What users see: without marks, and with the position behind a hook's named chains only when the packet died there.
-    fn visits(self, interface: &impl Fn(u32, u32) -> Option<String>) -> Vec<StageVisit> {
+    /// What users see, and which of it is the answer's first: without marks, and with the position behind a hook's named chains only when the packet died there.
+    fn visits(self, interface: &impl Fn(u32, u32) -> Option<InterfaceName>) -> (Vec<StageVisit>, Option<usize>) {
         let last = self.steps.len().saturating_sub(1);
         let first_ns = self.steps.first().map_or(0, |step| step.ns);
         let mut next_ns = 0;
         let mut visits = Vec::with_capacity(self.steps.len());
+        // Stages of one interface stand together, and looking its name up costs more than all else here.
+        let mut named = None;
+        let mut answer = None;
         for (index, step) in self.steps.into_iter().enumerate() {
             let Some(stage) = step.stage else { continue };
             if step.code.is_some_and(is_rest) && index != last {
@@ -276,9 +282,17 @@ impl Way {
             // Two stages entered in the same nanosecond (`syn_ack` and `output` are one event) keep their order.
             let ns = (step.ns.saturating_sub(first_ns)).max(next_ns);
             next_ns = ns + 1;
-            visits.push(StageVisit { stage, ns, interface: interface(step.netns, step.ifindex), netns: step.netns });
+            let place = (step.netns, step.ifindex);
+            let name = match &named {
+                Some((known, name)) if *known == place => *name,
+                _ => named.insert((place, interface(step.netns, step.ifindex))).1,
+            };
+            if step.of_answer && answer.is_none() {
+                answer = Some(visits.len());
+            }
+            visits.push(StageVisit { stage, ns, interface: name, netns: step.netns });
         }
-        visits
+        (visits, answer)
     }
 }
 

@@ -12,8 +12,8 @@ struct Made;
 const OF_NDISC: u64 = 0xd15c;
 
 impl Names for Made {
-    fn interface(&self, _netns: u32, ifindex: u32) -> Option<String> {
-        Some(format!("eth{ifindex}"))
+    fn interface(&self, _netns: u32, ifindex: u32) -> Option<super::InterfaceName> {
+        Some(format!("eth{ifindex}").as_str().into())
     }
 
     fn reason(&self, number: u32) -> Option<String> {

@@ -5,10 +5,12 @@ mod assemble;
 #[cfg(test)]
 mod assemble_tests;
 mod decode;
+mod interface;
 mod stage;
 
 pub use assemble::{Names, assemble, source};
 pub use decode::{DecodeError, decode};
+pub use interface::InterfaceName;
 pub use stage::Stage;
 
 use std::net::IpAddr;
@@ -92,7 +94,7 @@ pub struct StageVisit {
     /// Nanoseconds since the journey's first stage; strictly increasing along the journey.
     pub ns: u64,
     /// The interface: where the packet came in, or for OUTPUT, FORWARD and POSTROUTING where it goes out.
-    pub interface: Option<String>,
+    pub interface: Option<InterfaceName>,
     /// Inode number of the network namespace.
     pub netns: u32,
 }
@@ -104,7 +106,7 @@ pub struct DeathPlace {
     /// Inode number of the network namespace.
     pub netns: u32,
     /// The interface of the last stage.
-    pub interface: Option<String>,
+    pub interface: Option<InterfaceName>,
 }
 
 /// How a journey ended.
@@ -171,7 +173,7 @@ pub struct Journey {
     /// Where the connection came from.
     pub origin: Origin,
     /// The interface of the first sight.
-    pub interface: Option<String>,
+    pub interface: Option<InterfaceName>,
     /// The network namespace of the first sight.
     pub netns: u32,
     /// Addresses and ports as first seen.
@@ -184,6 +186,8 @@ pub struct Journey {
     pub translated: Option<Translated>,
     /// The stages entered, in order; `ns` strictly increases.
     pub stages: Vec<StageVisit>,
+    /// Which of the stages is the answer's first; those behind it are the answer's, too.
+    pub answer: Option<usize>,
     /// How it ended.
     pub outcome: Outcome,
     /// The last stage entered before the death.

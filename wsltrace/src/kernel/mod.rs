@@ -8,6 +8,7 @@ mod facts;
 pub mod links;
 pub(crate) mod netlink;
 pub mod netns;
+pub mod person;
 pub mod symbols;
 
 pub use facts::{Event, Events, KernelFacts, MissingField, from_btf, read};

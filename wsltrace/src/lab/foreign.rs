@@ -13,9 +13,9 @@ use super::{LabError, Namespace};
 /// Where a program is attached.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Attach {
-    /// What comes in by a device, at tc; IPv4 only.
+    /// The TCP packets that come in by a device, at tc.
     TcxIngress(&'static str),
-    /// What leaves by a device, at tc; IPv4 only: neighbours are still asked for.
+    /// The TCP packets that leave by a device, at tc.
     TcxEgress(&'static str),
     /// What comes in by a device, before anything else sees it.
     Xdp(&'static str),
@@ -38,7 +38,7 @@ impl Foreign {
         let doing = format!("attach a program ({attach:?})");
         namespace.run(|| {
             let program = match attach {
-                Attach::TcxIngress(_) | Attach::TcxEgress(_) => load(attach, &answering_ipv4(verdict)),
+                Attach::TcxIngress(_) | Attach::TcxEgress(_) => load(attach, &answering_tcp(verdict)),
                 _ => load(attach, &[set(0, verdict), EXIT]),
             };
             let held = program.and_then(|program| Ok(vec![link(&program, attach, namespace)?, program]));
@@ -82,17 +82,35 @@ const fn call(helper: i32) -> bpf_insn {
     instruction(0x85, 0, 0, 0, helper)
 }
 
-/// Answers IPv4 packets with a verdict and leaves the others to the next program.
-fn answering_ipv4(verdict: i32) -> [bpf_insn; 5] {
+/// Answers TCP packets with a verdict and leaves the others to the next program: neighbours are still asked for.
+fn answering_tcp(verdict: i32) -> [bpf_insn; 20] {
     const PROTOCOL: i16 = 16;
     const NEXT: i32 = -1;
-    let ipv4 = i32::from(0x0800_u16.to_be());
+    const LOAD_BYTES: i32 = 26;
+    const TCP: i32 = 6;
+    let (ipv4, ipv6) = (i32::from(0x0800_u16.to_be()), i32::from(0x86dd_u16.to_be()));
     [
-        // The protocol, in network byte order.
-        instruction(0x61, 2, 1, PROTOCOL, 0),
-        set(0, NEXT),
-        instruction(0x55, 2, 0, 1, ipv4),
+        copy(6, 1),
+        // The protocol, in network byte order; then where the next one's number stands.
+        instruction(0x61, 2, 6, PROTOCOL, 0),
+        set(7, 14 + 9),
+        instruction(0x15, 2, 0, 3, ipv4),
+        set(7, 14 + 6),
+        instruction(0x15, 2, 0, 1, ipv6),
+        instruction(0x05, 0, 0, 11, 0),
+        copy(1, 6),
+        copy(2, 7),
+        copy(3, 10),
+        instruction(0x07, 3, 0, 0, -4),
+        set(4, 1),
+        call(LOAD_BYTES),
+        instruction(0x55, 0, 0, 4, 0),
+        instruction(0x71, 2, 10, -4, 0),
+        instruction(0x55, 2, 0, 2, TCP),
         set(0, verdict),
+        EXIT,
+        // What every jump leads to.
+        set(0, NEXT),
         EXIT,
     ]
 }

@@ -207,19 +207,37 @@ pub(super) fn recursion_misses(program: impl AsFd) -> io::Result<u64> {
 /// Names of the `sk_lookup` programs that are attached in a network namespace, in the order in which they run.
 pub(crate) fn lookup_programs(netns: impl AsFd) -> io::Result<Vec<String>> {
     const BPF_SK_LOOKUP: u32 = 36;
+    let target = u32::try_from(netns.as_fd().as_raw_fd()).map_err(io::Error::other)?;
+    query(target, BPF_SK_LOOKUP)?.into_iter().map(|(program, _)| program_name(program)).collect()
+}
+
+/// Names of the programs at tc of a device of the calling thread's network namespace, in the order in which they run, each with the
+/// number of the link that holds it.
+pub(crate) fn tc_programs(ifindex: u32, ingress: bool) -> io::Result<Vec<(String, Option<u32>)>> {
+    const BPF_TCX_INGRESS: u32 = 46;
+    const BPF_TCX_EGRESS: u32 = 47;
+    let all = query(ifindex, if ingress { BPF_TCX_INGRESS } else { BPF_TCX_EGRESS })?;
+    all.into_iter().map(|(program, link)| Ok((program_name(program)?, (link != 0).then_some(link)))).collect()
+}
+
+/// The numbers of the programs that are attached to something, and of the links that hold them: 0 where there is none, or where
+/// the kernel does not say.
+fn query(target: u32, attach_type: u32) -> io::Result<Vec<(u32, u32)>> {
     const MOST: usize = 64;
-    let mut ids = [0_u32; MOST];
+    let (mut programs, mut links) = ([0_u32; MOST], [0_u32; MOST]);
     let mut attr = empty_attr();
     // SAFETY: this is the variant of BPF_PROG_QUERY; all of it is zero.
     let query = unsafe { &mut attr.query };
-    query.__bindgen_anon_1.target_fd = u32::try_from(netns.as_fd().as_raw_fd()).map_err(io::Error::other)?;
-    query.attach_type = BPF_SK_LOOKUP;
-    query.prog_ids = ids.as_mut_ptr() as u64;
+    // A descriptor or the number of a device: the two share a place.
+    query.__bindgen_anon_1.target_fd = target;
+    query.attach_type = attach_type;
+    query.prog_ids = programs.as_mut_ptr() as u64;
+    query.link_ids = links.as_mut_ptr() as u64;
     query.__bindgen_anon_2.count = u32::try_from(MOST).map_err(io::Error::other)?;
     bpf(bpf_cmd::BPF_PROG_QUERY, &mut attr)?;
     // SAFETY: the same variant; the kernel has written how many there are.
     let count = unsafe { attr.query.__bindgen_anon_2.count } as usize;
-    ids.iter().take(count).map(|id| program_name(*id)).collect()
+    Ok(programs.into_iter().zip(links).take(count).collect())
 }
 
 /// The name that a program was loaded with.

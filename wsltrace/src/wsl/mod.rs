@@ -107,6 +107,16 @@ pub fn networking_mode(wsl: Wsl, links: &[Link]) -> Option<(NetworkingMode, Sour
     guess(links).map(|mode| (mode, Source::Interfaces))
 }
 
+/// WSL's version, such as `2.6.1`; `None` when it is no WSL 2, or nothing tells. Takes up to 2 s: `wslinfo` asks Windows.
+pub fn version(wsl: Wsl) -> Option<String> {
+    if wsl != Wsl::Two {
+        return None;
+    }
+    let answer = output_within(WSLINFO_LIMIT, Command::new("wslinfo").arg("--wsl-version"));
+    let answer = answer.inspect_err(|error| log::debug!("wslinfo --wsl-version: {error}")).ok()?;
+    answer.lines().next().map(|line| line.trim().to_owned()).filter(|version| !version.is_empty())
+}
+
 fn parse_wslinfo(answer: &str) -> Option<NetworkingMode> {
     Some(match answer.trim() {
         "nat" => NetworkingMode::Nat,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::evidence::{Backend, Rule, rules::owner};
+use crate::evidence::{Backend, Owner, Rule, rules::owner};
 use crate::journey::Family;
 use crate::kernel::command::output_within;
 use crate::kernel::netns::Netns;
@@ -121,7 +121,7 @@ impl LegacyCounters {
         self.read()?;
         let (Some((_, _, before)), Some((_, _, now))) = (self.readings.get(base), self.readings.back()) else { return Ok(None) };
         let family = if self.family == Family::Ipv4 { "ip" } else { "ip6" };
-        Ok(moved(before, now, (table, hook), wanted).map(|counted| rule(counted, family)))
+        Ok(moved(before, now, (table, hook), wanted).map(|counted| rule(counted, family, now)))
     }
 }
 
@@ -215,7 +215,10 @@ fn moved<'a>(
     risen.next().is_none().then_some(only)
 }
 
-fn rule(counted: &Counted, family: &str) -> Rule {
+/// As it is told; `all` is the listing that it stands in.
+fn rule(counted: &Counted, family: &str, all: &[Counted]) -> Rule {
+    let chains = || all.iter().filter(|other| other.table == counted.table).map(|other| other.chain.as_str());
+    let of_policy = || owner::of_policy(&counted.chain, chains).filter(|_| counted.number.is_none());
     let comment = counted.text.split_once("--comment ").map(|(_, rest)| first_word(rest));
     Rule {
         backend: Backend::IptablesLegacy,
@@ -233,7 +236,7 @@ fn rule(counted: &Counted, family: &str) -> Rule {
             _ => "drop",
         }
         .to_owned(),
-        owner: owner::by_chain(&counted.chain).unwrap_or(crate::evidence::Owner::User),
+        owner: owner::by_chain(&counted.chain).or_else(of_policy).unwrap_or(Owner::User),
     }
 }
 
@@ -320,7 +323,7 @@ mod tests {
             ))
         };
         let (before, now) = (save(1, 1), save(2, 2));
-        let rule = rule(moved(&before, &now, ("raw", "PREROUTING"), Counted::exempts).unwrap(), "ip");
+        let rule = rule(moved(&before, &now, ("raw", "PREROUTING"), Counted::exempts).unwrap(), "ip", &now);
         assert_eq!((rule.number, rule.verdict.as_str()), (Some(2), "notrack"));
         assert_eq!(moved(&before, &before, ("raw", "PREROUTING"), Counted::exempts), None);
     }
@@ -328,7 +331,7 @@ mod tests {
     #[test]
     fn the_only_counter_that_rose_names_the_rule() {
         let (before, now) = (save(1, 5, 0), save(2, 5, 0));
-        let rule = rule(killer(&before, &now, "filter", "INPUT").unwrap(), "ip");
+        let rule = rule(killer(&before, &now, "filter", "INPUT").unwrap(), "ip", &now);
         assert_eq!((rule.chain.as_str(), rule.number, rule.verdict.as_str()), ("web", Some(1), "drop"));
         assert_eq!(rule.comment.as_deref(), Some("block \"web\""));
         assert_eq!(killer(&before, &now, "raw", "PREROUTING"), None);
@@ -341,8 +344,21 @@ mod tests {
     #[test]
     fn a_policy_counts_like_a_rule() {
         let (before, now) = (save(1, 5, 0), save(1, 5, 3));
-        let rule = rule(killer(&before, &now, "filter", "INPUT").unwrap(), "ip6");
+        let rule = rule(killer(&before, &now, "filter", "INPUT").unwrap(), "ip6", &now);
         assert_eq!((rule.chain.as_str(), rule.number, rule.text.as_deref()), ("INPUT", None, Some("policy drop")));
+    }
+
+    #[test]
+    fn a_policy_is_that_of_the_manager_whose_chains_are_there() {
+        let owner_of = |chains: &str, policy: &str| {
+            let save = |dropped: u64| parse(&format!("*filter\n:{policy} DROP [{dropped}:0]\n{chains}COMMIT\n"));
+            let (before, now) = (save(1), save(2));
+            rule(killer(&before, &now, "filter", policy).unwrap(), "ip", &now).owner
+        };
+        assert_eq!(owner_of(":DOCKER-USER - [0:0]\n", "FORWARD"), Owner::Docker);
+        assert_eq!(owner_of(":DOCKER-USER - [0:0]\n", "INPUT"), Owner::User);
+        assert_eq!(owner_of(":ufw-before-input - [0:0]\n", "INPUT"), Owner::Ufw);
+        assert_eq!(owner_of("", "FORWARD"), Owner::User);
     }
 
     #[test]

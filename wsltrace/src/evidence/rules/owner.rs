@@ -39,12 +39,16 @@ pub(crate) fn owner(rule: &RuleRef, listing: Option<&Listing>) -> Owner {
     let of_chain = by_chain(&rule.chain);
     let of_policy = || {
         let listing = listing.filter(|_| rule.handle.is_none())?;
-        let has = |owner| listing.chains_of(rule.family, &rule.table).any(|chain| by_chain(chain) == Some(owner));
-        let sets = |owner| has(owner).then_some(owner);
-        sets(Owner::Ufw).or_else(|| sets(Owner::Docker).filter(|_| rule.chain == "FORWARD"))
+        of_policy(&rule.chain, || listing.chains_of(rule.family, &rule.table))
     };
     let shields = || listing.filter(|listing| shields_containers(rule, listing)).map(|_| Owner::Docker);
     of_table.or(of_chain).or_else(of_policy).or_else(shields).unwrap_or(Owner::User)
+}
+
+/// Who sets the policy of a built-in chain of a table that has these chains.
+pub(super) fn of_policy<'a, I: Iterator<Item = &'a str>>(chain: &str, chains: impl Fn() -> I) -> Option<Owner> {
+    let sets = |owner| chains().any(|chain| by_chain(chain) == Some(owner)).then_some(owner);
+    sets(Owner::Ufw).or_else(|| sets(Owner::Docker).filter(|_| chain == "FORWARD"))
 }
 
 /// Whether a rule is one of those by which Docker keeps the network from containers' addresses and from ports that are published

@@ -23,6 +23,20 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         dnat_refused(),
         dnat_routed(),
         forward_drop(),
+        docker_policy(
+            "docker-policy-iptables-nft",
+            "a container's port that Docker's chains do not let through (iptables-nft)",
+            &["nft", "iptables-nft"],
+            Backend::IptablesNft,
+            |lab| forget_to_let_through(lab, "iptables-nft"),
+        ),
+        docker_policy(
+            "docker-policy-iptables-legacy",
+            "a container's port that Docker's chains do not let through (iptables-legacy)",
+            &["nft", "iptables-legacy"],
+            Backend::IptablesLegacy,
+            |lab| forget_to_let_through(lab, "iptables-legacy"),
+        ),
         masquerade(),
         beyond(),
         input_snat(),
@@ -113,6 +127,42 @@ fn forward_drop() -> Scenario {
         },
         ..base
     }
+}
+
+/// Docker lets through what its chains accept, and sets FORWARD's policy to drop the rest.
+fn docker_policy(
+    name: &'static str,
+    title: &'static str,
+    tools: &'static [&'static str],
+    backend: Backend,
+    break_it: fn(&mut Lab) -> Result<(), LabError>,
+) -> Scenario {
+    let base = forward_drop();
+    Scenario {
+        name,
+        title,
+        tools,
+        break_it,
+        // In its chain for the user's rules; answers it lets through itself.
+        mended: Some(Mended::Added(1)),
+        expect: Expect { firewall: Some((backend, "FORWARD")), ..base.expect },
+        ..base
+    }
+}
+
+/// Publishes a port as Docker does, but for the rule that lets it through.
+fn forget_to_let_through(lab: &mut Lab, iptables: &'static str) -> Result<(), LabError> {
+    serve_all(lab, Side::Container, INNER_PORT)?;
+    publish(lab, CONTAINER)?;
+    for arguments in [
+        "-N DOCKER-USER",
+        "-A FORWARD -j DOCKER-USER",
+        "-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+        "-P FORWARD DROP",
+    ] {
+        lab.iptables(iptables, arguments)?;
+    }
+    Ok(())
 }
 
 fn masquerade() -> Scenario {

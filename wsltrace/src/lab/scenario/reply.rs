@@ -23,6 +23,7 @@ const CLIENT_NETWORK_V6: &str = "fd00:28:16::/64";
 pub(super) fn scenarios() -> Vec<Scenario> {
     vec![
         dropped_in_output(),
+        reset_dropped(),
         dropped_in_forward(),
         dropped_on_loopback(),
         sent_again(),
@@ -48,6 +49,29 @@ fn dropped_in_output() -> Scenario {
             lab.wsl.nft("inet", "type filter hook output priority filter", &format!("tcp sport {PORT} drop"))
         },
         expect: Expect { path: [answered_inbound(), up_to_answer(Stage::OutputFilter)].concat(), ..base.expect },
+        ..base
+    }
+}
+
+/// The client waits for an answer to a port without a server.
+fn reset_dropped() -> Scenario {
+    let base = dies(
+        "reply-drop-reset",
+        "nothing listens, and the OUTPUT chain drops the reset that says so",
+        Stage::OutputFilter,
+        "output",
+    );
+    Scenario {
+        break_it: |lab| {
+            let rule = format!("tcp sport {PORT} tcp flags & rst == rst drop");
+            lab.wsl.nft("inet", "type filter hook output priority filter", &rule)
+        },
+        mended: None,
+        expect: Expect {
+            says: "nothing took",
+            path: [inbound(Stage::SocketLookup), up_to_answer(Stage::OutputFilter)].concat(),
+            ..base.expect
+        },
         ..base
     }
 }
@@ -132,6 +156,7 @@ fn no_route_back() -> Scenario {
         },
         client: Seen::NoAnswer,
         witness: Some(("TcpExt", "ListenDrops")),
+        mended: Some(Mended::Added(1)),
         expect: Expect {
             outcomes: &[Outcome::Ignored],
             died: Some((Stage::Listener, Side::Wsl)),
@@ -212,6 +237,7 @@ fn dropped_by_tc() -> Scenario {
             reason: Some(("TC_EGRESS", (5, 18))),
             codes: &[Code::ReplyDropped],
             proved: true,
+            says: "the BPF program `stranger` is attached there",
             path: [answered_inbound(), answer()].concat(),
             ..base.expect
         },
