@@ -5,9 +5,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
 use wsltrace_common::PORT_WORDS;
 
+use crate::diagnosis::Code;
+use crate::export::{Format, Target};
+use crate::journey::{Outcome, Stage};
 use crate::probe::Detail;
+use crate::recording::file::Rotation;
+use crate::recording::filter::Filter;
 use crate::source::Source;
 
 /// Says where a connection attempt into WSL2 dies, who did it, and what to type.
@@ -62,6 +70,12 @@ pub enum Command {
         /// Only these
         scenarios: Vec<String>,
     },
+    /// Tell what a recording holds, as it was told live; needs neither root nor the machine it was made on
+    Report(ReportArgs),
+    /// Say what changed between two recordings: how attempts end, findings, rules, the time in each stage
+    Diff(DiffArgs),
+    /// Turn a recording into another format
+    Convert(ConvertArgs),
     /// Explain a diagnosis, a stage or a drop reason; without a word, list them
     Explain {
         /// Such as `firewall_drop`, `input_filter` or `NO_SOCKET`
@@ -116,6 +130,15 @@ pub struct TraceArgs {
     /// Say so when no SYN came for this long
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "10s")]
     pub absence: Duration,
+    /// Write a recording of everything seen; read it with `wsltrace report FILE`, here or elsewhere
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+    /// Go on in another file when the recording has this size; with a number, keep so many files: 100M or 100M,5
+    #[arg(long, value_name = "SIZE[,FILES]", requires = "record")]
+    pub rotate: Option<Rotation>,
+    /// Write another format to a file while tracing, such as pcapng:syns.pcapng; may be repeated
+    #[arg(long = "export", value_name = "FORMAT:PATH")]
+    pub exports: Vec<Target>,
     /// Do not have the kernel name the firewall rules that packets meet (that takes a table of our own in nftables)
     #[arg(long)]
     pub no_firewall_trace: bool,
@@ -137,6 +160,92 @@ pub struct TraceArgs {
     /// Pages of the ring buffer, a power of two
     #[arg(long, value_name = "N", hide = true, value_parser = parse_pages)]
     pub ring_pages: Option<u32>,
+}
+
+/// What to tell of recordings.
+#[derive(Clone, Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "independent flags")]
+pub struct ReportArgs {
+    /// Recordings, in order
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Only journeys that ended so: answered, dropped, refused, ...; may be repeated
+    #[arg(long = "outcome", value_name = "OUTCOME", value_delimiter = ',', value_parser = parse_outcome)]
+    pub outcomes: Vec<Outcome>,
+    /// Only journeys with this finding, such as `firewall_drop`; may be repeated
+    #[arg(long = "code", value_name = "CODE", value_delimiter = ',', value_parser = parse_code)]
+    pub codes: Vec<Code>,
+    /// Only journeys that died at this stage, such as `input_filter`; may be repeated
+    #[arg(long = "stage", value_name = "STAGE", value_delimiter = ',', value_parser = parse_stage)]
+    pub stages: Vec<Stage>,
+    /// Only clients of this address or network (10.0.0.0/8); may be repeated
+    #[arg(long = "source", value_name = "ADDR|NET")]
+    pub sources: Vec<Source>,
+    /// Only what came since then: 2026-11-22T21:14:00Z, "2026-11-22 21:14" in local time, or 5m before the last journey
+    #[arg(long, value_name = "TIME", value_parser = parse_since)]
+    pub since: Option<Since>,
+    /// Only the N journeys that took longest, slowest first
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub slowest: Option<u32>,
+    /// Write JSON lines to stdout
+    #[arg(long)]
+    pub json: bool,
+    /// Show every attempt on its own: without it, an attempt's several sockets are one, and failures that repeat are counted
+    #[arg(long, overrides_with = "failures")]
+    pub all: bool,
+    /// Show failing attempts only
+    #[arg(long, overrides_with = "all")]
+    pub failures: bool,
+    /// One line a stage
+    #[arg(short, long, conflicts_with = "quiet")]
+    pub verbose: bool,
+    /// Verdicts only
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+impl ReportArgs {
+    /// The journeys that are wanted, but for the time.
+    pub fn filter(&self) -> Filter {
+        Filter {
+            outcomes: self.outcomes.clone(),
+            codes: self.codes.clone(),
+            stages: self.stages.clone(),
+            sources: self.sources.clone(),
+            since: None,
+        }
+    }
+}
+
+/// From when on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// From this moment.
+    Time(Timestamp),
+    /// From so long before the last journey.
+    BeforeTheEnd(Duration),
+}
+
+/// Which recordings to compare.
+#[derive(Clone, Debug, Args)]
+pub struct DiffArgs {
+    /// The older recording
+    pub then: PathBuf,
+    /// The newer one
+    pub now: PathBuf,
+}
+
+/// What to turn a recording into.
+#[derive(Clone, Debug, Args)]
+pub struct ConvertArgs {
+    /// The recording
+    pub file: PathBuf,
+    /// The format
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub to: Format,
+    /// Where to write it, `-` for stdout [default: the recording's name with another extension, in this folder]
+    #[arg(short, long, value_name = "PATH")]
+    pub output: Option<PathBuf>,
 }
 
 /// Ports from the first to the second, both included.
@@ -188,6 +297,37 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
         return Err("a time of 0 leaves nothing to see".to_owned());
     }
     Ok(duration)
+}
+
+fn parse_outcome(text: &str) -> Result<Outcome, String> {
+    named("outcome", text, &Outcome::ALL, Outcome::name)
+}
+
+fn parse_code(text: &str) -> Result<Code, String> {
+    named("finding", text, &Code::ALL, Code::name)
+}
+
+fn parse_stage(text: &str) -> Result<Stage, String> {
+    named("stage", text, &Stage::ALL, Stage::name)
+}
+
+/// The one of these that has the name.
+fn named<T: Copy>(what: &str, text: &str, all: &[T], name: fn(T) -> &'static str) -> Result<T, String> {
+    all.iter().copied().find(|one| name(*one) == text).ok_or_else(|| {
+        let names: Vec<&str> = all.iter().map(|one| name(*one)).collect();
+        format!("there is no {what} `{}`; there are {}", text.escape_debug(), names.join(", "))
+    })
+}
+
+fn parse_since(text: &str) -> Result<Since, String> {
+    if let Ok(duration) = parse_duration(text) {
+        return Ok(Since::BeforeTheEnd(duration));
+    }
+    let local = || text.parse::<DateTime>().ok()?.to_zoned(TimeZone::system()).ok().map(|time| time.timestamp());
+    let time = text.parse::<Timestamp>().ok().or_else(local);
+    time.map(Since::Time).ok_or_else(|| {
+        format!("`{}` is no time: name one such as 2026-11-22T21:14:00Z, \"2026-11-22 21:14\" or 5m", text.escape_debug())
+    })
 }
 
 fn parse_pages(text: &str) -> Result<u32, String> {

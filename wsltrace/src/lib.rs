@@ -6,11 +6,13 @@ pub mod command;
 pub mod diagnosis;
 pub mod escape;
 pub mod evidence;
+pub mod export;
 pub mod journey;
 pub mod kernel;
 pub mod lab;
 pub mod output;
 pub mod probe;
+pub mod recording;
 pub mod source;
 pub mod wsl;
 

@@ -18,6 +18,9 @@ fn main() -> ExitCode {
     let result = match &cli.command {
         None if cli.version => command::version::run(cli.trace.verbose).map(done),
         None => command::trace::run(&cli.trace),
+        Some(Command::Report(args)) => command::report::run(args).map(done),
+        Some(Command::Diff(args)) => command::diff::run(args).map(done),
+        Some(Command::Convert(args)) => command::convert::run(args).map(done),
         Some(Command::Explain { word }) => command::explain::run(word.as_deref()).map(done),
         Some(Command::Completions { shell }) => command::manual::completions(*shell).map(done),
         Some(Command::Man) => command::manual::man().map(done),

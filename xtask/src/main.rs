@@ -1,4 +1,4 @@
-//! Project tasks: `cargo xtask setup|build|install|dist|demo|test|rulesets|bench|vm|lint`. Every task first brings the part of the set-up that it
+//! Project tasks: `cargo xtask setup|build|install|dist|demo|test|rulesets|fuzz|bench|vm|lint`. Every task first brings the part of the set-up that it
 //! needs.
 
 mod bench;
@@ -7,6 +7,7 @@ mod command;
 mod demo;
 mod dist;
 mod error;
+mod fuzz;
 mod install;
 mod libtest;
 mod lint;
@@ -64,11 +65,17 @@ enum Task {
     },
     /// Measure start, latency, programs and a flood of SYNs on this machine, and print the figures (root)
     Bench {
-        /// What to measure: pairs, programs, flood; everything when none is named
+        /// What to measure: pairs, programs, flood, recordings; everything when none is named
         parts: Vec<String>,
     },
     /// Boot a kernel under QEMU and run `wsltrace selftest` in it
     Vm(vm::Arguments),
+    /// Give made-up recordings to the reader, and to everything that tells what it read
+    Fuzz {
+        /// How many
+        #[arg(long, default_value_t = 100_000)]
+        runs: u32,
+    },
     /// Try random rulesets, each with one killer, and whether it is named (root)
     Rulesets(rulesets::Arguments),
     /// Check formatting and run clippy with warnings denied, on the user side and on the kernel side
@@ -84,6 +91,7 @@ fn main() -> ExitCode {
         Task::Demo { arguments } => demo::run(&arguments),
         Task::Test { unit, arguments } => test::run(unit, &arguments),
         Task::Bench { parts } => bench::run(&parts),
+        Task::Fuzz { runs } => fuzz::run(runs),
         Task::Rulesets(arguments) => rulesets::run(&arguments),
         Task::Vm(arguments) => vm::run(&arguments),
         Task::Lint => lint::run(),

@@ -9,6 +9,7 @@ use crate::{
     build,
     command::{self, is_root, own_cargo, say},
     error::Error,
+    fuzz,
     libtest::Tally,
     managers, places,
     setup::{self, Part},
@@ -28,6 +29,7 @@ pub(crate) fn run(unit: bool, arguments: &[String]) -> Result<(), Error> {
     cargo.current_dir(places::root()).args(["test", "--workspace", "--no-fail-fast", "--target-dir"]).arg(places::user_target());
     if all {
         setup::ensure(&[Part::Build, Part::Test])?;
+        setup::ensure_readers();
         build::run(true)?;
         cargo.env("WSLTRACE_BIN", places::program(true));
         match managers::bring() {
@@ -46,6 +48,7 @@ pub(crate) fn run(unit: bool, arguments: &[String]) -> Result<(), Error> {
     say(&tally.summary());
     outcome?;
     if all {
+        fuzz::run(fuzz::SHORT)?;
         return vm::run_default();
     }
     if unit {

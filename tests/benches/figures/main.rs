@@ -6,6 +6,7 @@ mod flood;
 mod machine;
 mod pairs;
 mod programs;
+mod recordings;
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -14,7 +15,8 @@ use std::process::ExitCode;
 
 type Part = (&'static str, fn(&Path) -> Result<(), Box<dyn Error>>);
 
-const PARTS: [Part; 3] = [("pairs", pairs::measure), ("programs", programs::measure), ("flood", flood::measure)];
+const PARTS: [Part; 4] =
+    [("pairs", pairs::measure), ("programs", programs::measure), ("flood", flood::measure), ("recordings", recordings::measure)];
 
 fn main() -> ExitCode {
     match run() {

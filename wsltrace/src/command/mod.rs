@@ -1,13 +1,18 @@
 //! One file a command; each wires the rooms of the library together.
 
+pub mod convert;
 pub mod demo;
+pub mod diff;
 pub mod explain;
 pub mod manual;
+pub mod report;
 pub mod trace;
 pub mod version;
 
+mod keeper;
 mod names;
 mod ports;
+mod progress;
 mod reporter;
 
 use std::fmt::Write as _;

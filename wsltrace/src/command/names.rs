@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::journey::Names;
+use crate::journey::{InterfaceName, Names};
 use crate::kernel::KernelFacts;
 use crate::kernel::links::Link;
 use crate::kernel::symbols::Symbols;
@@ -13,7 +13,7 @@ use crate::kernel::symbols::Symbols;
 /// The names that this machine has.
 pub(super) struct MachineNames {
     facts: Arc<KernelFacts>,
-    interfaces: HashMap<(u32, u32), String>,
+    interfaces: HashMap<(u32, u32), InterfaceName>,
     symbols: Symbols,
     is_wsl: bool,
 }
@@ -25,13 +25,13 @@ impl MachineNames {
 
     /// Learns the names of a namespace's interfaces. One that is gone keeps its name: its last packets still need it.
     pub(super) fn learn(&mut self, netns: u32, links: &[Link]) {
-        self.interfaces.extend(links.iter().map(|link| ((netns, link.index), link.name.clone())));
+        self.interfaces.extend(links.iter().map(|link| ((netns, link.index), link.name.as_str().into())));
     }
 }
 
 impl Names for MachineNames {
-    fn interface(&self, netns: u32, ifindex: u32) -> Option<String> {
-        self.interfaces.get(&(netns, ifindex)).cloned()
+    fn interface(&self, netns: u32, ifindex: u32) -> Option<InterfaceName> {
+        self.interfaces.get(&(netns, ifindex)).copied()
     }
 
     fn reason(&self, number: u32) -> Option<String> {

@@ -1,16 +1,18 @@
 //! The thread that turns records into reports: it names, asks for evidence, diagnoses and writes, while the reading goes on.
 
 use std::io::{self, Stderr, Stdout};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::time::Instant;
 
-use super::names::MachineNames;
+use super::keeper::Keeper;
+use super::names::{MachineNames, now_ns};
 use crate::evidence::{Gatherer, Scope};
 use crate::journey::{assemble, decode};
 use crate::kernel::links::Link;
 use crate::kernel::netns::Netns;
-use crate::output::contract::{Absence, Armed, Lost};
-use crate::output::{JsonOutput, Report, Start, Summary, TextOutput, Waited};
+use crate::output::contract::Lost;
+use crate::output::{JsonOutput, Report, Summary, TextOutput};
+use crate::recording::{End, Header, Missed};
 
 /// What the reporter is asked to do, in order.
 pub(super) enum Job {
@@ -21,7 +23,7 @@ pub(super) enum Job {
     /// The firewalls of a namespace that is watched are to be traced.
     Firewalls(u32, Scope),
     /// Every probe is on; the answer says when it is written.
-    Armed(Box<Armed>, Box<Start>, Sender<io::Result<()>>),
+    Armed(Box<Header>, Sender<io::Result<()>>),
     /// A journey has ended: its record as the ring buffer carried it, which is shorter than one with room for all stages.
     Record(Vec<u8>),
     /// Events were missed between the last time that this was looked at and now, nanoseconds of `CLOCK_MONOTONIC`.
@@ -29,7 +31,7 @@ pub(super) enum Job {
     /// Something to tell people.
     Talk(String),
     /// No SYN came.
-    Absence(Box<Absence>, Waited),
+    Absence(Box<Missed>),
     /// Ctrl-C was typed.
     Interrupted,
     /// The program was stopped and goes on.
@@ -58,6 +60,8 @@ pub(super) enum Output {
 pub(super) struct Tally {
     pub(super) journeys: u64,
     pub(super) failed: u64,
+    /// A recording or an export could not be written to its end.
+    pub(super) files_failed: bool,
 }
 
 /// What a reporter leaves: its count, and whether all was written.
@@ -67,7 +71,10 @@ pub(super) struct Reporter {
     pub(super) names: MachineNames,
     pub(super) gatherer: Gatherer,
     pub(super) output: Output,
+    pub(super) keeper: Keeper,
     pub(super) interfaces: Vec<String>,
+    /// When tracing began, nanoseconds of `CLOCK_MONOTONIC`.
+    pub(super) began_ns: u64,
 }
 
 /// Whether a journey belongs to the interfaces that were asked for.
@@ -80,7 +87,7 @@ impl Reporter {
     pub(super) fn run(mut self, jobs: &Receiver<Job>) -> Reported {
         let mut summary = Summary::default();
         let written = self.work(jobs, &mut summary);
-        (Tally { journeys: summary.journeys(), failed: summary.failed() }, written)
+        (Tally { journeys: summary.journeys(), failed: summary.failed(), files_failed: self.keeper.has_failed() }, written)
     }
 
     fn work(&mut self, jobs: &Receiver<Job>, summary: &mut Summary) -> io::Result<()> {
@@ -88,7 +95,10 @@ impl Reporter {
         let mut missed_ns = 0;
         while let Some(job) = self.next(jobs)? {
             match job {
-                Job::Links(netns, links) => self.names.learn(netns, &links),
+                Job::Links(netns, links) => {
+                    self.names.learn(netns, &links);
+                    self.keeper.forget_places();
+                }
                 Job::Watch(netns) => {
                     if let Err(error) = self.gatherer.watch(&netns) {
                         log::warn!("no evidence from the network namespace {}: {error}", netns.label());
@@ -134,22 +144,40 @@ impl Reporter {
                     };
                     let report = Report::new(journey, evidence);
                     summary.add(&report.journey, &report.diagnosis);
+                    let end = || End {
+                        time: jiff::Timestamp::now(),
+                        journeys: 0,
+                        duration_ns: now_ns().saturating_sub(self.began_ns),
+                        lost: Lost::default(),
+                        continued: None,
+                    };
+                    self.keeper.journey(&record, &report, &self.names, end);
                     self.journey(report)?;
                 }
-                Job::Armed(armed, start, written) => {
-                    let result = self.armed(&armed, &start);
+                Job::Armed(header, written) => {
+                    self.began_ns = header.clock.monotonic_ns;
+                    self.keeper.begin(&header);
+                    let result = self.armed(&header);
                     // The other side waits; it is only gone when the program ends.
                     let _ = written.send(result);
                 }
                 Job::Missed(now_ns) => missed_ns = now_ns,
                 Job::Talk(said) => {
+                    self.keeper.talk(&said);
                     if let Output::Text(text) = &mut self.output {
                         text.talk(&said)?;
                     }
                 }
-                Job::Absence(absence, waited) => self.absence(&absence, &waited)?,
+                Job::Absence(missed) => {
+                    self.keeper.missed(&missed);
+                    self.absence(&missed)?;
+                }
                 Job::Summary(duration_ns, lost, when) => {
                     let line = summary.line(jiff::Timestamp::now(), duration_ns, lost);
+                    if when == When::AtTheEnd {
+                        let end = End { time: line.time.0, journeys: 0, duration_ns, lost: line.lost, continued: None };
+                        self.keeper.end(&end, &line);
+                    }
                     match &mut self.output {
                         Output::Text(text) => text.summary(&line, Instant::now())?,
                         Output::Json(json) if when == When::AtTheEnd => json.summary(&line)?,
@@ -168,6 +196,12 @@ impl Reporter {
                 Output::Text(text) => text.due(),
                 Output::Json(_) => None,
             };
+            match jobs.try_recv() {
+                Ok(job) => return Ok(Some(job)),
+                Err(TryRecvError::Disconnected) => return Ok(None),
+                // Nothing to do: a good moment to write.
+                Err(TryRecvError::Empty) => self.keeper.flush(),
+            }
             let Some(due) = due else { return Ok(jobs.recv().ok()) };
             match jobs.recv_timeout(due.saturating_duration_since(Instant::now())) {
                 Ok(job) => return Ok(Some(job)),
@@ -181,10 +215,10 @@ impl Reporter {
         }
     }
 
-    fn armed(&mut self, armed: &Armed, start: &Start) -> io::Result<()> {
+    fn armed(&mut self, header: &Header) -> io::Result<()> {
         match &mut self.output {
-            Output::Text(text) => text.armed(armed, start),
-            Output::Json(json) => json.armed(armed),
+            Output::Text(text) => text.armed(&header.armed, &header.start),
+            Output::Json(json) => json.armed(&header.armed),
         }
     }
 
@@ -195,10 +229,10 @@ impl Reporter {
         }
     }
 
-    fn absence(&mut self, absence: &Absence, waited: &Waited) -> io::Result<()> {
+    fn absence(&mut self, missed: &Missed) -> io::Result<()> {
         match &mut self.output {
-            Output::Text(text) => text.absence(absence, waited),
-            Output::Json(json) => json.absence(absence),
+            Output::Text(text) => text.absence(&missed.absence, &missed.waited),
+            Output::Json(json) => json.absence(&missed.absence),
         }
     }
 }

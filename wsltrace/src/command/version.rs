@@ -49,7 +49,7 @@ fn facts() -> Result<Vec<(&'static str, String)>, Failure> {
         Wsl::No => facts.push(("WSL", "no".to_owned())),
         Wsl::One => facts.push(("WSL", "1".to_owned())),
         Wsl::Two => {
-            let version = answer("wslinfo", "--wsl-version");
+            let version = wsl::version(machine.wsl);
             facts.push(("WSL", format!("2, {}", version.unwrap_or_else(|| "version not known (no wslinfo)".to_owned()))));
             let links = Netns::current().ok().and_then(|netns| list_links(&netns).ok()).unwrap_or_default();
             facts.push(("mode", mode(machine.wsl, &links)));

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::source::Source;
 
 /// Why it is told now that no SYN came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub enum Why {
     /// This time was long enough.
     Time(Duration),
@@ -23,7 +25,7 @@ impl Why {
 }
 
 /// What was waited for in vain.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Waited {
     /// Why it is told now.
     pub why: Why,

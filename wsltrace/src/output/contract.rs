@@ -5,14 +5,14 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use jiff::Timestamp;
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::Value;
 
 use super::Report;
 use crate::{
     diagnosis::{Code, Diagnosis},
     evidence::{Rule, Sockets},
-    journey::{Conntrack, DeathPlace, Flow, Origin, Outcome, Stage, StageVisit, Translated},
+    journey::{Conntrack, DeathPlace, Flow, InterfaceName, Origin, Outcome, Stage, StageVisit, Translated},
 };
 
 /// The version of the contract.
@@ -22,6 +22,15 @@ pub struct Version;
 impl Serialize for Version {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_u32(1)
+    }
+}
+
+impl<'de> Deserialize<'de> for Version {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match u32::deserialize(deserializer)? {
+            1 => Ok(Self),
+            other => Err(D::Error::custom(format_args!("version {other} of the contract is not known"))),
+        }
     }
 }
 
@@ -40,7 +49,7 @@ impl JsonSchema for Version {
 }
 
 /// A moment in UTC, in RFC 3339 with nine digits of a second.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub struct Time(pub Timestamp);
 
 impl Serialize for Time {
@@ -120,7 +129,7 @@ impl<K: Countable> JsonSchema for Counts<K> {
 macro_rules! tag {
     ($name:ident, $variant:ident, $doc:literal) => {
         #[doc = $doc]
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
         #[serde(rename_all = "snake_case")]
         #[schemars(inline)]
         pub enum $name {
@@ -137,7 +146,7 @@ tag!(AbsenceTag, Absence, "Marks the line that says that no SYN came.");
 tag!(SummaryTag, Summary, "Marks the last line.");
 
 /// Tracing has begun: every probe that can be on is on.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Armed {
     /// The line's type.
@@ -161,7 +170,7 @@ pub struct Armed {
 }
 
 /// Ports from `first` to `last`, both included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PortRange {
     /// The first port.
@@ -171,7 +180,7 @@ pub struct PortRange {
 }
 
 /// How many netfilter positions are watched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Detail {
     /// Every standard priority.
@@ -181,7 +190,7 @@ pub enum Detail {
 }
 
 /// A watched interface.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Interface {
     /// Its name.
@@ -193,7 +202,7 @@ pub struct Interface {
 }
 
 /// A probe that is on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProbeOn {
     /// Its name.
@@ -203,7 +212,7 @@ pub struct ProbeOn {
 }
 
 /// A probe that is missing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProbeMissing {
     /// Its name.
@@ -229,7 +238,7 @@ pub struct JourneyLine {
     /// Where the connection came from.
     pub origin: Origin,
     /// The interface of the first sight.
-    pub interface: Option<String>,
+    pub interface: Option<InterfaceName>,
     /// Inode number of the network namespace of the first sight.
     pub netns: u32,
     /// Addresses and ports as first seen.
@@ -286,13 +295,13 @@ impl From<&Report> for JourneyLine {
             rule: report.evidence.rule.clone(),
             socket: report.evidence.sockets.clone(),
             complete: journey.complete,
-            diagnosis: report.diagnosis.clone(),
+            diagnosis: Diagnosis::clone(&report.diagnosis),
         }
     }
 }
 
 /// No SYN came for so long.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Absence {
     /// The line's type.
@@ -316,7 +325,7 @@ pub struct Absence {
 }
 
 /// SYNs to a port that is not traced.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NearMiss {
     /// The port.
@@ -352,7 +361,7 @@ pub struct SummaryLine {
 }
 
 /// Records lost, by the place that lost them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Lost {
     /// SYNs that did not fit into the table of journeys.

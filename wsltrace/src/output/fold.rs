@@ -13,7 +13,7 @@ use super::Report;
 use super::words::duration;
 use crate::diagnosis::Code;
 use crate::evidence::Rule;
-use crate::journey::Stage;
+use crate::journey::{InterfaceName, Stage};
 
 /// How many causes are remembered; with more, the oldest are told in full again.
 const REMEMBERED: usize = 4096;
@@ -30,7 +30,7 @@ type RuleId = (String, String, String, Option<u64>, Option<u32>);
 pub(super) struct Cause {
     code: Code,
     died_at: Option<Stage>,
-    interface: Option<String>,
+    interface: Option<InterfaceName>,
     rule: Option<RuleId>,
     location: Option<String>,
     destination: IpAddr,
@@ -44,7 +44,7 @@ impl Cause {
         Self {
             code: diagnosis.code,
             died_at: journey.died_at,
-            interface: journey.interface.clone(),
+            interface: journey.interface,
             rule: evidence.rule.as_ref().map(id),
             location: journey.location.clone(),
             destination: journey.flow.destination,

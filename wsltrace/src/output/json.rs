@@ -1,4 +1,4 @@
-//! JSON lines: one object a line, flushed line by line.
+//! JSON lines: one object a line. Live, `out` is line-buffered, as stdout is.
 
 use std::io::{self, Write};
 
@@ -44,10 +44,14 @@ impl<W: Write> JsonOutput<W> {
         self.line(summary)
     }
 
+    /// Writes what is in buffers.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+
     fn line(&mut self, line: &impl Serialize) -> io::Result<()> {
         let mut bytes = serde_json::to_vec(line)?;
         bytes.push(b'\n');
-        self.out.write_all(&bytes)?;
-        self.out.flush()
+        self.out.write_all(&bytes)
     }
 }

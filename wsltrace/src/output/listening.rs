@@ -2,6 +2,8 @@
 
 #![expect(clippy::format_push_string, reason = "a failing write! to a String cannot happen and would have to be handled")]
 
+use serde::{Deserialize, Serialize};
+
 use super::contract::PortRange;
 use super::words::ports;
 use crate::escape::escape;
@@ -13,7 +15,7 @@ const OTHERS: usize = 8;
 const SERVERS: usize = 6;
 
 /// What is told at the start beside the probes.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Start {
     /// Every listener of the traced namespace.
     pub listeners: Vec<Listener>,

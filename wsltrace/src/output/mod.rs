@@ -3,6 +3,7 @@
 mod absence;
 mod attempts;
 pub mod contract;
+mod difference;
 pub mod explain;
 mod fold;
 #[cfg(test)]
@@ -15,7 +16,7 @@ mod summary;
 mod summary_text;
 mod text;
 mod verdict;
-mod words;
+pub(crate) mod words;
 
 #[cfg(test)]
 pub(crate) mod samples;
@@ -25,10 +26,15 @@ mod snapshot_tests;
 mod text_tests;
 
 pub use absence::{Waited, Why, absence_message};
+pub use difference::{Side, difference};
 pub use json::JsonOutput;
 pub use listening::{Start, table as listening_table};
+pub(crate) use path::plain as path_text;
 pub use summary::Summary;
+pub(crate) use summary::histogram as spent_histogram;
 pub use text::{Shown, TextOptions, TextOutput, Verbosity};
+
+use std::sync::Arc;
 
 use crate::{
     diagnosis::{Diagnosis, diagnose},
@@ -45,31 +51,42 @@ fn matches_invalid(rule: &Rule) -> bool {
     })
 }
 
+/// Adds to a journey what the evidence knows better.
+fn refine(journey: &mut Journey, evidence: &Evidence) {
+    if journey.died_at.is_some() {
+        journey.died_at = evidence.stage.or(journey.died_at);
+    }
+    // `_nfct` is 0 for an invalid packet as well as without conntrack; a rule that matched by the state knows.
+    if journey.conntrack.is_none() && evidence.rule.as_ref().is_some_and(matches_invalid) {
+        journey.conntrack = Some(Conntrack::Invalid);
+    }
+    if let Some(translated) = &mut journey.translated {
+        translated.rule.clone_from(&evidence.translator);
+    }
+}
+
 /// A journey with all that is known and said about it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
     /// What was seen.
     pub journey: Journey,
     /// What was found out.
-    pub evidence: Evidence,
+    pub evidence: Arc<Evidence>,
     /// What it means.
-    pub diagnosis: Diagnosis,
+    pub diagnosis: Arc<Diagnosis>,
 }
 
 impl Report {
     /// Diagnoses a journey. What named the killer makes the place of its death finer.
     pub fn new(mut journey: Journey, evidence: Evidence) -> Self {
-        if journey.died_at.is_some() {
-            journey.died_at = evidence.stage.or(journey.died_at);
-        }
-        // `_nfct` is 0 for an invalid packet as well as without conntrack; a rule that matched by the state knows.
-        if journey.conntrack.is_none() && evidence.rule.as_ref().is_some_and(matches_invalid) {
-            journey.conntrack = Some(Conntrack::Invalid);
-        }
-        if let Some(translated) = &mut journey.translated {
-            translated.rule.clone_from(&evidence.translator);
-        }
-        let diagnosis = diagnose(&journey, &evidence);
+        refine(&mut journey, &evidence);
+        let diagnosis = diagnose(&journey, &evidence).into();
+        Self { journey, evidence: evidence.into(), diagnosis }
+    }
+
+    /// What was told of a journey at another time, perhaps by another version.
+    pub fn told(mut journey: Journey, evidence: Arc<Evidence>, diagnosis: Arc<Diagnosis>) -> Self {
+        refine(&mut journey, &evidence);
         Self { journey, evidence, diagnosis }
     }
 }

@@ -16,6 +16,11 @@ const NAME: usize = 18;
 /// Columns of a time.
 const TIME: usize = 8;
 
+/// The path as plain text, a line a hook.
+pub(crate) fn plain(journey: &Journey) -> String {
+    path(Page { width: 80, color: false }, journey, false)
+}
+
 /// Writes the path; `every_stage` shows one line a stage instead of one a hook.
 pub(super) fn path(page: Page, journey: &Journey, every_stage: bool) -> String {
     let mut text = String::new();

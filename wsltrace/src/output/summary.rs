@@ -21,7 +21,8 @@ pub struct Summary {
     journeys: u64,
     by_outcome: BTreeMap<Outcome, u64>,
     by_code: BTreeMap<Code, u64>,
-    spent: BTreeMap<Stage, Histogram<u32>>,
+    /// By the stage's place among [`Stage::ALL`].
+    spent: Vec<Option<Histogram<u32>>>,
 }
 
 impl Summary {
@@ -32,7 +33,12 @@ impl Summary {
         *self.by_code.entry(diagnosis.code).or_default() += 1;
         for pair in journey.stages.windows(2) {
             if let [stage, next] = pair {
-                let histogram = self.spent.entry(stage.stage).or_insert_with(histogram);
+                let index = stage.stage as usize;
+                if self.spent.len() <= index {
+                    self.spent.resize(index + 1, None);
+                }
+                let Some(spent) = self.spent.get_mut(index) else { continue };
+                let histogram = spent.get_or_insert_with(histogram);
                 histogram.saturating_record(next.ns.saturating_sub(stage.ns).clamp(1, LONGEST_NS));
             }
         }
@@ -48,6 +54,11 @@ impl Summary {
         self.by_code.iter().filter(|(code, _)| !is_fine(**code)).map(|(_, count)| count).sum()
     }
 
+    /// The stages that were passed, in order, with the times spent in each.
+    pub fn spent(&self) -> impl Iterator<Item = (Stage, &Histogram<u32>)> {
+        Stage::ALL.into_iter().filter_map(|stage| Some((stage, self.spent.get(stage as usize)?.as_ref()?)))
+    }
+
     /// The line that says it all; `duration_ns` is the time traced. The sum of `lost` is computed here.
     pub fn line(&self, time: Timestamp, duration_ns: u64, lost: Lost) -> SummaryLine {
         let total = lost.table_full + lost.ring_full + lost.stages_full + lost.keys_full;
@@ -60,13 +71,14 @@ impl Summary {
             by_outcome: Counts(self.by_outcome.clone()),
             by_code: Counts(self.by_code.clone()),
             lost: Lost { total, ..lost },
-            latency: self.spent.iter().map(|(stage, spent)| latency(*stage, spent)).collect(),
+            latency: self.spent().map(|(stage, spent)| latency(stage, spent)).collect(),
         }
     }
 }
 
+/// An empty histogram for times up to an hour, nanoseconds, with three digits.
 #[expect(clippy::expect_used, reason = "the arguments are constants that the library takes")]
-fn histogram() -> Histogram<u32> {
+pub(crate) fn histogram() -> Histogram<u32> {
     Histogram::new_with_max(LONGEST_NS, 3).expect("1 <= LONGEST_NS / 2 and 3 <= 5 significant digits")
 }
 

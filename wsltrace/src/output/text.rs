@@ -136,7 +136,8 @@ impl<O: Write, E: Write> TextOutput<O, E> {
         said.push(format!("watching {} on {} with {probes} probes", ports(&armed.ports), names.join(", ")));
         let missing = armed.probes_missing.iter();
         said.extend(missing.map(|missing| format!("without {}: {} ({})", missing.probe, missing.cost, missing.reason)));
-        said.push(start.invitation.clone());
+        // A recording is told when it is too late to do anything.
+        said.extend(Some(start.invitation.clone()).filter(|invitation| !invitation.is_empty()));
         let page = self.talk_page();
         for text in said {
             writeln!(self.err, "{}", page.wrap(&text, 0, 2, Style::new()))?;

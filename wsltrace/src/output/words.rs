@@ -55,13 +55,13 @@ impl Page {
 }
 
 /// `CLIENT → SERVER`, with ports.
-pub(super) fn ends(flow: &Flow) -> String {
+pub(crate) fn ends(flow: &Flow) -> String {
     let end = |address, port| std::net::SocketAddr::new(address, port).to_string();
     format!("{} \u{2192} {}", end(flow.source, flow.source_port), end(flow.destination, flow.destination_port))
 }
 
 /// `port 8080`, or `ports 80, 8000-8100`.
-pub(super) fn ports(ranges: &[PortRange]) -> String {
+pub(crate) fn ports(ranges: &[PortRange]) -> String {
     let one = |range: &PortRange| {
         if range.first == range.last { range.first.to_string() } else { format!("{}-{}", range.first, range.last) }
     };
@@ -70,7 +70,7 @@ pub(super) fn ports(ranges: &[PortRange]) -> String {
 }
 
 /// Nanoseconds with three digits and a fitting unit.
-pub(super) fn duration(ns: u64) -> String {
+pub(crate) fn duration(ns: u64) -> String {
     #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
     let value = ns as f64;
     let (value, unit) = match ns {
@@ -89,12 +89,12 @@ pub(super) fn duration(ns: u64) -> String {
 }
 
 /// Whether a journey with this code needs no more than a line.
-pub(super) fn is_fine(code: Code) -> bool {
+pub(crate) fn is_fine(code: Code) -> bool {
     matches!(code, Code::Healthy | Code::Forwarded)
 }
 
 /// The first letter in upper case and a full stop at the end.
-pub(super) fn sentence(text: &str) -> String {
+pub(crate) fn sentence(text: &str) -> String {
     let mut letters = text.chars();
     let first = letters.next().map(|letter| letter.to_uppercase().to_string()).unwrap_or_default();
     format!("{first}{}.", letters.as_str())

@@ -18,10 +18,20 @@ pub(crate) enum Part {
     Lint,
     /// Running the end-to-end tests.
     Test,
+    /// Programs that single tests need: readers of what is exported, and bpftool. Tests do without where they cannot be had.
+    Readers,
     /// Making the Debian package.
     Package,
+    /// Giving made-up recordings to the reader.
+    Fuzz,
     /// Booting another kernel and running the self-test in it.
     Vm,
+}
+
+impl Part {
+    /// Every part.
+    #[cfg(test)]
+    pub(crate) const ALL: [Self; 7] = [Self::Build, Self::Lint, Self::Test, Self::Readers, Self::Package, Self::Fuzz, Self::Vm];
 }
 
 /// One thing that has to be there.
@@ -255,6 +265,46 @@ pub(crate) const COMMON: &[Requirement] = &[
         only_for: None,
         sign: || has("ip") && has("tc"),
         bring: Bring::Apt(&["iproute2"]),
+    },
+    Requirement {
+        name: "tshark",
+        why: "reads the exported packets in a test",
+        parts: &[Part::Readers],
+        only_for: None,
+        sign: || has("tshark"),
+        bring: Bring::Apt(&["tshark"]),
+    },
+    Requirement {
+        name: "chromium",
+        why: "shows the exported page in a test",
+        parts: &[Part::Readers],
+        only_for: None,
+        sign: || has("chromium"),
+        bring: Bring::Apt(&["chromium"]),
+    },
+    Requirement {
+        name: "bpftool",
+        why: "detaches a program at tc in a test, as printed",
+        parts: &[Part::Readers],
+        only_for: None,
+        sign: || has("bpftool"),
+        bring: Bring::Apt(&["bpftool"]),
+    },
+    Requirement {
+        name: "c++ for libFuzzer",
+        why: "compiles the fuzzer's engine",
+        parts: &[Part::Fuzz],
+        only_for: None,
+        sign: || has("c++"),
+        bring: Bring::Apt(&["g++"]),
+    },
+    Requirement {
+        name: "cargo-fuzz",
+        why: "builds and runs the fuzz targets",
+        parts: &[Part::Fuzz],
+        only_for: None,
+        sign: || has("cargo-fuzz"),
+        bring: Bring::Run { variables: &[], words: &["cargo", "install", "cargo-fuzz", "--version", "0.13.2", "--locked"] },
     },
     Requirement {
         name: "dpkg-dev",

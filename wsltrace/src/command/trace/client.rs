@@ -16,6 +16,7 @@ use tokio::process::{Child, Command};
 
 use crate::command::Failure;
 use crate::escape::shell_word;
+use crate::kernel::person;
 
 /// How long a command may take to end once it was asked to, before it is killed.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -38,11 +39,7 @@ struct Person {
 impl Person {
     /// From what sudo left in the environment; `None` when we are not root or root itself has called.
     fn behind_sudo() -> Result<Option<Self>, Failure> {
-        let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
-        let (Some(uid), Some(gid)) = (number("SUDO_UID"), number("SUDO_GID")) else { return Ok(None) };
-        if uid == 0 || !nix::unistd::geteuid().is_root() {
-            return Ok(None);
-        }
+        let Some((uid, gid)) = person::behind_sudo() else { return Ok(None) };
         let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
         let account = User::from_uid(uid)?;
         let groups = match &account {

@@ -14,6 +14,7 @@ use crate::command::reporter::{Job, When};
 use crate::output::contract::{self, Absence, Armed, Lost};
 use crate::output::{Start, Waited, Why, absence_message};
 use crate::probe::{Detail, Probes};
+use crate::recording::{Clock, Header, Missed};
 
 impl Session {
     pub(super) fn say_armed(&mut self, args: &TraceArgs, client: Option<&Client>) -> Result<(), Failure> {
@@ -41,13 +42,21 @@ impl Session {
                 .collect(),
         };
         // Programs are not kept waiting for what only people read.
-        let for_people = !args.json && !args.quiet;
+        let for_people = !args.json && !args.quiet || args.record.is_some() || !args.exports.is_empty();
         let mut start = if for_people { self.surroundings.start(args, !self.followed.is_empty()) } else { Start::default() };
         if let Some(client) = client {
             start.invitation = format!("running {}", client.line);
         }
+        let header = Header {
+            wsltrace: env!("CARGO_PKG_VERSION").to_owned(),
+            machine: self.surroundings.machine(&self.release),
+            clock: Clock { wall: armed.time.0, monotonic_ns: now_ns() },
+            part: 1,
+            armed,
+            start,
+        };
         let (written, answer) = mpsc::channel();
-        self.send(Job::Armed(Box::new(armed), Box::new(start), written));
+        self.send(Job::Armed(Box::new(header), written));
         match answer.recv() {
             Ok(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             Ok(result) => Ok(result?),
@@ -77,8 +86,8 @@ impl Session {
             .collect();
         near_misses.sort_by(|a, b| b.count.cmp(&a.count).then(a.port.cmp(&b.port)));
         let port = args.ports.first().map_or(0, |range| range.first);
-        self.send(Job::Absence(
-            Box::new(Absence {
+        self.send(Job::Absence(Box::new(Missed {
+            absence: Absence {
                 r#type: contract::AbsenceTag::Absence,
                 schema: contract::Version,
                 time: contract::Time(jiff::Timestamp::now()),
@@ -88,9 +97,9 @@ impl Session {
                 message: absence_message(&waited, mode.as_deref(), port),
                 mode,
                 near_misses,
-            }),
+            },
             waited,
-        ));
+        })));
         Ok(())
     }
 

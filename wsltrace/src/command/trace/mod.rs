@@ -32,10 +32,11 @@ pub fn run(args: &TraceArgs) -> Result<u8, Failure> {
     let netns = args.netns.as_deref().map_or_else(Netns::current, Netns::open)?;
     let limit = raise_descriptor_limit();
     let client = Client::prepare(&args.client, args.json, limit)?;
-    let session = Session::start(args, netns, machine.wsl)?;
+    let session = Session::start(args, netns, &machine)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ending = runtime.block_on(session.trace(args, ready, client))?;
-    if args.check { ending.status() } else { Ok(0) }
+    let status = if args.check { ending.status()? } else { 0 };
+    Ok(if status == 0 { u8::from(ending.tally.files_failed) } else { status })
 }
 
 /// What a run has shown.
@@ -79,7 +80,9 @@ mod tests {
 
     #[test]
     fn the_exit_status_claims_no_more_than_was_seen() {
-        let status = |journeys, failed, lost| Ending { tally: Tally { journeys, failed }, lost }.status().map_err(|it| it.status);
+        let status = |journeys, failed, lost| {
+            Ending { tally: Tally { journeys, failed, files_failed: false }, lost }.status().map_err(|it| it.status)
+        };
         assert_eq!(status(3, 0, 0), Ok(0));
         assert_eq!(status(3, 1, 0), Ok(3));
         assert_eq!(status(3, 1, 9), Ok(3));

@@ -11,12 +11,13 @@ use tokio::sync::oneshot;
 use super::surroundings::Surroundings;
 use crate::cli::{TraceArgs, bitmap};
 use crate::command::Failure;
+use crate::command::keeper::Keeper;
 use crate::command::names::{MachineNames, now_ns};
 use crate::command::reporter::{Job, Output, Reported, Reporter, is_wanted};
 use crate::evidence::{Gatherer, Scope, dnat_targets};
 use crate::kernel::links::{Link, LinkEvent, LinkWatcher, container_namespaces, list_links, namespaces_toward};
 use crate::kernel::netns::Netns;
-use crate::kernel::{self, KernelFacts};
+use crate::kernel::{self, KernelFacts, check};
 use crate::output::{JsonOutput, Shown, TextOptions, TextOutput, Verbosity};
 use crate::probe::{Probes, Role, Sizes};
 use crate::wsl::Wsl;
@@ -39,6 +40,8 @@ pub(super) struct Session {
     /// Resolves when the reporter has ended by itself.
     pub(super) reporter_gone: oneshot::Receiver<()>,
     pub(super) surroundings: Surroundings,
+    /// The kernel's release.
+    pub(super) release: String,
     pub(super) began_ns: u64,
     pub(super) interfaces: Vec<String>,
     /// Journeys passed on to the reporter.
@@ -56,7 +59,8 @@ pub(super) struct Session {
 type AsyncRecords = RingBuf<MapData>;
 
 impl Session {
-    pub(super) fn start(args: &TraceArgs, netns: Netns, wsl: Wsl) -> Result<Self, Failure> {
+    pub(super) fn start(args: &TraceArgs, netns: Netns, machine: &check::Machine) -> Result<Self, Failure> {
+        let wsl = machine.wsl;
         // Watch before listing, so that no interface falls between.
         let watcher = LinkWatcher::new(&netns)?;
         let links = list_links(&netns)?;
@@ -70,13 +74,14 @@ impl Session {
                 });
             }
         }
+        let keeper = Keeper::prepare(args)?;
         let surroundings = Surroundings::look(args, &netns, &links, wsl)?;
         let facts = Arc::new(kernel::read()?);
         let sizes = Sizes { journeys: args.table_entries, ring_bytes: args.ring_pages.map(|pages| pages * 4096) };
         let log_level = if args.verbose { 4 } else { 0 };
         let mut probes = Probes::load(&facts, &bitmap(&args.ports), args.detail, sizes, log_level)?;
         let records = probes.take_records()?;
-        let (jobs, reporter, reporter_gone) = start_reporter(args, facts, wsl)?;
+        let (jobs, reporter, reporter_gone) = start_reporter(args, facts, wsl, keeper)?;
         let mut session = Self {
             probes,
             records,
@@ -88,6 +93,7 @@ impl Session {
             reporter,
             reporter_gone,
             surroundings,
+            release: machine.release.clone(),
             began_ns: now_ns(),
             interfaces: args.interfaces.clone(),
             seen: 0,
@@ -177,7 +183,7 @@ impl Session {
 
 type Started = (SyncSender<Job>, JoinHandle<Reported>, oneshot::Receiver<()>);
 
-fn start_reporter(args: &TraceArgs, facts: Arc<KernelFacts>, wsl: Wsl) -> Result<Started, Failure> {
+fn start_reporter(args: &TraceArgs, facts: Arc<KernelFacts>, wsl: Wsl, keeper: Keeper) -> Result<Started, Failure> {
     let output = if args.json {
         Output::Json(JsonOutput::new(io::stdout(), args.failures))
     } else {
@@ -200,7 +206,9 @@ fn start_reporter(args: &TraceArgs, facts: Arc<KernelFacts>, wsl: Wsl) -> Result
         names: MachineNames::new(facts, wsl == Wsl::Two),
         gatherer: Gatherer::new(),
         output,
+        keeper,
         interfaces: args.interfaces.clone(),
+        began_ns: now_ns(),
     };
     let (jobs, queue) = mpsc::sync_channel(QUEUE);
     let (gone, reporter_gone) = oneshot::channel::<()>();

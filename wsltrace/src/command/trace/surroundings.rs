@@ -13,6 +13,7 @@ use crate::evidence::{Listener, sockets};
 use crate::kernel::links::{ARPHRD_LOOPBACK, Link};
 use crate::kernel::netns::Netns;
 use crate::output::Start;
+use crate::recording::Machine;
 use crate::wsl::{self, NetworkingMode, Place, Wsl};
 
 /// Longest time that the search for the owners of sockets may take.
@@ -22,6 +23,8 @@ const OWNERS_LIMIT: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub(super) struct Seen {
     pub(super) mode: Option<NetworkingMode>,
+    /// WSL's version, for a recording.
+    version: Option<String>,
     listeners: Vec<Listener>,
     address: Option<IpAddr>,
 }
@@ -37,12 +40,14 @@ pub(super) struct Surroundings {
 impl Surroundings {
     /// Begins to look around in a namespace with these interfaces; listeners are for people, JSON does without.
     pub(super) fn look(args: &TraceArgs, netns: &Netns, links: &[Link], wsl: Wsl) -> io::Result<Self> {
-        let with_listeners = !args.json && !args.quiet;
+        let is_kept = args.record.is_some() || !args.exports.is_empty();
+        let with_listeners = !args.json && !args.quiet || is_kept;
         let (traced, links) = (netns.clone(), links.to_vec());
         let look = move || {
             let mode = wsl::networking_mode(wsl, &links).map(|(mode, _)| mode);
+            let version = if is_kept { wsl::version(wsl) } else { None };
             if !with_listeners {
-                return Seen { mode, ..Seen::default() };
+                return Seen { mode, version, ..Seen::default() };
             }
             let listeners = sockets::all_listeners(&traced).unwrap_or_else(|error| {
                 log::warn!("cannot list the listeners of the network namespace {}: {error}", traced.label());
@@ -52,7 +57,7 @@ impl Surroundings {
                 log::warn!("cannot list the addresses of the network namespace {}: {error}", traced.label());
                 None
             });
-            Seen { mode, listeners: sockets::with_owners(listeners, OWNERS_LIMIT), address }
+            Seen { mode, version, listeners: sockets::with_owners(listeners, OWNERS_LIMIT), address }
         };
         let looking = Builder::new().name("surroundings".to_owned()).spawn(look)?;
         let is_own = Netns::current().is_ok_and(|own| own == *netns);
@@ -65,6 +70,18 @@ impl Surroundings {
             self.seen = looking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         }
         &self.seen
+    }
+
+    /// The machine, for a recording.
+    pub(super) fn machine(&self, release: &str) -> Machine {
+        // The mode is asked for only where somebody waits for it.
+        let seen = &self.seen;
+        Machine {
+            kernel: release.to_owned(),
+            architecture: std::env::consts::ARCH.to_owned(),
+            wsl: seen.version.clone(),
+            mode: seen.mode.map(|mode| mode.name().to_owned()),
+        }
     }
 
     /// What to tell at the start.

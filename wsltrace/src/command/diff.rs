@@ -1,0 +1,40 @@
+//! `wsltrace diff A B`: what changed between two recordings, for "it worked yesterday".
+
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use super::Failure;
+use super::progress::{open, shown};
+use super::report::provenance;
+use crate::cli::DiffArgs;
+use crate::output::{Shown, Side, TextOptions, Verbosity, difference};
+use crate::recording::Entry;
+
+/// Prints what changed.
+pub fn run(args: &DiffArgs) -> Result<(), Failure> {
+    let (then, now) = (read(&args.then)?, read(&args.now)?);
+    let text = difference(&then, &now, TextOptions::detect(Verbosity::Normal, Shown::Attempts));
+    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+fn read(path: &Path) -> Result<Side, Failure> {
+    let mut opened = open(path, false)?;
+    let header = opened.reader.header().clone();
+    let said = format!("{}: {}\n", shown(path), provenance(&header));
+    io::stderr().write_all(said.as_bytes())?;
+    let mut side = Side::new(path.display().to_string(), header);
+    let read: Result<(), std::convert::Infallible> = opened.for_each(|entry| {
+        if let Entry::Journey { report, .. } = entry {
+            side.add(&report);
+        }
+        Ok(())
+    })?;
+    let Ok(()) = read;
+    if let Some(missing) = opened.missing() {
+        log::warn!("{missing}");
+    }
+    Ok(side)
+}
