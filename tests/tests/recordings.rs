@@ -28,9 +28,10 @@ const FORMATS: [(&str, &str); 5] =
     [("jsonl", "jsonl"), ("pcapng", "pcapng"), ("perfetto", "json"), ("hlog", "hlog"), ("html", "html")];
 
 fn main() {
-    let tests: [(&'static str, Option<&'static str>, Test); 8] = [
+    let tests: [(&'static str, Option<&'static str>, Test); 9] = [
         ("a_recording_tells_what_was_told_live", None, told_again),
         ("exports_are_the_same_live_and_from_a_recording", None, same_exports),
+        ("stdout_carries_one_export", None, to_stdout),
         ("a_killed_tracer_leaves_a_recording_that_opens", None, killed),
         ("a_full_disk_ends_the_recording_and_not_the_tracing", None, full_disk),
         ("a_recording_goes_on_in_other_files", None, rotated),
@@ -210,6 +211,17 @@ fn perfetto_is_sound(trace: &Value) -> Result<(), Box<dyn Error>> {
         return Err(format!("deaths: {deaths:?}").into());
     }
     Ok(())
+}
+
+/// `--export FORMAT:-`: stdout holds the export alone, what is told goes to stderr.
+fn to_stdout(binary: &Path) -> Result<(), Box<dyn Error>> {
+    let lab = lab()?;
+    let ran = trace(binary, &lab, &["--export", "pcapng:-"])?;
+    check(&ran, ran.status.success() && ran.stdout.starts_with(b"\x0a\x0d\x0d\x0a"), "packets on stdout")?;
+    let told = String::from_utf8_lossy(&ran.stderr);
+    check(&ran, told.contains("firewall_drop") || told.contains("dropped"), "the verdict on stderr")?;
+    let two = trace(binary, &lab, &["--json", "--export", "jsonl:-"])?;
+    check(&two, two.status.code() == Some(2) && two.stdout.is_empty(), "that stdout is taken once")
 }
 
 fn killed(binary: &Path) -> Result<(), Box<dyn Error>> {
@@ -433,5 +445,30 @@ fn browser(binary: &Path) -> Result<(), Box<dyn Error>> {
     ] {
         check(&dom, text.contains(part), part)?;
     }
-    check(&dom, !text.contains("http://") && !text.contains("https://"), "nothing from the network")
+    check(&dom, !text.contains("http://") && !text.contains("https://"), "nothing from the network")?;
+    sorted_and_filtered(folder.path(), &fs::read_to_string(&page)?)
+}
+
+/// What a reader does with the table, done by a script behind the page's own.
+fn sorted_and_filtered(folder: &Path, page: &str) -> Result<(), Box<dyn Error>> {
+    const CLICKS: &str = r#"<script>
+        const ids = () => [...document.querySelectorAll("tbody[data-id]")].filter((row) => !row.hidden).map((row) => row.dataset.id);
+        const heading = document.querySelector('th[data-key="id"] button');
+        heading.click();
+        const up = ids();
+        heading.click();
+        const down = ids();
+        const find = document.getElementById("find");
+        find.value = "block <b>WEB";
+        find.dispatchEvent(new Event("input"));
+        document.title = [up, down, ids(), document.getElementById("shown").textContent].join(" | ");
+    </script>"#;
+    let clicked = folder.join("clicked.html");
+    fs::write(&clicked, page.replacen("</body>", &format!("{CLICKS}</body>"), 1))?;
+    let mut chromium = Command::new("chromium");
+    chromium.args(["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]).env("HOME", folder);
+    let dom = chromium.arg(format!("file://{}", clicked.display())).output()?;
+    let text = String::from_utf8_lossy(&dom.stdout);
+    let sorted = text.contains("<title>1,2,3,4 | 4,3,2,1 | ");
+    check(&dom, sorted && text.contains(" | 1 of 4</title>"), "a table that is sorted and filtered")
 }

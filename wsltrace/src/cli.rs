@@ -136,7 +136,7 @@ pub struct TraceArgs {
     /// Go on in another file when the recording has this size; with a number, keep so many files: 100M or 100M,5
     #[arg(long, value_name = "SIZE[,FILES]", requires = "record")]
     pub rotate: Option<Rotation>,
-    /// Write another format to a file while tracing, such as pcapng:syns.pcapng; may be repeated
+    /// Write another format to a file while tracing, such as pcapng:syns.pcapng, or to stdout with `-`; may be repeated
     #[arg(long = "export", value_name = "FORMAT:PATH")]
     pub exports: Vec<Target>,
     /// Do not have the kernel name the firewall rules that packets meet (that takes a table of our own in nftables)
@@ -202,6 +202,13 @@ pub struct ReportArgs {
     /// Verdicts only
     #[arg(short, long)]
     pub quiet: bool,
+}
+
+impl TraceArgs {
+    /// Whether stdout carries an export instead of what is told.
+    pub fn exports_to_stdout(&self) -> bool {
+        self.exports.iter().any(Target::is_stdout)
+    }
 }
 
 impl ReportArgs {

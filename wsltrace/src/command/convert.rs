@@ -23,7 +23,7 @@ pub fn run(args: &ConvertArgs) -> Result<(), Failure> {
     }
     let mut opened = open(&args.file, false)?;
     let out: Out = if to.as_os_str() == "-" {
-        Box::new(BufWriter::new(io::stdout()))
+        super::stdout_for(args.to)?
     } else {
         let made = file::create(&to);
         Box::new(BufWriter::new(made.map_err(|error| Failure::new(format!("cannot write to {}: {error}", shown(&to))))?))

@@ -10,7 +10,7 @@ use super::Failure;
 use super::names::{MachineNames, now_ns};
 use super::progress::shown;
 use crate::cli::TraceArgs;
-use crate::export::{Export, Format};
+use crate::export::{Export, Format, Out};
 use crate::output::Report;
 use crate::output::contract::SummaryLine;
 use crate::recording::file::{FileRecorder, Prepared, create};
@@ -39,9 +39,17 @@ impl Keeper {
             .record
             .as_deref()
             .map(|path| Prepared::new(path, args.rotate).map_err(|error| cannot_write("recording", path, &error)));
+        if args.exports.iter().filter(|target| target.is_stdout()).count() + usize::from(args.json) > 1 {
+            let message = "only one thing can be written to stdout";
+            return Err(Failure::usage(message, "give all but one of --json and --export FORMAT:- the name of a file"));
+        }
         let exports = args.exports.iter().map(|target| {
-            let file = create(&target.path).map_err(|error| cannot_write("export", &target.path, &error))?;
-            let to = target.format.writer(Box::new(BufWriter::new(file)));
+            let out: Out = if target.is_stdout() {
+                super::stdout_for(target.format)?
+            } else {
+                Box::new(BufWriter::new(create(&target.path).map_err(|error| cannot_write("export", &target.path, &error))?))
+            };
+            let to = target.format.writer(out);
             Ok(Exporting { format: target.format, path: target.path.clone(), to })
         });
         let exports = exports.collect::<Result<_, Failure>>()?;
@@ -55,11 +63,13 @@ impl Keeper {
 
     pub(super) fn begin(&mut self, header: &Header) {
         if let Some(prepared) = self.prepared.take() {
+            let path = prepared.path().to_owned();
             match prepared.begin(header.clone()) {
                 Ok(recorder) => self.recorder = Some(recorder),
                 Err(error) => {
                     self.failed = true;
-                    log::warn!("nothing is recorded: {error}; the tracing goes on");
+                    let (path, reason) = (shown(&path), reason(&error));
+                    log::warn!("nothing is recorded: cannot write to {path}: {reason}; the tracing goes on");
                 }
             }
         }

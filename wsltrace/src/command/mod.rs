@@ -16,6 +16,9 @@ mod progress;
 mod reporter;
 
 use std::fmt::Write as _;
+use std::io::{self, BufWriter, IsTerminal as _};
+
+use crate::export::{Format, Out};
 
 /// Why a command failed: one line, and what to do about it.
 #[derive(Debug)]
@@ -58,4 +61,15 @@ impl<E: std::error::Error> From<E> for Failure {
         }
         Self::new(message)
     }
+}
+
+/// Stdout for an export: not a terminal, when the format is no text.
+fn stdout_for(format: Format) -> Result<Out, Failure> {
+    let stdout = io::stdout();
+    if format.is_binary() && stdout.is_terminal() {
+        let name = format.name();
+        let message = format!("{name} is no text: it is not written to a terminal");
+        return Err(Failure::usage(message, format!("name a file, or pipe it into a program that reads {name}")));
+    }
+    Ok(Box::new(BufWriter::new(stdout)))
 }

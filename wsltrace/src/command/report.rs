@@ -63,16 +63,8 @@ impl Printer {
         let output = if args.json {
             Output::Json(JsonOutput::new(io::stdout(), false))
         } else {
-            let verbosity = match (args.quiet, args.verbose) {
-                (true, _) => Verbosity::Quiet,
-                (_, true) => Verbosity::Verbose,
-                _ => Verbosity::Normal,
-            };
-            let shown = match (args.all || args.slowest.is_some(), args.failures) {
-                (true, _) => Shown::Each,
-                (_, true) => Shown::Failures,
-                _ => Shown::Attempts,
-            };
+            let verbosity = Verbosity::asked(args.quiet, args.verbose);
+            let shown = Shown::asked(args.all || args.slowest.is_some(), args.failures);
             let options = TextOptions { live: false, ..TextOptions::detect(verbosity, shown) };
             Output::Text(Box::new(TextOutput::new(io::stdout(), io::stderr(), options)))
         };

@@ -1,6 +1,6 @@
 //! The thread that turns records into reports: it names, asks for evidence, diagnoses and writes, while the reading goes on.
 
-use std::io::{self, Stderr, Stdout};
+use std::io::{self, Stderr, Stdout, Write};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::time::Instant;
 
@@ -51,7 +51,7 @@ pub(super) enum When {
 
 /// Where reports go.
 pub(super) enum Output {
-    Text(Box<TextOutput<Stdout, Stderr>>),
+    Text(Box<TextOutput<Box<dyn Write + Send>, Stderr>>),
     Json(JsonOutput<Stdout>),
 }
 

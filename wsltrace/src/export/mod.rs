@@ -75,6 +75,11 @@ impl Format {
         }
     }
 
+    /// Whether it is no text, so that a terminal cannot show it.
+    pub fn is_binary(self) -> bool {
+        matches!(self, Self::Pcapng)
+    }
+
     /// Its name on the command line.
     pub fn name(self) -> &'static str {
         match self {
@@ -92,8 +97,15 @@ impl Format {
 pub struct Target {
     /// The format.
     pub format: Format,
-    /// The file.
+    /// The file; `-` is stdout.
     pub path: std::path::PathBuf,
+}
+
+impl Target {
+    /// Whether it goes to stdout.
+    pub fn is_stdout(&self) -> bool {
+        self.path.as_os_str() == "-"
+    }
 }
 
 impl FromStr for Target {

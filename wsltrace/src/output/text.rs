@@ -41,6 +41,17 @@ pub enum Verbosity {
     Verbose,
 }
 
+impl Verbosity {
+    /// As --quiet and --verbose ask.
+    pub fn asked(quiet: bool, verbose: bool) -> Self {
+        match (quiet, verbose) {
+            (true, _) => Self::Quiet,
+            (_, true) => Self::Verbose,
+            _ => Self::Normal,
+        }
+    }
+}
+
 /// What is shown of the journeys.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Shown {
@@ -51,6 +62,17 @@ pub enum Shown {
     Failures,
     /// Every journey on its own, at once.
     Each,
+}
+
+impl Shown {
+    /// As --all and --failures ask.
+    pub fn asked(all: bool, failures: bool) -> Self {
+        match (all, failures) {
+            (true, _) => Self::Each,
+            (_, true) => Self::Failures,
+            _ => Self::Attempts,
+        }
+    }
 }
 
 /// How the text looks.
@@ -85,6 +107,14 @@ impl TextOptions {
         let live = width >= NARROWEST && live::is_possible();
         let (talk_width, terminal) = (talk.unwrap_or(WIDEST), stdout.is_terminal());
         Self { color, width, talk_width, terminal, verbosity, shown, live }
+    }
+
+    /// The same where stdout carries something else, and findings go to stderr as well.
+    pub fn detect_beside(verbosity: Verbosity, shown: Shown) -> Self {
+        let stderr = io::stderr();
+        let color = anstream::AutoStream::choice(&stderr) != anstream::ColorChoice::Never;
+        let width = terminal_size::terminal_size_of(&stderr).map_or(WIDEST, |(width, _)| usize::from(width.0));
+        Self { color, width, talk_width: width, terminal: stderr.is_terminal(), verbosity, shown, live: false }
     }
 }
 

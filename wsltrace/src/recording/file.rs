@@ -117,6 +117,11 @@ impl Prepared {
         Ok(Self { path: path.to_owned(), rotation, file: create_recording(path)? })
     }
 
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Begins the recording.
     pub fn begin(self, header: Header) -> io::Result<FileRecorder> {
         let recorder = Recorder::new(BufWriter::with_capacity(BUFFER, self.file), &header)?;

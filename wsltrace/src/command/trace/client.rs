@@ -76,8 +76,8 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// Prepares a command of at least one word; `files` is the limit of open files that it shall have.
-    pub(super) fn prepare(words: &[OsString], json: bool, files: Option<Limit>) -> Result<Option<Self>, Failure> {
+    /// Prepares a command of at least one word; with `stdout_is_taken` it writes to stderr; `files` is the limit of open files that it shall have.
+    pub(super) fn prepare(words: &[OsString], stdout_is_taken: bool, files: Option<Limit>) -> Result<Option<Self>, Failure> {
         let [program, arguments @ ..] = words else { return Ok(None) };
         let name = program.to_string_lossy().into_owned();
         if !can_be_found(program, std::env::var_os("PATH").as_deref()) {
@@ -89,8 +89,8 @@ impl Client {
         let person = Person::behind_sudo()?;
         let mut command = Command::new(program);
         command.args(arguments).kill_on_drop(true);
-        if json {
-            // Stdout holds JSON lines and nothing else.
+        if stdout_is_taken {
+            // Stdout holds JSON lines or an export, and nothing else.
             command.stdout(Stdio::from(io::stderr().as_fd().try_clone_to_owned()?));
         }
         let mut line = words.iter().map(|word| shell_word(&word.to_string_lossy())).collect::<Vec<_>>().join(" ");

@@ -31,7 +31,7 @@ pub fn run(args: &TraceArgs) -> Result<u8, Failure> {
     let ready = args.ready_file.as_deref().map(ReadyFile::prepare).transpose()?;
     let netns = args.netns.as_deref().map_or_else(Netns::current, Netns::open)?;
     let limit = raise_descriptor_limit();
-    let client = Client::prepare(&args.client, args.json, limit)?;
+    let client = Client::prepare(&args.client, args.json || args.exports_to_stdout(), limit)?;
     let session = Session::start(args, netns, &machine)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ending = runtime.block_on(session.trace(args, ready, client))?;

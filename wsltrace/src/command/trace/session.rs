@@ -187,20 +187,16 @@ fn start_reporter(args: &TraceArgs, facts: Arc<KernelFacts>, wsl: Wsl, keeper: K
     let output = if args.json {
         Output::Json(JsonOutput::new(io::stdout(), args.failures))
     } else {
-        let verbosity = match (args.quiet, args.verbose) {
-            (true, _) => Verbosity::Quiet,
-            (_, true) => Verbosity::Verbose,
-            _ => Verbosity::Normal,
-        };
-        let shown = match (args.all, args.failures) {
-            (true, _) => Shown::Each,
-            (_, true) => Shown::Failures,
-            _ => Shown::Attempts,
-        };
-        let mut options = TextOptions::detect(verbosity, shown);
-        // Lines are not rewritten where others write too.
-        options.live &= args.client.is_empty() && !args.verbose;
-        Output::Text(Box::new(TextOutput::new(io::stdout(), io::stderr(), options)))
+        let (verbosity, shown) = (Verbosity::asked(args.quiet, args.verbose), Shown::asked(args.all, args.failures));
+        if args.exports_to_stdout() {
+            let options = TextOptions::detect_beside(verbosity, shown);
+            Output::Text(Box::new(TextOutput::new(Box::new(io::stderr()), io::stderr(), options)))
+        } else {
+            let mut options = TextOptions::detect(verbosity, shown);
+            // Lines are not rewritten where others write too.
+            options.live &= args.client.is_empty() && !args.verbose;
+            Output::Text(Box::new(TextOutput::new(Box::new(io::stdout()), io::stderr(), options)))
+        }
     };
     let reporter = Reporter {
         names: MachineNames::new(facts, wsl == Wsl::Two),
