@@ -4,6 +4,7 @@
 pub mod cli;
 pub mod command;
 pub mod diagnosis;
+pub mod doctor;
 pub mod escape;
 pub mod evidence;
 pub mod export;
