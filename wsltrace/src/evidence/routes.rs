@@ -6,12 +6,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use rtnetlink::RouteMessageBuilder;
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteProtocol, RouteType};
+use rtnetlink::packet_route::rule::{RuleAttribute, RuleMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::netlink;
 use crate::kernel::netns::Netns;
+
+/// `RT_TABLE_MAIN`.
+const MAIN_TABLE: u8 = 254;
 
 /// Where packets for somewhere would go next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -66,6 +70,52 @@ fn hop(route: &RouteMessage, index: u32) -> Option<Hop> {
         _ => None,
     });
     (leads_there && route.header.kind == RouteType::Unicast).then_some(Hop { gateway })
+}
+
+/// The next hop of the IPv4 default route and its interface; of several the one that the kernel prefers.
+pub fn default_gateway(netns: &Netns) -> io::Result<Option<(IpAddr, String)>> {
+    netns.run(|| {
+        let mut all = RouteMessage::default();
+        all.header.address_family = AddressFamily::Inet;
+        let routes = netlink::dump(NETLINK_ROUTE, RouteNetlinkMessage::GetRoute(all))?;
+        let defaults = routes.iter().filter_map(|message| match message {
+            RouteNetlinkMessage::NewRoute(route) => default(route),
+            _ => None,
+        });
+        let Some((_, gateway, index)) = defaults.min_by_key(|(metric, ..)| *metric) else { return Ok(None) };
+        let name = nix::net::if_::if_indextoname(index)?;
+        Ok(Some((gateway, name.to_string_lossy().into_owned())))
+    })
+    .map_err(io::Error::other)?
+}
+
+/// The metric, next hop and interface of a default route of the main table.
+fn default(route: &RouteMessage) -> Option<(u32, IpAddr, u32)> {
+    let (mut metric, mut gateway, mut index) = (0, None, None);
+    for attribute in &route.attributes {
+        match attribute {
+            RouteAttribute::Priority(priority) => metric = *priority,
+            RouteAttribute::Gateway(hop) => gateway = address(hop),
+            RouteAttribute::Oif(oif) => index = Some(*oif),
+            _ => {}
+        }
+    }
+    let is_default = route.header.destination_prefix_length == 0 && route.header.table == MAIN_TABLE;
+    is_default.then_some((metric, gateway?, index?))
+}
+
+/// Whether a rule leads to a routing table, for IPv4.
+pub fn has_rule_for(netns: &Netns, table: u32) -> io::Result<bool> {
+    let mut all = RuleMessage::default();
+    all.header.family = AddressFamily::Inet;
+    let rules = netns.run(|| netlink::dump(NETLINK_ROUTE, RouteNetlinkMessage::GetRule(all))).map_err(io::Error::other)??;
+    Ok(rules.iter().any(|message| match message {
+        RouteNetlinkMessage::NewRule(rule) => {
+            u32::from(rule.header.table) == table
+                || rule.attributes.iter().any(|attribute| matches!(attribute, RuleAttribute::Table(of) if *of == table))
+        }
+        _ => false,
+    }))
 }
 
 /// The narrowest route of somebody's own that refuses packets to `to`. Whether it is the one that the kernel takes depends on
@@ -203,5 +253,21 @@ mod tests {
             assert_eq!(format!("{}/{}", found.destination.0, found.destination.1), narrow);
         }
         assert_eq!(refusing(&netns, "192.0.2.1".parse().unwrap()).unwrap(), None);
+    }
+
+    #[test]
+    fn the_default_route_and_the_rules_are_read() {
+        let Some(netns) = fresh("the_default_route_and_the_rules_are_read") else { return };
+        ip(&netns, "link add eth0 type veth peer name eth1");
+        ip(&netns, "link set eth0 up");
+        ip(&netns, "link set eth1 up");
+        ip(&netns, "address add 172.28.20.5/20 dev eth0");
+        assert_eq!(default_gateway(&netns).unwrap(), None);
+        ip(&netns, "route add default via 172.28.16.9 metric 50");
+        ip(&netns, "route add default via 172.28.16.1 metric 5");
+        assert_eq!(default_gateway(&netns).unwrap(), Some(("172.28.16.1".parse().unwrap(), "eth0".to_owned())));
+        assert!(!has_rule_for(&netns, 127).unwrap());
+        ip(&netns, "rule add from all ipproto tcp lookup 127 priority 1");
+        assert!(has_rule_for(&netns, 127).unwrap());
     }
 }

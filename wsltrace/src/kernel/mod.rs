@@ -1,6 +1,7 @@
 //! Facts about this machine's kernel: field offsets, names of drop reasons, symbols, namespaces, interfaces, and whether the
 //! tool can run at all.
 
+pub mod addresses;
 pub mod btf;
 pub mod check;
 pub(crate) mod command;

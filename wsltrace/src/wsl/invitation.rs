@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::{NetworkingMode, Wsl};
+use super::{NetworkingMode, Wsl, is_relayed, taker};
 use crate::evidence::Listener;
 
 /// Where the server is, and how Windows may reach it.
@@ -36,21 +36,15 @@ struct Reach {
 
 impl Reach {
     fn of(listeners: &[Listener], own: Option<IpAddr>) -> Self {
-        let any = |wanted: &dyn Fn(&Listener) -> bool| listeners.is_empty() || listeners.iter().any(wanted);
-        let on = |listener: &Listener, ends: [IpAddr; 2]| ends.contains(&listener.address);
-        let dual = |listener: &Listener| listener.address == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && !listener.v6only;
-        let v4 = [Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::LOCALHOST.into()];
-        let v6 = [Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::LOCALHOST.into()];
-        let reaches = |listener: &Listener, own: IpAddr| {
-            listener.address == own
-                || listener.address.is_unspecified() && (listener.address.is_ipv4() == own.is_ipv4() || dual(listener))
-        };
+        // With none, one on every address is thought of.
+        let is_any = listeners.is_empty();
+        let takes = |address: IpAddr, interface: &str| is_any || taker(listeners, address, interface).is_some();
         Self {
-            loopback4: any(&|listener| on(listener, v4) || dual(listener)),
-            loopback6: any(&|listener| on(listener, v6)),
-            relay4: any(&|listener| on(listener, v4)),
-            relay6: any(&|listener| on(listener, v6)),
-            address: own.is_some_and(|own| any(&|listener| reaches(listener, own))),
+            loopback4: takes(Ipv4Addr::LOCALHOST.into(), "lo"),
+            loopback6: takes(Ipv6Addr::LOCALHOST.into(), "lo"),
+            relay4: is_any || is_relayed(listeners, true),
+            relay6: is_any || is_relayed(listeners, false),
+            address: own.is_some_and(|own| takes(own, "eth0")),
         }
     }
 }

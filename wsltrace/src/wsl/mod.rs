@@ -1,8 +1,10 @@
 //! What is known of Windows around this Linux: whether it is WSL at all, and how its network hangs on Windows'.
 
 mod invitation;
+mod ways;
 
 pub use invitation::{Place, invitation};
+pub use ways::{Answer, Carrier, Entry, Gate, Outside, Row, Setting, Way, is_relayed, taker, ways};
 
 use std::path::Path;
 use std::process::Command;

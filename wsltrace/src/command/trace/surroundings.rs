@@ -6,11 +6,10 @@ use std::net::IpAddr;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-use nix::ifaddrs::getifaddrs;
-
 use crate::cli::TraceArgs;
 use crate::evidence::{Listener, sockets};
-use crate::kernel::links::{ARPHRD_LOOPBACK, Link};
+use crate::kernel::addresses::{list_addresses, outer};
+use crate::kernel::links::Link;
 use crate::kernel::netns::Netns;
 use crate::output::Start;
 use crate::recording::Machine;
@@ -53,10 +52,11 @@ impl Surroundings {
                 log::warn!("cannot list the listeners of the network namespace {}: {error}", traced.label());
                 Vec::new()
             });
-            let address = address(&traced, &links).unwrap_or_else(|error| {
+            let addresses = list_addresses(&traced).unwrap_or_else(|error| {
                 log::warn!("cannot list the addresses of the network namespace {}: {error}", traced.label());
-                None
+                Vec::new()
             });
+            let address = outer(&addresses, &links).map(|outer| outer.address);
             Seen { mode, version, listeners: sockets::with_owners(listeners, OWNERS_LIMIT), address }
         };
         let looking = Builder::new().name("surroundings".to_owned()).spawn(look)?;
@@ -95,31 +95,5 @@ impl Surroundings {
         let on_it: Vec<Listener> = seen.listeners.iter().filter(|listener| listener.port == port).cloned().collect();
         let place = Place { wsl, mode: seen.mode, address: seen.address, listeners: &on_it };
         Start { listeners: seen.listeners.clone(), containers, invitation: wsl::invitation(place, port) }
-    }
-}
-
-/// The address by which others reach a namespace: IPv4 before IPv6, hardware before what was made in software, no bridges.
-fn address(netns: &Netns, links: &[Link]) -> io::Result<Option<IpAddr>> {
-    let all = netns.run(|| getifaddrs().map(Iterator::collect::<Vec<_>>)).map_err(io::Error::other)??;
-    let rank = |name: &str, address: &IpAddr| {
-        let link = links.iter().find(|link| link.name == name)?;
-        let kind = link.kind.as_deref();
-        let inside = link.arphrd == ARPHRD_LOOPBACK || !link.up || kind == Some("bridge") || name == "loopback0";
-        (!inside).then_some((kind.is_some(), address.is_ipv6(), link.index))
-    };
-    let named = all.into_iter().filter_map(|interface| {
-        let storage = interface.address?;
-        let v4 = storage.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
-        let address = v4.or_else(|| storage.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))?;
-        let rank = rank(&interface.interface_name, &address)?;
-        is_global(&address).then_some((rank, address))
-    });
-    Ok(named.min_by_key(|(rank, _)| *rank).map(|(_, address)| address))
-}
-
-fn is_global(address: &IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => !address.is_loopback() && !address.is_link_local(),
-        IpAddr::V6(address) => !address.is_loopback() && !address.is_unicast_link_local(),
     }
 }
