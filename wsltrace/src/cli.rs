@@ -70,6 +70,8 @@ pub enum Command {
         /// Only these
         scenarios: Vec<String>,
     },
+    /// Examine the set-up for one port before any packet comes: what is wrong, how it is known, and what to type
+    Doctor(DoctorArgs),
     /// Tell what a recording holds, as it was told live; needs neither root nor the machine it was made on
     Report(ReportArgs),
     /// Say what changed between two recordings: how attempts end, findings, rules, the time in each stage
@@ -242,6 +244,30 @@ pub struct DiffArgs {
     pub now: PathBuf,
 }
 
+/// What to examine.
+#[derive(Clone, Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "independent flags")]
+pub struct DoctorArgs {
+    /// The port of the server
+    #[arg(short, long, value_name = "PORT", value_parser = parse_port)]
+    pub port: Option<u16>,
+    /// One JSON object
+    #[arg(long, conflicts_with = "fix")]
+    pub json: bool,
+    /// Print the commands as a script, to be read and then run; nothing is changed
+    #[arg(long)]
+    pub fix: bool,
+    /// Hide addresses and names, for a bug report
+    #[arg(long)]
+    pub redact: bool,
+    /// Examine another network namespace: a name of /run/netns, a process, or a path
+    #[arg(long, value_name = "NETNS")]
+    pub netns: Option<String>,
+    /// Say of everything how it is known
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
 /// What to turn a recording into.
 #[derive(Clone, Debug, Args)]
 pub struct ConvertArgs {
@@ -287,6 +313,11 @@ fn parse_ports(text: &str) -> Result<PortRange, String> {
         return Err(format!("the range {first}-{last} is empty: its first port is above its last"));
     }
     Ok(PortRange { first, last })
+}
+
+fn parse_port(text: &str) -> Result<u16, String> {
+    let range = parse_ports(text)?;
+    if range.first == range.last { Ok(range.first) } else { Err("name one port: each has a server of its own".to_owned()) }
 }
 
 fn parse_duration(text: &str) -> Result<Duration, String> {

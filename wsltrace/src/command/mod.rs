@@ -3,6 +3,7 @@
 pub mod convert;
 pub mod demo;
 pub mod diff;
+pub mod doctor;
 pub mod explain;
 pub mod manual;
 pub mod report;

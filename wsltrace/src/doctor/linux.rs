@@ -1,24 +1,50 @@
-//! What Linux says about a port: listeners, interfaces, routes, settings.
+//! What Linux says about a port: listeners, interfaces, routes, settings, names.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::evidence::Listener;
 
 /// What Linux says.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Linux {
     /// The kernel's release.
     pub kernel: String,
+    /// Whether it was asked by root; others see less.
+    pub root: bool,
     /// The listeners on the port, with their owners where /proc shows them.
     pub listeners: Vec<Listener>,
+    /// The listeners on the port in containers' namespaces.
+    pub elsewhere: Vec<Listener>,
+    /// The ports that have a listener.
+    pub other_ports: Vec<u16>,
     /// The interfaces of this namespace, by their numbers.
     pub interfaces: Vec<Interface>,
+    /// The address by which others reach this Linux, and its interface.
+    pub outer: Option<(IpAddr, String)>,
+    /// The address of a bridge for containers, and its interface.
+    pub bridge: Option<(IpAddr, String)>,
     /// The next hop of the IPv4 default route, and its interface.
     pub gateway: Option<(IpAddr, String)>,
+    /// In mirrored mode: whether a rule leads to the table by which answers to Windows' localhost find back.
+    pub loopback_rules: Option<bool>,
+    /// Settings by their names.
+    pub settings: BTreeMap<String, String>,
+    /// How names are found.
+    pub names: Names,
+    /// Managers of the firewall.
+    pub managers: Managers,
+    /// What could not be looked at, and why.
+    pub unseen: Vec<Unseen>,
 }
 
 /// An interface.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Interface {
     /// Its name, as the kernel has it.
     pub name: String,
@@ -28,13 +54,69 @@ pub struct Interface {
     pub addresses: Vec<Address>,
     /// Whether an XDP program takes its packets first.
     pub xdp: bool,
+    /// Names of the BPF programs at tc that see its packets as they come in.
+    pub tc: Vec<String>,
 }
 
 /// An address of an interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Address {
     /// The address.
     pub address: IpAddr,
     /// The bits of it that its network has.
     pub prefix: u8,
+}
+
+/// How this Linux finds names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Names {
+    /// What `localhost` is, in order; `None` when it could not be asked.
+    pub localhost: Option<Vec<IpAddr>>,
+    /// The lines of /etc/hosts that name `localhost`.
+    pub hosts: Vec<String>,
+    /// The line of /etc/nsswitch.conf for hosts.
+    pub nsswitch: Option<String>,
+    /// The name servers of /etc/resolv.conf.
+    pub servers: Vec<IpAddr>,
+    /// Where /etc/resolv.conf leads, when it is a link.
+    pub resolv_conf: Option<String>,
+}
+
+/// Programs that manage the firewall.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Managers {
+    /// ufw is enabled.
+    pub ufw: bool,
+    /// firewalld runs: the zone of the outer interface, as it says.
+    pub firewalld: Option<String>,
+}
+
+/// Something that could not be looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Unseen {
+    /// What.
+    pub what: String,
+    /// Why not.
+    pub why: String,
+}
+
+impl Linux {
+    /// A setting, trimmed.
+    pub fn setting(&self, name: &str) -> Option<&str> {
+        self.settings.get(name).map(String::as_str)
+    }
+
+    /// The same as a number.
+    pub fn number(&self, name: &str) -> Option<u64> {
+        self.setting(name)?.parse().ok()
+    }
+
+    /// Every address of this Linux.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.interfaces.iter().flat_map(|interface| &interface.addresses).map(|address| address.address)
+    }
 }

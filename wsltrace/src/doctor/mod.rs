@@ -2,13 +2,19 @@
 //! said of them are pure functions, a file for each subject and a row for each check.
 
 pub mod checks;
+mod examination;
 mod finding;
-pub mod linux;
+mod gather;
+mod linux;
+mod redact;
 
+pub use examination::{Examination, ExaminationTag};
 pub use finding::{Finding, Line, Severity, Shell};
-pub use linux::{Address, Interface, Linux};
+pub use gather::linux as look_at_linux;
+pub use linux::{Address, Interface, Linux, Managers, Names, Unseen};
+pub use redact::Redactor;
 
-use crate::wsl::{NetworkingMode, Source, Wsl};
+use crate::wsl::{Entry, Gate, NetworkingMode, Outside, Row, Setting, Source, Wsl, ways};
 
 /// Everything that is known when a port is judged. Plain data: no check asks the system for more.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -47,4 +53,39 @@ pub fn diagnose(facts: &Facts) -> Vec<Finding> {
     let mut findings: Vec<Finding> = checks::CHECKS.iter().flat_map(named).collect();
     findings.sort_by_key(|finding| finding.severity);
     findings
+}
+
+impl Facts {
+    /// The networking mode, when known.
+    pub fn mode(&self) -> Option<NetworkingMode> {
+        self.wsl.mode.map(|(mode, _)| mode)
+    }
+
+    /// The table of the ways in.
+    pub fn rows(&self) -> Vec<Row> {
+        self.rows_through(Outside::default(), &|_| Gate::Open)
+    }
+
+    /// The same as if neither Windows nor a firewall stopped anything: what the sockets alone decide.
+    pub fn rows_of_sockets(&self) -> Vec<Row> {
+        self.rows_through(Outside::default(), &|_| Gate::Open)
+    }
+
+    fn rows_through(&self, outside: Outside, gate: &dyn Fn(&Entry) -> Gate) -> Vec<Row> {
+        ways(&Setting {
+            wsl: self.wsl.wsl,
+            mode: self.mode(),
+            port: self.port,
+            listeners: &self.linux.listeners,
+            address: self.linux.outer.clone(),
+            bridge: self.linux.bridge.clone(),
+            outside,
+            gate,
+        })
+    }
+
+    /// Whether anything at all may come from Windows.
+    fn can_be_reached(&self) -> bool {
+        self.mode().is_some_and(|mode| mode != NetworkingMode::None)
+    }
 }

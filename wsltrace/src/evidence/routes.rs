@@ -74,19 +74,20 @@ fn hop(route: &RouteMessage, index: u32) -> Option<Hop> {
 
 /// The next hop of the IPv4 default route and its interface; of several the one that the kernel prefers.
 pub fn default_gateway(netns: &Netns) -> io::Result<Option<(IpAddr, String)>> {
-    netns.run(|| {
-        let mut all = RouteMessage::default();
-        all.header.address_family = AddressFamily::Inet;
-        let routes = netlink::dump(NETLINK_ROUTE, RouteNetlinkMessage::GetRoute(all))?;
-        let defaults = routes.iter().filter_map(|message| match message {
-            RouteNetlinkMessage::NewRoute(route) => default(route),
-            _ => None,
-        });
-        let Some((_, gateway, index)) = defaults.min_by_key(|(metric, ..)| *metric) else { return Ok(None) };
-        let name = nix::net::if_::if_indextoname(index)?;
-        Ok(Some((gateway, name.to_string_lossy().into_owned())))
-    })
-    .map_err(io::Error::other)?
+    netns
+        .run(|| {
+            let mut all = RouteMessage::default();
+            all.header.address_family = AddressFamily::Inet;
+            let routes = netlink::dump(NETLINK_ROUTE, RouteNetlinkMessage::GetRoute(all))?;
+            let defaults = routes.iter().filter_map(|message| match message {
+                RouteNetlinkMessage::NewRoute(route) => default(route),
+                _ => None,
+            });
+            let Some((_, gateway, index)) = defaults.min_by_key(|(metric, ..)| *metric) else { return Ok(None) };
+            let name = nix::net::if_::if_indextoname(index)?;
+            Ok(Some((gateway, name.to_string_lossy().into_owned())))
+        })
+        .map_err(io::Error::other)?
 }
 
 /// The metric, next hop and interface of a default route of the main table.

@@ -27,7 +27,8 @@ pub fn of_conntrack(netns: &Netns) -> io::Result<Vec<(String, String)>> {
     by_name(netns, ["net.netfilter.nf_conntrack_count", "net.netfilter.nf_conntrack_max"])
 }
 
-fn by_name<const N: usize>(netns: &Netns, names: [&str; N]) -> io::Result<Vec<(String, String)>> {
+/// Settings by their names.
+pub fn by_name<const N: usize>(netns: &Netns, names: [&str; N]) -> io::Result<Vec<(String, String)>> {
     read(netns, names.map(|name| (format!("/proc/sys/{}", name.replace('.', "/")), name.to_owned())))
 }
 

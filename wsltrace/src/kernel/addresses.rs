@@ -51,7 +51,11 @@ pub fn outer<'a>(addresses: &'a [Address], links: &[Link]) -> Option<&'a Address
         let inside = link.arphrd == ARPHRD_LOOPBACK || !link.up || kind == Some("bridge") || link.name == "loopback0";
         (!inside && is_global(address.address)).then_some((kind.is_some(), address.address.is_ipv6(), link.index))
     };
-    addresses.iter().filter_map(|address| Some((rank(address)?, address))).min_by_key(|(rank, _)| *rank).map(|(_, address)| address)
+    addresses
+        .iter()
+        .filter_map(|address| Some((rank(address)?, address)))
+        .min_by_key(|(rank, _)| *rank)
+        .map(|(_, address)| address)
 }
 
 fn is_global(address: IpAddr) -> bool {

@@ -147,8 +147,12 @@ impl Netns {
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, NetnsError> {
         std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().name(format!("netns-{}", self.inum)).spawn_scoped(scope, || {
-                setns(self, CloneFlags::CLONE_NEWNET)
-                    .map_err(|errno| NetnsError::Enter { label: self.label.clone(), source: errno.into() })?;
+                // Only root may enter, even where the thread is already.
+                let here = fs::read_link("/proc/thread-self/ns/net").ok().and_then(|link| inum_of_link(&link));
+                if here != Some(self.inum) {
+                    setns(self, CloneFlags::CLONE_NEWNET)
+                        .map_err(|errno| NetnsError::Enter { label: self.label.clone(), source: errno.into() })?;
+                }
                 Ok(work())
             });
             let thread = thread.map_err(|source| NetnsError::Thread { label: self.label.clone(), source })?;

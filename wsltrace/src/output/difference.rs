@@ -87,7 +87,7 @@ impl Side {
 
 /// The whole comparison; `then` is the older one.
 pub fn difference(then: &Side, now: &Side, options: TextOptions) -> String {
-    let page = Page { width: options.width.clamp(40, 100), color: options.color };
+    let page = options.page();
     let mut text = format!("{}\n", page.wrap(&verdict(then, now), 0, 2, STRONG));
     let part = |text: &mut String, title: &str, lines: Vec<String>| {
         if !lines.is_empty() {

@@ -36,7 +36,7 @@ fn near_words(near: &[String]) -> String {
 
 /// The pages that go by this name (a name can be both a diagnosis and a stage), or what is near it.
 pub fn explain(word: &str, options: TextOptions) -> Result<String, UnknownWord> {
-    let page = Page { width: options.width.clamp(40, 100), color: options.color };
+    let page = options.page();
     let name = word.trim().to_ascii_lowercase().replace('-', "_");
     let codes = ROWS.iter().filter(|row| row.code.name() == name).map(|row| code(page, row));
     let stages = Stage::ALL.into_iter().filter(|stage| stage.name() == name).map(|found| stage(page, stage_page(found)));
@@ -50,7 +50,7 @@ pub fn explain(word: &str, options: TextOptions) -> Result<String, UnknownWord> 
 
 /// Every word that has a page, in three lists.
 pub fn index(options: TextOptions) -> String {
-    let page = Page { width: options.width.clamp(40, 100), color: options.color };
+    let page = options.page();
     let lists = [
         ("diagnoses", ROWS.iter().map(|row| row.code.name()).collect::<Vec<_>>()),
         ("stages", Stage::ALL.into_iter().map(Stage::name).collect()),

@@ -4,6 +4,7 @@ mod absence;
 mod attempts;
 pub mod contract;
 mod difference;
+mod doctor;
 pub mod explain;
 mod fold;
 #[cfg(test)]
@@ -27,6 +28,7 @@ mod text_tests;
 
 pub use absence::{Waited, Why, absence_message};
 pub use difference::{Side, difference};
+pub use doctor::{examination, script};
 pub use json::JsonOutput;
 pub use listening::{Start, table as listening_table};
 pub(crate) use path::plain as path_text;

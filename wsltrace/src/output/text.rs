@@ -109,6 +109,11 @@ impl TextOptions {
         Self { color, width, talk_width, terminal, verbosity, shown, live }
     }
 
+    /// The page for findings.
+    pub(super) fn page(self) -> Page {
+        Page { width: self.width.clamp(NARROWEST, WIDEST), color: self.color }
+    }
+
     /// The same where stdout carries something else, and findings go to stderr as well.
     pub fn detect_beside(verbosity: Verbosity, shown: Shown) -> Self {
         let stderr = io::stderr();
@@ -136,7 +141,7 @@ pub struct TextOutput<O, E> {
 impl<O: Write, E: Write> TextOutput<O, E> {
     /// Writes to these two.
     pub fn new(out: O, err: E, options: TextOptions) -> Self {
-        let page = Page { width: options.width.clamp(NARROWEST, WIDEST), color: options.color };
+        let page = options.page();
         Self {
             out,
             err,

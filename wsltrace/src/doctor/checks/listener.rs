@@ -1,0 +1,151 @@
+//! The server's own sockets.
+
+use super::super::{Facts, Finding, Severity};
+use crate::evidence::Listener;
+use crate::wsl::{Answer, NetworkingMode, Way, Wsl, is_relayed};
+
+/// How many other ports are named when nobody listens on the one.
+const OTHERS: usize = 8;
+
+/// Whether anybody listens.
+pub(super) fn listening(facts: &Facts) -> Vec<Finding> {
+    let port = facts.port;
+    if let [first, ..] = facts.linux.listeners.as_slice() {
+        let all: Vec<String> = facts.linux.listeners.iter().map(socket).collect();
+        return vec![Finding::new(Severity::Fine, format!("the server is {}, listening on {}", owner(first), all.join(" and ")))];
+    }
+    if facts.linux.unseen.iter().any(|unseen| unseen.what == super::super::gather::LISTENERS) {
+        return Vec::new();
+    }
+    let finding = Finding::new(Severity::Fails, format!("nothing listens on port {port} in this Linux"));
+    if let Some(inside) = facts.linux.elsewhere.first() {
+        return vec![
+            finding
+                .because(format!("in a container {} listens on {}", owner(inside), socket(inside)))
+                .linux(format!("# publish the container's port, such as with: docker run -p {port}:{port} ...")),
+        ];
+    }
+    let others: Vec<String> = facts.linux.other_ports.iter().take(OTHERS).map(u16::to_string).collect();
+    let finding = match (others.as_slice(), facts.linux.other_ports.len() > OTHERS) {
+        ([], _) => finding.because("no TCP port has a listener"),
+        (_, more) => finding.because(format!("ports with a listener: {}{}", others.join(", "), if more { ", ..." } else { "" })),
+    };
+    vec![finding.linux("# start the server, or ask for the port that it listens on: ss -ltnp")]
+}
+
+/// Who cannot reach the addresses that it listens on, though somebody can.
+pub(super) fn address(facts: &Facts) -> Vec<Finding> {
+    let listeners = &facts.linux.listeners;
+    if listeners.is_empty() {
+        return Vec::new();
+    }
+    let rows = facts.rows_of_sockets();
+    let windows =
+        rows.iter().filter(|row| matches!(row.way, Way::WindowsLocalhost | Way::WindowsLoopback4 | Way::WindowsToAddress));
+    let mut windows = windows.peekable();
+    let all: Vec<String> = listeners.iter().map(socket).collect();
+    let all = all.join(" and ");
+    let port = facts.port;
+    let relayed = [is_relayed(listeners, true), is_relayed(listeners, false)];
+    let by_relay = matches!(facts.mode(), Some(NetworkingMode::Nat | NetworkingMode::Bridged));
+    let takes = |way: Way| rows.iter().any(|row| row.way == way && row.listener.is_some());
+    if facts.wsl.wsl == Wsl::Two && by_relay && relayed == [false, true] {
+        let finding = Finding::new(
+            Severity::Warns,
+            format!(
+                "on Windows http://127.0.0.1:{port}/ is refused, while http://localhost:{port}/ works: the server has one IPv6 socket"
+            ),
+        );
+        return vec![
+            finding
+                .because(format!("it listens on {all}; WSL's relay opens [::1] on Windows for an IPv6 socket, and not 127.0.0.1"))
+                .linux(format!("# open http://localhost:{port}/ on Windows, or let the server listen on IPv4: 0.0.0.0 (in Go: net.Listen(\"tcp4\", ...))")),
+        ];
+    }
+    if windows.peek().is_some()
+        && windows.all(|row| row.answer == Answer::Fails)
+        && !takes(Way::WindowsToAddress)
+        && facts.can_be_reached()
+    {
+        return vec![
+            Finding::new(Severity::Fails, format!("Windows cannot reach the server: it listens on {all} only"))
+                .linux("# let the server listen on 0.0.0.0"),
+        ];
+    }
+    let loopback_only = listeners.iter().all(|listener| listener.address.is_loopback());
+    if loopback_only {
+        let who = if facts.wsl.wsl == Wsl::No { "other machines" } else { "other machines, portproxy and WSL's own address" };
+        return vec![
+            Finding::new(Severity::Warns, format!("only localhost leads to the server, {who} do not: it listens on {all} only"))
+                .linux("# when others shall reach it, let the server listen on 0.0.0.0"),
+        ];
+    }
+    Vec::new()
+}
+
+/// Sockets whose process nobody here sees.
+pub(super) fn unseen_owner(facts: &Facts) -> Vec<Finding> {
+    let Some(listener) = facts.linux.listeners.iter().find(|listener| listener.pid.is_none()) else { return Vec::new() };
+    let what = socket(listener);
+    vec![match (facts.linux.root, facts.wsl.wsl) {
+        (false, _) => Finding::new(Severity::Unknown, format!("who holds {what} is visible to root only"))
+            .linux(format!("sudo wsltrace doctor --port {}", facts.port)),
+        (true, Wsl::Two) => Finding::new(
+            Severity::Warns,
+            format!("{what} belongs to no process of this distro: another distro or Docker Desktop has it"),
+        )
+        .because("all distros share one network, but see only their own processes")
+        .powershell("wsl --list --running"),
+        (true, _) => Finding::new(Severity::Warns, format!("{what} belongs to no process that is visible here")),
+    }]
+}
+
+/// Connections that wait to be accepted.
+pub(super) fn accept_queue(facts: &Facts) -> Vec<Finding> {
+    let full = facts.linux.listeners.iter().find(|listener| listener.queue > listener.backlog);
+    if let Some(listener) = full {
+        let summary =
+            format!("{} does not accept connections: its queue is full, and the next ones get no answer", owner(listener));
+        return vec![
+            Finding::new(Severity::Fails, summary)
+                .because(format!("{} of {} wait at {}", listener.queue, listener.backlog, socket(listener)))
+                .linux("# look why the server does not call accept(): it hangs, or waits for something else")
+                .linux(format!("ss -ltnp 'sport = :{}'", facts.port)),
+        ];
+    }
+    let limit = facts.linux.number("net.core.somaxconn");
+    let of = |listener: &Listener| {
+        let limit = limit.map(|limit| format!(" (net.core.somaxconn allows {limit})")).unwrap_or_default();
+        Finding::new(
+            Severity::Fine,
+            format!("{} connections may wait to be accepted at {}{limit}", listener.backlog, socket(listener)),
+        )
+    };
+    facts.linux.listeners.first().map(of).into_iter().collect()
+}
+
+/// What Docker publishes.
+pub(super) fn docker(facts: &Facts) -> Vec<Finding> {
+    let proxy = facts.linux.listeners.iter().find(|listener| listener.command.as_deref() == Some("docker-proxy"));
+    let Some(proxy) = proxy else { return Vec::new() };
+    vec![
+        Finding::new(Severity::Fine, "the port is published by Docker: the server itself is in a container")
+            .because(format!("{} holds {}", owner(proxy), socket(proxy)))
+            .linux(format!("docker ps --filter publish={}", facts.port)),
+    ]
+}
+
+fn owner(listener: &Listener) -> String {
+    match (&listener.command, listener.pid) {
+        (Some(command), Some(pid)) => format!("{command} (pid {pid})"),
+        _ => "a process that is not visible here".to_owned(),
+    }
+}
+
+/// `ADDRESS:PORT`, and what narrows it.
+fn socket(listener: &Listener) -> String {
+    let end = std::net::SocketAddr::new(listener.address, listener.port);
+    let device = listener.device.as_ref().map(|device| format!("%{device}")).unwrap_or_default();
+    let only = if listener.v6only { " (IPv6 only)" } else { "" };
+    format!("{end}{device}{only}")
+}

@@ -1,0 +1,150 @@
+//! Interfaces, routes and the settings that let packets of Windows' localhost through.
+
+use super::super::{Facts, Finding, Severity};
+use crate::wsl::{NetworkingMode, Wsl};
+
+/// An address for others, and a way back to them.
+pub(super) fn network(facts: &Facts) -> Vec<Finding> {
+    let linux = &facts.linux;
+    let is_unseen = linux.unseen.iter().any(|unseen| matches!(unseen.what.as_str(), "the interfaces" | "the addresses"));
+    if is_unseen || facts.mode() == Some(NetworkingMode::None) {
+        return Vec::new();
+    }
+    let Some((address, interface)) = &linux.outer else {
+        let finding =
+            Finding::new(Severity::Warns, "this Linux has no address: only connections from inside can reach the server");
+        let of_wsl = facts.wsl.wsl == Wsl::Two;
+        return vec![if of_wsl {
+            finding.powershell("wsl --shutdown").powershell("# then start it again, and read its warnings")
+        } else {
+            finding
+        }];
+    };
+    match &linux.gateway {
+        Some((gateway, by)) => {
+            vec![Finding::new(
+                Severity::Fine,
+                format!("this Linux has the address {address} on {interface}, and the gateway {gateway} on {by}"),
+            )]
+        }
+        None => vec![
+            Finding::new(Severity::Warns, "there is no default route: clients of other networks get no answer")
+                .because(format!("the address is {address} on {interface}"))
+                .linux("ip route show"),
+        ],
+    }
+}
+
+/// What mirrored mode and consomme need for Windows' localhost; distros and their firewalls set it back now and then.
+pub(super) fn loopback0(facts: &Facts) -> Vec<Finding> {
+    if !matches!(facts.mode(), Some(NetworkingMode::Mirrored | NetworkingMode::Consomme)) {
+        return Vec::new();
+    }
+    let linux = &facts.linux;
+    let mut found = Vec::new();
+    match linux.interfaces.iter().find(|interface| interface.name == "loopback0") {
+        None => {
+            return vec![
+                Finding::new(Severity::Fails, "loopback0 is missing, by which Windows' localhost comes in this mode")
+                    .powershell("wsl --shutdown"),
+            ];
+        }
+        Some(interface) if !interface.up => found.push(
+            Finding::new(Severity::Fails, "loopback0 is switched off, by which Windows' localhost comes in this mode")
+                .linux("sudo ip link set loopback0 up"),
+        ),
+        Some(_) => {}
+    }
+    let setting = |place: &str, key: &str| linux.number(&format!("net.ipv4.conf.{place}.{key}"));
+    // The kernel takes the larger of the two; for the others either is enough.
+    let filters: Vec<&str> = ["all", "loopback0"].into_iter().filter(|place| setting(place, "rp_filter") == Some(1)).collect();
+    if !filters.is_empty() {
+        let set: Vec<String> = filters.iter().map(|place| format!("net.ipv4.conf.{place}.rp_filter=0")).collect();
+        found.push(
+            Finding::new(Severity::Fails, "packets from Windows' localhost are dropped by the reverse path filter (rp_filter)")
+                .because(
+                    filters.iter().map(|place| format!("net.ipv4.conf.{place}.rp_filter = 1")).collect::<Vec<_>>().join(", "),
+                )
+                .linux(format!("sudo sysctl -w {}", set.join(" "))),
+        );
+    }
+    for (key, what) in [
+        (
+            "accept_local",
+            "packets from Windows' localhost are dropped: this Linux takes none with an address of its own (accept_local)",
+        ),
+        ("route_localnet", "packets from Windows' localhost are dropped: 127.0.0.1 is not let in from outside (route_localnet)"),
+    ] {
+        if setting("all", key) == Some(0) && setting("loopback0", key) == Some(0) {
+            found.push(
+                Finding::new(Severity::Fails, what)
+                    .because(format!("net.ipv4.conf.loopback0.{key} = 0"))
+                    .linux(format!("sudo sysctl -w net.ipv4.conf.loopback0.{key}=1")),
+            );
+        }
+    }
+    if linux.loopback_rules == Some(false) {
+        found.push(
+            Finding::new(
+                Severity::Fails,
+                "answers to Windows' localhost stay in this Linux: the routing rules of mirrored mode are gone",
+            )
+            .because("ip rule has no rule that leads to table 127")
+            .powershell("wsl --shutdown"),
+        );
+    }
+    if found.is_empty() {
+        found.push(Finding::new(Severity::Fine, "loopback0, its settings and its routes are as this mode needs them"));
+    }
+    found
+}
+
+/// Programs that see packets before netfilter does.
+pub(super) fn programs(facts: &Facts) -> Vec<Finding> {
+    let used = facts.linux.outer.iter().map(|(_, interface)| interface.as_str()).chain(["loopback0", "lo"]);
+    let mut found = Vec::new();
+    for name in used {
+        let Some(interface) = facts.linux.interfaces.iter().find(|interface| interface.name == name) else { continue };
+        let device = crate::escape::shell_word(name);
+        let show = format!("sudo bpftool net show dev {device}");
+        if interface.xdp {
+            found.push(
+                Finding::new(
+                    Severity::Warns,
+                    format!("an XDP program takes the packets of {name} before Linux sees them, and may drop them"),
+                )
+                .linux(show.clone()),
+            );
+        }
+        if !interface.tc.is_empty() {
+            let names: Vec<String> = interface.tc.iter().map(|name| format!("`{name}`")).collect();
+            found.push(
+                Finding::new(Severity::Warns, format!("BPF programs at tc of {name} see its packets first, and may drop them"))
+                    .because(format!("attached: {}", names.join(", ")))
+                    .linux(show),
+            );
+        }
+    }
+    found
+}
+
+/// The table of connection tracking.
+pub(super) fn conntrack(facts: &Facts) -> Vec<Finding> {
+    const CROWDED: u64 = 90;
+    let number = |name: &str| facts.linux.number(&format!("net.netfilter.nf_conntrack_{name}"));
+    let (Some(count), Some(most)) = (number("count"), number("max")) else { return Vec::new() };
+    if most == 0 || count.saturating_mul(100) < most.saturating_mul(CROWDED) {
+        return Vec::new();
+    }
+    let full = count >= most;
+    let (severity, what) = if full {
+        (Severity::Fails, "the table of connection tracking is full: new connections are dropped")
+    } else {
+        (Severity::Warns, "the table of connection tracking is nearly full: new connections will be dropped")
+    };
+    vec![
+        Finding::new(severity, what)
+            .because(format!("{count} of {most} entries"))
+            .linux(format!("sudo sysctl -w net.netfilter.nf_conntrack_max={}", most.saturating_mul(2))),
+    ]
+}

@@ -1,0 +1,83 @@
+//! What comes out of an examination: the ways in, the findings, and how bad it is.
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Facts, Finding, Linux, Severity, diagnose};
+use crate::output::contract::{Time, Version};
+use crate::wsl::{Row, Source, Wsl};
+
+/// `doctor`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ExaminationTag {
+    /// The only value.
+    #[default]
+    Doctor,
+}
+
+/// The answer of `wsltrace doctor --json`: one object.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Examination {
+    /// `doctor`.
+    pub r#type: ExaminationTag,
+    /// The version of this contract, 1.
+    pub schema: Version,
+    /// When it was made.
+    pub time: Time,
+    /// The port that was examined.
+    pub port: u16,
+    /// The worst finding's severity.
+    pub worst: Severity,
+    /// `2`, `1`, or null outside WSL.
+    pub wsl: Option<u8>,
+    /// WSL's version, such as `2.6.1`.
+    pub wsl_version: Option<String>,
+    /// WSL's networking mode, when known.
+    pub mode: Option<String>,
+    /// Whether the mode was guessed from the interfaces.
+    pub mode_is_guessed: bool,
+    /// The ways by which a connection can come.
+    pub ways: Vec<Row>,
+    /// What was found, the worst first.
+    pub findings: Vec<Finding>,
+    /// What Linux says.
+    pub linux: Linux,
+}
+
+impl Examination {
+    /// Judges the facts.
+    pub fn of(facts: &Facts, time: Timestamp) -> Self {
+        let findings = diagnose(facts);
+        Self {
+            r#type: ExaminationTag::Doctor,
+            schema: Version,
+            time: Time(time),
+            port: facts.port,
+            worst: findings.first().map_or(Severity::Fine, |worst| worst.severity),
+            wsl: match facts.wsl.wsl {
+                Wsl::No => None,
+                Wsl::One => Some(1),
+                Wsl::Two => Some(2),
+            },
+            wsl_version: facts.wsl.version.clone(),
+            mode: facts.mode().map(|mode| mode.name().to_owned()),
+            mode_is_guessed: matches!(facts.wsl.mode, Some((_, Source::Interfaces))),
+            ways: facts.rows(),
+            findings,
+            linux: facts.linux.clone(),
+        }
+    }
+
+    /// The exit status: 0 nothing is wrong, 1 something will fail, 3 what decides could not be examined.
+    pub fn status(&self) -> u8 {
+        let blind = self.linux.unseen.iter().any(|unseen| unseen.what == super::gather::LISTENERS);
+        match (self.worst, blind) {
+            (Severity::Fails, _) => 1,
+            (_, true) => 3,
+            _ => 0,
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Asks Linux. What cannot be asked is noted with its reason, and the rest goes on.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::process::Command;
+use std::time::Duration;
+
+use super::linux::{Address, Interface, Linux, Managers, Names, Unseen};
+use crate::evidence::{Listener, routes, sockets, sysctls};
+use crate::journey::Family;
+use crate::kernel::addresses::{self, list_addresses};
+use crate::kernel::check::Machine;
+use crate::kernel::command::output_within;
+use crate::kernel::links::{Link, container_namespaces, list_links};
+use crate::kernel::netns::Netns;
+use crate::probe::tc_programs;
+
+/// What is said not to be seen when the sockets cannot be listed.
+pub(super) const LISTENERS: &str = "the listening sockets";
+/// Longest time that the search for the owners of sockets may take.
+const OWNERS_LIMIT: Duration = Duration::from_secs(1);
+/// Longest time that another program may take.
+const PROGRAM_LIMIT: Duration = Duration::from_secs(2);
+/// The table by which mirrored mode sends answers to Windows' localhost.
+const LOOPBACK_TABLE: u32 = 127;
+/// Settings that bear on a connection whatever its interface.
+const SETTINGS: [&str; 6] = [
+    "net.core.somaxconn",
+    "net.ipv4.tcp_syncookies",
+    "net.ipv4.ip_forward",
+    "net.ipv6.bindv6only",
+    "net.netfilter.nf_conntrack_count",
+    "net.netfilter.nf_conntrack_max",
+];
+
+/// Collects answers, and what gave none.
+#[derive(Default)]
+struct Asked {
+    unseen: Vec<Unseen>,
+}
+
+impl Asked {
+    fn take<T: Default>(&mut self, what: &str, answer: io::Result<T>) -> T {
+        answer.unwrap_or_else(|error| {
+            self.unseen.push(Unseen { what: what.to_owned(), why: error.to_string() });
+            T::default()
+        })
+    }
+}
+
+/// Looks at one port of a network namespace; takes up to a second, and more only where a program hangs.
+pub fn linux(netns: &Netns, port: u16, machine: &Machine) -> Linux {
+    let mut asked = Asked::default();
+    let all = asked.take(LISTENERS, sockets::all_listeners(netns));
+    let mut other_ports: Vec<u16> = all.iter().map(|found| found.listener.port).filter(|other| *other != port).collect();
+    other_ports.dedup();
+    let on_port = all.into_iter().filter(|found| found.listener.port == port).collect();
+    let links = asked.take("the interfaces", list_links(netns));
+    let addresses = asked.take("the addresses", list_addresses(netns));
+    let place = |address: &addresses::Address| (address.address, address.interface.clone());
+    let bridge = links.iter().filter(|link| link.up && link.kind.as_deref() == Some("bridge"));
+    let bridge = bridge.flat_map(|link| addresses.iter().filter(|address| address.interface == link.name));
+    let bridge = bridge.min_by_key(|address| address.address.is_ipv6()).map(place);
+    let outer = addresses::outer(&addresses, &links).map(place);
+    Linux {
+        kernel: machine.release.clone(),
+        root: machine.root,
+        listeners: sockets::with_owners(on_port, OWNERS_LIMIT),
+        elsewhere: if bridge.is_some() { elsewhere(netns, port, &mut asked) } else { Vec::new() },
+        other_ports,
+        interfaces: interfaces(netns, &links, &addresses, &mut asked),
+        bridge,
+        gateway: asked.take("the default route", routes::default_gateway(netns)),
+        loopback_rules: links
+            .iter()
+            .any(|link| link.name == "loopback0")
+            .then(|| asked.take("the routing rules", routes::has_rule_for(netns, LOOPBACK_TABLE))),
+        settings: settings(netns, outer.as_ref().map(|(_, interface)| interface.as_str()), &links, &mut asked),
+        names: names(&mut asked),
+        managers: managers(netns, outer.as_ref().map(|(_, interface)| interface.as_str())),
+        outer,
+        unseen: asked.unseen,
+    }
+}
+
+/// Listeners on the port in the namespaces of containers; only root may enter them.
+fn elsewhere(netns: &Netns, port: u16, asked: &mut Asked) -> Vec<Listener> {
+    let behind = asked.take("the containers", container_namespaces(netns));
+    let mut found = Vec::new();
+    for joined in behind.joined {
+        found.extend(asked.take("the listening sockets of a container", sockets::listeners(&joined.netns, port)));
+    }
+    sockets::with_owners(found, OWNERS_LIMIT)
+}
+
+fn interfaces(netns: &Netns, links: &[Link], addresses: &[addresses::Address], asked: &mut Asked) -> Vec<Interface> {
+    let programs: io::Result<Vec<Vec<String>>> = netns
+        .run(|| {
+            let of = |link: &Link| Ok(tc_programs(link.index, true)?.into_iter().map(|(name, _)| name).collect());
+            links.iter().map(of).collect()
+        })
+        .unwrap_or_else(|error| Err(io::Error::other(error)));
+    let programs = asked.take("the BPF programs at tc", programs);
+    let of = |(index, link): (usize, &Link)| Interface {
+        name: link.name.clone(),
+        up: link.up,
+        addresses: addresses
+            .iter()
+            .filter(|address| address.interface == link.name)
+            .map(|address| Address { address: address.address, prefix: address.prefix })
+            .collect(),
+        xdp: link.xdp,
+        tc: programs.get(index).cloned().unwrap_or_default(),
+    };
+    links.iter().enumerate().map(of).collect()
+}
+
+fn settings(netns: &Netns, outer: Option<&str>, links: &[Link], asked: &mut Asked) -> BTreeMap<String, String> {
+    let mut all = asked.take("the settings", sysctls::by_name(netns, SETTINGS));
+    let loopback0 = links.iter().find(|link| link.name == "loopback0").map(|link| link.name.as_str());
+    for interface in outer.into_iter().chain(loopback0) {
+        all.extend(asked.take("the settings of routing", sysctls::of_routing(netns, Family::Ipv4, Some(interface))));
+    }
+    all.into_iter().collect()
+}
+
+fn names(asked: &mut Asked) -> Names {
+    let ahosts = output_within(PROGRAM_LIMIT, Command::new("getent").args(["ahosts", "localhost"]));
+    let hosts = asked.take("/etc/hosts", fs::read_to_string("/etc/hosts"));
+    // Without the file libc has its own order.
+    let nsswitch = fs::read_to_string("/etc/nsswitch.conf").unwrap_or_default();
+    let resolv = asked.take("/etc/resolv.conf", fs::read_to_string("/etc/resolv.conf"));
+    Names {
+        localhost: asked.take("what localhost is", ahosts.map(|text| Some(addresses_of(&text)))),
+        hosts: lines_of_localhost(&hosts),
+        nsswitch: nsswitch.lines().find(|line| line.trim_start().starts_with("hosts:")).map(|line| line.trim().to_owned()),
+        servers: resolv.lines().filter_map(|line| line.trim().strip_prefix("nameserver")?.trim().parse().ok()).collect(),
+        resolv_conf: fs::read_link("/etc/resolv.conf").ok().map(|path| path.display().to_string()),
+    }
+}
+
+/// The addresses in the answer of `getent ahosts`, each once.
+fn addresses_of(text: &str) -> Vec<IpAddr> {
+    let mut all: Vec<IpAddr> = Vec::new();
+    for address in text.lines().filter_map(|line| line.split_whitespace().next()?.parse().ok()) {
+        if !all.contains(&address) {
+            all.push(address);
+        }
+    }
+    all
+}
+
+fn lines_of_localhost(hosts: &str) -> Vec<String> {
+    let names =
+        |line: &&str| line.split('#').next().unwrap_or_default().split_whitespace().skip(1).any(|name| name == "localhost");
+    hosts.lines().filter(names).map(|line| line.trim().to_owned()).collect()
+}
+
+fn managers(netns: &Netns, outer: Option<&str>) -> Managers {
+    let ufw = fs::read_to_string("/etc/ufw/ufw.conf").unwrap_or_default();
+    let zone = || {
+        let mut command = Command::new("firewall-cmd");
+        match outer {
+            Some(interface) => command.arg(format!("--get-zone-of-interface={interface}")),
+            None => command.arg("--get-default-zone"),
+        };
+        output_within(PROGRAM_LIMIT, &mut command)
+            .or_else(|_| output_within(PROGRAM_LIMIT, Command::new("firewall-cmd").arg("--get-default-zone")))
+    };
+    // It fails where firewalld is not installed or does not run.
+    let zone = netns.run(zone).ok().and_then(Result::ok).map(|zone| zone.trim().to_owned());
+    Managers {
+        ufw: ufw.lines().any(|line| line.trim().eq_ignore_ascii_case("ENABLED=yes")),
+        firewalld: zone.filter(|zone| !zone.is_empty()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_about_localhost_are_read() {
+        let text = "::1             STREAM localhost\n::1             DGRAM  \n127.0.0.1       STREAM \n";
+        let addresses: Vec<String> = addresses_of(text).iter().map(IpAddr::to_string).collect();
+        assert_eq!(addresses, ["::1", "127.0.0.1"]);
+        let hosts = "127.0.0.1\tlocalhost\n# ::1 localhost\n::1 ip6-localhost\n10.0.0.1 box # localhost\n";
+        assert_eq!(lines_of_localhost(hosts), ["127.0.0.1\tlocalhost"]);
+    }
+}
