@@ -5,6 +5,8 @@ mod listener;
 mod names;
 mod routing;
 mod setting;
+#[cfg(test)]
+mod tests;
 
 use super::{Facts, Finding};
 

@@ -1,0 +1,180 @@
+//! What the checks say of made-up facts. The truth of each is how the facts were made.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::net::IpAddr;
+
+use super::super::{Facts, Finding, Interface, Linux, Severity, Unseen, WslFacts, diagnose};
+use crate::evidence::Listener;
+use crate::wsl::{NetworkingMode, Source, Wsl};
+
+/// A listener: an address, with `!` behind it IPv6 only, with `*` behind it nobody's.
+fn listener(text: &str) -> Listener {
+    let (text, v6only) = text.strip_suffix('!').map_or((text, false), |text| (text, true));
+    let (text, owned) = text.strip_suffix('*').map_or((text, true), |text| (text, false));
+    Listener {
+        address: text.parse().unwrap(),
+        port: 8080,
+        v6only,
+        device: None,
+        queue: 0,
+        backlog: 128,
+        pid: owned.then_some(7),
+        command: owned.then(|| "node".to_owned()),
+        netns: 1,
+    }
+}
+
+/// WSL in a mode, or plain Linux, with these listeners and nothing wrong.
+fn facts(mode: Option<NetworkingMode>, listeners: &str) -> Facts {
+    let up = |name: &str| Interface { name: name.to_owned(), up: true, ..Interface::default() };
+    let address: IpAddr = "172.28.20.5".parse().unwrap();
+    let mut linux = Linux {
+        kernel: "6.6.87.2-microsoft-standard-WSL2".to_owned(),
+        root: true,
+        listeners: listeners.split_whitespace().map(listener).collect(),
+        other_ports: vec![22, 3000],
+        interfaces: vec![up("lo"), up("eth0")],
+        outer: Some((address, "eth0".to_owned())),
+        gateway: Some(("172.28.16.1".parse().unwrap(), "eth0".to_owned())),
+        ..Linux::default()
+    };
+    linux.names.localhost = Some(vec!["127.0.0.1".parse().unwrap()]);
+    if matches!(mode, Some(NetworkingMode::Mirrored | NetworkingMode::Consomme)) {
+        linux.interfaces.push(up("loopback0"));
+        linux.loopback_rules = Some(true);
+        for (key, value) in [("rp_filter", "0"), ("accept_local", "1"), ("route_localnet", "1")] {
+            linux.settings.insert(format!("net.ipv4.conf.loopback0.{key}"), value.to_owned());
+            linux.settings.insert(format!("net.ipv4.conf.all.{key}"), "0".to_owned());
+        }
+    }
+    let wsl = if mode.is_some() { Wsl::Two } else { Wsl::No };
+    Facts {
+        port: 8080,
+        linux,
+        wsl: WslFacts { wsl, mode: mode.map(|mode| (mode, Source::Wslinfo)), ..WslFacts::default() },
+        ..Facts::default()
+    }
+}
+
+/// What is not in order: the checks and how bad it is.
+fn wrong(facts: &Facts) -> Vec<(String, Severity)> {
+    let findings = diagnose(facts).into_iter().filter(|finding| finding.severity != Severity::Fine);
+    findings.map(|finding| (finding.check, finding.severity)).collect()
+}
+
+/// The finding of a check that is not in order.
+fn finding(facts: &Facts, check: &str) -> Finding {
+    let found = diagnose(facts).into_iter().find(|finding| finding.check == check && finding.severity != Severity::Fine);
+    found.unwrap()
+}
+
+fn is(check: &str, severity: Severity) -> Vec<(String, Severity)> {
+    vec![(check.to_owned(), severity)]
+}
+
+#[test]
+fn nothing_is_wrong_with_a_server_on_every_address() {
+    use NetworkingMode as M;
+    for mode in [None, Some(M::Nat), Some(M::Mirrored), Some(M::Consomme), Some(M::Bridged)] {
+        let told = wrong(&facts(mode, "0.0.0.0"));
+        let of_linux: Vec<_> = told.iter().filter(|(check, _)| !check.starts_with("windows")).collect();
+        assert!(of_linux.is_empty(), "{mode:?}: {told:?}");
+    }
+}
+
+#[test]
+fn listeners_are_judged_by_who_can_reach_them() {
+    use NetworkingMode as M;
+    let of = |mode, listeners| {
+        let told = wrong(&facts(mode, listeners));
+        told.into_iter().filter(|(check, _)| !check.starts_with("windows")).collect::<Vec<_>>()
+    };
+    assert_eq!(of(Some(M::Nat), ""), is("listener", Severity::Fails));
+    assert_eq!(of(Some(M::Nat), "::"), is("listener_address", Severity::Warns));
+    assert_eq!(of(Some(M::Nat), "127.0.0.1"), is("listener_address", Severity::Warns));
+    assert_eq!(of(Some(M::Nat), "127.0.0.2"), is("listener_address", Severity::Fails));
+    assert_eq!(of(Some(M::Nat), "172.28.20.5"), []);
+    assert_eq!(of(Some(M::Mirrored), "::1"), is("listener_address", Severity::Fails));
+    assert_eq!(of(Some(M::Mirrored), "::"), []);
+    assert_eq!(of(Some(M::Nat), "0.0.0.0*"), is("listener_owner", Severity::Warns));
+    assert_eq!(of(None, "127.0.0.1"), is("listener_address", Severity::Warns));
+    let go = finding(&facts(Some(M::Nat), "::"), "listener_address");
+    assert!(go.summary.contains("http://127.0.0.1:8080/ is refused"), "{go:?}");
+}
+
+#[test]
+fn what_listens_in_a_container_is_told() {
+    let facts = Facts { linux: Linux { elsewhere: vec![listener("0.0.0.0")], ..facts(None, "").linux }, ..facts(None, "") };
+    let found = finding(&facts, "listener");
+    assert!(found.evidence[0].starts_with("in a container node (pid 7)"), "{found:?}");
+}
+
+#[test]
+fn a_server_that_does_not_accept_fails() {
+    let mut facts = facts(None, "0.0.0.0");
+    facts.linux.listeners[0].queue = 129;
+    assert_eq!(wrong(&facts), is("accept_queue", Severity::Fails));
+}
+
+#[test]
+fn each_setting_of_mirrored_mode_is_missed() {
+    let mirrored = || facts(Some(NetworkingMode::Mirrored), "0.0.0.0");
+    let with = |name: &str, value: &str| {
+        let mut facts = mirrored();
+        facts.linux.settings.insert(format!("net.ipv4.conf.{name}"), value.to_owned());
+        finding(&facts, "loopback0").remedy[0].text.clone()
+    };
+    assert_eq!(with("all.rp_filter", "1"), "sudo sysctl -w net.ipv4.conf.all.rp_filter=0");
+    assert_eq!(with("loopback0.accept_local", "0"), "sudo sysctl -w net.ipv4.conf.loopback0.accept_local=1");
+    assert_eq!(with("loopback0.route_localnet", "0"), "sudo sysctl -w net.ipv4.conf.loopback0.route_localnet=1");
+    let mut without = mirrored();
+    without.linux.loopback_rules = Some(false);
+    assert_eq!(finding(&without, "loopback0").severity, Severity::Fails);
+    let mut down = mirrored();
+    down.linux.interfaces[2].up = false;
+    assert_eq!(finding(&down, "loopback0").remedy[0].text, "sudo ip link set loopback0 up");
+    down.linux.interfaces.pop();
+    assert!(finding(&down, "loopback0").summary.contains("missing"));
+}
+
+#[test]
+fn localhost_must_be_a_loopback_address_that_the_server_has() {
+    let with = |addresses: &[&str], listeners: &str| {
+        let mut facts = facts(None, listeners);
+        facts.linux.names.localhost = Some(addresses.iter().map(|address| address.parse().unwrap()).collect());
+        wrong(&facts)
+    };
+    assert_eq!(with(&["127.0.0.1"], "0.0.0.0"), []);
+    assert_eq!(with(&["10.0.0.9"], "0.0.0.0"), is("localhost", Severity::Fails));
+    assert_eq!(with(&[], "0.0.0.0"), is("localhost", Severity::Fails));
+    assert_eq!(with(&["::1", "127.0.0.1"], "0.0.0.0"), is("localhost", Severity::Warns));
+    assert_eq!(with(&["::1", "127.0.0.1"], "::"), []);
+}
+
+#[test]
+fn programs_ahead_of_netfilter_and_a_full_table_are_told() {
+    let mut facts = facts(None, "0.0.0.0");
+    facts.linux.interfaces[1].xdp = true;
+    facts.linux.interfaces[1].tc = vec!["guard".to_owned()];
+    facts.linux.settings.insert("net.netfilter.nf_conntrack_count".to_owned(), "65536".to_owned());
+    facts.linux.settings.insert("net.netfilter.nf_conntrack_max".to_owned(), "65536".to_owned());
+    let programs = ("programs".to_owned(), Severity::Warns);
+    assert_eq!(wrong(&facts), [("conntrack".to_owned(), Severity::Fails), programs.clone(), programs]);
+}
+
+#[test]
+fn what_was_not_seen_is_said_and_claims_nothing() {
+    let mut facts = facts(None, "");
+    facts.linux.unseen.push(Unseen { what: super::super::gather::LISTENERS.to_owned(), why: "not permitted".to_owned() });
+    assert_eq!(wrong(&facts), is("unseen", Severity::Unknown));
+}
+
+#[test]
+fn a_mode_that_was_guessed_is_said_to_be() {
+    let mut facts = facts(Some(NetworkingMode::Nat), "0.0.0.0");
+    facts.wsl.mode = Some((NetworkingMode::Nat, Source::Interfaces));
+    let mode = diagnose(&facts).into_iter().find(|finding| finding.check == "mode").unwrap();
+    assert!(mode.evidence[0].starts_with("guessed"));
+    facts.wsl.mode = None;
+    assert!(wrong(&facts).contains(&("mode".to_owned(), Severity::Unknown)));
+}
