@@ -8,7 +8,7 @@ mod gather;
 mod linux;
 mod redact;
 
-pub use examination::{Examination, ExaminationTag};
+pub use examination::{Examination, ExaminationTag, schema};
 pub use finding::{Finding, Line, Severity, Shell};
 pub use gather::linux as look_at_linux;
 pub use linux::{Address, Interface, Linux, Managers, Names, Unseen};

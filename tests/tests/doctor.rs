@@ -1,0 +1,124 @@
+//! `wsltrace doctor` as its users call it, in networks that are made for it.
+
+use std::error::Error;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use libtest_mimic::{Arguments, Trial};
+use serde_json::Value;
+use wsltrace::lab::{Binding, Lab, Listening, Side};
+use wsltrace_tests::decide;
+
+type Test = fn(&Path) -> Result<(), Box<dyn Error>>;
+
+const PORT: u16 = 8080;
+/// Somebody who is not root.
+const NOBODY: u32 = 65534;
+
+fn main() {
+    let tests: [(&'static str, Test); 5] = [
+        ("an_examination_is_valid_by_its_schema", valid),
+        ("the_exit_status_says_whether_something_will_fail", status),
+        ("somebody_who_is_not_root_learns_what_was_not_seen", without_root),
+        ("the_script_is_one_and_nothing_is_changed", script),
+        ("what_is_typed_wrongly_is_told", usage),
+    ];
+    let trials = tests.map(|(name, test)| Trial::ignorable_test(name, move || decide(name, test)));
+    libtest_mimic::run(&Arguments::from_args(), trials.into()).exit();
+}
+
+fn doctor(binary: &Path, arguments: &[&str]) -> Result<Output, Box<dyn Error>> {
+    Ok(Command::new(binary).arg("doctor").args(arguments).output()?)
+}
+
+/// Examines the lab's middle.
+fn examined(binary: &Path, lab: &Lab, arguments: &[&str]) -> Result<Output, Box<dyn Error>> {
+    let path = lab.wsl.path().display().to_string();
+    doctor(binary, &[&["--port", "8080", "--netns", &path], arguments].concat())
+}
+
+fn check(output: &Output, holds: bool, what: &str) -> Result<(), Box<dyn Error>> {
+    if holds {
+        return Ok(());
+    }
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Err(format!("expected {what}; {}\n{}\n{}", output.status, text(&output.stdout), text(&output.stderr)).into())
+}
+
+/// A lab with a server on one address.
+fn lab(address: impl Into<std::net::IpAddr>) -> Result<Lab, Box<dyn Error>> {
+    let mut lab = Lab::new(None)?;
+    let server = Listening::accepting(&lab.wsl, Binding::new(address, PORT))?;
+    lab.keep(server);
+    Ok(lab)
+}
+
+fn valid(binary: &Path) -> Result<(), Box<dyn Error>> {
+    let schema: Value = serde_json::from_str(include_str!("../../docs/schema/doctor-1.json"))?;
+    let validator = jsonschema::validator_for(&schema)?;
+    let lab = lab(Ipv4Addr::UNSPECIFIED)?;
+    for arguments in [&["--json"][..], &["--json", "--redact"]] {
+        let ran = examined(binary, &lab, arguments)?;
+        let value: Value = serde_json::from_slice(&ran.stdout)?;
+        validator.validate(&value).map_err(|error| error.to_string())?;
+        check(&ran, value["linux"]["listeners"][0]["pid"] == std::process::id(), "the server's process")?;
+        let own = String::from_utf8_lossy(&ran.stdout).contains(&Lab::wsl_address(false).to_string());
+        check(&ran, own != arguments.contains(&"--redact"), "addresses unless they are hidden")?;
+    }
+    Ok(())
+}
+
+fn status(binary: &Path) -> Result<(), Box<dyn Error>> {
+    let ran = examined(binary, &lab(Ipv4Addr::UNSPECIFIED)?, &[])?;
+    check(&ran, ran.status.code() == Some(0), "that nothing is wrong")?;
+    let ran = examined(binary, &Lab::new(None)?, &[])?;
+    let told = String::from_utf8_lossy(&ran.stdout).contains("Nothing listens on port 8080");
+    check(&ran, ran.status.code() == Some(1) && told, "that nobody listens")?;
+    let ran = examined(binary, &lab(Ipv6Addr::LOCALHOST)?, &[])?;
+    let told = String::from_utf8_lossy(&ran.stdout).contains("Only localhost leads to the server");
+    check(&ran, ran.status.code() == Some(0) && told, "that only localhost leads to it")
+}
+
+fn without_root(binary: &Path) -> Result<(), Box<dyn Error>> {
+    let lab = lab(Ipv4Addr::UNSPECIFIED)?;
+    let mut command = Command::new(binary);
+    command.args(["doctor", "--port", "8080", "--json"]).uid(NOBODY).gid(NOBODY);
+    let ran = lab
+        .side(Side::Wsl)?
+        .run(|| command.output().map_err(|source| wsltrace::lab::LabError::Io { doing: "run the doctor".to_owned(), source }))?;
+    let value: Value = serde_json::from_slice(&ran.stdout)?;
+    let listeners = &value["linux"]["listeners"];
+    check(&ran, listeners[0]["address"] == "0.0.0.0" && listeners[0]["pid"].is_null(), "a listener without its process")?;
+    let findings = value["findings"].as_array().ok_or("no findings")?;
+    let unseen = findings.iter().filter(|finding| finding["severity"] == "unknown");
+    let advised = unseen.filter(|finding| finding["remedy"][0]["text"] == "sudo wsltrace doctor --port 8080").count();
+    check(&ran, advised > 0, "what root would have seen")
+}
+
+fn script(binary: &Path) -> Result<(), Box<dyn Error>> {
+    let lab = lab(Ipv4Addr::LOCALHOST)?;
+    let ran = examined(binary, &lab, &["--fix"])?;
+    check(&ran, ran.stdout.starts_with(b"#!/bin/sh\n"), "a script")?;
+    let path = tempfile::NamedTempFile::new()?;
+    std::fs::write(&path, &ran.stdout)?;
+    let syntax = Command::new("sh").arg("-n").arg(path.path()).output()?;
+    check(&syntax, syntax.status.success(), "a script that a shell reads")
+}
+
+fn usage(binary: &Path) -> Result<(), Box<dyn Error>> {
+    for (arguments, said) in [
+        (&[][..], "the port of the server is missing"),
+        (&["--port", "0"], "port 0 is no port"),
+        (&["--port", "80-90"], "name one port"),
+        (&["--port", "80", "--netns", "nosuch"], "no network namespace named nosuch"),
+        (&["--port", "80", "--json", "--fix"], "cannot be used with"),
+    ] {
+        let ran = doctor(binary, arguments)?;
+        let expected = if arguments.contains(&"--netns") { 1 } else { 2 };
+        let told = String::from_utf8_lossy(&ran.stderr).contains(said);
+        check(&ran, told && ran.status.code() == Some(expected) && ran.stdout.is_empty(), said)?;
+    }
+    Ok(())
+}
