@@ -35,8 +35,9 @@ pub struct Waited {
     pub hidden: u64,
 }
 
-/// What to look at when no SYN for `port` reached Linux; `mode` is what `wslinfo --networking-mode` prints.
-pub fn absence_message(waited: &Waited, mode: Option<&str>, port: u16) -> String {
+/// What to look at when no SYN for `port` reached Linux; `mode` is what `wslinfo --networking-mode` prints, `found` what an
+/// examination of the port found wrong, the worst first.
+pub fn absence_message(waited: &Waited, mode: Option<&str>, port: u16, found: &[String]) -> String {
     let seen = "no interface of this machine has seen the SYN, so nothing in Linux stopped it";
     if waited.hidden > 0 {
         let syns = if waited.hidden == 1 { "1 SYN came" } else { &format!("{} SYNs came", waited.hidden) };
@@ -65,5 +66,9 @@ pub fn absence_message(waited: &Waited, mode: Option<&str>, port: u16) -> String
             "check that the client uses this machine's address and this port; on Windows {listener}, then look at Windows' firewall and at portproxy entries (netsh interface portproxy show all)"
         ),
     };
-    format!("{seen}. Look at the client's side: {look}")
+    let found = match found.first() {
+        Some(worst) => format!(" What is wrong here may be the cause: {worst}."),
+        None => String::new(),
+    };
+    format!("{seen}.{found} Look at the client's side: {look}. `sudo wsltrace doctor --port {port}` examines all of this")
 }

@@ -253,7 +253,7 @@ pub(crate) fn absence() -> Absence {
         ports: vec![PortRange { first: 8080, last: 8080 }],
         interfaces: interfaces(),
         mode: Some("nat".into()),
-        message: super::absence_message(&waited(), Some("nat"), 8080),
+        message: super::absence_message(&waited(), Some("nat"), 8080, &["nothing listens on port 8080 in this Linux".to_owned()]),
         near_misses: vec![NearMiss { port: 8081, interface: "eth0".into(), count: 3 }],
     }
 }

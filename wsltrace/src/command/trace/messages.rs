@@ -49,7 +49,7 @@ impl Session {
         }
         let header = Header {
             wsltrace: env!("CARGO_PKG_VERSION").to_owned(),
-            machine: self.surroundings.machine(&self.release),
+            machine: self.surroundings.machine(&self.machine.release),
             clock: Clock { wall: armed.time.0, monotonic_ns: now_ns() },
             part: 1,
             armed,
@@ -72,7 +72,7 @@ impl Session {
 
     pub(super) fn say_absence(&mut self, args: &TraceArgs, why: Why) -> Result<(), Failure> {
         let waited = Waited { why, from: args.sources.clone(), hidden: self.hidden };
-        let mode = self.surroundings.seen().mode.map(|mode| mode.name().to_owned());
+        let mode = self.surroundings.seen().mode.map(|(mode, _)| mode.name().to_owned());
         let name = |index: u32| {
             self.links.iter().find(|link| link.index == index).map_or_else(|| index.to_string(), |link| link.name.clone())
         };
@@ -86,6 +86,8 @@ impl Session {
             .collect();
         near_misses.sort_by(|a, b| b.count.cmp(&a.count).then(a.port.cmp(&b.port)));
         let port = args.ports.first().map_or(0, |range| range.first);
+        let found = self.surroundings.examine(&self.netns, port, &self.machine);
+        let summaries = found.into_iter().map(|finding| finding.summary).collect::<Vec<_>>();
         self.send(Job::Absence(Box::new(Missed {
             absence: Absence {
                 r#type: contract::AbsenceTag::Absence,
@@ -94,7 +96,7 @@ impl Session {
                 seconds: why.duration().as_secs(),
                 ports: port_ranges(args),
                 interfaces: self.watched_interfaces(),
-                message: absence_message(&waited, mode.as_deref(), port),
+                message: absence_message(&waited, mode.as_deref(), port, &summaries),
                 mode,
                 near_misses,
             },

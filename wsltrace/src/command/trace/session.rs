@@ -40,8 +40,8 @@ pub(super) struct Session {
     /// Resolves when the reporter has ended by itself.
     pub(super) reporter_gone: oneshot::Receiver<()>,
     pub(super) surroundings: Surroundings,
-    /// The kernel's release.
-    pub(super) release: String,
+    /// The machine that is traced.
+    pub(super) machine: check::Machine,
     pub(super) began_ns: u64,
     pub(super) interfaces: Vec<String>,
     /// Journeys passed on to the reporter.
@@ -93,7 +93,7 @@ impl Session {
             reporter,
             reporter_gone,
             surroundings,
-            release: machine.release.clone(),
+            machine: machine.clone(),
             began_ns: now_ns(),
             interfaces: args.interfaces.clone(),
             seen: 0,

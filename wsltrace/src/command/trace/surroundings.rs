@@ -7,8 +7,10 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use crate::cli::TraceArgs;
+use crate::doctor::{Facts, Finding, Severity, WslFacts, diagnose, look_at_linux};
 use crate::evidence::{Listener, sockets};
 use crate::kernel::addresses::{list_addresses, outer};
+use crate::kernel::check;
 use crate::kernel::links::Link;
 use crate::kernel::netns::Netns;
 use crate::output::Start;
@@ -21,7 +23,7 @@ const OWNERS_LIMIT: Duration = Duration::from_secs(1);
 /// What was found.
 #[derive(Default)]
 pub(super) struct Seen {
-    pub(super) mode: Option<NetworkingMode>,
+    pub(super) mode: Option<(NetworkingMode, wsl::Source)>,
     /// WSL's version, for a recording.
     version: Option<String>,
     listeners: Vec<Listener>,
@@ -43,7 +45,7 @@ impl Surroundings {
         let with_listeners = !args.json && !args.quiet || is_kept;
         let (traced, links) = (netns.clone(), links.to_vec());
         let look = move || {
-            let mode = wsl::networking_mode(wsl, &links).map(|(mode, _)| mode);
+            let mode = wsl::networking_mode(wsl, &links);
             let version = if is_kept { wsl::version(wsl) } else { None };
             if !with_listeners {
                 return Seen { mode, version, ..Seen::default() };
@@ -80,8 +82,16 @@ impl Surroundings {
             kernel: release.to_owned(),
             architecture: std::env::consts::ARCH.to_owned(),
             wsl: seen.version.clone(),
-            mode: seen.mode.map(|mode| mode.name().to_owned()),
+            mode: seen.mode.map(|(mode, _)| mode.name().to_owned()),
         }
+    }
+
+    /// What an examination of the port finds wrong now, the worst first.
+    pub(super) fn examine(&mut self, netns: &Netns, port: u16, machine: &check::Machine) -> Vec<Finding> {
+        let wsl = WslFacts { wsl: self.wsl, version: None, mode: self.seen().mode };
+        let facts = Facts { port, linux: look_at_linux(netns, port, machine), wsl };
+        let wrong = |finding: &Finding| matches!(finding.severity, Severity::Fails | Severity::Warns);
+        diagnose(&facts).into_iter().filter(wrong).collect()
     }
 
     /// What to tell at the start.
@@ -93,7 +103,7 @@ impl Surroundings {
         let listening = seen.listeners.iter().map(|listener| listener.port).find(|port| is_traced(*port));
         let port = listening.or(args.ports.first().map(|range| range.first)).unwrap_or(0);
         let on_it: Vec<Listener> = seen.listeners.iter().filter(|listener| listener.port == port).cloned().collect();
-        let place = Place { wsl, mode: seen.mode, address: seen.address, listeners: &on_it };
+        let place = Place { wsl, mode: seen.mode.map(|(mode, _)| mode), address: seen.address, listeners: &on_it };
         Start { listeners: seen.listeners.clone(), containers, invitation: wsl::invitation(place, port) }
     }
 }
