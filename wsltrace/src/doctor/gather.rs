@@ -13,9 +13,9 @@ use crate::journey::Family;
 use crate::kernel::addresses::{self, list_addresses};
 use crate::kernel::check::Machine;
 use crate::kernel::command::output_within;
-use crate::kernel::links::{Link, container_namespaces, list_links};
+use crate::kernel::links::{Link, container_namespaces, filtered_interfaces, list_links};
 use crate::kernel::netns::Netns;
-use crate::probe::tc_programs;
+use crate::probe::{lookup_programs, netfilter_programs, tc_programs};
 
 /// What is said not to be seen when the sockets cannot be listed.
 pub(super) const LISTENERS: &str = "the listening sockets";
@@ -68,7 +68,7 @@ pub fn linux(netns: &Netns, port: u16, machine: &Machine) -> Linux {
         kernel: machine.release.clone(),
         root: machine.root,
         listeners: sockets::with_owners(on_port, OWNERS_LIMIT),
-        elsewhere: if bridge.is_some() { elsewhere(netns, port, &mut asked) } else { Vec::new() },
+        elsewhere: elsewhere(netns, &mut asked),
         other_ports,
         interfaces: interfaces(netns, &links, &addresses, &mut asked),
         bridge,
@@ -78,6 +78,8 @@ pub fn linux(netns: &Netns, port: u16, machine: &Machine) -> Linux {
             .any(|link| link.name == "loopback0")
             .then(|| asked.take("the routing rules", routes::has_rule_for(netns, LOOPBACK_TABLE))),
         settings: settings(netns, outer.as_ref().map(|(_, interface)| interface.as_str()), &links, &mut asked),
+        lookup_programs: asked.take("the BPF programs that choose sockets", lookup_programs(netns)),
+        netfilter_programs: asked.take("the BPF programs at netfilter", netfilter_programs()),
         names: names(&mut asked),
         managers: managers(netns, outer.as_ref().map(|(_, interface)| interface.as_str())),
         outer,
@@ -85,24 +87,25 @@ pub fn linux(netns: &Netns, port: u16, machine: &Machine) -> Linux {
     }
 }
 
-/// Listeners on the port in the namespaces of containers; only root may enter them.
-fn elsewhere(netns: &Netns, port: u16, asked: &mut Asked) -> Vec<Listener> {
+/// Listeners in the namespaces of containers; only root may enter them.
+fn elsewhere(netns: &Netns, asked: &mut Asked) -> Vec<Listener> {
     let behind = asked.take("the containers", container_namespaces(netns));
     let mut found = Vec::new();
     for joined in behind.joined {
-        found.extend(asked.take("the listening sockets of a container", sockets::listeners(&joined.netns, port)));
+        found.extend(asked.take("the listening sockets of a container", sockets::all_listeners(&joined.netns)));
     }
     sockets::with_owners(found, OWNERS_LIMIT)
 }
 
 fn interfaces(netns: &Netns, links: &[Link], addresses: &[addresses::Address], asked: &mut Asked) -> Vec<Interface> {
-    let programs: io::Result<Vec<Vec<String>>> = netns
-        .run(|| {
-            let of = |link: &Link| Ok(tc_programs(link.index, true)?.into_iter().map(|(name, _)| name).collect());
-            links.iter().map(of).collect()
-        })
+    let names = |link: &Link, ingress| -> io::Result<Vec<String>> {
+        Ok(tc_programs(link.index, ingress)?.into_iter().map(|(name, _)| name).collect())
+    };
+    let programs: io::Result<Vec<_>> = netns
+        .run(|| links.iter().map(|link| Ok((names(link, true)?, names(link, false)?))).collect())
         .unwrap_or_else(|error| Err(io::Error::other(error)));
     let programs = asked.take("the BPF programs at tc", programs);
+    let filtered = asked.take("the queueing disciplines", filtered_interfaces(netns));
     let of = |(index, link): (usize, &Link)| Interface {
         name: link.name.clone(),
         up: link.up,
@@ -112,7 +115,9 @@ fn interfaces(netns: &Netns, links: &[Link], addresses: &[addresses::Address], a
             .map(|address| Address { address: address.address, prefix: address.prefix })
             .collect(),
         xdp: link.xdp,
-        tc: programs.get(index).cloned().unwrap_or_default(),
+        tc: programs.get(index).map(|(ingress, _)| ingress.clone()).unwrap_or_default(),
+        tc_out: programs.get(index).map(|(_, egress)| egress.clone()).unwrap_or_default(),
+        filters: filtered.contains(&link.index),
     };
     links.iter().enumerate().map(of).collect()
 }

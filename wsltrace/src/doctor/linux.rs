@@ -18,7 +18,7 @@ pub struct Linux {
     pub root: bool,
     /// The listeners on the port, with their owners where /proc shows them.
     pub listeners: Vec<Listener>,
-    /// The listeners on the port in containers' namespaces.
+    /// All listeners in containers' namespaces.
     pub elsewhere: Vec<Listener>,
     /// The ports that have a listener.
     pub other_ports: Vec<u16>,
@@ -34,6 +34,10 @@ pub struct Linux {
     pub loopback_rules: Option<bool>,
     /// Settings by their names.
     pub settings: BTreeMap<String, String>,
+    /// BPF programs that choose the socket of a connection (`sk_lookup`).
+    pub lookup_programs: Vec<String>,
+    /// How many BPF programs are attached to netfilter, in whatever network namespace.
+    pub netfilter_programs: usize,
     /// How names are found.
     pub names: Names,
     /// Managers of the firewall.
@@ -56,6 +60,10 @@ pub struct Interface {
     pub xdp: bool,
     /// Names of the BPF programs at tc that see its packets as they come in.
     pub tc: Vec<String>,
+    /// The same for packets that go out.
+    pub tc_out: Vec<String>,
+    /// Whether filters of tc may see its packets (a `clsact` or `ingress` queueing discipline is there).
+    pub filters: bool,
 }
 
 /// An address of an interface.
@@ -104,6 +112,13 @@ pub struct Unseen {
     pub why: String,
 }
 
+impl Interface {
+    /// Whether anything but netfilter may stop its packets.
+    pub fn is_filtered(&self) -> bool {
+        self.xdp || self.filters || !self.tc.is_empty() || !self.tc_out.is_empty()
+    }
+}
+
 impl Linux {
     /// A setting, trimmed.
     pub fn setting(&self, name: &str) -> Option<&str> {
@@ -113,6 +128,12 @@ impl Linux {
     /// The same as a number.
     pub fn number(&self, name: &str) -> Option<u64> {
         self.setting(name)?.parse().ok()
+    }
+
+    /// Whether the table of connection tracking takes no new connection.
+    pub fn is_conntrack_full(&self) -> bool {
+        let number = |name: &str| self.number(&format!("net.netfilter.nf_conntrack_{name}"));
+        matches!((number("count"), number("max")), (Some(count), Some(most)) if most > 0 && count >= most)
     }
 
     /// Every address of this Linux.

@@ -63,7 +63,25 @@ impl Facts {
 
     /// The table of the ways in.
     pub fn rows(&self) -> Vec<Row> {
-        self.rows_through(Outside::default(), &|_| Gate::Open)
+        self.rows_through(Outside::default(), &|entry| self.gate(entry))
+    }
+
+    /// What becomes of a SYN before any socket is looked for.
+    fn gate(&self, entry: &Entry) -> Gate {
+        let interface = self.linux.interfaces.iter().find(|interface| interface.name == entry.interface);
+        if interface.is_some_and(Interface::is_filtered) {
+            return Gate::Unknown(format!("a program or filter at {} may stop it", entry.interface));
+        }
+        if self.linux.netfilter_programs > 0 {
+            return Gate::Unknown("a BPF program at netfilter may stop it".to_owned());
+        }
+        if !self.linux.lookup_programs.is_empty() {
+            return Gate::Unknown("a BPF program chooses the socket".to_owned());
+        }
+        if self.linux.is_conntrack_full() {
+            return Gate::Shut("the table of connection tracking is full".to_owned());
+        }
+        Gate::Open
     }
 
     /// The same as if neither Windows nor a firewall stopped anything: what the sockets alone decide.

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp, XdpAttached};
 use rtnetlink::packet_route::nsid::{NsidAttribute, NsidMessage};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
+use rtnetlink::packet_route::tc::{TcAttribute, TcMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{Socket, SocketAddr};
@@ -118,6 +119,23 @@ pub fn list_links(netns: &Netns) -> io::Result<Vec<Link>> {
         .into_iter()
         .filter_map(|answer| match answer {
             RouteNetlinkMessage::NewLink(message) => Some(link_of(message)),
+            _ => None,
+        })
+        .collect())
+}
+
+/// The numbers of the interfaces at which filters of tc may stand: those with a `clsact` or `ingress` queueing discipline.
+pub fn filtered_interfaces(netns: &Netns) -> io::Result<Vec<u32>> {
+    let request = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default());
+    let answers = flatten(netns.run(|| netlink::dump(NETLINK_ROUTE, request)))?;
+    let holds_filters =
+        |attribute: &TcAttribute| matches!(attribute, TcAttribute::Kind(kind) if kind == "clsact" || kind == "ingress");
+    Ok(answers
+        .into_iter()
+        .filter_map(|answer| match answer {
+            RouteNetlinkMessage::NewQueueDiscipline(message) if message.attributes.iter().any(holds_filters) => {
+                u32::try_from(message.header.index).ok()
+            }
             _ => None,
         })
         .collect())

@@ -17,7 +17,7 @@ use crate::kernel::KernelFacts;
 use crate::kernel::links::{ARPHRD_LOOPBACK, Link};
 use crate::kernel::netns::{Netns, NetnsError};
 pub use object::{ObjectError, Sizes};
-pub(crate) use sys::{lookup_programs, tc_programs};
+pub(crate) use sys::{lookup_programs, netfilter_programs, tc_programs};
 use table::ACCEPT_COSTS;
 pub use table::{ACCEPT, Hook, POSITIONS, Position, TRACEPOINTS};
 

@@ -8,6 +8,10 @@ use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use aya::Pod;
+use aya::programs::{
+    links::{LinkError, LinkType},
+    loaded_links,
+};
 use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_func_info, bpf_insn, bpf_prog_info};
 
 /// Program types that aya has no name for.
@@ -218,6 +222,20 @@ pub(crate) fn tc_programs(ifindex: u32, ingress: bool) -> io::Result<Vec<(String
     const BPF_TCX_EGRESS: u32 = 47;
     let all = query(ifindex, if ingress { BPF_TCX_INGRESS } else { BPF_TCX_EGRESS })?;
     all.into_iter().map(|(program, link)| Ok((program_name(program)?, (link != 0).then_some(link)))).collect()
+}
+
+/// How many BPF programs are attached to netfilter, in any network namespace: the kernel does not say in which.
+pub(crate) fn netfilter_programs() -> io::Result<usize> {
+    let mut count = 0;
+    for link in loaded_links() {
+        match link {
+            Ok(link) => count += usize::from(matches!(link.link_type(), Ok(LinkType::Netfilter))),
+            // It went while we looked.
+            Err(LinkError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(io::Error::other(error)),
+        }
+    }
+    Ok(count)
 }
 
 /// The numbers of the programs that are attached to something, and of the links that hold them: 0 where there is none, or where

@@ -370,6 +370,9 @@ impl Setting<'_> {
             Gate::Unknown(why) => row(Answer::Unknown, taker, why),
             Gate::Led(to) => row(Answer::Unknown, None, to),
             Gate::Open => match taker {
+                Some(listener) if listener.queue > listener.backlog => {
+                    row(Answer::Fails, Some(listener), "the server does not accept: its queue is full".to_owned())
+                }
                 Some(listener) => row(Answer::Works, Some(listener), String::new()),
                 None if self.listeners.is_empty() => row(Answer::Fails, None, nobody(self.port)),
                 None => {

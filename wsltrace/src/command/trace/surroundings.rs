@@ -90,7 +90,9 @@ impl Surroundings {
     pub(super) fn examine(&mut self, netns: &Netns, port: u16, machine: &check::Machine) -> Vec<Finding> {
         let wsl = WslFacts { wsl: self.wsl, version: None, mode: self.seen().mode };
         let facts = Facts { port, linux: look_at_linux(netns, port, machine), wsl };
-        let wrong = |finding: &Finding| matches!(finding.severity, Severity::Fails | Severity::Warns);
+        // The programs at the interfaces are this tracer's own.
+        let is_foreign = |finding: &Finding| finding.check != "programs";
+        let wrong = |finding: &Finding| is_foreign(finding) && matches!(finding.severity, Severity::Fails | Severity::Warns);
         diagnose(&facts).into_iter().filter(wrong).collect()
     }
 

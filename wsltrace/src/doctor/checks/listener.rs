@@ -18,7 +18,7 @@ pub(super) fn listening(facts: &Facts) -> Vec<Finding> {
         return Vec::new();
     }
     let finding = Finding::new(Severity::Fails, format!("nothing listens on port {port} in this Linux"));
-    if let Some(inside) = facts.linux.elsewhere.first() {
+    if let Some(inside) = facts.linux.elsewhere.iter().find(|listener| listener.port == port) {
         return vec![
             finding
                 .because(format!("in a container {} listens on {}", owner(inside), socket(inside)))

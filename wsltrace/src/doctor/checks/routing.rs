@@ -108,22 +108,42 @@ pub(super) fn programs(facts: &Facts) -> Vec<Finding> {
         let device = crate::escape::shell_word(name);
         let show = format!("sudo bpftool net show dev {device}");
         if interface.xdp {
-            found.push(
-                Finding::new(
-                    Severity::Warns,
-                    format!("an XDP program takes the packets of {name} before Linux sees them, and may drop them"),
-                )
-                .linux(show.clone()),
-            );
+            let what = format!("an XDP program takes the packets of {name} before Linux sees them, and may drop them");
+            found.push(Finding::new(Severity::Warns, what).linux(show.clone()));
         }
-        if !interface.tc.is_empty() {
-            let names: Vec<String> = interface.tc.iter().map(|name| format!("`{name}`")).collect();
+        let programs: Vec<String> = interface.tc.iter().chain(&interface.tc_out).map(|name| format!("`{name}`")).collect();
+        if !programs.is_empty() {
             found.push(
-                Finding::new(Severity::Warns, format!("BPF programs at tc of {name} see its packets first, and may drop them"))
-                    .because(format!("attached: {}", names.join(", ")))
+                Finding::new(Severity::Warns, format!("BPF programs at tc of {name} see its packets, and may drop them"))
+                    .because(format!("attached: {}", programs.join(", ")))
                     .linux(show),
             );
         }
+        if interface.filters {
+            found.push(
+                Finding::new(
+                    Severity::Warns,
+                    format!("filters of traffic control (tc) may stand at {name}, and may drop its packets"),
+                )
+                .linux(format!("sudo tc filter show dev {device} ingress; sudo tc filter show dev {device} egress")),
+            );
+        }
+    }
+    let linux = &facts.linux;
+    if linux.netfilter_programs > 0 {
+        let what = format!(
+            "{} BPF programs are attached to netfilter, here or in a container, and may drop packets",
+            linux.netfilter_programs
+        );
+        found.push(Finding::new(Severity::Warns, what).linux("sudo bpftool net show"));
+    }
+    if !linux.lookup_programs.is_empty() {
+        let names: Vec<String> = linux.lookup_programs.iter().map(|name| format!("`{name}`")).collect();
+        found.push(
+            Finding::new(Severity::Warns, "BPF programs choose which socket gets a connection (sk_lookup), or refuse it")
+                .because(format!("attached: {}", names.join(", ")))
+                .linux("sudo bpftool net show"),
+        );
     }
     found
 }
