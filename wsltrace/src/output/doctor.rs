@@ -104,7 +104,8 @@ fn table(page: Page, rows: &[Row], port: u16) -> String {
             (_, why) => why.to_owned(),
         };
         if page.width < TABLE {
-            let said = format!("{}: {answer} (by {carrier}); {why}", row.way.words());
+            let by = row.carrier.as_ref().map(|carrier| format!(" (by {})", carrier.words())).unwrap_or_default();
+            let said = format!("{}: {answer}{by}; {why}", row.way.words());
             text.push_str(&format!("  {}\n", page.wrap(&said, 2, 4, style)));
             continue;
         }

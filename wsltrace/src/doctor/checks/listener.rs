@@ -30,7 +30,7 @@ pub(super) fn listening(facts: &Facts) -> Vec<Finding> {
         ([], _) => finding.because("no TCP port has a listener"),
         (_, more) => finding.because(format!("ports with a listener: {}{}", others.join(", "), if more { ", ..." } else { "" })),
     };
-    vec![finding.linux("# start the server, or ask for the port that it listens on: ss -ltnp")]
+    vec![finding.linux("# start the server, or look which port it has:").linux("ss -ltnp")]
 }
 
 /// Who cannot reach the addresses that it listens on, though somebody can.
