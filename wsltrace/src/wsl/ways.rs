@@ -459,8 +459,8 @@ mod tests {
         rows.iter().map(letter).collect()
     }
 
-    /// Localhost, 127.0.0.1 and ::1 of Windows, WSL's address, the LAN, (in bridged mode WSL's address from the LAN,) 127.0.0.1 and
-    /// ::1 in Linux, a container.
+    /// Localhost, 127.0.0.1 and `::1` of Windows, WSL's address, the LAN, (in bridged mode WSL's address from the LAN,) 127.0.0.1 and
+    /// `::1` in Linux, a container.
     #[test]
     fn every_mode_with_every_kind_of_listener() {
         use NetworkingMode as M;

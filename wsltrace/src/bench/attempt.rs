@@ -1,0 +1,224 @@
+//! One attempt: a connection, or a request over one, and what came of it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd as _;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+/// How an attempt fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Failure {
+    /// The connection was refused.
+    Refused,
+    /// It took longer than the time limit.
+    TimedOut,
+    /// The connection was reset.
+    Reset,
+    /// It was accepted, and closed before a byte came: so does WSL's relay when nobody listens behind it.
+    Closed,
+    /// The answer ended too early, or was no answer.
+    Short,
+    /// This machine has no free port for the client's side.
+    NoPort,
+    /// Something else.
+    Other,
+}
+
+impl Failure {
+    /// All of them, in the order of the table.
+    pub const ALL: [Self; 7] = [Self::Refused, Self::TimedOut, Self::Reset, Self::Closed, Self::Short, Self::NoPort, Self::Other];
+
+    /// In words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::TimedOut => "timed out",
+            Self::Reset => "reset",
+            Self::Closed => "accepted, then closed",
+            Self::Short => "answer cut short",
+            Self::NoPort => "no free port",
+            Self::Other => "other",
+        }
+    }
+
+    fn of(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused => Self::Refused,
+            io::ErrorKind::TimedOut => Self::TimedOut,
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted => Self::Reset,
+            io::ErrorKind::AddrNotAvailable => Self::NoPort,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// What a client does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Connects, and closes at once.
+    Connect,
+    /// Requests `/` over a connection of its own each time.
+    Http,
+    /// Requests `/` over connections that are kept.
+    HttpKeepAlive,
+}
+
+/// TCP segments of a connection of ours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Segments {
+    /// Sent again.
+    pub again: u64,
+    /// Sent in all.
+    pub sent: u64,
+}
+
+/// A client's connection.
+pub struct Connection {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+    used: usize,
+}
+
+/// Longest head of an answer.
+const LONGEST_HEAD: usize = 16 << 10;
+/// Bytes read at once.
+const BUFFER: usize = 32 << 10;
+
+impl Connection {
+    /// Connects within the time.
+    pub async fn open(address: SocketAddr, limit: Duration) -> Result<Self, Failure> {
+        let connected = tokio::time::timeout(limit, TcpStream::connect(address)).await;
+        let stream = connected.map_err(|_| Failure::TimedOut)?.map_err(|error| Failure::of(&error))?;
+        // What is written is a whole request each time.
+        stream.set_nodelay(true).map_err(|error| Failure::of(&error))?;
+        Ok(Self { stream, buffer: Vec::new(), used: 0 })
+    }
+
+    /// Sends a request and reads the whole answer within the time; says whether the connection may be used again.
+    pub async fn request(&mut self, request: &[u8], limit: Duration) -> Result<bool, Failure> {
+        tokio::time::timeout(limit, self.exchange(request)).await.map_err(|_| Failure::TimedOut)?
+    }
+
+    async fn exchange(&mut self, request: &[u8]) -> Result<bool, Failure> {
+        let failed = |error: io::Error| Failure::of(&error);
+        self.stream.write_all(request).await.map_err(failed)?;
+        self.buffer.resize(BUFFER, 0);
+        self.used = 0;
+        let head = loop {
+            if let Some(head) =
+                Head::parse(self.buffer.get(..self.used).unwrap_or_default()).map_err(|Malformed| Failure::Short)?
+            {
+                break head;
+            }
+            if self.used >= LONGEST_HEAD {
+                return Err(Failure::Short);
+            }
+            self.more().await?;
+        };
+        let mut left = head.body.map(|body| (head.length + body).saturating_sub(self.used));
+        while left != Some(0) {
+            // The head is not needed any more.
+            self.used = 0;
+            let got = match self.stream.read(&mut self.buffer).await.map_err(failed)? {
+                0 if left.is_none() => return Ok(false),
+                0 => return Err(Failure::Short),
+                got => got,
+            };
+            left = left.map(|left| left.saturating_sub(got));
+        }
+        Ok(head.keeps)
+    }
+
+    async fn more(&mut self) -> Result<(), Failure> {
+        let room = self.buffer.get_mut(self.used..).unwrap_or_default();
+        match self.stream.read(room).await.map_err(|error| Failure::of(&error))? {
+            0 if self.used == 0 => Err(Failure::Closed),
+            0 => Err(Failure::Short),
+            got => {
+                self.used += got;
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends the connection at once, by a reset: the client's port is free again, and its next connection finds one.
+    pub fn abort(self) -> Segments {
+        let segments = self.segments();
+        // Without it the port is only taken for longer.
+        drop(self.stream.set_zero_linger());
+        segments
+    }
+
+    /// The segments of this side so far; none where the kernel does not tell.
+    pub fn segments(&self) -> Segments {
+        tcp_info(&self.stream).unwrap_or_default()
+    }
+}
+
+/// The beginning of an answer.
+struct Head {
+    /// Its bytes.
+    length: usize,
+    /// Bytes of the body; `None`: up to the end of the connection.
+    body: Option<usize>,
+    /// The connection may be used again.
+    keeps: bool,
+}
+
+/// No answer of HTTP/1.
+struct Malformed;
+
+impl Head {
+    /// Reads a head that is whole; `None` when it is not.
+    fn parse(bytes: &[u8]) -> Result<Option<Self>, Malformed> {
+        const FIELDS: usize = 64;
+        let mut fields = [httparse::EMPTY_HEADER; FIELDS];
+        let mut answer = httparse::Response::new(&mut fields);
+        let length = match answer.parse(bytes) {
+            Ok(httparse::Status::Complete(length)) => length,
+            Ok(httparse::Status::Partial) => return Ok(None),
+            Err(_) => return Err(Malformed),
+        };
+        let mut keeps = answer.version == Some(1);
+        let mut body = None;
+        for field in answer.headers.iter() {
+            if field.name.eq_ignore_ascii_case("content-length") {
+                let text = std::str::from_utf8(field.value).map_err(|_| Malformed)?;
+                body = Some(text.trim().parse().map_err(|_| Malformed)?);
+            } else if field.name.eq_ignore_ascii_case("connection") {
+                keeps = !field.value.eq_ignore_ascii_case(b"close");
+            }
+        }
+        // Without a length the end of the connection is the end of the answer; chunks are not read, and end so as well.
+        Ok(Some(Self { length, body, keeps: keeps && body.is_some() }))
+    }
+}
+
+/// What `TCP_INFO` says of this side's segments.
+fn tcp_info(stream: &TcpStream) -> Option<Segments> {
+    // Places in `struct tcp_info`, which only ever grows at its end (linux/tcp.h).
+    const TOTAL_RETRANS: usize = 100;
+    const SEGS_OUT: usize = 136;
+    let mut bytes = [0_u8; 256];
+    let mut length = libc::socklen_t::try_from(bytes.len()).ok()?;
+    // SAFETY: both pointers are to our own values, of which the kernel writes as many bytes as `length` says.
+    let result = unsafe {
+        libc::getsockopt(stream.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, bytes.as_mut_ptr().cast(), &raw mut length)
+    };
+    let known = bytes.get(..usize::try_from(length).ok()?)?;
+    let number = |at: usize| Some(u64::from(u32::from_ne_bytes(*known.get(at..)?.first_chunk()?)));
+    if result < 0 { None } else { Some(Segments { again: number(TOTAL_RETRANS)?, sent: number(SEGS_OUT)? }) }
+}
+
+/// A request of HTTP/1.1.
+pub fn request(host: &str, keep_alive: bool) -> Vec<u8> {
+    let close = if keep_alive { "" } else { "Connection: close\r\n" };
+    format!("GET / HTTP/1.1\r\nHost: {host}\r\nUser-Agent: wsltrace\r\nAccept: */*\r\n{close}\r\n").into_bytes()
+}

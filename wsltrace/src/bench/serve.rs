@@ -1,0 +1,112 @@
+//! The server that belongs to the load: accepts as fast as the kernel queues, answers `/` over connections that are kept, and does
+//! nothing else, so that nobody measures an application by mistake.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use socket2::{Domain, Socket, Type};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+/// Longest request.
+const LONGEST: usize = 16 << 10;
+/// As long as the kernel allows: it takes the smaller of this and `net.core.somaxconn`.
+const BACKLOG: i32 = i32::MAX;
+
+/// What is answered.
+struct Answers {
+    keep: Vec<u8>,
+    close: Vec<u8>,
+}
+
+/// A server that has its address.
+pub struct Server {
+    listener: TcpListener,
+    answers: Arc<Answers>,
+}
+
+impl Server {
+    /// Takes an address; every answer has a body of so many bytes.
+    pub fn bind(address: SocketAddr, payload: usize) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
+        socket.set_reuse_address(true)?;
+        if address.is_ipv6() {
+            // One socket for both families, as most servers have.
+            socket.set_only_v6(false)?;
+        }
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        let body = "x".repeat(payload);
+        let answer = |connection: &str| {
+            format!("HTTP/1.1 200 OK\r\nContent-Length: {payload}\r\nContent-Type: text/plain\r\n{connection}\r\n{body}")
+                .into_bytes()
+        };
+        Ok(Self {
+            listener: TcpListener::from_std(socket.into())?,
+            answers: Arc::new(Answers { keep: answer(""), close: answer("Connection: close\r\n") }),
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until it is dropped. Gives an error only when no connection can be accepted any more.
+    pub async fn run(self) -> io::Result<()> {
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, _)) => {
+                    let answers = self.answers.clone();
+                    tokio::spawn(async move {
+                        if let Err(error) = serve(stream, &answers).await {
+                            log::debug!("a connection ended: {error}");
+                        }
+                    });
+                }
+                // The client gave up while it waited.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+async fn serve(mut stream: TcpStream, answers: &Answers) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut buffer = vec![0; LONGEST];
+    let mut used = 0;
+    loop {
+        while let Some((length, keeps)) = head(buffer.get(..used).unwrap_or_default())? {
+            stream.write_all(if keeps { &answers.keep } else { &answers.close }).await?;
+            if !keeps {
+                return stream.shutdown().await;
+            }
+            buffer.copy_within(length..used, 0);
+            used -= length;
+        }
+        let room = buffer.get_mut(used..).unwrap_or_default();
+        if room.is_empty() {
+            return Err(io::Error::other("a request that is too long"));
+        }
+        match stream.read(room).await? {
+            0 => return Ok(()),
+            got => used += got,
+        }
+    }
+}
+
+/// The length of a whole request without a body, and whether its connection is kept.
+fn head(bytes: &[u8]) -> io::Result<Option<(usize, bool)>> {
+    const FIELDS: usize = 64;
+    let mut fields = [httparse::EMPTY_HEADER; FIELDS];
+    let mut request = httparse::Request::new(&mut fields);
+    let httparse::Status::Complete(length) = request.parse(bytes).map_err(io::Error::other)? else { return Ok(None) };
+    let connection = request.headers.iter().find(|field| field.name.eq_ignore_ascii_case("connection"));
+    let keeps = match connection {
+        Some(field) => !field.value.eq_ignore_ascii_case(b"close"),
+        None => request.version == Some(1),
+    };
+    Ok(Some((length, keeps)))
+}

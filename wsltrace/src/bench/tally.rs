@@ -1,0 +1,98 @@
+//! What attempts came to: counts and times.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use super::attempt::{Failure, Segments};
+
+/// Longer times count as this long, nanoseconds: ten minutes.
+const LONGEST_NS: u64 = 600_000_000_000;
+
+/// Attempts of one target, and how long they took.
+#[derive(Clone, Debug)]
+pub struct Tally {
+    /// Attempts that were answered, by the time from their intended start: what a user waits who does not know that the client was
+    /// late. The same as `service` where each attempt begins when the one before has ended.
+    pub waited: Histogram<u32>,
+    /// The same by the time from their real start.
+    pub service: Histogram<u32>,
+    /// Attempts that failed.
+    pub failed: BTreeMap<Failure, u64>,
+    /// Segments of the client's side.
+    pub segments: Segments,
+    /// For how long attempts were begun.
+    pub lasted: Duration,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self {
+            waited: histogram(),
+            service: histogram(),
+            failed: BTreeMap::new(),
+            segments: Segments::default(),
+            lasted: Duration::ZERO,
+        }
+    }
+}
+
+#[expect(clippy::expect_used, reason = "the arguments are constants that the library takes")]
+fn histogram() -> Histogram<u32> {
+    Histogram::new_with_max(LONGEST_NS, 3).expect("1 <= LONGEST_NS / 2 and 3 <= 5 significant digits")
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(LONGEST_NS).clamp(1, LONGEST_NS)
+}
+
+impl Tally {
+    /// Counts an attempt that was answered.
+    pub fn answered(&mut self, waited: Duration, service: Duration) {
+        self.waited.saturating_record(nanoseconds(waited));
+        self.service.saturating_record(nanoseconds(service));
+    }
+
+    /// Counts one that failed.
+    pub fn failed(&mut self, failure: Failure) {
+        *self.failed.entry(failure).or_default() += 1;
+    }
+
+    /// Counts a connection's segments.
+    pub fn add_segments(&mut self, segments: Segments) {
+        self.segments.again += segments.again;
+        self.segments.sent += segments.sent;
+    }
+
+    /// Adds another part of the same target's attempts; they were made at the same time, or one after the other.
+    pub fn add(&mut self, other: &Self, at_the_same_time: bool) {
+        // Both have the same bounds, so that nothing can be lost.
+        if self.waited.add(&other.waited).is_err() || self.service.add(&other.service).is_err() {
+            log::error!("two histograms of one run have different bounds");
+        }
+        for (failure, count) in &other.failed {
+            *self.failed.entry(*failure).or_default() += count;
+        }
+        self.add_segments(other.segments);
+        self.lasted = if at_the_same_time { self.lasted.max(other.lasted) } else { self.lasted + other.lasted };
+    }
+
+    /// Attempts in all.
+    pub fn attempts(&self) -> u64 {
+        self.waited.len() + self.failures()
+    }
+
+    /// Attempts that failed.
+    pub fn failures(&self) -> u64 {
+        self.failed.values().sum()
+    }
+
+    /// Answered attempts a second.
+    pub fn rate(&self) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
+        let count = self.waited.len() as f64;
+        let seconds = self.lasted.as_secs_f64();
+        if seconds > 0.0 { count / seconds } else { 0.0 }
+    }
+}

@@ -1,0 +1,120 @@
+//! The load against servers of the test's own, on loopback.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+
+use super::attempt::{Failure, Mode};
+use super::load::{Load, run};
+use super::serve::Server;
+use super::tally::Tally;
+use super::target::Resolved;
+
+fn load(mode: Mode) -> Load {
+    Load { clients: 4, duration: Duration::from_millis(200), rate: None, mode, limit: Duration::from_secs(5) }
+}
+
+async fn measure(load: &Load, address: SocketAddr) -> Tally {
+    let target = Resolved { name: "it".to_owned(), host: address.to_string(), address };
+    run(load, &target, &Arc::new(AtomicBool::new(false))).await.unwrap()
+}
+
+fn local() -> SocketAddr {
+    "127.0.0.1:0".parse().unwrap()
+}
+
+/// Our own server, which ends with the test's runtime.
+fn serve(payload: usize) -> SocketAddr {
+    let server = Server::bind(local(), payload).unwrap();
+    let address = server.address().unwrap();
+    tokio::spawn(server.run());
+    address
+}
+
+#[tokio::test]
+async fn every_mode_is_answered() {
+    for mode in [Mode::Connect, Mode::Http, Mode::HttpKeepAlive] {
+        // A body that needs several readings.
+        let tally = measure(&load(mode), serve(100_000)).await;
+        assert!(tally.waited.len() > 4 && tally.failures() == 0, "{mode:?}: {:?}", tally.failed);
+        assert!(tally.segments.sent > 0 && tally.lasted >= Duration::from_millis(200), "{mode:?}");
+    }
+}
+
+/// A server that does the same to every connection after it read a little.
+async fn answering(answer: &'static [u8]) -> SocketAddr {
+    let listener = TcpListener::bind(local()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = [0; 1024];
+            if stream.read(&mut request).await.is_ok() {
+                drop(stream.write_all(answer).await);
+            }
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn each_failure_is_told_apart() {
+    let only = |tally: &Tally| {
+        assert_eq!(tally.failed.len(), 1, "{:?}", tally.failed);
+        (*tally.failed.keys().next().unwrap(), tally.waited.len())
+    };
+    let closed = measure(&load(Mode::Http), answering(b"").await).await;
+    assert_eq!(only(&closed), (Failure::Closed, 0));
+    let short = measure(&load(Mode::Http), answering(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nxyz").await).await;
+    assert_eq!(only(&short), (Failure::Short, 0));
+    let cut = measure(&load(Mode::Http), answering(b"HTTP/1.1 200").await).await;
+    assert_eq!(only(&cut), (Failure::Short, 0));
+    let garbage = measure(&load(Mode::Http), answering(b"220 mail.example ESMTP\r\n").await).await;
+    assert_eq!(only(&garbage), (Failure::Short, 0));
+    // A port that was free a moment ago.
+    let free = TcpListener::bind(local()).await.unwrap().local_addr().unwrap();
+    assert_eq!(only(&measure(&load(Mode::Connect), free).await), (Failure::Refused, 0));
+    // Accepted by the kernel, and never read by anybody.
+    let silent = std::net::TcpListener::bind(local()).unwrap();
+    let patient = Load { limit: Duration::from_millis(50), ..load(Mode::Http) };
+    assert_eq!(only(&measure(&patient, silent.local_addr().unwrap()).await), (Failure::TimedOut, 0));
+}
+
+#[tokio::test]
+async fn an_answer_without_a_length_ends_with_the_connection() {
+    let tally = measure(&load(Mode::HttpKeepAlive), answering(b"HTTP/1.1 200 OK\r\n\r\nhello").await).await;
+    assert!(tally.failures() == 0 && !tally.waited.is_empty(), "{:?}", tally.failed);
+}
+
+/// A server that stalls makes those wait who come meanwhile, whether or not a client was free to begin.
+#[tokio::test]
+async fn a_rate_leaves_out_nobody_who_waited() {
+    let listener = TcpListener::bind(local()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stall = Duration::from_millis(100);
+    tokio::spawn(async move {
+        let mut streams = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            if streams.is_empty() {
+                tokio::time::sleep(stall).await;
+            }
+            let mut request = [0; 1024];
+            if stream.read(&mut request).await.is_ok() {
+                drop(stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await);
+            }
+            streams.push(stream);
+        }
+    });
+    let load = Load { clients: 1, rate: Some(200.0), ..load(Mode::Http) };
+    let tally = measure(&load, address).await;
+    // About 20 of the 40 turns fell due within the stall: one attempt was slow, and 20 waited.
+    let above = |histogram: &hdrhistogram::Histogram<u32>| {
+        histogram.len() - histogram.count_between(0, u64::try_from(stall.as_nanos() / 4).unwrap())
+    };
+    assert!(above(&tally.service) <= 2, "{}", above(&tally.service));
+    assert!(above(&tally.waited) >= 8, "{}", above(&tally.waited));
+}
