@@ -1,8 +1,12 @@
 //! `wsltrace bench`: what each way to a server costs, measured in turns.
 
 pub mod attempt;
+pub mod interval;
 pub mod load;
+pub mod result;
+pub mod rounds;
 pub mod serve;
+pub mod spoilers;
 pub mod tally;
 pub mod target;
 

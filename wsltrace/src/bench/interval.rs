@@ -1,0 +1,75 @@
+//! By how much two paths differ, and how sure that is.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Two-sided 95 % quantiles of Student's distribution, for 1 to 15 degrees of freedom; beyond them the last is on the safe side.
+const STUDENT: [f64; 15] =
+    [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131];
+
+/// A difference with its 95 % interval.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Difference {
+    /// The mean of the differences of the rounds.
+    pub mean: f64,
+    /// The interval's lower end.
+    pub low: f64,
+    /// Its upper end.
+    pub high: f64,
+}
+
+/// What a difference says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Comparison {
+    /// Less time than the other.
+    Faster,
+    /// More time.
+    Slower,
+    /// The interval holds 0: nothing can be said.
+    NoDifference,
+}
+
+impl Difference {
+    /// Of pairs that belong together, such as the rounds of one run; `None` with fewer than two.
+    pub fn of(pairs: impl Iterator<Item = (f64, f64)>) -> Option<Self> {
+        let all: Vec<f64> = pairs.map(|(one, other)| one - other).collect();
+        let quantile = STUDENT.get(all.len().checked_sub(2)?.min(STUDENT.len() - 1))?;
+        #[expect(clippy::cast_precision_loss, reason = "a few rounds")]
+        let count = all.len() as f64;
+        let mean = all.iter().sum::<f64>() / count;
+        let variance = all.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (count - 1.0);
+        let half = quantile * (variance / count).sqrt();
+        Some(Self { mean, low: mean - half, high: mean + half })
+    }
+
+    /// What it says of times.
+    pub fn comparison(self) -> Comparison {
+        if self.low > 0.0 {
+            Comparison::Slower
+        } else if self.high < 0.0 {
+            Comparison::Faster
+        } else {
+            Comparison::NoDifference
+        }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interval_is_that_of_the_textbook() {
+        // Differences 1, 2, 3, 4: mean 2.5, standard deviation 1.29099, t(3) = 3.182.
+        let difference = Difference::of([(2.0, 1.0), (4.0, 2.0), (6.0, 3.0), (8.0, 4.0)].into_iter()).unwrap();
+        assert!((difference.mean - 2.5).abs() < 1e-9);
+        assert!((difference.high - 2.5 - 2.054).abs() < 1e-3, "{difference:?}");
+        assert_eq!(difference.comparison(), Comparison::Slower);
+        assert_eq!(Difference::of([(1.0, 2.0)].into_iter()), None);
+        let noise = Difference::of([(1.0, 2.0), (2.0, 1.0), (1.5, 1.4)].into_iter()).unwrap();
+        assert_eq!(noise.comparison(), Comparison::NoDifference);
+    }
+}

@@ -1,0 +1,153 @@
+//! What a run measured, as programs read it: one JSON object.
+
+use std::collections::BTreeMap;
+
+use hdrhistogram::Histogram;
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::attempt::{Failure, Mode};
+use super::interval::Difference;
+use super::rounds::{Path, Plan};
+use super::tally::Tally;
+use crate::output::contract::{Time, Version};
+
+/// `bench`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BenchTag {
+    /// The only value.
+    #[default]
+    Bench,
+}
+
+/// Times, nanoseconds, three significant digits.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Times {
+    pub count: u64,
+    pub mean: f64,
+    pub p50: u64,
+    pub p90: u64,
+    pub p99: u64,
+    pub p999: u64,
+    pub max: u64,
+}
+
+/// A path and what was measured of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Measured {
+    /// The path's name.
+    pub path: String,
+    /// Where it leads.
+    pub address: String,
+    /// What the clients did.
+    pub mode: Mode,
+    /// Attempts, answered or not.
+    pub attempts: u64,
+    /// Answered attempts a second.
+    pub per_second: f64,
+    /// Of answered attempts, from their intended start.
+    pub waited: Times,
+    /// Of answered attempts, from their real start.
+    pub service: Times,
+    /// Attempts that failed, by how.
+    pub failed: BTreeMap<Failure, u64>,
+    /// TCP segments that the client's side sent, and how many of them again.
+    pub segments_sent: u64,
+    /// See `segments_sent`.
+    pub segments_sent_again: u64,
+    /// The median of each round, nanoseconds.
+    pub round_p50: Vec<u64>,
+    /// By how much the rounds' medians differ from the baseline's, nanoseconds; null for the baseline, and with too few rounds.
+    pub difference: Option<Difference>,
+}
+
+/// The answer of `wsltrace bench --json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Bench {
+    /// `bench`.
+    pub r#type: BenchTag,
+    /// The version of this contract, 1.
+    pub schema: Version,
+    /// When the run ended.
+    pub time: Time,
+    /// How many clients there were at once.
+    pub clients: u32,
+    /// For how long each path was to be measured, seconds.
+    pub seconds: f64,
+    /// Attempts a second, when fixed.
+    pub rate: Option<f64>,
+    /// The number by which the order of the rounds was drawn.
+    pub seed: u64,
+    /// The run was ended before its time.
+    pub partial: bool,
+    /// What spoilt the run, each with what helps.
+    pub warnings: Vec<String>,
+    /// The paths, the baseline first.
+    pub paths: Vec<Measured>,
+}
+
+impl Bench {
+    /// Puts together what was measured.
+    pub fn of(plan: &Plan, paths: &[Path], partial: bool, warnings: Vec<String>, time: Timestamp) -> Self {
+        let baseline = paths.first();
+        Self {
+            r#type: BenchTag::Bench,
+            schema: Version,
+            time: Time(time),
+            clients: plan.clients,
+            seconds: plan.duration.as_secs_f64(),
+            rate: plan.rate,
+            seed: plan.seed,
+            partial,
+            warnings,
+            paths: paths
+                .iter()
+                .enumerate()
+                .map(|(index, path)| measured(path, baseline.filter(|_| index > 0), plan.modes.len() > 1))
+                .collect(),
+        }
+    }
+}
+
+fn measured(path: &Path, baseline: Option<&Path>, many_modes: bool) -> Measured {
+    let total = path.total();
+    #[expect(clippy::cast_precision_loss, reason = "nanoseconds stay far below 2^52")]
+    let medians = |path: &Path| path.rounds.iter().map(|round| median(round) as f64).collect::<Vec<_>>();
+    Measured {
+        path: path.name(many_modes),
+        address: path.target.address.to_string(),
+        mode: path.mode,
+        attempts: total.attempts(),
+        per_second: total.rate(),
+        waited: times(&total.waited),
+        service: times(&total.service),
+        failed: total.failed.clone(),
+        segments_sent: total.segments.sent,
+        segments_sent_again: total.segments.again,
+        round_p50: path.rounds.iter().map(median).collect(),
+        difference: baseline.and_then(|baseline| Difference::of(medians(path).into_iter().zip(medians(baseline)))),
+    }
+}
+
+fn median(round: &Tally) -> u64 {
+    round.waited.value_at_quantile(0.5)
+}
+
+fn times(histogram: &Histogram<u32>) -> Times {
+    let at = |quantile| histogram.value_at_quantile(quantile);
+    Times {
+        count: histogram.len(),
+        mean: histogram.mean(),
+        p50: at(0.5),
+        p90: at(0.9),
+        p99: at(0.99),
+        p999: at(0.999),
+        max: histogram.max(),
+    }
+}
