@@ -1,5 +1,6 @@
 //! What is known of Windows around this Linux: whether it is WSL at all, and how its network hangs on Windows'.
 
+pub mod config;
 mod invitation;
 mod ways;
 
