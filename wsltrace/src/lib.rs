@@ -16,6 +16,7 @@ pub mod output;
 pub mod probe;
 pub mod recording;
 pub mod source;
+pub mod windows;
 pub mod wsl;
 
 mod logger;
