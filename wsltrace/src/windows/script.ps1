@@ -1,6 +1,7 @@
 $ErrorActionPreference = 'Stop'
 $ProgressPreference = 'SilentlyContinue'
-[Console]::OutputEncoding = New-Object Text.UTF8Encoding $false
+# Without a console this fails, and does not matter: what is printed is ASCII.
+try { [Console]::OutputEncoding = New-Object Text.UTF8Encoding $false } catch { }
 $port = @PORT@
 $wsl = '@VM_CREATOR@'
 $said = [ordered]@{}
@@ -68,13 +69,13 @@ Ask 'vethernet' {
     @{ adapter = [string]$a.InterfaceAlias; address = [string]$a.IPAddress; prefix = [int]$a.PrefixLength }
   }
 }
-$config = Join-Path $env:USERPROFILE '.wslconfig'
 Ask 'wslconfig' {
+  $config = Join-Path $env:USERPROFILE '.wslconfig'
   if (Test-Path -LiteralPath $config -PathType Leaf) {
     if ((Get-Item -LiteralPath $config -Force).Length -gt 65536) { throw 'the file is too long' }
     [Convert]::ToBase64String([IO.File]::ReadAllBytes($config))
   }
 }
-Ask 'wslconfig_txt' { Test-Path -LiteralPath "$config.txt" -PathType Leaf }
+Ask 'wslconfig_txt' { Test-Path -LiteralPath (Join-Path $env:USERPROFILE '.wslconfig.txt') -PathType Leaf }
 $json = ConvertTo-Json $said -Depth 6 -Compress
 [regex]::Replace($json, '[^\x20-\x7e]', { '\u{0:x4}' -f [int][char]$args[0].Value })
