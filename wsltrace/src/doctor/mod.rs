@@ -14,6 +14,7 @@ pub use gather::linux as look_at_linux;
 pub use linux::{Address, Interface, Linux, Managers, Names, Unseen};
 pub use redact::Redactor;
 
+use crate::windows::Windows;
 use crate::wsl::{Entry, Gate, NetworkingMode, Outside, Row, Setting, Source, Wsl, ways};
 
 /// Everything that is known when a port is judged. Plain data: no check asks the system for more.
@@ -25,6 +26,8 @@ pub struct Facts {
     pub linux: Linux,
     /// What is known of WSL from Linux' side.
     pub wsl: WslFacts,
+    /// What Windows says.
+    pub windows: Windows,
 }
 
 /// What is known of WSL from Linux' side.
@@ -36,11 +39,13 @@ pub struct WslFacts {
     pub version: Option<String>,
     /// The networking mode, and who says so.
     pub mode: Option<(NetworkingMode, Source)>,
+    /// The text of `/etc/wsl.conf`, when there is one.
+    pub conf: Option<String>,
 }
 
 impl Default for WslFacts {
     fn default() -> Self {
-        Self { wsl: Wsl::No, version: None, mode: None }
+        Self { wsl: Wsl::No, version: None, mode: None, conf: None }
     }
 }
 

@@ -1,12 +1,14 @@
 //! The checks, in the order in which equally bad findings are told. A check is a function in one of the files here and a row of
 //! [`CHECKS`].
 
+mod config;
 mod listener;
 mod names;
 mod routing;
 mod setting;
 #[cfg(test)]
 mod tests;
+mod windows;
 
 use super::{Facts, Finding};
 
@@ -28,6 +30,14 @@ pub const CHECKS: &[Check] = &[
     Check { name: "docker", judge: listener::docker },
     Check { name: "network", judge: routing::network },
     Check { name: "loopback0", judge: routing::loopback0 },
+    Check { name: "relay", judge: windows::relay },
+    Check { name: "excluded_range", judge: windows::excluded_range },
+    Check { name: "portproxy", judge: windows::portproxy },
+    Check { name: "mode_fell_back", judge: windows::mode_fell_back },
+    Check { name: "config", judge: config::config },
+    Check { name: "address_match", judge: windows::address_match },
+    Check { name: "windows_firewall", judge: windows::windows_firewall },
+    Check { name: "windows_unavailable", judge: windows::windows_unavailable },
     Check { name: "programs", judge: routing::programs },
     Check { name: "conntrack", judge: routing::conntrack },
     Check { name: "localhost", judge: names::localhost },

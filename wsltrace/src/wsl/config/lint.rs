@@ -28,6 +28,8 @@ pub struct ConfigProblem {
     pub key: Option<String>,
     /// What is wrong: one sentence without its full stop, with words from the file that are not yet escaped.
     pub what: String,
+    /// The file that the corrected lines belong into.
+    pub belongs: ConfigFile,
     /// What the line should be; several where it belongs into another section, empty where it may stay.
     pub corrected: Vec<String>,
 }
@@ -58,13 +60,21 @@ struct Linter<'a> {
 
 impl<'a> Linter<'a> {
     fn tell(&mut self, line: &Line<'_>, hint: Hint, what: String, corrected: Vec<String>) {
-        self.problems.push(ConfigProblem { file: self.which, line: line.number, hint, key: None, what, corrected });
+        let file = self.which;
+        self.problems.push(ConfigProblem { file, line: line.number, hint, key: None, what, belongs: file, corrected });
     }
 
     fn tell_of(&mut self, key: &str, line: &Line<'_>, hint: Hint, what: &str, corrected: Vec<String>) {
         self.tell(line, hint, what.to_owned(), corrected);
         if let Some(problem) = self.problems.last_mut() {
             problem.key = Some(key.to_owned());
+        }
+    }
+
+    /// Says of the problem told last into which file its corrected lines belong.
+    fn belongs(&mut self, file: ConfigFile) {
+        if let Some(problem) = self.problems.last_mut() {
+            problem.belongs = file;
         }
     }
 
@@ -185,6 +195,7 @@ impl<'a> Linter<'a> {
                 Some(here) => format!("{name} belongs under [{section}], not under [{here}]"),
             };
             self.tell(line, Hint::Suspicious, what, vec![format!("[{section}]"), format!("{name}={raw}")]);
+            self.belongs(*file);
             return;
         }
         if in_unknown_section {
@@ -207,11 +218,14 @@ impl<'a> Linter<'a> {
             .any(|(file, section, _)| *file == self.which && self.section.is_some_and(|here| here.eq_ignore_ascii_case(section)));
         let mut corrected = vec![format!("{meant}={raw}")];
         let mut what = format!("{key} is no key that WSL knows; did you mean {meant}?");
+        let mut belongs = self.which;
         if let Some((file, section, _)) = homes.first().filter(|_| !right) {
             what = format!("{key} is no key that WSL knows; did you mean {meant} in {} under [{section}]?", file.name());
             corrected.insert(0, format!("[{section}]"));
+            belongs = *file;
         }
         self.tell(line, Hint::Suspicious, what, corrected);
+        self.belongs(belongs);
     }
 
     /// Valid settings that bear on who reaches the server.

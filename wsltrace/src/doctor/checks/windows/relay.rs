@@ -1,0 +1,253 @@
+//! Who has the port on Windows. In the modes nat and bridged it should be WSL's relay, on 127.0.0.1 for a server with an IPv4 socket
+//! and on `[::1]` for one with an IPv6 socket; when it cannot open the port there it tells nobody. In the modes mirrored and consomme
+//! a port belongs to Windows or to Linux, and who comes second gets an error.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::excluded::excluding;
+use super::{Both, address_for_windows, carried_by_relay, is_portproxy, is_relay, mode, named, process, serves_own_address};
+use crate::doctor::{Facts, Finding, Severity};
+use crate::windows::WindowsListener;
+use crate::wsl::NetworkingMode;
+use crate::wsl::config::Config;
+
+/// Who of Windows carries connections into Linux in the modes without a relay.
+const CARRIERS: [&str; 3] = ["wsldevicehost", "wslrelay", "wslhost"];
+/// The process of the kernel, which serves all of Windows' own web services.
+const SYSTEM: u32 = 4;
+
+/// Whether Windows' `localhost` leads to the server.
+pub(in crate::doctor::checks) fn relay(facts: &Facts) -> Vec<Finding> {
+    let Some(listeners) = facts.windows.facts().and_then(|windows| windows.listeners.known()) else { return Vec::new() };
+    match mode(facts) {
+        Some(NetworkingMode::Nat | NetworkingMode::Bridged) => by_relay(facts, listeners),
+        Some(mode @ (NetworkingMode::Mirrored | NetworkingMode::Consomme)) => shared(facts, mode, listeners),
+        Some(NetworkingMode::None) | None => Vec::new(),
+    }
+}
+
+fn by_relay(facts: &Facts, listeners: &[WindowsListener]) -> Vec<Finding> {
+    let Both { v4, v6 } = carried_by_relay(facts);
+    if !v4 && !v6 {
+        return Vec::new();
+    }
+    let families: [(IpAddr, IpAddr, bool); 2] = [
+        (Ipv4Addr::LOCALHOST.into(), Ipv4Addr::UNSPECIFIED.into(), v4),
+        (Ipv6Addr::LOCALHOST.into(), Ipv6Addr::UNSPECIFIED.into(), v6),
+    ];
+    let mut findings = Vec::new();
+    let (mut reached, mut missing) = (Vec::new(), Vec::new());
+    for (loopback, all, wanted) in families {
+        // The socket on the very address gets the connection, when there is one.
+        let at = |address: IpAddr| listeners.iter().filter(move |listener| listener.address == address);
+        if at(loopback).any(is_relay) {
+            reached.push(loopback);
+        } else if let Some(holder) = at(loopback).next().or_else(|| at(all).next()) {
+            findings.push(held(facts, loopback, holder, wanted));
+        } else if wanted {
+            missing.push(loopback);
+        }
+    }
+    // What explains a relay that is missing is told with it by its own check.
+    missing.retain(|loopback| excluding(facts, *loopback).is_none());
+    if !missing.is_empty() && !forwarding_is_off(facts) {
+        findings.push(dead(facts, &missing));
+    }
+    if !reached.is_empty() && findings.is_empty() {
+        findings.push(
+            Finding::new(Severity::Fine, format!("WSL's relay leads from Windows' {} to Linux", ends(&reached, facts.port)))
+                .because("wslrelay listens there on Windows"),
+        );
+    }
+    findings
+}
+
+/// Another process has what the relay should have; `wanted` when the relay would open that very address.
+fn held(facts: &Facts, loopback: IpAddr, holder: &WindowsListener, wanted: bool) -> Finding {
+    let end = ends(&[loopback], facts.port);
+    let who = process(holder);
+    let because = format!("on Windows {who} listens on {}", ends(&[holder.address], facts.port));
+    if is_portproxy(holder) {
+        let summary = format!("Windows' {end} is taken by netsh's portproxy, not by WSL's relay");
+        return Finding::new(Severity::Warns, summary)
+            .because(because)
+            .because("its connections go where the portproxy entry says")
+            .powershell("netsh interface portproxy show all");
+    }
+    let docker = holder.process.as_deref().is_some_and(|name| named(name, &["com.docker.backend"]));
+    if docker {
+        let summary = format!("Windows' {end} leads to Docker Desktop, which publishes that port, and not to this Linux");
+        return Finding::new(Severity::Warns, summary).because(because).powershell("docker ps");
+    }
+    // Without the name it may be the relay after all.
+    let severity = if wanted && holder.process.is_some() { Severity::Fails } else { Severity::Warns };
+    let finding = Finding::new(severity, format!("Windows' {end} belongs to another program of Windows: {who}")).because(because);
+    let finding = if wanted {
+        finding.because("WSL's relay cannot open a port that is taken, and does not tell Linux")
+    } else {
+        finding.because("the server's socket is an IPv6 one, for which WSL's relay opens only [::1]")
+    };
+    free(finding, holder)
+}
+
+/// What to do about a program that has the port.
+fn free(finding: Finding, holder: &WindowsListener) -> Finding {
+    if holder.pid == SYSTEM {
+        return finding
+            .admin("netsh http show servicestate view=requestq")
+            .powershell("# stop the program that it names, or let the server listen on another port");
+    }
+    finding
+        .powershell(format!("Get-Process -Id {} | Select-Object Id, ProcessName, Path", holder.pid))
+        .powershell("# stop that program, or let the server in Linux listen on another port")
+}
+
+/// Linux listens, and nobody does on Windows.
+fn dead(facts: &Facts, missing: &[IpAddr]) -> Finding {
+    let ends = ends(missing, facts.port);
+    let mut finding = Finding::new(Severity::Fails, format!("Nobody listens on Windows' {ends}, where WSL's relay should"))
+        .because("the server listens in Linux, the port is free on Windows, and no process of Windows has it open")
+        .because("the relay looks for new servers once a second; after the sleep of Windows or a fast start it may have stopped")
+        .powershell("wsl --shutdown");
+    if let Some((address, _)) = address_for_windows(facts).filter(|_| serves_own_address(facts)) {
+        finding = finding.powershell(format!("# until then {address}:{} leads to the server past the relay", facts.port));
+    }
+    finding
+}
+
+fn forwarding_is_off(facts: &Facts) -> bool {
+    let text = facts.windows.facts().and_then(|windows| windows.wslconfig.known()).and_then(|text| text.as_deref());
+    text.is_some_and(|text| Config::parse(text).flag("wsl2", "localhostForwarding") == Some(false))
+}
+
+/// A port that Windows and Linux share.
+fn shared(facts: &Facts, mode: NetworkingMode, listeners: &[WindowsListener]) -> Vec<Finding> {
+    let foreign = |listener: &&WindowsListener| !listener.process.as_deref().is_some_and(|name| named(name, &CARRIERS));
+    let common = |listener: &&WindowsListener| listener.address.is_loopback() || listener.address.is_unspecified();
+    let Some(holder) = listeners.iter().filter(foreign).find(common) else { return Vec::new() };
+    let port = facts.port;
+    let who = process(holder);
+    let mode = mode.name();
+    let summary = if facts.linux.listeners.is_empty() {
+        format!("A server in Linux cannot listen on port {port}, because on Windows {who} has it")
+    } else {
+        format!("Port {port} is open in Linux and on Windows, where {who} has it, so connections may end at that program")
+    };
+    let finding = Finding::new(Severity::Warns, summary)
+        .because(format!("on Windows {who} listens on {}", ends(&[holder.address], port)))
+        .because(format!(
+            "in the mode {mode} Windows and Linux share their ports: bind or listen fails with \"Address already in use\""
+        ));
+    vec![free(finding, holder)]
+}
+
+/// `127.0.0.1:8080 and [::1]:8080`.
+fn ends(addresses: &[IpAddr], port: u16) -> String {
+    let ends: Vec<String> = addresses.iter().map(|address| std::net::SocketAddr::new(*address, port).to_string()).collect();
+    ends.join(" and ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{changed, held_on, in_mode, listening, nat, relay_on, windows, with_wslconfig};
+    use super::*;
+    use crate::windows::{ExcludedRange, Told};
+
+    fn told(facts: &Facts) -> Vec<(Severity, String)> {
+        relay(facts).into_iter().map(|finding| (finding.severity, finding.summary)).collect()
+    }
+
+    #[test]
+    fn a_relay_for_each_family_is_fine() {
+        let facts = relay_on(listening(nat(), &["0.0.0.0", "::"]), &["127.0.0.1", "::1"]);
+        assert_eq!(
+            told(&facts),
+            [(Severity::Fine, "WSL's relay leads from Windows' 127.0.0.1:8080 and [::1]:8080 to Linux".to_owned())]
+        );
+        assert_eq!(told(&relay_on(listening(nat(), &["::"]), &["::1"])).len(), 1);
+    }
+
+    #[test]
+    fn another_program_on_the_port_fails_the_connection() {
+        let facts = held_on(listening(nat(), &["127.0.0.1"]), "node", None, &["127.0.0.1"]);
+        let findings = relay(&facts);
+        assert_eq!(findings[0].severity, Severity::Fails);
+        assert_eq!(findings[0].summary, "Windows' 127.0.0.1:8080 belongs to another program of Windows: node (PID 4312)");
+        assert_eq!(findings[0].remedy[0].text, "Get-Process -Id 4312 | Select-Object Id, ProcessName, Path");
+        // On all addresses too, when the relay has not opened its own.
+        assert_eq!(told(&held_on(listening(nat(), &["0.0.0.0"]), "node", None, &["0.0.0.0"]))[0].0, Severity::Fails);
+        let portproxy = held_on(listening(nat(), &["0.0.0.0"]), "svchost", Some("iphlpsvc"), &["0.0.0.0"]);
+        assert_eq!(
+            told(&portproxy),
+            [(Severity::Warns, "Windows' 127.0.0.1:8080 is taken by netsh's portproxy, not by WSL's relay".to_owned())]
+        );
+        assert_eq!(
+            told(&held_on(listening(nat(), &["0.0.0.0"]), "com.docker.backend.exe", None, &["127.0.0.1"]))[0].0,
+            Severity::Warns
+        );
+    }
+
+    #[test]
+    fn a_program_on_the_family_that_the_relay_does_not_open_is_told() {
+        let facts = changed(relay_on(listening(nat(), &["::"]), &["::1"]), |windows| {
+            let node = WindowsListener {
+                address: Ipv4Addr::LOCALHOST.into(),
+                port: 8080,
+                pid: 77,
+                process: Some("node".to_owned()),
+                services: vec![],
+            };
+            if let Told::Known(listeners) = &mut windows.listeners {
+                listeners.push(node);
+            }
+        });
+        assert_eq!(
+            told(&facts),
+            [(Severity::Warns, "Windows' 127.0.0.1:8080 belongs to another program of Windows: node (PID 77)".to_owned())]
+        );
+    }
+
+    #[test]
+    fn a_relay_that_is_missing_fails_unless_something_else_explains_it() {
+        let facts = listening(nat(), &["0.0.0.0"]);
+        let findings = relay(&facts);
+        assert_eq!((findings.len(), findings[0].severity), (1, Severity::Fails));
+        assert_eq!(findings[0].summary, "Nobody listens on Windows' 127.0.0.1:8080, where WSL's relay should");
+        assert_eq!(findings[0].remedy[1].text, "# until then 172.28.20.5:8080 leads to the server past the relay");
+        assert!(relay(&with_wslconfig(facts.clone(), "[wsl2]\nlocalhostForwarding=false\n")).is_empty());
+        let range = ExcludedRange { first: 8046, last: 8145, administered: false };
+        assert!(relay(&changed(facts, |windows| windows.excluded_v4 = Told::Known(vec![range]))).is_empty());
+    }
+
+    #[test]
+    fn a_server_that_the_relay_does_not_carry_is_not_judged() {
+        assert!(relay(&nat()).is_empty());
+        assert!(relay(&listening(nat(), &["172.28.20.5", "127.0.0.2"])).is_empty());
+        let errors = windows(include_str!("../../../windows/transcripts/errors.json"));
+        assert!(relay(&Facts { windows: errors, ..listening(nat(), &["0.0.0.0"]) }).is_empty());
+        assert!(relay(&Facts::default()).is_empty());
+    }
+
+    #[test]
+    fn in_mirrored_mode_a_port_of_windows_is_no_port_of_linux() {
+        let mirrored = |facts| in_mode(NetworkingMode::Mirrored, facts);
+        let findings = relay(&mirrored(held_on(nat(), "node", None, &["0.0.0.0"])));
+        assert_eq!(
+            findings[0].summary,
+            "A server in Linux cannot listen on port 8080, because on Windows node (PID 4312) has it"
+        );
+        assert!(findings[0].evidence[1].contains("Address already in use"));
+        assert_eq!(relay(&mirrored(held_on(listening(nat(), &["0.0.0.0"]), "node", None, &["127.0.0.1"]))).len(), 1);
+        let carried = held_on(listening(nat(), &["0.0.0.0"]), "wsldevicehost", None, &["0.0.0.0"]);
+        assert!(relay(&in_mode(NetworkingMode::Consomme, carried)).is_empty());
+        assert!(relay(&mirrored(listening(nat(), &["0.0.0.0"]))).is_empty());
+    }
+
+    #[test]
+    fn a_name_from_windows_becomes_no_part_of_a_command() {
+        let facts = held_on(listening(nat(), &["0.0.0.0"]), "a; rm -rf $HOME `x`", Some("y'; z"), &["127.0.0.1"]);
+        for line in relay(&facts).into_iter().flat_map(|finding| finding.remedy) {
+            assert!(!line.text.contains("rm ") && !line.text.contains('z'), "{}", line.text);
+        }
+    }
+}
