@@ -91,16 +91,21 @@ impl Interop for WindowsInterop {
             let path = drives.last().map(|drive| drive.join(POWERSHELL).display().to_string()).unwrap_or_default();
             return Err(InteropError::NoPowerShell { path });
         };
-        let mut command = Command::new(drive.join(POWERSHELL));
-        // In a directory that Windows does not know its programs complain, or do not start.
-        command.current_dir(drive).args(["-NoLogo", "-NoProfile", "-NonInteractive", "-EncodedCommand", &encoded(script)]);
-        if std::env::var_os("WSL_INTEROP").is_none_or(|socket| !Path::new(&socket).exists())
-            && let Some(socket) = socket()
-        {
-            command.env("WSL_INTEROP", socket);
-        }
-        output_within(limit, &mut command).map_err(|error| told_apart(&error, &drive.join(POWERSHELL), limit))
+        let named = std::env::var_os("WSL_INTEROP").is_some_and(|socket| Path::new(&socket).exists());
+        run(drive, if named { None } else { socket() }, script, limit)
     }
+}
+
+/// Runs a drive's `PowerShell`, by another session's socket where one is given.
+fn run(drive: &Path, socket: Option<PathBuf>, script: &str, limit: Duration) -> Result<String, InteropError> {
+    let path = drive.join(POWERSHELL);
+    let mut command = Command::new(&path);
+    // In a directory that Windows does not know its programs complain, or do not start.
+    command.current_dir(drive).args(["-NoLogo", "-NoProfile", "-NonInteractive", "-EncodedCommand", &encoded(script)]);
+    if let Some(socket) = socket {
+        command.env("WSL_INTEROP", socket);
+    }
+    output_within(limit, &mut command).map_err(|error| told_apart(&error, &path, limit))
 }
 
 /// What an error of the start or of the run means.
@@ -172,6 +177,7 @@ fn ancestors() -> Vec<u32> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 
@@ -217,6 +223,37 @@ mod tests {
         assert_eq!(told(io::ErrorKind::NotFound.into()), InteropError::NoPowerShell { path: path.display().to_string() });
         assert_eq!(told(io::Error::from_raw_os_error(libc::ENOEXEC)), InteropError::InteropDisabled);
         assert_eq!(told(io::Error::other("x failed: 1")), InteropError::Failed { status: "x failed: 1".to_owned() });
+    }
+
+    /// A drive whose `PowerShell` is this file, with escapes. Another process writes it: a file that this one has open for writing may
+    /// be open in a child of another test still when it is to be started.
+    fn drive(content: &str) -> tempfile::TempDir {
+        let drive = tempfile::tempdir().unwrap();
+        let path = drive.path().join(POWERSHELL);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let write = r#"printf %b "$1" > "$2" && chmod 755 "$2""#;
+        assert!(Command::new("sh").args(["-c", write, "sh", content]).arg(&path).status().unwrap().success());
+        drive
+    }
+
+    #[test]
+    fn a_program_is_run_on_its_drive_with_its_socket() {
+        let drive = drive(r#"#!/bin/sh\necho "$PWD $WSL_INTEROP $4 $5"\n"#);
+        let limit = Duration::from_mins(1);
+        let said = run(drive.path(), Some(PathBuf::from("/run/WSL/7_interop")), "dir", limit).unwrap();
+        let path = drive.path().canonicalize().unwrap();
+        assert_eq!(said, format!("{} /run/WSL/7_interop -EncodedCommand ZABpAHIA\n", path.display()));
+    }
+
+    #[test]
+    fn a_program_that_fails_or_hangs_is_told_apart() {
+        let failing = drive(r"#!/bin/sh\nexit 3\n");
+        assert!(matches!(run(failing.path(), None, "", Duration::from_mins(1)), Err(InteropError::Failed { .. })));
+        let hanging = drive(r"#!/bin/sh\nexec sleep 60\n");
+        assert_eq!(run(hanging.path(), None, "", Duration::from_millis(200)), Err(InteropError::TimedOut { seconds: 0 }));
+        // What the kernel says to a program of Windows where nothing starts those.
+        let foreign = drive(r"MZ\0001\0000");
+        assert_eq!(run(foreign.path(), None, "", Duration::from_mins(1)), Err(InteropError::InteropDisabled));
     }
 
     #[test]
