@@ -13,6 +13,8 @@ mod portproxy;
 mod relay;
 #[cfg(test)]
 pub(super) mod samples;
+#[cfg(test)]
+mod wording_tests;
 
 pub(super) use address::address_match;
 pub(super) use excluded::excluded_range;
