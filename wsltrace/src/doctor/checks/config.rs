@@ -34,6 +34,9 @@ fn finding(facts: &Facts, problem: &ConfigProblem) -> Finding {
         problem.line
     ));
     let belongs = problem.belongs.name();
+    if finding.severity == Severity::Fine {
+        return finding;
+    }
     let finding = match problem.corrected.as_slice() {
         [] => return finding,
         [line] if problem.belongs == problem.file => {

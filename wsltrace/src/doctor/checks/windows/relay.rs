@@ -51,7 +51,7 @@ fn by_relay(facts: &Facts, listeners: &[WindowsListener]) -> Vec<Finding> {
     // What explains a relay that is missing is told with it by its own check.
     missing.retain(|loopback| excluding(facts, *loopback).is_none());
     if !missing.is_empty() && !forwarding_is_off(facts) {
-        findings.push(dead(facts, &missing));
+        findings.push(dead(facts, &missing, &reached));
     }
     if !reached.is_empty() && findings.is_empty() {
         findings.push(
@@ -82,12 +82,14 @@ fn held(facts: &Facts, loopback: IpAddr, holder: &WindowsListener, wanted: bool)
     // Without the name it may be the relay after all.
     let severity = if wanted && holder.process.is_some() { Severity::Fails } else { Severity::Warns };
     let finding = Finding::new(severity, format!("Windows' {end} belongs to another program of Windows: {who}")).because(because);
-    let finding = if wanted {
-        finding.because("WSL's relay cannot open a port that is taken, and does not tell Linux")
-    } else {
-        finding.because("the server's socket is an IPv6 one, for which WSL's relay opens only [::1]")
+    let why = match (wanted, loopback.is_ipv4()) {
+        (true, _) => "WSL's relay cannot open a port that is taken, and does not tell Linux",
+        (false, true) => "the server has an IPv6 socket only, for which WSL's relay opens [::1] and not 127.0.0.1",
+        (false, false) => {
+            "the server has an IPv4 socket only, for which WSL's relay opens 127.0.0.1 and not [::1]; the name localhost leads to [::1] first"
+        }
     };
-    free(finding, holder)
+    free(finding.because(why), holder)
 }
 
 /// What to do about a program that has the port.
@@ -97,18 +99,38 @@ fn free(finding: Finding, holder: &WindowsListener) -> Finding {
             .admin("netsh http show servicestate view=requestq")
             .powershell("# stop the program that it names, or let the server listen on another port");
     }
+    if is_portproxy(holder) {
+        return finding
+            .powershell("netsh interface portproxy show all")
+            .powershell("# delete the entry for this port, or let the server in Linux listen on another one");
+    }
+    if !holder.services.is_empty() {
+        return finding
+            .powershell(format!("Get-CimInstance Win32_Service -Filter 'ProcessId={}'", holder.pid))
+            .powershell("# stop the service that has the port, or let the server in Linux listen on another one");
+    }
     finding
         .powershell(format!("Get-Process -Id {} | Select-Object Id, ProcessName, Path", holder.pid))
         .powershell("# stop that program, or let the server in Linux listen on another port")
 }
 
-/// Linux listens, and nobody does on Windows.
-fn dead(facts: &Facts, missing: &[IpAddr]) -> Finding {
-    let ends = ends(missing, facts.port);
-    let mut finding = Finding::new(Severity::Fails, format!("Nobody listens on Windows' {ends}, where WSL's relay should"))
-        .because("the server listens in Linux, the port is free on Windows, and no process of Windows has it open")
-        .because("the relay looks for new servers once a second; after the sleep of Windows or a fast start it may have stopped")
-        .powershell("wsl --shutdown");
+/// Linux listens, and nobody does on Windows; `reached` has what the relay opened of the other family.
+fn dead(facts: &Facts, missing: &[IpAddr], reached: &[IpAddr]) -> Finding {
+    let summary = format!("Nobody listens on Windows' {}, where WSL's relay should", ends(missing, facts.port));
+    // Who connects to the name localhost tries both families.
+    let severity = if reached.is_empty() { Severity::Fails } else { Severity::Warns };
+    let mut finding =
+        Finding::new(severity, summary).because("the server listens in Linux, and no process of Windows listens there");
+    let windows = facts.windows.facts();
+    if windows.is_some_and(|windows| windows.excluded_v4.known().is_some() && windows.excluded_v6.known().is_some()) {
+        finding = finding.because("the port lies in no range that Windows keeps from programs");
+    }
+    finding = if reached.is_empty() {
+        finding.because("the relay looks for new servers once a second; after Windows' sleep or fast start it may have stopped")
+    } else {
+        finding.because(format!("the relay did open {}", ends(reached, facts.port)))
+    };
+    finding = finding.powershell("wsl --shutdown");
     if let Some((address, _)) = address_for_windows(facts).filter(|_| serves_own_address(facts)) {
         finding = finding.powershell(format!("# until then {address}:{} leads to the server past the relay", facts.port));
     }
@@ -217,6 +239,27 @@ mod tests {
         assert!(relay(&with_wslconfig(facts.clone(), "[wsl2]\nlocalhostForwarding=false\n")).is_empty());
         let range = ExcludedRange { first: 8046, last: 8145, administered: false };
         assert!(relay(&changed(facts, |windows| windows.excluded_v4 = Told::Known(vec![range]))).is_empty());
+    }
+
+    #[test]
+    fn half_a_relay_is_a_warning() {
+        let findings = relay(&relay_on(listening(nat(), &["0.0.0.0", "::"]), &["127.0.0.1"]));
+        assert_eq!((findings.len(), findings[0].severity), (1, Severity::Warns));
+        assert!(findings[0].evidence.contains(&"the relay did open 127.0.0.1:8080".to_owned()));
+    }
+
+    #[test]
+    fn services_and_the_system_are_not_to_be_stopped_as_programs() {
+        let service = held_on(listening(nat(), &["0.0.0.0"]), "svchost", Some("W3SVC"), &["0.0.0.0"]);
+        assert_eq!(relay(&service)[0].remedy[0].text, "Get-CimInstance Win32_Service -Filter 'ProcessId=4312'");
+        let portproxy = in_mode(NetworkingMode::Mirrored, held_on(nat(), "svchost", Some("iphlpsvc"), &["0.0.0.0"]));
+        assert_eq!(relay(&portproxy)[0].remedy[0].text, "netsh interface portproxy show all");
+        let system = changed(held_on(listening(nat(), &["0.0.0.0"]), "System", None, &["0.0.0.0"]), |windows| {
+            if let Told::Known(listeners) = &mut windows.listeners {
+                listeners[0].pid = SYSTEM;
+            }
+        });
+        assert_eq!(relay(&system)[0].remedy[0].text, "netsh http show servicestate view=requestq");
     }
 
     #[test]
