@@ -45,6 +45,10 @@ pub fn lint(which: ConfigFile, text: &str, port: u16) -> Vec<ConfigProblem> {
             Content::Invalid => linter.invalid(&line),
         }
     }
+    for problem in &mut linter.problems {
+        // A value may have a line break by an escape, and a problem is one sentence.
+        problem.what = problem.what.replace(char::is_control, " ");
+    }
     linter.problems
 }
 
@@ -149,8 +153,9 @@ impl<'a> Linter<'a> {
                     && !words.iter().any(|word| word.eq_ignore_ascii_case(value))
                 {
                     self.word(line, key, value, words);
+                } else {
+                    self.settings(line, &path, key, value);
                 }
-                self.settings(line, &path, key, value);
             }
         }
     }

@@ -117,3 +117,41 @@ fn settings_that_bear_on_the_server_are_told() {
     assert_eq!((problem.hint, problem.corrected), (Hint::WillFail, vec!["ignoredPorts=3000,9000".to_owned()]));
     assert_eq!(told(WslConfig, "[experimental]\nignoredPorts=18080\n"), []);
 }
+
+#[test]
+fn an_escaped_line_break_stays_out_of_the_sentence() {
+    let problem = only(WslConfig, "[wsl2]\nfirewall=a\\nb\n");
+    assert_eq!(problem.what, "firewall takes true or false, not a b: WSL ignores the line");
+}
+
+#[test]
+fn any_text_is_linted_without_a_panic() {
+    let parts = [
+        "[",
+        "]",
+        "wsl2",
+        "networkingMode",
+        "=",
+        "\\",
+        "\"",
+        "#",
+        ";",
+        "\n",
+        "\r",
+        " ",
+        "é",
+        "true",
+        "8080,",
+        "kernel",
+        "\u{feff}",
+    ];
+    let mut random = fastrand::Rng::with_seed(7);
+    for _ in 0..20_000 {
+        let text: String = (0..random.usize(..24)).map(|_| parts[random.usize(..parts.len())]).collect();
+        for which in [WslConf, WslConfig] {
+            for problem in lint(which, &text, 8080) {
+                assert!(problem.line >= 1 && problem.line <= text.lines().count() && !problem.what.contains('\n'), "{text:?}");
+            }
+        }
+    }
+}
