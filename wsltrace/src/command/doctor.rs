@@ -1,6 +1,10 @@
 //! `wsltrace doctor --port N`: the set-up examined before any packet comes.
 
-use std::io::{self, Write as _};
+use std::fs;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Failure;
 use crate::cli::DoctorArgs;
@@ -9,7 +13,11 @@ use crate::kernel::check::Machine;
 use crate::kernel::links::list_links;
 use crate::kernel::netns::Netns;
 use crate::output::{Shown, TextOptions, Verbosity, examination, script};
+use crate::windows::{self, Windows, WindowsInterop};
 use crate::wsl::{self, Wsl};
+
+/// How often the line that says what is waited for moves.
+const STEADY: Duration = Duration::from_millis(120);
 
 /// Examines; gives the exit status.
 pub fn run(args: &DoctorArgs) -> Result<u8, Failure> {
@@ -34,10 +42,37 @@ pub fn run(args: &DoctorArgs) -> Result<u8, Failure> {
     }
 }
 
+/// Asks Linux and Windows at the same time; Windows takes seconds.
 fn gather(netns: &Netns, port: u16, machine: &Machine) -> Result<Facts, Failure> {
     // Another namespace is a container's or a lab's: WSL's network is the one that this process is in.
     let wsl = if Netns::current()? == *netns { machine.wsl } else { Wsl::No };
     let links = list_links(netns)?;
-    let facts = WslFacts { wsl, version: wsl::version(wsl), mode: wsl::networking_mode(wsl, &links) };
-    Ok(Facts { port, linux: look_at_linux(netns, port, machine), wsl: facts })
+    std::thread::scope(|scope| {
+        let windows = scope.spawn(|| Windows::ask(&WindowsInterop::new(wsl), port, windows::LIMIT));
+        let facts = WslFacts {
+            wsl,
+            version: wsl::version(wsl),
+            mode: wsl::networking_mode(wsl, &links),
+            // Not every distro has one.
+            conf: fs::read_to_string("/etc/wsl.conf").ok().filter(|_| wsl == Wsl::Two),
+        };
+        let linux = look_at_linux(netns, port, machine);
+        let waiting = (!windows.is_finished() && io::stderr().is_terminal()).then(waiting);
+        let windows = windows.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        if let Some(line) = waiting {
+            line.finish_and_clear();
+        }
+        Ok(Facts { port, linux, wsl: facts, windows })
+    })
+}
+
+/// A line on the terminal while Windows works.
+fn waiting() -> ProgressBar {
+    let line = ProgressBar::new_spinner().with_message("asking Windows (PowerShell), which takes some seconds");
+    // The template is a constant; without it the line has the library's own look.
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
+        line.set_style(style);
+    }
+    line.enable_steady_tick(STEADY);
+    line
 }

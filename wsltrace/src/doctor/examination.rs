@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Facts, Finding, Linux, Severity, diagnose};
 use crate::output::contract::{Time, Version};
+use crate::windows::Windows;
 use crate::wsl::{Row, Source, Wsl};
 
 /// `doctor`.
@@ -45,6 +46,8 @@ pub struct Examination {
     pub findings: Vec<Finding>,
     /// What Linux says.
     pub linux: Linux,
+    /// What Windows says.
+    pub windows: Windows,
 }
 
 impl Examination {
@@ -68,6 +71,7 @@ impl Examination {
             ways: facts.rows(),
             findings,
             linux: facts.linux.clone(),
+            windows: facts.windows.clone(),
         }
     }
 

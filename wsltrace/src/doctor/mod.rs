@@ -68,7 +68,7 @@ impl Facts {
 
     /// The table of the ways in.
     pub fn rows(&self) -> Vec<Row> {
-        self.rows_through(Outside::default(), &|entry| self.gate(entry))
+        self.rows_through(checks::outside(self), &|entry| self.gate(entry))
     }
 
     /// What becomes of a SYN before any socket is looked for.

@@ -5,7 +5,7 @@ mod invitation;
 mod ways;
 
 pub use invitation::{Place, invitation};
-pub use ways::{Answer, Carrier, Entry, Gate, Outside, Row, Setting, Way, is_relayed, taker, ways};
+pub use ways::{Answer, Carrier, Entry, Gate, Held, Outside, Row, Setting, Way, is_relayed, taker, ways};
 
 use std::path::Path;
 use std::process::Command;

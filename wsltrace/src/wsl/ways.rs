@@ -127,15 +127,31 @@ pub struct Entry {
     pub local: bool,
 }
 
+/// Who has an address of Windows at the port.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Held {
+    /// Not known.
+    #[default]
+    NotKnown,
+    /// WSL's relay.
+    Relay,
+    /// Nobody.
+    Nobody,
+    /// A portproxy entry.
+    Portproxy,
+    /// Another program, as it is to be told.
+    Program(String),
+}
+
 /// What Windows does around this Linux; `None` is not known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outside {
     /// WSL's relay serves localhost (`localhostForwarding`).
     pub forwarding: Option<bool>,
-    /// Another program on Windows has 127.0.0.1 at this port: its name.
-    pub taken4: Option<String>,
-    /// The same for `::1`.
-    pub taken6: Option<String>,
+    /// Who has Windows' 127.0.0.1 at this port.
+    pub at4: Held,
+    /// Who has `::1`.
+    pub at6: Held,
     /// In mirrored mode Windows reaches its own addresses in WSL (`hostAddressLoopback`).
     pub address_loopback: Option<bool>,
     /// A portproxy entry leads from an outer address of Windows at this port to here.
@@ -235,16 +251,18 @@ impl Setting<'_> {
     /// Through WSL's relay, which connects anew over `lo` in the family of the socket that it saw.
     fn relay(&self, way: Way) -> Row {
         let v4 = way == Way::WindowsLoopback4;
-        let (own, taken, other): (IpAddr, _, _) = if v4 {
-            (Ipv4Addr::LOCALHOST.into(), &self.outside.taken4, "[::1]")
+        let (own, held, other): (IpAddr, _, _) = if v4 {
+            (Ipv4Addr::LOCALHOST.into(), &self.outside.at4, "[::1]")
         } else {
-            (Ipv6Addr::LOCALHOST.into(), &self.outside.taken6, "127.0.0.1")
+            (Ipv6Addr::LOCALHOST.into(), &self.outside.at6, "127.0.0.1")
         };
         if self.outside.forwarding == Some(false) {
             return fails(way, "localhostForwarding is false: WSL's relay is off");
         }
-        if let Some(program) = taken {
-            return fails(way, format!("{program} has this address and port on Windows"));
+        match held {
+            Held::Program(program) => return fails(way, format!("{program} has this address and port on Windows")),
+            Held::Portproxy => return unknown(way, "a portproxy entry has this address and port on Windows"),
+            Held::NotKnown | Held::Relay | Held::Nobody => {}
         }
         if !is_relayed(self.listeners, v4) {
             let why = match (self.listeners.is_empty(), is_relayed(self.listeners, !v4)) {
@@ -253,6 +271,9 @@ impl Setting<'_> {
                 (false, false) => "the relay serves only sockets on 0.0.0.0, 127.0.0.1, :: and ::1".to_owned(),
             };
             return fails(way, why);
+        }
+        if *held == Held::Nobody {
+            return fails(way, "WSL's relay does not listen there on Windows");
         }
         let entry = Entry { interface: "lo".to_owned(), source: Some(own), destination: own, local: true };
         self.arrives(way, &Carrier::Relay, &entry)
@@ -263,8 +284,10 @@ impl Setting<'_> {
         let own = IpAddr::from(Ipv4Addr::LOCALHOST);
         let entry = Entry { interface: "loopback0".to_owned(), source: Some(own), destination: own, local: false };
         let row = self.arrives(Way::WindowsLoopback4, &Carrier::Interface(entry.interface.clone()), &entry);
-        match &self.outside.taken4 {
-            Some(program) if self.listeners.is_empty() => Row { why: format!("{program} has this port on Windows"), ..row },
+        match &self.outside.at4 {
+            Held::Program(program) if self.listeners.is_empty() => {
+                Row { why: format!("{program} has this port on Windows"), ..row }
+            }
             _ => row,
         }
     }
@@ -497,7 +520,9 @@ mod tests {
         let of = |mode, outside| table(Some(mode), "0.0.0.0", outside, &open);
         let nat = |outside| of(NetworkingMode::Nat, outside);
         assert_eq!(letters(&nat(Outside { forwarding: Some(false), ..Outside::default() })), "FFFW?WF?");
-        assert_eq!(letters(&nat(Outside { taken4: Some("nginx.exe".to_owned()), ..Outside::default() })), "FFFW?WF?");
+        assert_eq!(letters(&nat(Outside { at4: Held::Program("nginx.exe".to_owned()), ..Outside::default() })), "FFFW?WF?");
+        assert_eq!(letters(&nat(Outside { at4: Held::Nobody, ..Outside::default() })), "FFFW?WF?");
+        assert_eq!(letters(&nat(Outside { at4: Held::Portproxy, ..Outside::default() })), "??FW?WF?");
         assert_eq!(letters(&nat(Outside { portproxy: Some(false), ..Outside::default() })), "WWFWFWF?");
         let mirrored = |outside| of(NetworkingMode::Mirrored, outside);
         let (closed, opened) = (Some(false), Some(true));

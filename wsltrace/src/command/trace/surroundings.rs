@@ -15,6 +15,7 @@ use crate::kernel::links::Link;
 use crate::kernel::netns::Netns;
 use crate::output::Start;
 use crate::recording::Machine;
+use crate::windows::Windows;
 use crate::wsl::{self, NetworkingMode, Place, Wsl};
 
 /// Longest time that the search for the owners of sockets may take.
@@ -88,8 +89,9 @@ impl Surroundings {
 
     /// What an examination of the port finds wrong now, the worst first.
     pub(super) fn examine(&mut self, netns: &Netns, port: u16, machine: &check::Machine) -> Vec<Finding> {
-        let wsl = WslFacts { wsl: self.wsl, version: None, mode: self.seen().mode };
-        let facts = Facts { port, linux: look_at_linux(netns, port, machine), wsl };
+        // Windows is not asked: that takes seconds.
+        let wsl = WslFacts { wsl: self.wsl, mode: self.seen().mode, ..WslFacts::default() };
+        let facts = Facts { port, linux: look_at_linux(netns, port, machine), wsl, windows: Windows::NotAsked };
         // The programs at the interfaces are this tracer's own.
         let is_foreign = |finding: &Finding| finding.check != "programs";
         let wrong = |finding: &Finding| is_foreign(finding) && matches!(finding.severity, Severity::Fails | Severity::Warns);

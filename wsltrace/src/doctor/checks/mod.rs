@@ -10,6 +10,8 @@ mod setting;
 mod tests;
 mod windows;
 
+pub(super) use windows::outside;
+
 use super::{Facts, Finding};
 
 /// One check.

@@ -9,6 +9,7 @@ mod address;
 mod excluded;
 mod firewall;
 mod mode;
+mod outside;
 mod portproxy;
 mod relay;
 #[cfg(test)]
@@ -20,14 +21,15 @@ pub(super) use address::address_match;
 pub(super) use excluded::excluded_range;
 pub(super) use firewall::windows_firewall;
 pub(super) use mode::mode_fell_back;
+pub(in crate::doctor) use outside::outside;
 pub(super) use portproxy::portproxy;
 pub(super) use relay::relay;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 
 use crate::doctor::{Facts, Finding, Interface, Severity};
 use crate::windows::{InteropError, Windows, WindowsListener};
-use crate::wsl::{NetworkingMode, Wsl};
+use crate::wsl::{NetworkingMode, Wsl, is_relayed};
 
 /// Who a relay may be on Windows; the second name is that of older versions.
 const RELAYS: [&str; 2] = ["wslrelay", "wslhost"];
@@ -89,11 +91,8 @@ impl Both {
 /// For which families the relay opens the port on Windows: it copies a socket's own family, and only of a socket that takes
 /// connections to `localhost`.
 pub(super) fn carried_by_relay(facts: &Facts) -> Both {
-    let on = |wanted: [IpAddr; 2]| facts.linux.listeners.iter().any(|listener| wanted.contains(&listener.address));
-    Both {
-        v4: on([Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::LOCALHOST.into()]),
-        v6: on([Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::LOCALHOST.into()]),
-    }
+    let listeners = &facts.linux.listeners;
+    Both { v4: is_relayed(listeners, true), v6: is_relayed(listeners, false) }
 }
 
 /// Whether the relay listens on the port on Windows; `None` when that is not known.

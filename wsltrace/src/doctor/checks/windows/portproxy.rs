@@ -94,6 +94,21 @@ pub(super) fn from_other_machines(facts: &Facts) -> bool {
         .any(|entry| entry.listen_port == facts.port && !End::parse(&entry.listen_address).is_some_and(End::is_loopback))
 }
 
+/// Whether an entry leads connections of other machines to Windows' port of the same number on to the server.
+pub(super) fn leads_in_from_outside(facts: &Facts) -> bool {
+    let entries = facts.windows.facts().and_then(|windows| windows.portproxy.known());
+    entries.into_iter().flatten().any(|entry| {
+        let listen = End::parse(&entry.listen_address);
+        let leads_here = match End::parse(&entry.connect_address) {
+            Some(End::Address(address)) if !address.is_loopback() => own_addresses(facts).any(|own| own == address),
+            // By the relay, unless it takes the relay's place.
+            Some(connect) => connect.is_loopback() && !listen.is_some_and(End::covers_loopback),
+            None => false,
+        };
+        entry.listen_port == facts.port && entry.connect_port == facts.port && leads_here && !listen.is_some_and(End::is_loopback)
+    })
+}
+
 fn judge(facts: &Facts, mode: NetworkingMode, windows: &WindowsFacts, entry: &Portproxy) -> Option<Finding> {
     let (listen, connect) = (End::parse(&entry.listen_address), End::parse(&entry.connect_address)?);
     let shadows = entry.listen_port == facts.port && listen.is_some_and(End::covers_loopback);

@@ -31,21 +31,15 @@ fn by_relay(facts: &Facts, listeners: &[WindowsListener]) -> Vec<Finding> {
     if !v4 && !v6 {
         return Vec::new();
     }
-    let families: [(IpAddr, IpAddr, bool); 2] = [
-        (Ipv4Addr::LOCALHOST.into(), Ipv4Addr::UNSPECIFIED.into(), v4),
-        (Ipv6Addr::LOCALHOST.into(), Ipv6Addr::UNSPECIFIED.into(), v6),
-    ];
+    let families: [(IpAddr, bool); 2] = [(Ipv4Addr::LOCALHOST.into(), v4), (Ipv6Addr::LOCALHOST.into(), v6)];
     let mut findings = Vec::new();
     let (mut reached, mut missing) = (Vec::new(), Vec::new());
-    for (loopback, all, wanted) in families {
-        // The socket on the very address gets the connection, when there is one.
-        let at = |address: IpAddr| listeners.iter().filter(move |listener| listener.address == address);
-        if at(loopback).any(is_relay) {
-            reached.push(loopback);
-        } else if let Some(holder) = at(loopback).next().or_else(|| at(all).next()) {
-            findings.push(held(facts, loopback, holder, wanted));
-        } else if wanted {
-            missing.push(loopback);
+    for (loopback, wanted) in families {
+        match holder(listeners, loopback) {
+            Holder::Relay => reached.push(loopback),
+            Holder::Other(other) => findings.push(held(facts, loopback, other, wanted)),
+            Holder::Nobody if wanted => missing.push(loopback),
+            Holder::Nobody => {}
         }
     }
     // What explains a relay that is missing is told with it by its own check.
@@ -60,6 +54,27 @@ fn by_relay(facts: &Facts, listeners: &[WindowsListener]) -> Vec<Finding> {
         );
     }
     findings
+}
+
+/// Who has a loopback address of Windows at the port.
+pub(super) enum Holder<'a> {
+    /// WSL's relay.
+    Relay,
+    /// Another process.
+    Other(&'a WindowsListener),
+    /// Nobody.
+    Nobody,
+}
+
+/// Who gets Windows' connections to a loopback address, by the sockets that listen on the port there.
+pub(super) fn holder(listeners: &[WindowsListener], loopback: IpAddr) -> Holder<'_> {
+    let all: IpAddr = if loopback.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    // The socket on the very address gets the connection, when there is one.
+    let at = |address: IpAddr| listeners.iter().filter(move |listener| listener.address == address);
+    if at(loopback).any(is_relay) {
+        return Holder::Relay;
+    }
+    at(loopback).next().or_else(|| at(all).next()).map_or(Holder::Nobody, Holder::Other)
 }
 
 /// Another process has what the relay should have; `wanted` when the relay would open that very address.
