@@ -46,7 +46,12 @@ fn verdict(page: Page, examined: &Examination) -> String {
     let many = |count: usize, one: &str, more: &str| if count == 1 { format!("1 {one}") } else { format!("{count} {more}") };
     let said = match (fails, warns) {
         (0, 0) => "nothing is wrong with it as far as could be seen".to_owned(),
-        (0, _) => format!("it works, with {}", many(warns, "thing to know", "things to know")),
+        // The first way is the one that most people mean.
+        (0, _) if examined.ways.first().is_some_and(|row| row.answer == Answer::Works) => {
+            format!("it works, with {}", many(warns, "thing to know", "things to know"))
+        }
+        (0, 1) => "nothing is sure to fail, but there is 1 thing to know".to_owned(),
+        (0, _) => format!("nothing is sure to fail, but there are {warns} things to know"),
         _ => format!("{} keep connections from it", many(fails, "thing", "things")).replace("1 thing keep ", "1 thing keeps "),
     };
     let place = match (examined.wsl, &examined.mode) {

@@ -2,7 +2,7 @@
 
 use super::super::{Facts, Finding, Severity};
 use crate::evidence::Listener;
-use crate::wsl::{Answer, NetworkingMode, Way, Wsl, is_relayed};
+use crate::wsl::{Answer, Held, NetworkingMode, Way, Wsl, is_relayed};
 
 /// How many other ports are named when nobody listens on the one.
 const OTHERS: usize = 8;
@@ -49,7 +49,11 @@ pub(super) fn address(facts: &Facts) -> Vec<Finding> {
     let relayed = [is_relayed(listeners, true), is_relayed(listeners, false)];
     let by_relay = matches!(facts.mode(), Some(NetworkingMode::Nat | NetworkingMode::Bridged));
     let takes = |way: Way| rows.iter().any(|row| row.way == way && row.listener.is_some());
-    if facts.wsl.wsl == Wsl::Two && by_relay && relayed == [false, true] {
+    // Where another program has the addresses on Windows, that is told instead.
+    let outside = super::outside(facts);
+    let is_free = |held: &Held| matches!(held, Held::NotKnown | Held::Relay | Held::Nobody);
+    let is_opened = is_free(&outside.at4) && matches!(outside.at6, Held::NotKnown | Held::Relay);
+    if facts.wsl.wsl == Wsl::Two && by_relay && relayed == [false, true] && is_opened {
         let finding = Finding::new(
             Severity::Warns,
             format!(

@@ -37,6 +37,8 @@ fn by_relay(facts: &Facts, listeners: &[WindowsListener]) -> Vec<Finding> {
     for (loopback, wanted) in families {
         match holder(listeners, loopback) {
             Holder::Relay => reached.push(loopback),
+            // Its entry is told of by its own check.
+            Holder::Other(other) if is_portproxy(other) && entries_are_known(facts) => {}
             Holder::Other(other) => findings.push(held(facts, loopback, other, wanted)),
             Holder::Nobody if wanted => missing.push(loopback),
             Holder::Nobody => {}
@@ -54,6 +56,12 @@ fn by_relay(facts: &Facts, listeners: &[WindowsListener]) -> Vec<Finding> {
         );
     }
     findings
+}
+
+/// Whether there is a portproxy entry for the port that the other check tells of.
+fn entries_are_known(facts: &Facts) -> bool {
+    let entries = facts.windows.facts().and_then(|windows| windows.portproxy.known());
+    entries.into_iter().flatten().any(|entry| entry.listen_port == facts.port)
 }
 
 /// Who has a loopback address of Windows at the port.
