@@ -1,6 +1,7 @@
 //! What can be typed, and what it means.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use wsltrace_common::PORT_WORDS;
 
+use crate::bench::target::Target as BenchTarget;
 use crate::diagnosis::Code;
 use crate::export::{Format, Target};
 use crate::journey::{Outcome, Stage};
@@ -72,6 +74,8 @@ pub enum Command {
     },
     /// Examine the set-up for one port before any packet comes: what is wrong, how it is known, and what to type
     Doctor(DoctorArgs),
+    /// Measure what each way to a server costs: times, failures, retransmissions
+    Bench(BenchArgs),
     /// Tell what a recording holds, as it was told live; needs neither root nor the machine it was made on
     Report(ReportArgs),
     /// Say what changed between two recordings: how attempts end, findings, rules, the time in each stage
@@ -244,6 +248,69 @@ pub struct DiffArgs {
     pub now: PathBuf,
 }
 
+/// What clients of a benchmark do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum BenchMode {
+    /// Connect and close
+    Connect,
+    /// Request / by HTTP/1.1
+    #[default]
+    Http,
+}
+
+/// Whether connections are used again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum KeepAlive {
+    /// Used for many requests
+    On,
+    /// A new one for each request
+    #[default]
+    Off,
+    /// Both, as paths of their own
+    Both,
+}
+
+/// What to measure.
+#[derive(Clone, Debug, Args)]
+pub struct BenchArgs {
+    /// A way to the server, such as direct=172.28.20.5:8080; the first is the baseline
+    #[arg(long = "target", value_name = "[NAME=]HOST:PORT")]
+    pub targets: Vec<BenchTarget>,
+    /// How many clients at once
+    #[arg(short, long, value_name = "NUMBER", default_value = "1000", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub clients: u32,
+    /// How long to measure each path
+    #[arg(short, long, value_name = "TIME", value_parser = parse_duration, default_value = "60s")]
+    pub duration: Duration,
+    /// Attempts a second, begun whether or not earlier ones have ended; times then count from when an attempt was due
+    #[arg(long, value_name = "NUMBER", value_parser = parse_rate)]
+    pub rate: Option<f64>,
+    /// What the clients do
+    #[arg(long, value_enum, default_value_t)]
+    pub mode: BenchMode,
+    /// Whether a connection is used for more than one request
+    #[arg(long, value_enum, default_value_t)]
+    pub keep_alive: KeepAlive,
+    /// How long an attempt may take
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "10s")]
+    pub timeout: Duration,
+    /// Draw the order of the paths by this number, as an earlier run did
+    #[arg(long, value_name = "NUMBER")]
+    pub seed: Option<u64>,
+    /// Be the server instead: answer on this address, such as 0.0.0.0:8080
+    #[arg(long, value_name = "ADDRESS:PORT", conflicts_with = "targets")]
+    pub serve: Option<SocketAddr>,
+    /// Bytes of the server's answers
+    #[arg(long, value_name = "BYTES", default_value = "128", value_parser = parse_payload)]
+    pub payload: usize,
+    /// One JSON object
+    #[arg(long, conflicts_with = "csv")]
+    pub json: bool,
+    /// The table as CSV
+    #[arg(long)]
+    pub csv: bool,
+}
+
 /// What to examine.
 #[derive(Clone, Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "independent flags")]
@@ -313,6 +380,18 @@ fn parse_ports(text: &str) -> Result<PortRange, String> {
         return Err(format!("the range {first}-{last} is empty: its first port is above its last"));
     }
     Ok(PortRange { first, last })
+}
+
+fn parse_rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate.is_finite() && rate > 0.0 && rate <= 1e7 => Ok(rate),
+        _ => Err("name a number of attempts a second, such as 500".to_owned()),
+    }
+}
+
+fn parse_payload(text: &str) -> Result<usize, String> {
+    const MOST: usize = 64 << 20;
+    text.parse().ok().filter(|bytes| *bytes <= MOST).ok_or_else(|| format!("name a number of bytes, at most {MOST}"))
 }
 
 fn parse_port(text: &str) -> Result<u16, String> {

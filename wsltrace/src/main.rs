@@ -18,6 +18,7 @@ fn main() -> ExitCode {
     let result = match &cli.command {
         None if cli.version => command::version::run(cli.trace.verbose).map(done),
         None => command::trace::run(&cli.trace),
+        Some(Command::Bench(args)) => command::bench::run(args).map(done),
         Some(Command::Doctor(args)) => command::doctor::run(args),
         Some(Command::Report(args)) => command::report::run(args).map(done),
         Some(Command::Diff(args)) => command::diff::run(args).map(done),

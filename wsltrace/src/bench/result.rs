@@ -62,7 +62,10 @@ pub struct Measured {
     pub segments_sent_again: u64,
     /// The median of each round, nanoseconds.
     pub round_p50: Vec<u64>,
-    /// By how much the rounds' medians differ from the baseline's, nanoseconds; null for the baseline, and with too few rounds.
+    /// The path that it is compared to; null for the first.
+    pub baseline: Option<String>,
+    /// By how much the rounds' medians differ from that path's, nanoseconds; null for the first, with too few rounds, and where a
+    /// round of either had no answer.
     pub difference: Option<Difference>,
 }
 
@@ -95,7 +98,12 @@ pub struct Bench {
 impl Bench {
     /// Puts together what was measured.
     pub fn of(plan: &Plan, paths: &[Path], partial: bool, warnings: Vec<String>, time: Timestamp) -> Self {
-        let baseline = paths.first();
+        // What differs in one thing says most: the first target in the same mode, else the first path.
+        let baseline = |index: usize| {
+            let before = paths.get(..index).unwrap_or_default();
+            let mode = paths.get(index).map(|path| path.mode);
+            before.iter().find(|path| Some(path.mode) == mode).or(before.first())
+        };
         Self {
             r#type: BenchTag::Bench,
             schema: Version,
@@ -106,11 +114,7 @@ impl Bench {
             seed: plan.seed,
             partial,
             warnings,
-            paths: paths
-                .iter()
-                .enumerate()
-                .map(|(index, path)| measured(path, baseline.filter(|_| index > 0), plan.modes.len() > 1))
-                .collect(),
+            paths: paths.iter().enumerate().map(|(index, path)| measured(path, baseline(index), plan.modes.len() > 1)).collect(),
         }
     }
 }
@@ -131,8 +135,16 @@ fn measured(path: &Path, baseline: Option<&Path>, many_modes: bool) -> Measured 
         segments_sent: total.segments.sent,
         segments_sent_again: total.segments.again,
         round_p50: path.rounds.iter().map(median).collect(),
-        difference: baseline.and_then(|baseline| Difference::of(medians(path).into_iter().zip(medians(baseline)))),
+        baseline: baseline.map(|baseline| baseline.name(many_modes)),
+        difference: baseline
+            .filter(|baseline| [path, baseline].into_iter().all(is_answered))
+            .and_then(|baseline| Difference::of(medians(path).into_iter().zip(medians(baseline)))),
     }
+}
+
+/// Whether each round has a median.
+fn is_answered(path: &Path) -> bool {
+    path.rounds.iter().all(|round| !round.waited.is_empty())
 }
 
 fn median(round: &Tally) -> u64 {

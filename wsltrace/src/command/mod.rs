@@ -1,5 +1,6 @@
 //! One file a command; each wires the rooms of the library together.
 
+pub mod bench;
 pub mod convert;
 pub mod demo;
 pub mod diff;

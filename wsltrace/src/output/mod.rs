@@ -2,6 +2,7 @@
 
 mod absence;
 mod attempts;
+mod bench;
 pub mod contract;
 mod difference;
 mod doctor;
@@ -27,6 +28,7 @@ mod snapshot_tests;
 mod text_tests;
 
 pub use absence::{Waited, Why, absence_message};
+pub use bench::{bench, bench_csv};
 pub use difference::{Side, difference};
 pub use doctor::{examination, script};
 pub use json::JsonOutput;

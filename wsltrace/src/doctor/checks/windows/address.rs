@@ -66,7 +66,8 @@ fn judge(facts: &Facts, windows: &[WindowsAddress]) -> Finding {
         };
         return restart(Finding::new(Severity::Warns, summary).because("answers to other machines do not go by Windows"));
     }
-    let summary = format!("the addresses {linux} and Windows' {host}/{host_prefix} are in the same network, and the gateway matches");
+    let summary =
+        format!("the addresses {linux} and Windows' {host}/{host_prefix} are in the same network, and the gateway matches");
     shown(Finding::new(Severity::Fine, summary))
 }
 
@@ -98,7 +99,10 @@ mod tests {
     fn one_network_of_20_bits_is_one_though_the_third_number_differs() {
         let told = told(&nat());
         assert_eq!(told.0, Severity::Fine);
-        assert_eq!(told.1, "the addresses eth0 172.28.20.5/20 and Windows' 172.28.16.1/20 are in the same network, and the gateway matches");
+        assert_eq!(
+            told.1,
+            "the addresses eth0 172.28.20.5/20 and Windows' 172.28.16.1/20 are in the same network, and the gateway matches"
+        );
     }
 
     #[test]

@@ -1,0 +1,148 @@
+//! `wsltrace bench`: what each way to a server costs; and the server that belongs to it.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use super::Failure;
+use crate::bench::attempt::{Failure as Fails, Mode};
+use crate::bench::result::Bench;
+use crate::bench::rounds::{Path, Plan};
+use crate::bench::serve::Server;
+use crate::bench::spoilers::Reading;
+use crate::bench::target::resolve;
+use crate::cli::{BenchArgs, BenchMode, KeepAlive};
+use crate::output::{Shown, TextOptions, Verbosity, bench, bench_csv};
+
+/// Descriptors beside those of the clients.
+const OTHERS: u64 = 64;
+/// Parts of the whole on the bar.
+const PARTS: u64 = 1000;
+
+/// Measures, or serves.
+pub fn run(args: &BenchArgs) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    match args.serve {
+        Some(address) => runtime.block_on(serve(address, args.payload)),
+        None => runtime.block_on(measure(args)),
+    }
+}
+
+async fn serve(address: SocketAddr, payload: usize) -> Result<(), Failure> {
+    raise_descriptors(None)?;
+    let server = Server::bind(address, payload)
+        .map_err(|error| Failure::new(format!("cannot listen on {address}: {}", error.to_string().to_lowercase())))?;
+    let line = format!("serving {payload} bytes on {}; Ctrl-C ends it\n", server.address()?);
+    io::stderr().write_all(line.as_bytes())?;
+    let before = Reading::take()?;
+    tokio::select! {
+        result = server.run() => result?,
+        signal = tokio::signal::ctrl_c() => signal?,
+    }
+    for warning in Reading::spoilt_since(&before, &Reading::take()?, 0) {
+        log::warn!("{warning}");
+    }
+    Ok(())
+}
+
+async fn measure(args: &BenchArgs) -> Result<(), Failure> {
+    if args.targets.is_empty() {
+        return Err(Failure::usage(
+            "nothing to measure: name a target",
+            "wsltrace bench --target direct=172.28.20.5:8080 --target localhost=127.0.0.1:8080",
+        ));
+    }
+    let targets = resolve(&args.targets).await.map_err(|message| Failure::usage(message, "wsltrace bench --help"))?;
+    raise_descriptors(Some(args.clients))?;
+    let plan = Plan {
+        targets,
+        modes: modes(args),
+        clients: args.clients,
+        duration: args.duration,
+        rate: args.rate,
+        limit: args.timeout,
+        seed: args.seed.unwrap_or_else(|| fastrand::u64(..)),
+    };
+    let stop = Arc::new(AtomicBool::new(false));
+    let before = Reading::take()?;
+    let (paths, interrupted) = watched(&plan, &stop).await?;
+    let all_failed = |path: &&Path| path.total().waited.is_empty();
+    let no_port = paths.iter().filter_map(|path| path.total().failed.get(&Fails::NoPort).copied()).sum();
+    let mut warnings = Reading::spoilt_since(&before, &Reading::take()?, no_port);
+    for path in paths.iter().filter(all_failed).filter(|path| path.total().attempts() > 0) {
+        let many = plan.modes.len() > 1;
+        warnings.push(format!(
+            "no attempt at {} was answered: is the server there? wsltrace doctor --port {} tells",
+            path.name(many),
+            path.target.address.port()
+        ));
+    }
+    let result = Bench::of(&plan, &paths, interrupted, warnings, jiff::Timestamp::now());
+    let text = if args.json {
+        serde_json::to_string(&result)? + "\n"
+    } else if args.csv {
+        bench_csv(&result)
+    } else {
+        bench(&result, TextOptions::detect(Verbosity::Normal, Shown::default()))
+    };
+    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Measures with a bar on the terminal, until it is done or Ctrl-C; says which.
+async fn watched(plan: &Plan, stop: &Arc<AtomicBool>) -> Result<(Vec<Path>, bool), Failure> {
+    let bar = if io::stderr().is_terminal() { ProgressBar::new(PARTS) } else { ProgressBar::hidden() };
+    // The template is a constant; without it the bar has the library's own look.
+    if let Ok(style) = ProgressStyle::with_template("{wide_bar} {msg} {percent:>3} % {eta:>4}") {
+        bar.set_style(style);
+    }
+    let interrupted = stop.clone();
+    let signal = tokio::spawn(async move {
+        let heard = tokio::signal::ctrl_c().await;
+        interrupted.store(true, Ordering::Relaxed);
+        heard
+    });
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "parts of a whole")]
+    let paths = plan
+        .measure(stop, |name, part| {
+            bar.set_position((part * PARTS as f64) as u64);
+            bar.set_message(crate::escape::escape(name));
+        })
+        .await?;
+    bar.finish_and_clear();
+    signal.abort();
+    Ok((paths, stop.load(Ordering::Relaxed)))
+}
+
+fn modes(args: &BenchArgs) -> Vec<Mode> {
+    match (args.mode, args.keep_alive) {
+        (BenchMode::Connect, _) => vec![Mode::Connect],
+        (BenchMode::Http, KeepAlive::On) => vec![Mode::HttpKeepAlive],
+        (BenchMode::Http, KeepAlive::Off) => vec![Mode::Http],
+        (BenchMode::Http, KeepAlive::Both) => vec![Mode::Http, Mode::HttpKeepAlive],
+    }
+}
+
+/// Raises the limit of open files as far as it may be; an error when so many clients have no room.
+fn raise_descriptors(clients: Option<u32>) -> Result<(), Failure> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if soft < hard {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    }
+    let needed = u64::from(clients.unwrap_or(0)) + OTHERS;
+    if hard < needed {
+        let message = format!("{} clients need {needed} open files, and {hard} are allowed", needed - OTHERS);
+        return Err(Failure {
+            message,
+            hint: Some(format!("ulimit -n {needed}, as root; or fewer clients: -c {}", hard.saturating_sub(OTHERS))),
+            status: 1,
+        });
+    }
+    Ok(())
+}
