@@ -6,7 +6,7 @@ pub mod counters;
 mod gather;
 mod readings;
 pub mod routes;
-mod rules;
+pub(crate) mod rules;
 pub mod sockets;
 pub mod sysctls;
 

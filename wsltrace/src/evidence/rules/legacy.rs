@@ -23,15 +23,17 @@ const KILLERS: [&str; 3] = ["DROP", "REJECT", "NFQUEUE"];
 
 /// A rule or policy with its counter.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Counted {
-    table: String,
-    chain: String,
+pub(crate) struct Counted {
+    /// Its table.
+    pub(crate) table: String,
+    /// Its chain.
+    pub(crate) chain: String,
     /// From 1; `None` for the chain's policy.
-    number: Option<u32>,
+    pub(crate) number: Option<u32>,
     /// As iptables-save prints it.
-    text: String,
-    /// `-j`'s word, or the policy.
-    target: String,
+    pub(crate) text: String,
+    /// `-j`'s word, or the policy; `-` for a chain without one.
+    pub(crate) target: String,
     packets: u64,
 }
 
@@ -93,12 +95,11 @@ impl LegacyCounters {
         let program = if self.family == Family::Ipv4 { "iptables-legacy-save" } else { "ip6tables-legacy-save" };
         self.shapes = shapes(&self.netns, self.family)?;
         let before = Instant::now();
-        let save = || output_within(SAVE_LIMIT, Command::new(program).arg("-c"));
-        let text = self.netns.run(save).map_err(io::Error::other)??;
+        let saved = saved(&self.netns, program)?;
         if self.readings.len() == MAX_READINGS {
             self.readings.pop_front();
         }
-        self.readings.push_back((before, Instant::now(), parse(&text)));
+        self.readings.push_back((before, Instant::now(), saved));
         Ok(())
     }
 
@@ -123,6 +124,12 @@ impl LegacyCounters {
         let family = if self.family == Family::Ipv4 { "ip" } else { "ip6" };
         Ok(moved(before, now, (table, hook), wanted).map(|counted| rule(counted, family, now)))
     }
+}
+
+/// What a program such as `iptables-legacy-save` prints of a namespace.
+pub(crate) fn saved(netns: &Netns, program: &str) -> io::Result<Vec<Counted>> {
+    let save = || output_within(SAVE_LIMIT, Command::new(program).arg("-c"));
+    Ok(parse(&netns.run(save).map_err(io::Error::other)??))
 }
 
 /// Names of the old tables that are loaded in a namespace; looking makes none.
@@ -216,7 +223,7 @@ fn moved<'a>(
 }
 
 /// As it is told; `all` is the listing that it stands in.
-fn rule(counted: &Counted, family: &str, all: &[Counted]) -> Rule {
+pub(crate) fn rule(counted: &Counted, family: &str, all: &[Counted]) -> Rule {
     let chains = || all.iter().filter(|other| other.table == counted.table).map(|other| other.chain.as_str());
     let of_policy = || owner::of_policy(&counted.chain, chains).filter(|_| counted.number.is_none());
     let comment = counted.text.split_once("--comment ").map(|(_, rest)| first_word(rest));
@@ -231,7 +238,7 @@ fn rule(counted: &Counted, family: &str, all: &[Counted]) -> Rule {
         comment,
         verdict: match counted.target.as_str() {
             "REJECT" => "reject",
-            "NFQUEUE" => "queue",
+            "NFQUEUE" | "QUEUE" => "queue",
             "CT" | "NOTRACK" => "notrack",
             _ => "drop",
         }
@@ -256,7 +263,7 @@ fn first_word(text: &str) -> String {
 }
 
 /// Reads what `iptables-legacy-save -c` prints.
-fn parse(text: &str) -> Vec<Counted> {
+pub(crate) fn parse(text: &str) -> Vec<Counted> {
     let mut found: Vec<Counted> = Vec::new();
     let mut table = "";
     for line in text.lines() {

@@ -29,6 +29,8 @@ pub(crate) struct Base {
     pub(crate) hook: String,
     /// Its priority.
     pub(crate) priority: i32,
+    /// The devices of a chain at ingress or egress.
+    pub(crate) devices: Vec<String>,
 }
 
 impl Listing {
@@ -119,7 +121,16 @@ fn base(words: &[&str]) -> Option<Base> {
         kind: after("type")?.to_owned(),
         hook: after("hook")?.to_owned(),
         priority: after("priority")?.trim_end_matches(';').parse().ok()?,
+        devices: devices(words),
     })
+}
+
+/// The names behind `device "eth0"` or `devices = { eth0, "lo" }`.
+fn devices(words: &[&str]) -> Vec<String> {
+    let from = words.iter().position(|word| matches!(*word, "device" | "devices")).map_or(words.len(), |at| at + 1);
+    let names = words.iter().skip(from).take_while(|word| !matches!(**word, "priority" | "}"));
+    let names = names.map(|word| word.trim_end_matches(',').trim_matches('"'));
+    names.filter(|name| !matches!(*name, "=" | "{" | "")).map(str::to_owned).collect()
 }
 
 /// A rule's text and handle, when this is the end of the rule.
@@ -185,8 +196,11 @@ table netdev nd { # handle 2
         let listing = Listing::parse(TEXT);
         let base = |family, table, chain| listing.chain(family, table, chain).unwrap().base.clone();
         let (kind, hook) = ("filter".to_owned(), "input".to_owned());
-        assert_eq!(base("inet", "fw", "in"), Some(Base { kind: kind.clone(), hook, priority: 5 }));
-        assert_eq!(base("netdev", "nd", "ing"), Some(Base { kind, hook: "ingress".to_owned(), priority: -500 }));
+        assert_eq!(base("inet", "fw", "in"), Some(Base { kind: kind.clone(), hook, priority: 5, devices: Vec::new() }));
+        let devices = vec!["lo".to_owned()];
+        assert_eq!(base("netdev", "nd", "ing"), Some(Base { kind, hook: "ingress".to_owned(), priority: -500, devices }));
+        let several: Vec<&str> = "type filter hook ingress devices = { eth0, \"lo\" } priority 0;".split(' ').collect();
+        assert_eq!(super::base(&several).unwrap().devices, ["eth0", "lo"]);
         assert_eq!(base("inet", "fw", "web"), None);
         let mut chains: Vec<&str> = listing.chains_of("inet", "fw").collect();
         chains.sort_unstable();

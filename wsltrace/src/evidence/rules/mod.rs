@@ -2,8 +2,8 @@
 //! rules their texts. A ruleset is never simulated: a rule is named only when the kernel said that it decided about this
 //! very packet.
 
-mod event;
-mod legacy;
+pub(crate) mod event;
+pub(crate) mod legacy;
 mod listing;
 mod log;
 mod marking;
@@ -18,14 +18,18 @@ use std::io;
 use std::process::Command;
 use std::time::Duration;
 
-use self::event::{Identity, Verdict};
-pub(super) use self::legacy::{LegacyCounters, tables as legacy_tables};
-use self::listing::{Base, Listing};
+use self::event::{Identity, RuleRef, Verdict};
+pub(super) use self::legacy::LegacyCounters;
+pub(crate) use self::legacy::tables as legacy_tables;
+use self::listing::Base;
+pub(crate) use self::listing::Listing;
 use self::log::{Decision, TraceLog};
 use self::marking::Marking;
 pub(crate) use self::marking::PREFIX as OWN_PREFIX;
+pub(crate) use self::owner::backend as owner_backend;
 use self::pace::Pace;
-use self::questions::{details, generation, present};
+use self::questions::details;
+pub(crate) use self::questions::{generation, present};
 use self::socket::{Listener, OwnTable};
 pub use self::targets::dnat_targets;
 pub(super) use self::twins::Twins;
@@ -154,11 +158,8 @@ impl FirewallTrace {
     }
 
     fn read_listing(&mut self) {
-        let listed =
-            inside(&self.netns, || output_within(NFT_LIMIT, Command::new("nft").args(["-a", "-s", "-y", "list", "ruleset"])));
         // Without the program a rule is still named by table, chain and handle.
-        self.listing =
-            listed.inspect_err(|error| ::log::debug!("nft list ruleset: {error}")).ok().map(|text| Listing::parse(&text));
+        self.listing = list(&self.netns).inspect_err(|error| ::log::debug!("nft list ruleset: {error}")).ok();
     }
 
     fn mark(&mut self, devices: bool) -> io::Result<()> {
@@ -271,39 +272,49 @@ impl FirewallTrace {
         let rule = &decision.rule;
         let known = [&self.listing, &self.previous].into_iter().flatten().find(|listing| listing.chain_of(rule).is_some());
         let details = rule.handle.and_then(|handle| inside(&self.netns, || details(rule, handle)).ok()).unwrap_or_default();
-        let text = match rule.handle {
-            Some(_) => known.and_then(|listing| listing.text(rule)).map(str::to_owned),
-            None => Some("policy drop".to_owned()),
-        };
-        let comment = details.comment.or_else(|| text.as_deref().and_then(comment_of).map(str::to_owned));
+        let text = known.and_then(|listing| listing.text(rule));
         let base = known.and_then(|listing| listing.chain(rule.family, &rule.table, &decision.base_chain)?.base.as_ref());
         let verdict = match decision.verdict {
             Verdict::Queue => "queue",
             Verdict::Accept => "accept",
             Verdict::Stolen => "stolen",
             Verdict::Continue => "continue",
-            Verdict::Drop if details.rejects || text.as_deref().is_some_and(is_reject) => "reject",
+            Verdict::Drop if details.rejects || text.is_some_and(is_reject) => "reject",
             Verdict::Drop => "drop",
         };
-        Named {
-            stage: base.and_then(stage_of),
-            rule: Rule {
-                backend: owner::backend(rule, &decision.base_chain),
-                family: rule.family.to_owned(),
-                table: rule.table.clone(),
-                chain: rule.chain.clone(),
-                handle: rule.handle,
-                number: None,
-                text: text.map(|text| without_comment(&text).to_owned()),
-                comment,
-                verdict: verdict.to_owned(),
-                owner: owner::owner(rule, known),
-            },
-        }
+        let rule = told(rule, &decision.base_chain, verdict, known);
+        let comment = details.comment.or_else(|| rule.comment.clone());
+        Named { stage: base.and_then(stage_of), rule: Rule { comment, ..rule } }
     }
 }
 
-fn inside<T: Send>(netns: &Netns, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+/// What nft prints of a namespace.
+pub(crate) fn list(netns: &Netns) -> io::Result<Listing> {
+    let text = inside(netns, || output_within(NFT_LIMIT, Command::new("nft").args(["-a", "-s", "-y", "list", "ruleset"])))?;
+    Ok(Listing::parse(&text))
+}
+
+/// A rule or policy of nftables as it is told, by its place in a listing.
+pub(crate) fn told(rule: &RuleRef, base_chain: &str, verdict: &str, listing: Option<&Listing>) -> Rule {
+    let text = match rule.handle {
+        Some(_) => listing.and_then(|listing| listing.text(rule)),
+        None => Some("policy drop"),
+    };
+    Rule {
+        backend: owner::backend(rule, base_chain),
+        family: rule.family.to_owned(),
+        table: rule.table.clone(),
+        chain: rule.chain.clone(),
+        handle: rule.handle,
+        number: None,
+        text: text.map(|text| without_comment(text).to_owned()),
+        comment: text.and_then(comment_of).map(str::to_owned),
+        verdict: verdict.to_owned(),
+        owner: owner::owner(rule, listing),
+    }
+}
+
+pub(crate) fn inside<T: Send>(netns: &Netns, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     netns.run(work).map_err(io::Error::other)?
 }
 

@@ -19,7 +19,7 @@ fn message(family: NetfilterProtoFamily, message: NfTablesMessage) -> NetfilterM
 }
 
 /// Counts the ruleset's changes; `None` where the kernel has no nftables.
-pub(super) fn generation() -> io::Result<Option<u32>> {
+pub(crate) fn generation() -> io::Result<Option<u32>> {
     let question = message(NetfilterProtoFamily::Unspec, NfTablesMessage::GetGen(GenMessage { attributes: Vec::new() }));
     let Some(answer) = unless_absent(netlink::ask(NETLINK_NETFILTER, question))? else { return Ok(None) };
     let NetfilterMessageInner::NfTables(NfTablesMessage::NewGen(answer)) = answer.inner else { return Ok(None) };
@@ -30,14 +30,14 @@ pub(super) fn generation() -> io::Result<Option<u32>> {
 }
 
 /// What somebody has in nftables.
-pub(super) struct Present {
+pub(crate) struct Present {
     /// Any table.
-    pub(super) tables: bool,
+    pub(crate) tables: bool,
     /// Any chain on a device.
-    pub(super) devices: bool,
+    pub(crate) devices: bool,
 }
 
-pub(super) fn present() -> io::Result<Present> {
+pub(crate) fn present() -> io::Result<Present> {
     let all = message(NetfilterProtoFamily::Unspec, NfTablesMessage::GetTable(TableMessage { attributes: Vec::new() }));
     let tables = unless_absent(netlink::dump(NETLINK_NETFILTER, all))?.unwrap_or_default();
     let foreign = |name: &str| !name.starts_with(OWN_PREFIX);
