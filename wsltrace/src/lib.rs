@@ -15,6 +15,7 @@ pub mod lab;
 pub mod output;
 pub mod probe;
 pub mod recording;
+pub mod simulate;
 pub mod source;
 pub mod windows;
 pub mod wsl;

@@ -1,0 +1,108 @@
+//! One SYN through the firewalls of a namespace before it came: what they would do with it. It is never guessed: where something
+//! is not understood or not known both ways are followed, and when they end differently the answer is "maybe".
+
+mod chain;
+mod hooks;
+mod iptables;
+mod nft;
+mod packet;
+mod read;
+mod ruleset;
+mod state;
+mod symbol;
+pub mod unknown;
+mod value;
+mod walk;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::net::IpAddr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use packet::{Machine, Packet, Way};
+pub use read::{Rulesets, read};
+pub use ruleset::Unread;
+pub use unknown::Because;
+pub use walk::predict;
+
+use crate::evidence::Rule;
+
+/// Where a packet goes that the firewalls let through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Goes {
+    /// To a socket of this namespace.
+    Local,
+    /// Through this namespace, to another machine.
+    Forward,
+    /// Out of this namespace, which it was made in.
+    Out,
+}
+
+/// What becomes of a packet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "end", rename_all = "snake_case", deny_unknown_fields)]
+pub enum End {
+    /// No firewall holds it up.
+    Passes {
+        /// Its destination after DNAT; `None` when it is one of several.
+        address: Option<IpAddr>,
+        /// The port after DNAT; `None` when it is one of several.
+        port: Option<u16>,
+        /// The rule that gave it another destination.
+        translated_by: Option<Rule>,
+        /// Where it goes.
+        goes: Goes,
+    },
+    /// A rule or policy drops it.
+    Dropped {
+        /// Which.
+        rule: Rule,
+    },
+    /// A rule refuses it.
+    Rejected {
+        /// Which.
+        rule: Rule,
+    },
+    /// A rule gives it to a program.
+    Queued {
+        /// Which.
+        rule: Rule,
+    },
+    /// It depends on what is not known.
+    Maybe {
+        /// The ends that were found; there may be others.
+        possible: Vec<End>,
+        /// What they depend on, of the list in [`unknown::LIST`].
+        because: Vec<Because>,
+    },
+}
+
+/// What the firewalls would do with a packet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Prediction {
+    /// What becomes of it.
+    pub end: End,
+}
+
+impl Prediction {
+    /// What the answer depends on, a text each; empty when it is certain.
+    pub fn maybe(&self) -> Vec<String> {
+        match &self.end {
+            End::Maybe { because, .. } => because.iter().map(ToString::to_string).collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl fmt::Display for Because {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, place } = self;
+        if place.is_empty() { write!(f, "{name}") } else { write!(f, "{name} ({place})") }
+    }
+}

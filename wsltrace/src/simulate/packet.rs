@@ -1,0 +1,84 @@
+//! The packet: one SYN, and what is known of the machine that it comes to.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::journey::Family;
+
+/// How a SYN comes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// From outside.
+    Outside {
+        /// The name of the device that it comes in by; `None` when it is not known.
+        device: Option<String>,
+        /// Whether that device is a bridge or belongs to one.
+        bridged: bool,
+    },
+    /// From this machine to itself, over `lo`.
+    Loopback,
+}
+
+/// A SYN that opens a new connection. A match on what is `None` is not known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packet {
+    /// How it comes.
+    pub way: Way,
+    /// The client's address.
+    pub source: Option<IpAddr>,
+    /// The client's port.
+    pub source_port: Option<u16>,
+    /// Where it goes, before any DNAT.
+    pub destination: IpAddr,
+    /// The port.
+    pub destination_port: u16,
+}
+
+impl Packet {
+    /// The family of its addresses.
+    pub fn family(&self) -> Family {
+        if self.destination.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 }
+    }
+}
+
+/// The addresses and routes of the namespace, as far as the simulation needs them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Machine {
+    /// Every address of every device.
+    pub addresses: Vec<(String, IpAddr)>,
+    /// The device by which packets to an address elsewhere leave, where it is known.
+    pub ways: BTreeMap<IpAddr, String>,
+}
+
+impl Machine {
+    /// Whether packets to this address stay here.
+    pub fn has(&self, address: IpAddr) -> bool {
+        address.is_loopback() || self.addresses.iter().any(|(_, own)| *own == address)
+    }
+
+    /// The address to which `redirect` sends what comes in by a device; `None` where the kernel would choose among several.
+    pub(super) fn redirected(&self, device: Option<&str>, family: Family) -> Option<IpAddr> {
+        let of_family = |address: &IpAddr| address.is_ipv4() == (family == Family::Ipv4);
+        let mut own = self.addresses.iter().filter(|(name, address)| Some(name.as_str()) == device && of_family(address));
+        let (_, only) = own.next()?;
+        own.next().is_none().then_some(*only)
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redirect_leads_to_the_only_address_of_the_device() {
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        let own = |name: &str, text: &str| (name.to_owned(), address(text));
+        let addresses = vec![own("eth0", "10.0.0.1"), own("eth1", "10.0.1.1"), own("eth1", "10.0.1.2"), own("eth0", "fd00::1")];
+        let machine = Machine { addresses, ways: BTreeMap::new() };
+        assert_eq!(machine.redirected(Some("eth0"), Family::Ipv4), Some(address("10.0.0.1")));
+        assert_eq!(machine.redirected(Some("eth1"), Family::Ipv4), None);
+        assert_eq!(machine.redirected(None, Family::Ipv4), None);
+        assert!(machine.has(address("127.9.9.9")) && machine.has(address("fd00::1")) && !machine.has(address("10.0.0.9")));
+    }
+}

@@ -1,0 +1,209 @@
+//! The common shape of what the three kinds of firewall say.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::value::{Elements, Item, Operand};
+
+/// Which tool's chain of which table; a table of the old iptables may have the name of one in nftables.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Place {
+    pub(super) legacy: bool,
+    pub(super) family: String,
+    pub(super) table: String,
+    pub(super) chain: String,
+}
+
+/// Where on a packet's way a base chain hangs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hook {
+    Ingress,
+    Prerouting,
+    Input,
+    Forward,
+    Output,
+    Postrouting,
+    Egress,
+}
+
+impl Hook {
+    pub(super) fn named(name: &str) -> Option<Self> {
+        Some(match name.to_ascii_lowercase().as_str() {
+            "ingress" => Self::Ingress,
+            "prerouting" => Self::Prerouting,
+            "input" => Self::Input,
+            "forward" => Self::Forward,
+            "output" => Self::Output,
+            "postrouting" => Self::Postrouting,
+            "egress" => Self::Egress,
+            _ => return None,
+        })
+    }
+}
+
+/// How a base chain hangs on its hook.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Base {
+    pub(super) hook: Hook,
+    pub(super) priority: i64,
+    pub(super) nat: bool,
+    pub(super) drops: bool,
+    /// The devices of a chain at ingress or egress; `None` when they could not be read.
+    pub(super) devices: Option<Vec<String>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Chain {
+    pub(super) place: Place,
+    /// In one table later chains have higher handles.
+    pub(super) handle: u64,
+    pub(super) base: Option<Base>,
+    pub(super) rules: Vec<Line>,
+}
+
+/// A rule.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Line {
+    pub(super) handle: Option<u64>,
+    pub(super) number: Option<u32>,
+    pub(super) comment: Option<String>,
+    pub(super) statements: Vec<Statement>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Accept,
+    Drop,
+    Reject,
+    Queue,
+    Continue,
+    Return,
+    Jump(String),
+    Goto(String),
+}
+
+/// How the two sides of a match are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Relation {
+    Equal,
+    NotEqual,
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+    /// Any of these bits is set.
+    AnyBit,
+    /// None of these bits is set.
+    NoBit,
+}
+
+/// What gives a mark or a new destination its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Source<T> {
+    Constant(T),
+    /// What a field has.
+    Field(Operand),
+    /// An entry of a map; where there is none the rule ends.
+    Map(Vec<Operand>, Vec<(Vec<Item>, Option<T>)>),
+    Unknown(&'static str),
+}
+
+/// Where DNAT sends: `None` keeps what the packet has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(super) struct Target {
+    pub(super) address: Option<Known<std::net::IpAddr>>,
+    pub(super) port: Option<Known<u16>>,
+}
+
+/// A value, or that there is one which is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Known<T> {
+    Yes(T),
+    No,
+}
+
+impl<T> Known<T> {
+    pub(super) fn value(self) -> Option<T> {
+        match self {
+            Self::Yes(value) => Some(value),
+            Self::No => None,
+        }
+    }
+}
+
+/// Which mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mark {
+    Packet,
+    Connection,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Statement {
+    Match {
+        left: Vec<Operand>,
+        relation: Relation,
+        right: Arc<Elements>,
+    },
+    /// Several conditions of which one is enough, or, negated, of which none may hold.
+    AnyOf {
+        negated: bool,
+        conditions: Vec<Statement>,
+    },
+    Verdicts {
+        key: Vec<Operand>,
+        map: Vec<(Vec<Item>, Verdict)>,
+        changes: bool,
+    },
+    Verdict(Verdict),
+    SetMark {
+        mark: Mark,
+        keep: u32,
+        flip: Source<u32>,
+    },
+    Dnat(Source<Target>),
+    Redirect(Option<Known<u16>>),
+    Snat,
+    NoTrack,
+    /// A template of connection tracking: what its state is before conntrack is not known.
+    Template,
+    /// Holds or not.
+    Perhaps(&'static str),
+    /// Does anything that a rule can do.
+    Anything(&'static str),
+}
+
+/// Part of a ruleset that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unread {
+    /// What it is, such as `iptables-legacy`.
+    pub what: String,
+    /// Why.
+    pub why: String,
+}
+
+/// The chains of one namespace.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Chains {
+    list: Vec<Arc<Chain>>,
+    places: HashMap<Place, usize>,
+    /// Whether there is a chain of the family `bridge` with rules or a policy.
+    pub(super) bridges: bool,
+}
+
+impl Chains {
+    pub(super) fn add(&mut self, chain: Chain) {
+        self.places.insert(chain.place.clone(), self.list.len());
+        self.list.push(Arc::new(chain));
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Chain>> {
+        self.list.iter()
+    }
+
+    /// The chain of this name in the table of another.
+    pub(super) fn beside(&self, place: &Place, name: &str) -> Option<&Arc<Chain>> {
+        let place = Place { chain: name.to_owned(), ..place.clone() };
+        self.places.get(&place).and_then(|at| self.list.get(*at))
+    }
+}

@@ -1,0 +1,203 @@
+//! The packet on its way: what it has by now, and what a field of it is at a hook.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use super::packet::Machine;
+use super::ruleset::Hook;
+use super::symbol::{INVALID, LOCAL, NEW, STATUS_DNAT, STATUS_SNAT, SYN, TCP, UNTRACKED, XT_DNAT, XT_SNAT};
+use super::unknown::{self, Because};
+use super::value::{Field, Operand, Seen, number_of};
+use crate::journey::Family;
+
+/// What connection tracking makes of the packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tracked {
+    /// It has not seen it yet.
+    NotYet,
+    /// Whether it has seen it yet depends on the order of hooks of equal priority.
+    Unclear,
+    New,
+    /// The packet is exempt.
+    Untracked,
+}
+
+/// A rule, or the policy where there is no number: which chain, which base chain it was reached by, and the index of the rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Site {
+    pub(super) chain: super::ruleset::Place,
+    pub(super) base: String,
+    pub(super) rule: Option<usize>,
+}
+
+/// The packet as it is by now. Two are the same whatever they depended on.
+#[derive(Clone, Debug)]
+pub(super) struct State {
+    pub(super) source: Option<IpAddr>,
+    pub(super) source_port: Option<u16>,
+    pub(super) destination: Option<IpAddr>,
+    /// Whether the destination is this machine, where its address does not tell.
+    pub(super) local: Option<bool>,
+    pub(super) destination_port: Option<u16>,
+    pub(super) mark: Option<u32>,
+    pub(super) connection_mark: Option<u32>,
+    pub(super) tracked: Tracked,
+    pub(super) translated_by: Option<Site>,
+    /// Whether the destination is another than the client's; `None` when it is not known.
+    pub(super) moved: Option<bool>,
+    pub(super) source_moved: bool,
+    /// Whether a chain of NAT at this hook has decided.
+    pub(super) bound: bool,
+    pub(super) because: BTreeSet<Because>,
+}
+
+impl PartialEq for State {
+    fn eq(&self, other: &Self) -> bool {
+        self.parts() == other.parts()
+    }
+}
+
+impl Eq for State {}
+
+impl State {
+    #[expect(clippy::type_complexity, reason = "every part but one")]
+    fn parts(
+        &self,
+    ) -> (
+        (Option<IpAddr>, Option<u16>, Option<IpAddr>, Option<u16>, Option<bool>),
+        (Option<u32>, Option<u32>, Tracked),
+        (&Option<Site>, Option<bool>, bool, bool),
+    ) {
+        (
+            (self.source, self.source_port, self.destination, self.destination_port, self.local),
+            (self.mark, self.connection_mark, self.tracked),
+            (&self.translated_by, self.moved, self.source_moved, self.bound),
+        )
+    }
+
+    /// The same, depending on one thing more.
+    pub(super) fn depending(&self, name: &str, place: &str) -> Self {
+        let mut state = self.clone();
+        state.because.insert(Because { name: name.to_owned(), place: place.to_owned() });
+        state
+    }
+
+    /// Whether the destination is this machine.
+    pub(super) fn is_local(&self, machine: &Machine) -> Option<bool> {
+        self.destination.map(|address| machine.has(address)).or(self.local)
+    }
+}
+
+/// Where the packet is.
+#[derive(Clone, Debug)]
+pub(super) struct Here<'a> {
+    pub(super) hook: Hook,
+    pub(super) family: Family,
+    pub(super) machine: &'a Machine,
+    /// The device that it came in by; `None` where it is not known.
+    pub(super) input: Option<String>,
+    pub(super) output: Option<String>,
+    /// Whether it is on its way over `lo`.
+    pub(super) loopback: bool,
+}
+
+impl Here<'_> {
+    /// What an operand has.
+    pub(super) fn see(&self, state: &State, operand: &Operand) -> Seen {
+        self.field(state, operand.field).after(&operand.steps)
+    }
+
+    fn field(&self, state: &State, field: Field) -> Seen {
+        let ipv4 = self.family == Family::Ipv4;
+        let address = |wanted: bool, address: Option<IpAddr>, name| match address {
+            _ if wanted != ipv4 => Seen::Absent,
+            Some(address) => Seen::number(number_of(address)),
+            None => Seen::Unknown(name),
+        };
+        let port = |port: Option<u16>, name| port.map_or(Seen::Unknown(name), Seen::number);
+        match field {
+            Field::Source { ipv4 } => address(ipv4, state.source, unknown::SOURCE),
+            Field::Destination { ipv4 } => address(ipv4, state.destination, unknown::DESTINATION),
+            Field::SourcePort => port(state.source_port, unknown::SOURCE_PORT),
+            Field::DestinationPort => port(state.destination_port, unknown::DESTINATION_PORT),
+            // A SYN that asks for congestion notification has two flags more.
+            Field::TcpFlags => Seen::Bits { value: SYN, known: !0xc0 },
+            Field::TransportProtocol => Seen::number(TCP),
+            Field::NextHeader { ipv4: wanted } if wanted == ipv4 => Seen::number(TCP),
+            Field::IpVersion { ipv4: wanted } if wanted == ipv4 => Seen::number(if ipv4 { 4u8 } else { 6 }),
+            Field::NextHeader { .. } | Field::IpVersion { .. } | Field::Absent => Seen::Absent,
+            Field::NetworkFamily if matches!(self.hook, Hook::Ingress | Hook::Egress) => Seen::Unknown(unknown::EXPRESSION),
+            Field::NetworkFamily => Seen::number(if ipv4 { 2u8 } else { 10 }),
+            Field::EtherType => Seen::number(if ipv4 { 0x800u16 } else { 0x86dd }),
+            Field::InputName => self.input(),
+            Field::OutputName => self.output(),
+            Field::Mark => state.mark.map_or(Seen::Unknown(unknown::MARK), Seen::number),
+            Field::State => self.state(state, 0, 0),
+            Field::XtState => self.state(state, XT_DNAT, XT_SNAT),
+            Field::Status => Self::status(state),
+            Field::Direction | Field::ConnectionMark if state.tracked == Tracked::Unclear => Seen::Unknown(unknown::CT),
+            Field::Direction | Field::ConnectionMark if state.tracked != Tracked::New => Seen::Absent,
+            Field::ConnectionMark => state.connection_mark.map_or(Seen::Unknown(unknown::MARK), Seen::number),
+            Field::PacketType if self.loopback => Seen::Unknown(unknown::named("pkttype", unknown::EXPRESSION)),
+            // The original direction, and a frame for this machine alone.
+            Field::Direction | Field::PacketType => Seen::number(0u8),
+            Field::DestinationType { device } => match state.is_local(self.machine) {
+                Some(true) if !device => Seen::number(LOCAL),
+                Some(false) => Seen::Not(LOCAL, unknown::FIB),
+                _ => Seen::Unknown(unknown::FIB),
+            },
+            Field::SourceType => match state.source.map(|address| self.machine.has(address)) {
+                Some(true) => Seen::number(LOCAL),
+                Some(false) => Seen::Not(LOCAL, unknown::FIB),
+                None => Seen::Unknown(unknown::SOURCE),
+            },
+            Field::Unknown(name) => Seen::Unknown(name),
+        }
+    }
+
+    fn input(&self) -> Seen {
+        match (self.hook, &self.input) {
+            (Hook::Output, _) => Seen::Name(String::new()),
+            // Kernels differ in what they remember here.
+            (Hook::Postrouting | Hook::Egress, _) | (_, None) => Seen::Unknown(unknown::INPUT_DEVICE),
+            (_, Some(name)) => Seen::Name(name.clone()),
+        }
+    }
+
+    fn output(&self) -> Seen {
+        match (self.hook, &self.output) {
+            (Hook::Ingress | Hook::Prerouting | Hook::Input, _) => Seen::Name(String::new()),
+            (_, Some(name)) => Seen::Name(name.clone()),
+            (_, None) => Seen::Unknown(unknown::OUTPUT_DEVICE),
+        }
+    }
+
+    /// The state, with the bits that tell translations.
+    fn state(&self, state: &State, dnat: u128, snat: u128) -> Seen {
+        match state.tracked {
+            _ if self.hook == Hook::Ingress => Seen::Unknown(unknown::CT),
+            Tracked::NotYet => Seen::number(INVALID),
+            Tracked::Untracked => Seen::number(UNTRACKED),
+            Tracked::Unclear => Seen::Unknown(unknown::CT),
+            Tracked::New => translations(state, NEW, u128::MAX, dnat, snat),
+        }
+    }
+
+    fn status(state: &State) -> Seen {
+        match state.tracked {
+            Tracked::Unclear => Seen::Unknown(unknown::CT),
+            Tracked::NotYet | Tracked::Untracked => Seen::Absent,
+            // Expected, answered and assured it is not; more is not followed.
+            Tracked::New => translations(state, 0, 7, STATUS_DNAT, STATUS_SNAT),
+        }
+    }
+}
+
+fn translations(state: &State, value: u128, known: u128, dnat: u128, snat: u128) -> Seen {
+    let to = if state.moved == Some(true) { dnat } else { 0 };
+    let from = if state.source_moved { snat } else { 0 };
+    let open = if state.moved.is_none() { dnat } else { 0 };
+    // Whether the new source differs from the old one is not known.
+    let open = open | from;
+    Seen::Bits { value: value | to, known: (known | dnat | snat) & !open }
+}

@@ -1,0 +1,136 @@
+//! The order of hooks and chains, and the ways through them.
+
+use super::{address, chain, end, machine, rule, rulesets, syn, told};
+use crate::simulate::{End, Goes, Packet, Unread, Way, predict};
+
+const DROP: &str = r#"{"drop": null}"#;
+
+fn state(which: &str) -> String {
+    format!(r#"{{"match": {{"op": "in", "left": {{"ct": {{"key": "state"}}}}, "right": "{which}"}}}}, {DROP}"#)
+}
+
+#[test]
+fn an_early_accept_does_not_end_the_way() {
+    let all = [
+        chain("late", 1, "input", 10, "accept"),
+        chain("early", 2, "input", -10, "accept"),
+        rule("early", 3, r#"{"accept": null}"#),
+        rule("late", 4, DROP),
+    ];
+    assert_eq!(told(&end(&all, &syn())), "drop 4");
+    let both = [chain("late", 1, "input", 10, "drop"), chain("pre", 2, "prerouting", 300, "accept"), rule("pre", 3, DROP)];
+    assert_eq!(told(&end(&both, &syn())), "drop 3");
+    let forward = [chain("f", 1, "forward", 0, "drop"), chain("o", 2, "output", 0, "drop")];
+    assert_eq!(told(&end(&forward, &syn())), "pass");
+}
+
+#[test]
+fn connection_tracking_sees_the_packet_at_its_priority() {
+    let at =
+        |priority, which| told(&end(&[chain("c", 1, "prerouting", priority, "accept"), rule("c", 2, &state(which))], &syn()));
+    assert_eq!([at(-300, "invalid"), at(-300, "new")], ["drop 2", "pass"]);
+    assert_eq!([at(-150, "invalid"), at(-150, "new")], ["pass", "drop 2"]);
+    assert_eq!(at(-200, "new"), "maybe ct");
+}
+
+#[test]
+fn later_chains_of_a_priority_come_first() {
+    let two = |handles: [u64; 2]| {
+        let all = [
+            chain("one", handles[0], "input", 0, "accept"),
+            chain("two", handles[1], "input", 0, "accept"),
+            rule("one", 8, DROP),
+            rule("two", 9, DROP),
+        ];
+        told(&end(&all, &syn()))
+    };
+    assert_eq!([two([1, 2]), two([2, 1])], ["drop 9", "drop 8"]);
+    // Nothing tells the order of two tables' chains.
+    let other = chain("two", 1, "input", 0, "accept").replace(r#""t""#, r#""other""#);
+    let dropping = rule("two", 9, DROP).replace(r#""t""#, r#""other""#);
+    let all = [chain("one", 1, "input", 0, "accept"), other, rule("one", 8, DROP), dropping];
+    assert_eq!(told(&end(&all, &syn())), "maybe chains of equal priority");
+    assert_eq!(told(&end(&all[..3], &syn())), "drop 8", "where only one decides the order is all the same");
+}
+
+#[test]
+fn chains_see_their_own_family() {
+    let ip6 = |text: String| text.replace(r#""inet""#, r#""ip6""#);
+    let all = [ip6(chain("c", 1, "input", 0, "drop"))];
+    assert_eq!(told(&end(&all, &syn())), "pass");
+    let packet = Packet { source: None, destination: address("fd00::2"), ..syn() };
+    assert_eq!(told(&end(&all, &packet)), "drop policy");
+}
+
+#[test]
+fn what_sleeps_and_what_is_our_own_is_left_out() {
+    let own = chain("c", 1, "input", 0, "drop").replace(r#""t""#, r#""wsltrace-7""#);
+    assert_eq!(told(&end(&[own], &syn())), "pass");
+    let asleep = r#"{"table": {"family": "inet", "name": "t", "handle": 4, "flags": "dorm"}}"#.to_owned();
+    assert_eq!(told(&end(&[asleep, chain("c", 1, "input", 0, "drop")], &syn())), "pass");
+}
+
+#[test]
+fn a_translated_packet_is_forwarded() {
+    let dnat = r#"{"dnat": {"family": "ip", "addr": "172.17.0.2", "port": 80}}"#;
+    let by = |key: &str, name: &str| {
+        format!(r#"{{"match": {{"op": "==", "left": {{"meta": {{"key": "{key}"}}}}, "right": "{name}"}}}}, {DROP}"#)
+    };
+    let base = [
+        chain("nat", 1, "prerouting", -100, "accept"),
+        rule("nat", 2, dnat),
+        chain("in", 3, "input", 0, "drop"),
+        chain("f", 4, "forward", 0, "accept"),
+    ];
+    let with = |text: &str| {
+        let mut all = base.to_vec();
+        all.push(rule("f", 9, text));
+        told(&end(&all, &syn()))
+    };
+    assert_eq!(with(&by("oifname", "docker0")), "drop 9");
+    assert_eq!(with(&by("oifname", "eth0")), "pass");
+    assert_eq!(with(r#"{"match": {"op": "in", "left": {"ct": {"key": "status"}}, "right": "dnat"}}, {"drop": null}"#), "drop 9");
+    assert_eq!(
+        with(
+            r#"{"match": {"op": "==", "left": {"payload": {"protocol": "tcp", "field": "dport"}}, "right": 80}}, {"drop": null}"#
+        ),
+        "drop 9"
+    );
+    let nowhere = base.join(",").replace("172.17.0.2", "172.17.0.9");
+    let all = format!("{nowhere},{}", rule("f", 9, &by("oifname", "docker0")));
+    assert_eq!(told(&predict(&rulesets(&all), &syn(), &machine())), "maybe the output device");
+}
+
+#[test]
+fn over_lo_output_translates_and_prerouting_does_not() {
+    let packet = Packet {
+        way: Way::Loopback,
+        source: Some(address("127.0.0.1")),
+        source_port: None,
+        destination: address("127.0.0.1"),
+        destination_port: 8080,
+    };
+    let dnat = |to: &str| format!(r#"{{"dnat": {{"family": "ip", "addr": "{to}"}}}}"#);
+    let pre = [chain("nat", 1, "prerouting", -100, "accept"), rule("nat", 2, &dnat("172.17.0.2"))];
+    assert!(matches!(end(&pre, &packet).end, End::Passes { translated_by: None, goes: Goes::Local, .. }));
+    let out = [chain("nat", 1, "output", -100, "accept"), rule("nat", 2, &dnat("172.17.0.2"))];
+    assert!(matches!(end(&out, &packet).end, End::Passes { translated_by: Some(_), goes: Goes::Out, .. }));
+    let raw = [chain("raw", 1, "prerouting", -300, "accept"), rule("raw", 2, &state("new"))];
+    assert_eq!(told(&end(&raw, &packet)), "drop 2", "it has been seen on its way out");
+    assert_eq!(told(&end(&[chain("o", 1, "output", 0, "drop")], &packet)), "drop policy");
+    let owner = r#"{"match": {"op": "==", "left": {"meta": {"key": "skuid"}}, "right": 0}}, {"drop": null}"#;
+    assert_eq!(told(&end(&[chain("o", 1, "output", 0, "accept"), rule("o", 2, owner)], &packet)), "maybe skuid");
+}
+
+#[test]
+fn bridges_and_what_was_not_read_leave_it_open() {
+    let bridge = [chain("c", 1, "input", 0, "drop").replace(r#""inet""#, r#""bridge""#)];
+    assert_eq!(told(&end(&bridge, &syn())), "pass");
+    let packet = Packet { way: Way::Outside { device: Some("eth0".to_owned()), bridged: true }, ..syn() };
+    assert_eq!(told(&end(&bridge, &packet)), "maybe bridge tables");
+    let mut rulesets = rulesets(&chain("c", 1, "input", 0, "drop"));
+    rulesets.unread.push(Unread { what: "iptables-legacy-save".to_owned(), why: "not found".to_owned() });
+    let prediction = predict(&rulesets, &syn(), &machine());
+    assert_eq!(prediction.maybe(), ["not read (iptables-legacy-save: not found)"]);
+    assert!(matches!(prediction.end, End::Maybe { possible, .. } if possible.len() == 1));
+}

@@ -1,0 +1,335 @@
+//! Values of a packet's fields, the constants that they are compared with, and the comparison with three answers.
+
+use std::net::IpAddr;
+
+use super::ruleset::Relation;
+use super::unknown;
+
+/// A field of the packet, or of what the kernel keeps with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Field {
+    /// The address of IPv4 or, if not, IPv6.
+    Source {
+        ipv4: bool,
+    },
+    Destination {
+        ipv4: bool,
+    },
+    /// Either family's, for iptables.
+    SourcePort,
+    DestinationPort,
+    TcpFlags,
+    TransportProtocol,
+    /// The protocol in the header of IPv4, or the next header of IPv6.
+    NextHeader {
+        ipv4: bool,
+    },
+    IpVersion {
+        ipv4: bool,
+    },
+    NetworkFamily,
+    EtherType,
+    InputName,
+    OutputName,
+    Mark,
+    State,
+    /// `-m conntrack`'s states, which have two bits for translations.
+    XtState,
+    Status,
+    Direction,
+    ConnectionMark,
+    PacketType,
+    /// `fib daddr type`; with the device, an address of another device is not local.
+    DestinationType {
+        device: bool,
+    },
+    /// `fib saddr type`.
+    SourceType,
+    /// A header that a TCP packet of IP has not.
+    Absent,
+    Unknown(&'static str),
+}
+
+/// A step of arithmetic on a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    And(u128),
+    Or(u128),
+    Xor(u128),
+    /// One that is not done here.
+    Other,
+}
+
+/// A field after arithmetic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Operand {
+    pub(super) field: Field,
+    pub(super) steps: Vec<Step>,
+}
+
+impl From<Field> for Operand {
+    fn from(field: Field) -> Self {
+        Self { field, steps: Vec::new() }
+    }
+}
+
+/// What a field has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// A number, of which these bits are known.
+    Bits {
+        value: u128,
+        known: u128,
+    },
+    /// Any number but this.
+    Not(u128, &'static str),
+    Name(String),
+    /// The packet has no such field: the rule ends, however it compares.
+    Absent,
+    Unknown(&'static str),
+}
+
+impl Seen {
+    pub(super) fn number(value: impl Into<u128>) -> Self {
+        Self::Bits { value: value.into(), known: u128::MAX }
+    }
+
+    pub(super) fn after(self, steps: &[Step]) -> Self {
+        steps.iter().fold(self, |seen, step| match (seen, step) {
+            (Self::Bits { value, known }, Step::And(mask)) => Self::Bits { value: value & mask, known: known | !mask },
+            (Self::Bits { value, known }, Step::Or(mask)) => Self::Bits { value: value | mask, known: known | mask },
+            (Self::Bits { value, known }, Step::Xor(mask)) => Self::Bits { value: value ^ mask, known },
+            (Self::Absent, _) => Self::Absent,
+            (Self::Unknown(name) | Self::Not(_, name), _) => Self::Unknown(name),
+            (Self::Bits { .. } | Self::Name(_), _) => Self::Unknown(unknown::EXPRESSION),
+        })
+    }
+}
+
+/// One component of a constant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Item {
+    /// From, to.
+    Range(u128, u128),
+    /// A device's name, or the beginning of one.
+    Name {
+        text: String,
+        beginning: bool,
+    },
+    /// The element for all that is not in the set.
+    Any,
+    Unknown(&'static str),
+}
+
+/// A constant, or the elements of a set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Elements {
+    /// Each with a component for every part of a concatenation.
+    pub(super) list: Vec<Vec<Item>>,
+    /// Whether rules change it.
+    pub(super) changes: bool,
+}
+
+impl Elements {
+    pub(super) fn one(item: Item) -> Self {
+        Self { list: vec![vec![item]], changes: false }
+    }
+}
+
+/// An answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    Yes,
+    No,
+    Maybe(&'static str),
+}
+
+impl Answer {
+    pub(super) fn of(holds: bool) -> Self {
+        if holds { Self::Yes } else { Self::No }
+    }
+
+    pub(super) fn not(self) -> Self {
+        match self {
+            Self::Yes => Self::No,
+            Self::No => Self::Yes,
+            Self::Maybe(name) => Self::Maybe(name),
+        }
+    }
+
+    pub(super) fn all(answers: impl IntoIterator<Item = Self>) -> Self {
+        let mut all = Self::Yes;
+        for answer in answers {
+            match answer {
+                Self::No => return Self::No,
+                Self::Maybe(_) if all == Self::Yes => all = answer,
+                _ => {}
+            }
+        }
+        all
+    }
+
+    pub(super) fn any(answers: impl IntoIterator<Item = Self>) -> Self {
+        Self::all(answers.into_iter().map(Self::not)).not()
+    }
+}
+
+/// An address as a number.
+pub(super) fn number_of(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => u128::from(u32::from(address)),
+        IpAddr::V6(address) => u128::from(address),
+    }
+}
+
+/// Whether a value is this constant.
+pub(super) fn is(seen: &Seen, item: &Item) -> Answer {
+    match (seen, item) {
+        (_, Item::Any) => Answer::Yes,
+        (Seen::Not(value, _), Item::Range(from, to)) if from == value && to == value => Answer::No,
+        (Seen::Unknown(name) | Seen::Not(_, name), _) | (Seen::Bits { .. } | Seen::Name(_), Item::Unknown(name)) => {
+            Answer::Maybe(name)
+        }
+        (Seen::Bits { value, known: u128::MAX }, Item::Range(from, to)) => Answer::of((from..=to).contains(&value)),
+        (Seen::Bits { value, known }, Item::Range(from, to)) if from == to => {
+            if (value ^ from) & known == 0 {
+                Answer::Maybe(unknown::CT)
+            } else {
+                Answer::No
+            }
+        }
+        (Seen::Name(name), Item::Name { text, beginning: false }) => Answer::of(name == text),
+        (Seen::Name(name), Item::Name { text, beginning: true }) => Answer::of(name.starts_with(text.as_str())),
+        (Seen::Absent, _) => Answer::No,
+        (Seen::Bits { .. } | Seen::Name(_), _) => Answer::Maybe(unknown::CONSTANT),
+    }
+}
+
+/// Whether concatenated values are this element.
+pub(super) fn is_element(seen: &[Seen], element: &[Item]) -> Answer {
+    if let [Item::Any] = element {
+        return Answer::Yes;
+    }
+    if seen.len() != element.len() {
+        return Answer::Maybe(unknown::CONSTANT);
+    }
+    Answer::all(seen.iter().zip(element).map(|(seen, item)| is(seen, item)))
+}
+
+/// Compares.
+pub(super) fn compare(seen: &[Seen], relation: Relation, right: &Elements) -> Answer {
+    if seen.contains(&Seen::Absent) {
+        return Answer::No;
+    }
+    let within = || {
+        let answer = Answer::any(right.list.iter().map(|element| is_element(seen, element)));
+        if right.changes { Answer::Maybe(unknown::CHANGING_SET) } else { answer }
+    };
+    match (relation, seen, right.list.as_slice()) {
+        (Relation::Equal, ..) => within(),
+        (Relation::NotEqual, ..) => within().not(),
+        (Relation::AnyBit, [seen], [element]) => any_bit(seen, element),
+        (Relation::NoBit, [seen], [element]) => any_bit(seen, element).not(),
+        (_, [seen], [element]) => ordered(seen, relation, element),
+        _ => Answer::Maybe(unknown::EXPRESSION),
+    }
+}
+
+fn any_bit(seen: &Seen, element: &[Item]) -> Answer {
+    match (seen, element) {
+        (Seen::Unknown(name), _) | (_, [Item::Unknown(name)]) => Answer::Maybe(name),
+        (Seen::Bits { value, known }, [Item::Range(bits, to)]) if bits == to => {
+            if value & known & bits != 0 {
+                Answer::Yes
+            } else if bits & !known == 0 {
+                Answer::No
+            } else {
+                Answer::Maybe(unknown::CT)
+            }
+        }
+        _ => Answer::Maybe(unknown::EXPRESSION),
+    }
+}
+
+fn ordered(seen: &Seen, relation: Relation, element: &[Item]) -> Answer {
+    match (seen, element) {
+        (Seen::Unknown(name), _) | (_, [Item::Unknown(name)]) => Answer::Maybe(name),
+        (Seen::Bits { value, known: u128::MAX }, [Item::Range(number, to)]) if number == to => match relation {
+            Relation::Less => Answer::of(value < number),
+            Relation::LessOrEqual => Answer::of(value <= number),
+            Relation::Greater => Answer::of(value > number),
+            Relation::GreaterOrEqual => Answer::of(value >= number),
+            _ => Answer::Maybe(unknown::EXPRESSION),
+        },
+        _ => Answer::Maybe(unknown::EXPRESSION),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn number(value: u128) -> Item {
+        Item::Range(value, value)
+    }
+
+    fn elements(list: Vec<Item>) -> Elements {
+        Elements { list: list.into_iter().map(|item| vec![item]).collect(), changes: false }
+    }
+
+    #[test]
+    fn three_answers_are_kept_apart() {
+        let maybe = Answer::Maybe(unknown::MARK);
+        assert_eq!(Answer::all([maybe, Answer::No]), Answer::No);
+        assert_eq!(Answer::all([maybe, Answer::Yes]), maybe);
+        assert_eq!(Answer::any([maybe, Answer::Yes]), Answer::Yes);
+        assert_eq!(Answer::any([maybe, Answer::No]), maybe);
+        assert_eq!(Answer::any([]), Answer::No);
+    }
+
+    #[test]
+    fn what_is_absent_matches_nothing_and_not_nothing_either() {
+        let right = elements(vec![number(5)]);
+        for relation in [Relation::Equal, Relation::NotEqual, Relation::Greater, Relation::NoBit] {
+            assert_eq!(compare(&[Seen::Absent], relation, &right), Answer::No);
+        }
+    }
+
+    #[test]
+    fn sets_intervals_and_orders_are_compared() {
+        let set = elements(vec![number(80), Item::Range(443, 500)]);
+        let compare_port = |port: u16, relation| compare(&[Seen::number(port)], relation, &set);
+        assert_eq!(compare_port(450, Relation::Equal), Answer::Yes);
+        assert_eq!(compare_port(450, Relation::NotEqual), Answer::No);
+        assert_eq!(compare_port(81, Relation::Equal), Answer::No);
+        let changing = Elements { changes: true, ..set };
+        assert_eq!(compare(&[Seen::number(80u8)], Relation::Equal, &changing), Answer::Maybe(unknown::CHANGING_SET));
+        let bound = elements(vec![number(1024)]);
+        let ordered = |relation| compare(&[Seen::number(1024u16)], relation, &bound);
+        assert_eq!([ordered(Relation::Less), ordered(Relation::LessOrEqual)], [Answer::No, Answer::Yes]);
+        assert_eq!([ordered(Relation::Greater), ordered(Relation::GreaterOrEqual)], [Answer::No, Answer::Yes]);
+    }
+
+    #[test]
+    fn bits_that_are_not_known_leave_it_open() {
+        let seen = |value, known| Seen::Bits { value, known };
+        let bit = |bits| elements(vec![number(bits)]);
+        assert_eq!(compare(&[seen(32, 48)], Relation::AnyBit, &bit(32)), Answer::Yes);
+        assert_eq!(compare(&[seen(32, 48)], Relation::AnyBit, &bit(16)), Answer::No);
+        assert_eq!(compare(&[seen(32, 48)], Relation::NoBit, &bit(16)), Answer::Yes);
+        assert_eq!(compare(&[seen(32, 48)], Relation::AnyBit, &bit(64)), Answer::Maybe(unknown::CT));
+        let masked = seen(32, 48).after(&[Step::And(32)]);
+        assert_eq!(compare(&[masked], Relation::Equal, &bit(32)), Answer::Yes);
+    }
+
+    #[test]
+    fn devices_are_compared_by_their_beginning_too() {
+        let name = |text: &str, beginning| Item::Name { text: text.to_owned(), beginning };
+        let eth0 = Seen::Name("eth0".to_owned());
+        assert_eq!(is(&eth0, &name("eth", true)), Answer::Yes);
+        assert_eq!(is(&eth0, &name("eth", false)), Answer::No);
+        assert_eq!(is(&eth0, &Item::Range(2, 2)), Answer::Maybe(unknown::CONSTANT));
+        assert_eq!(is(&Seen::Not(2, unknown::FIB), &number(2)), Answer::No);
+        assert_eq!(is(&Seen::Not(2, unknown::FIB), &number(1)), Answer::Maybe(unknown::FIB));
+    }
+}

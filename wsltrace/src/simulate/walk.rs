@@ -1,0 +1,224 @@
+//! The packet's way from hook to hook.
+
+use std::collections::BTreeSet;
+
+use super::chain::{Exit, Exits, Fate, add};
+use super::hooks::through;
+use super::packet::{Machine, Packet, Way};
+use super::read::Rulesets;
+use super::ruleset::{Hook, Line};
+use super::state::{Here, Site, State, Tracked};
+use super::unknown::{self, Because};
+use super::{End, Goes, Prediction};
+use crate::evidence::Rule;
+use crate::evidence::rules::event::RuleRef;
+use crate::evidence::rules::{legacy, told};
+
+/// nft's families.
+const FAMILIES: [&str; 6] = ["ip", "ip6", "inet", "netdev", "bridge", "arp"];
+
+/// What the firewalls would do with a packet. Nothing is asked of the system.
+pub fn predict(rulesets: &Rulesets, packet: &Packet, machine: &Machine) -> Prediction {
+    let journey = Journey { rulesets, packet, machine };
+    let ends = journey.ends();
+    let mut because: BTreeSet<Because> = ends.iter().flat_map(|(_, because)| because.clone()).collect();
+    let mut possible: Vec<End> = Vec::new();
+    for (end, _) in &ends {
+        if let Some(end) = end.as_ref().filter(|end| !possible.contains(end)) {
+            possible.push(end.clone());
+        }
+    }
+    let certain = ends.iter().all(|(end, _)| end.is_some()) && possible.len() == 1;
+    if certain {
+        because.clear();
+    }
+    for unread in &rulesets.unread {
+        because.insert(Because { name: unknown::UNREAD.to_owned(), place: format!("{}: {}", unread.what, unread.why) });
+    }
+    let forwarded = possible.iter().any(|end| matches!(end, End::Passes { goes: Goes::Forward | Goes::Out, .. }));
+    let bridged = matches!(packet.way, Way::Outside { bridged: true, .. });
+    if rulesets.chains.bridges && (forwarded || bridged) {
+        because.insert(Because { name: unknown::BRIDGE.to_owned(), place: String::new() });
+    }
+    let end = match possible.pop() {
+        Some(only) if because.is_empty() && possible.is_empty() => only,
+        last => {
+            possible.extend(last);
+            End::Maybe { possible, because: because.into_iter().collect() }
+        }
+    };
+    Prediction { end }
+}
+
+struct Journey<'a> {
+    rulesets: &'a Rulesets,
+    packet: &'a Packet,
+    machine: &'a Machine,
+}
+
+/// An end, `None` for what was not followed, with what it depends on.
+type Ends = Vec<(Option<End>, BTreeSet<Because>)>;
+
+impl<'a> Journey<'a> {
+    fn here(&self, hook: Hook) -> Here<'a> {
+        let (input, loopback) = match &self.packet.way {
+            Way::Outside { device, .. } => (device.clone(), false),
+            Way::Loopback => (Some("lo".to_owned()), hook != Hook::Output && hook != Hook::Postrouting),
+        };
+        let output = (self.packet.way == Way::Loopback).then(|| "lo".to_owned());
+        Here { hook, family: self.packet.family(), machine: self.machine, input, output, loopback }
+    }
+
+    fn start(&self) -> State {
+        State {
+            source: self.packet.source,
+            source_port: self.packet.source_port,
+            destination: Some(self.packet.destination),
+            local: None,
+            destination_port: Some(self.packet.destination_port),
+            mark: Some(0),
+            connection_mark: Some(0),
+            tracked: Tracked::NotYet,
+            translated_by: None,
+            moved: Some(false),
+            source_moved: false,
+            bound: false,
+            because: BTreeSet::new(),
+        }
+    }
+
+    fn ends(&self) -> Ends {
+        let mut ends = Vec::new();
+        let on = vec![self.start()];
+        match self.packet.way {
+            Way::Outside { .. } => {
+                let on = self.hook(&self.here(Hook::Ingress), on, &mut ends);
+                let on = self.hook(&self.here(Hook::Prerouting), on, &mut ends);
+                let (local, elsewhere) = self.routed(on);
+                self.arrive(local, &mut ends);
+                for state in elsewhere {
+                    self.leave(Some(Hook::Forward), Goes::Forward, state, &mut ends);
+                }
+            }
+            Way::Loopback => {
+                let on = self.hook(&self.here(Hook::Output), on, &mut ends);
+                let (local, elsewhere) = self.routed(on);
+                let mut on = local;
+                for hook in [Hook::Postrouting, Hook::Egress, Hook::Ingress, Hook::Prerouting] {
+                    on = self.hook(&self.here(hook), on, &mut ends);
+                }
+                self.arrive(on, &mut ends);
+                for state in elsewhere {
+                    self.leave(None, Goes::Out, state, &mut ends);
+                }
+            }
+        }
+        ends
+    }
+
+    fn hook(&self, here: &Here<'_>, on: Vec<State>, ends: &mut Ends) -> Vec<State> {
+        let mut next: Exits = Vec::new();
+        for state in on {
+            for (exit, state) in through(&self.rulesets.chains, here, state) {
+                match exit {
+                    Exit::End(fate) => ends.push((Some(self.end(&fate)), state.because)),
+                    Exit::Lost => ends.push((None, state.because)),
+                    _ => add(&mut next, Exit::Accept, state),
+                }
+            }
+        }
+        next.into_iter().map(|(_, state)| state).collect()
+    }
+
+    /// What is for this machine, and what is not.
+    fn routed(&self, on: Vec<State>) -> (Vec<State>, Vec<State>) {
+        let (mut local, mut elsewhere) = (Vec::new(), Vec::new());
+        for state in on {
+            match state.is_local(self.machine) {
+                Some(true) => local.push(state),
+                Some(false) => elsewhere.push(state),
+                None => {
+                    let state = state.depending(unknown::DESTINATION, "");
+                    local.push(State { local: Some(true), ..state.clone() });
+                    elsewhere.push(State { local: Some(false), ..state });
+                }
+            }
+        }
+        (local, elsewhere)
+    }
+
+    fn arrive(&self, on: Vec<State>, ends: &mut Ends) {
+        for state in self.hook(&self.here(Hook::Input), on, ends) {
+            ends.push((Some(self.passes(&state, Goes::Local)), state.because));
+        }
+    }
+
+    fn leave(&self, first: Option<Hook>, goes: Goes, state: State, ends: &mut Ends) {
+        let output = state.destination.and_then(|address| self.machine.ways.get(&address).cloned());
+        let mut on = vec![state];
+        for hook in first.into_iter().chain([Hook::Postrouting, Hook::Egress]) {
+            on = self.hook(&Here { output: output.clone(), ..self.here(hook) }, on, ends);
+        }
+        ends.extend(on.into_iter().map(|state| (Some(self.passes(&state, goes)), state.because)));
+    }
+
+    fn passes(&self, state: &State, goes: Goes) -> End {
+        End::Passes {
+            address: state.destination,
+            port: state.destination_port,
+            translated_by: state.translated_by.as_ref().and_then(|site| self.rule(site, "accept")),
+            goes,
+        }
+    }
+
+    fn end(&self, fate: &Fate) -> End {
+        let rule = |site: &Site, verdict: &str| self.rule(site, verdict).unwrap_or_else(|| unnamed(site, verdict));
+        match fate {
+            Fate::Dropped(site) => End::Dropped { rule: rule(site, "drop") },
+            Fate::Rejected(site) => End::Rejected { rule: rule(site, "reject") },
+            Fate::Queued(site) => End::Queued { rule: rule(site, "queue") },
+        }
+    }
+
+    /// A rule or policy as it is told.
+    fn rule(&self, site: &Site, verdict: &str) -> Option<Rule> {
+        let place = &site.chain;
+        let chain = self.rulesets.chains.beside(place, &place.chain)?;
+        let line: Option<&Line> = match site.rule {
+            Some(at) => Some(chain.rules.get(at)?),
+            None => None,
+        };
+        if place.legacy {
+            let (family, saved) = self.rulesets.legacy.iter().find(|(family, _)| *family == place.family)?;
+            let number = line.and_then(|line| line.number);
+            let same = |counted: &&legacy::Counted| {
+                counted.table == place.table && counted.chain == place.chain && counted.number == number
+            };
+            let rule = legacy::rule(saved.iter().find(same)?, family, saved);
+            return Some(Rule { verdict: verdict.to_owned(), ..rule });
+        }
+        let family = FAMILIES.into_iter().find(|family| *family == place.family)?;
+        let handle = line.and_then(|line| line.handle);
+        let reference = RuleRef { family, table: place.table.clone(), chain: place.chain.clone(), handle };
+        let rule = told(&reference, &site.base, verdict, self.rulesets.listing.as_ref());
+        let comment = line.and_then(|line| line.comment.clone()).or_else(|| rule.comment.clone());
+        Some(Rule { comment, ..rule })
+    }
+}
+
+/// A rule of which nothing but its place is known.
+fn unnamed(site: &Site, verdict: &str) -> Rule {
+    let place = &site.chain;
+    Rule {
+        backend: crate::evidence::Backend::Nft,
+        family: place.family.clone(),
+        table: place.table.clone(),
+        chain: place.chain.clone(),
+        handle: None,
+        number: None,
+        text: None,
+        comment: None,
+        verdict: verdict.to_owned(),
+        owner: crate::evidence::Owner::User,
+    }
+}
