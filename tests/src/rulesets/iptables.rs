@@ -14,13 +14,17 @@ const TABLES: [(&str, &[&str], &[&str]); 4] = [
     ("security", &["INPUT"], &["FORWARD", "OUTPUT"]),
 ];
 /// Rules that match the packet without a verdict, or do not match it.
-const DECOYS: [&str; 6] = [
+const DECOYS: [&str; 10] = [
     "-p tcp --dport 8080",
     "-p tcp --dport 9999 -j DROP",
     "-s 203.0.113.7 -j DROP",
     "-p udp -j DROP",
     "-p tcp -m multiport --dports 80,443 -j DROP",
     "-p tcp --dport 22 -g unused",
+    "-i lo -j DROP",
+    "! -i eth+ -j DROP",
+    "! -s 172.16.0.0/12 -j DROP",
+    "-p tcp ! --dport 8000:8999 -j DROP",
 ];
 /// Killers; the last two only reject, which is possible in `filter` alone.
 const KILLERS: [&str; 7] = [

@@ -2,6 +2,16 @@
 
 mod iptables;
 mod nft;
+mod play;
+mod tracer;
+
+use std::error::Error;
+
+pub use play::{connect, handle_of_killer, lab, load, name_of_killer, nft, seed, seen, setting};
+pub use tracer::Tracer;
+
+/// What may fail for any reason.
+pub type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// The port that is connected to.
 pub const PORT: u16 = 8080;
@@ -49,4 +59,12 @@ pub struct Ruleset {
     pub policy: bool,
     /// Whether it rejects.
     pub rejects: bool,
+}
+
+impl Ruleset {
+    /// The same with its killer taken away, if that is a rule.
+    #[must_use]
+    pub fn without_killer(&self) -> Self {
+        Self { text: self.text.split_inclusive('\n').filter(|line| !line.contains(MARK)).collect(), ..self.clone() }
+    }
 }

@@ -20,7 +20,7 @@ const PLACES: [(&str, i32); 10] = [
     ("input", 200),
 ];
 /// Rules that match the packet without a verdict, or do not match it.
-const DECOYS: [&str; 7] = [
+const DECOYS: [&str; 17] = [
     "tcp dport 8080 counter",
     "tcp dport 9999 drop",
     "ip saddr 203.0.113.7 counter drop",
@@ -28,9 +28,29 @@ const DECOYS: [&str; 7] = [
     "meta l4proto udp drop",
     "tcp dport { 80, 443 } drop",
     "tcp dport vmap { 22 : drop, 23 : accept }",
+    "tcp dport vmap @ways",
+    "ip saddr @strangers drop",
+    "ip saddr . tcp dport @pairs drop",
+    "tcp dport != @served drop",
+    "iifname { \"lo\", \"wl0\" } drop",
+    "iifname != \"eth*\" drop",
+    "ct state new counter",
+    "ip saddr != 172.16.0.0/12 drop",
+    "meta mark set 0x5",
+    "meta mark & 0x7 == 0x3 drop",
 ];
+/// A decoy that only somebody who sees the packet's other bytes can tell to be one.
+const OPEN: &str = "meta length 1500 drop";
+/// Sets that every table has.
+const SETS: &str = "\tset served { type inet_service; elements = { 8080, 8443 }; }
+\tset strangers { type ipv4_addr; flags interval; elements = { 198.51.100.0/24, 203.0.113.0-203.0.113.99 }; }
+\tset pairs { type ipv4_addr . inet_service; elements = { 172.28.16.1 . 22 }; }
+\tmap ways { type inet_service : verdict; elements = { 22 : drop, 23 : accept }; }
+";
 /// Killers; the last two only reject, which is not possible everywhere.
-const KILLERS: [&str; 7] = [
+const KILLERS: [&str; 9] = [
+    "tcp dport @served drop",
+    "meta mark != 0x7 tcp dport 8080 drop",
     "tcp dport 8080 drop",
     "tcp dport 8080 counter drop",
     "counter drop",
@@ -39,6 +59,7 @@ const KILLERS: [&str; 7] = [
     "tcp dport 8080 reject with tcp reset",
     "tcp dport 8080 counter reject",
 ];
+const ONLY_DROP: usize = KILLERS.len() - 2;
 
 pub(super) fn random(seed: u64) -> Ruleset {
     let mut random = Rng::with_seed(seed);
@@ -60,7 +81,7 @@ pub(super) fn random(seed: u64) -> Ruleset {
         }
         let base = format!("type filter hook {hook} priority {priority}; policy {policy};");
         let text = body.replace("BASE", &base);
-        let _ = writeln!(ruleset.text, "table {family} {table} {{\n{text}}}");
+        let _ = writeln!(ruleset.text, "table {family} {table} {{\n{SETS}{text}}}");
     }
     ruleset
 }
@@ -82,7 +103,7 @@ impl Chain<'_> {
     fn decoys(&mut self) -> String {
         let count = self.random.usize(..4);
         (0..count).fold(String::new(), |mut text, _| {
-            let decoy = DECOYS[self.random.usize(..DECOYS.len())];
+            let decoy = if self.random.u8(..40) == 0 { OPEN } else { DECOYS[self.random.usize(..DECOYS.len())] };
             // The state of a packet is not known before conntrack saw it, and nobody wants it there.
             let _ = writeln!(text, "\t\t{decoy}");
             text
@@ -92,7 +113,7 @@ impl Chain<'_> {
     /// A base chain that lets the packet through; with a twin of a killer that it does not reach, or, behind the killer, does.
     fn harmless(&mut self, behind: bool) {
         let decoys = self.decoys();
-        let twin = KILLERS[self.random.usize(..5)];
+        let twin = KILLERS[self.random.usize(..ONLY_DROP)];
         let (before, after) = match (behind, self.random.u8(..3)) {
             (true, 0) => (String::new(), format!("\t\t{twin}\n")),
             (_, 1) => ("\t\ttcp dport 8080 accept\n".to_owned(), format!("\t\t{twin}\n")),
@@ -115,10 +136,10 @@ impl Chain<'_> {
             return Kind::Policy;
         }
         // Rejecting is possible in INPUT only before 5.9, and in prerouting with a reset only later.
-        let kinds = if self.hook == "input" { KILLERS.len() } else { KILLERS.len() - 2 };
+        let kinds = if self.hook == "input" { KILLERS.len() } else { ONLY_DROP };
         let kind = self.random.usize(..kinds);
-        let twin = KILLERS[self.random.usize(..5)];
-        ruleset.rejects = kind >= 5;
+        let twin = KILLERS[self.random.usize(..ONLY_DROP)];
+        ruleset.rejects = kind >= ONLY_DROP;
         let depth = self.random.usize(..4);
         let mut chains = Vec::new();
         for level in 0..=depth {

@@ -1,0 +1,170 @@
+//! Random rulesets: what is said of a SYN before it came must be what the kernel then does with it, and the rule that is said to
+//! decide must be the one that decides. "Maybe" is an answer only to what is on the written list.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+
+use libtest_mimic::{Arguments, Trial};
+use serde_json::Value;
+use wsltrace::kernel::netns::Netns;
+use wsltrace::lab::{Lab, LabError, Side};
+use wsltrace::simulate::unknown::LIST;
+use wsltrace::simulate::{End, Machine, Packet, Prediction, Way, predict, read};
+use wsltrace_tests::decide;
+use wsltrace_tests::rulesets::{
+    MARK, Outcome, PORT, Ruleset, Tracer, World, connect, lab, load, name_of_killer, seed, seen, setting,
+};
+
+/// How many rulesets are tried when `WSLTRACE_RULESETS` does not say: half of them of nft, a quarter of each iptables.
+const RULESETS: u64 = 120;
+/// The client's address in the lab.
+const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(172, 28, 16, 1));
+
+fn main() {
+    type Test = fn(&Path) -> Outcome<()>;
+    let tests: [(&str, Test); 6] = [
+        ("what_is_predicted_comes_true_in_random_rulesets_of_nft", |binary| every_killer(binary, World::Nft)),
+        ("what_is_predicted_comes_true_in_random_rulesets_of_iptables_nft", |binary| every_killer(binary, World::IptablesNft)),
+        ("what_is_predicted_comes_true_in_random_rulesets_of_iptables_legacy", |binary| {
+            every_killer(binary, World::IptablesLegacy)
+        }),
+        ("what_is_predicted_without_the_killer_is_what_the_client_sees_of_nft", |_| without_killers(World::Nft)),
+        ("what_is_predicted_without_the_killer_is_what_the_client_sees_of_iptables_nft", |_| without_killers(World::IptablesNft)),
+        ("what_is_predicted_without_the_killer_is_what_the_client_sees_of_iptables_legacy", |_| {
+            without_killers(World::IptablesLegacy)
+        }),
+    ];
+    let trial = |(name, test): (&'static str, Test)| Trial::ignorable_test(name, move || decide(name, test));
+    libtest_mimic::run(&Arguments::from_args(), tests.into_iter().map(trial).collect()).exit();
+}
+
+fn count(world: World) -> Outcome<u64> {
+    let share = if world == World::Nft { 2 } else { 4 };
+    Ok(setting("WSLTRACE_RULESETS", RULESETS)?.div_ceil(share))
+}
+
+/// What is said of a SYN from the client before it comes.
+fn predicted(lab: &Lab) -> Outcome<Prediction> {
+    let rulesets = read(&Netns::at(&lab.wsl.path())?)?;
+    if !rulesets.unread.is_empty() {
+        return Err(format!("not read: {:?}", rulesets.unread).into());
+    }
+    let wsl = Lab::wsl_address(false);
+    let packet = Packet {
+        way: Way::Outside { device: Some("eth0".to_owned()), bridged: false },
+        source: Some(CLIENT),
+        source_port: None,
+        destination: wsl,
+        destination_port: PORT,
+    };
+    let machine = Machine { addresses: vec![("eth0".to_owned(), wsl)], ..Machine::default() };
+    Ok(predict(&rulesets, &packet, &machine))
+}
+
+/// The ends that an answer allows, and whether it is "maybe".
+fn allowed<'a>(prediction: &'a Prediction, ruleset: &Ruleset) -> Outcome<(Vec<&'a End>, bool)> {
+    let End::Maybe { possible, because } = &prediction.end else { return Ok((vec![&prediction.end], false)) };
+    for because in because {
+        // The rest of the list is for what nobody has thought of, and these rulesets have nothing of that.
+        let listed = LIST.iter().any(|entry| entry.name == because.name) && !because.name.starts_with("another");
+        if !listed || !ruleset.text.contains(because.name.as_str()) {
+            return Err(format!("maybe, because of {because}").into());
+        }
+    }
+    Ok((possible.iter().collect(), true))
+}
+
+/// Whether an answer is the killer that was put there, and the journey that the tracer saw.
+fn one(lab: &Lab, tracer: &Tracer, world: World, ruleset: &Ruleset) -> Outcome<bool> {
+    let prediction = predicted(lab)?;
+    let (allowed, maybe) = allowed(&prediction, ruleset)?;
+    let (handle, number, text) = name_of_killer(lab, world, ruleset)?;
+    let client = lab.side(Side::Client)?.run(|| connect().map_err(LabError::io("connect")))?;
+    let journey = tracer.journey()?;
+    drop(client);
+    let (family, table, chain) = &ruleset.place;
+    let right = |end: &&End| -> bool {
+        let (rule, outcome) = match end {
+            End::Dropped { rule } => (rule, "dropped"),
+            End::Rejected { rule } => (rule, "rejected"),
+            _ => return false,
+        };
+        let Ok(told) = serde_json::to_value(rule) else { return false };
+        let known = told["backend"] == world.backend()
+            && told["family"] == *family
+            && told["table"] == *table
+            && told["chain"] == *chain
+            && told["handle"] == handle
+            && told["number"] == number
+            && text.as_ref().is_none_or(|text| told["text"] == *text)
+            && told["comment"] == Value::from((!ruleset.policy).then_some(MARK))
+            && (outcome == "rejected") == ruleset.rejects;
+        known && journey["outcome"] == outcome && journey["rule"] == told
+    };
+    if allowed.iter().any(right) {
+        Ok(maybe)
+    } else {
+        Err(format!("predicted {prediction:?}\nbut it was {} by {}", journey["outcome"], journey["rule"]).into())
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "how often no answer was given")]
+fn judge(world: World, what: &str, answers: Vec<Result<bool, String>>) -> Outcome<()> {
+    let count = answers.len();
+    let maybe = answers.iter().filter(|answer| **answer == Ok(true)).count();
+    println!("{}, {what}: {count} rulesets, {maybe} of them maybe", world.backend());
+    let wrong: Vec<String> = answers.into_iter().filter_map(Result::err).collect();
+    if wrong.is_empty() { Ok(()) } else { Err(format!("{} of {count} wrong\n{}", wrong.len(), wrong.join("\n")).into()) }
+}
+
+fn every_killer(binary: &Path, world: World) -> Outcome<()> {
+    let count = count(world)?;
+    let first = seed(world.backend(), count)?;
+    let lab = lab()?;
+    // Something must be there for the rules to be looked at from the beginning.
+    load(&lab, world, &world.random(first))?;
+    let mut tracer = Some(Tracer::start(binary, &lab)?);
+    let mut answers = Vec::new();
+    for seed in first..first + count {
+        let ruleset = world.random(seed);
+        load(&lab, world, &ruleset)?;
+        if world == World::IptablesLegacy {
+            // The old iptables tells nobody that its rules changed: they are looked at once a second.
+            drop(tracer.take());
+        }
+        let tracer = match &mut tracer {
+            Some(tracer) => tracer,
+            none => none.insert(Tracer::start(binary, &lab)?),
+        };
+        answers.push(one(&lab, tracer, world, &ruleset).map_err(|error| format!("seed {seed}: {error}\n{}", ruleset.text)));
+    }
+    judge(world, "with their killers", answers)
+}
+
+fn without_killers(world: World) -> Outcome<()> {
+    let count = count(world)?;
+    let first = seed(world.backend(), count)?;
+    let lab = lab()?;
+    let mut answers = Vec::new();
+    for seed in first..first + count {
+        let ruleset = world.random(seed).without_killer();
+        load(&lab, world, &ruleset)?;
+        let answer = client_sees(&lab, &ruleset).map_err(|error| format!("seed {seed}: {error}\n{}", ruleset.text));
+        answers.push(answer);
+    }
+    judge(world, "without them", answers)
+}
+
+/// Whether an answer is what the client sees.
+fn client_sees(lab: &Lab, ruleset: &Ruleset) -> Outcome<bool> {
+    let prediction = predicted(lab)?;
+    let (allowed, maybe) = allowed(&prediction, ruleset)?;
+    let seen = seen(lab)?;
+    let right = |end: &&End| match end {
+        End::Passes { .. } => seen == "connected",
+        End::Dropped { .. } => seen == "no answer",
+        End::Rejected { .. } => seen != "connected" && seen != "no answer",
+        End::Queued { .. } | End::Maybe { .. } => false,
+    };
+    if allowed.iter().any(right) { Ok(maybe) } else { Err(format!("predicted {prediction:?}\nbut the client saw {seen}").into()) }
+}
