@@ -146,4 +146,13 @@ mod tests {
         assert_eq!(names.len(), LIST.len());
         assert_eq!((named("limit", XT), named("nothing", XT)), ("limit", XT));
     }
+
+    #[test]
+    fn the_list_is_written_down() {
+        let page = include_str!("../../../docs/simulation.md");
+        let missing = LIST.iter().filter(|entry| !page.contains(&format!("\n| {} | {} |\n", entry.name, entry.why)));
+        assert_eq!(missing.map(|entry| entry.name).collect::<Vec<_>>(), Vec::<&str>::new());
+        let (_, table) = page.split_once("## What \"maybe\" may depend on").unwrap_or_default();
+        assert_eq!(table.lines().filter(|line| line.starts_with("| ")).count(), LIST.len() + 1, "nothing else stands there");
+    }
 }
