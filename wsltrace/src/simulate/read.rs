@@ -1,5 +1,6 @@
 //! Gathers the rulesets of a namespace from the programs that list them.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::process::Command;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use super::{iptables, nft};
 use crate::evidence::Backend;
 use crate::evidence::rules::event::RuleRef;
 use crate::evidence::rules::legacy::{Counted, saved};
-use crate::evidence::rules::{Listing, generation, inside, legacy_tables, list, owner_backend, present};
+use crate::evidence::rules::{Listing, OWN_PREFIX, generation, inside, legacy_tables, list, owner_backend, present};
 use crate::journey::Family;
 use crate::kernel::command::output_within;
 use crate::kernel::netns::Netns;
@@ -31,15 +32,14 @@ pub struct Rulesets {
 }
 
 impl Rulesets {
-    /// From what the programs print: both listings of nft, what iptables on top of nftables says of IPv4 and IPv6, and what the old
-    /// iptables says of them.
-    pub(super) fn of(json: &str, listing: Listing, nft: &[(&'static str, Vec<Counted>)]) -> io::Result<Self> {
+    /// From what the programs print: both listings of nft, and what iptables on top of nftables says of each family.
+    pub(super) fn of(objects: nft::Objects, listing: Listing, nft: &[(&'static str, Vec<Counted>)]) -> io::Result<Self> {
         let lines = |place: &Place| {
             let (family, saved) = nft.iter().find(|(family, _)| *family == place.family)?;
             Some(iptables::lines(saved, &place.table, &place.chain, *family == "ip"))
         };
         let mut chains = Chains::default();
-        nft::parse(json, &listing, &lines, &mut chains)?;
+        nft::parse(objects, &listing, &lines, &mut chains)?;
         Ok(Self { chains, listing: Some(listing), ..Self::default() })
     }
 
@@ -75,8 +75,11 @@ pub fn read(netns: &Netns) -> io::Result<Rulesets> {
 fn read_nft(netns: &Netns) -> io::Result<Rulesets> {
     for _ in 0..ATTEMPTS {
         let before = inside(netns, generation)?;
-        let json = inside(netns, || output_within(LIMIT, Command::new("nft").args(["-j", "-a", "list", "ruleset"])))?;
         let listing = list(netns)?;
+        let objects = printed(netns, &["ruleset"]).or_else(|error| {
+            log::debug!("nft -j list ruleset: {error}");
+            piecemeal(netns, &listing)
+        });
         let mut of_iptables = Vec::new();
         for (family, program) in [("ip", "iptables-nft-save"), ("ip6", "ip6tables-nft-save")] {
             if has_iptables(&listing, family) {
@@ -88,10 +91,38 @@ fn read_nft(netns: &Netns) -> io::Result<Rulesets> {
             }
         }
         if inside(netns, generation)? == before {
-            return Rulesets::of(&json, listing, &of_iptables);
+            return Rulesets::of(objects?, listing, &of_iptables);
         }
     }
     Err(io::Error::other("the ruleset changed again and again while it was read"))
+}
+
+/// What nft lists.
+fn printed(netns: &Netns, what: &[&str]) -> io::Result<nft::Objects> {
+    let list = || output_within(LIMIT, Command::new("nft").args(["-j", "-a", "list"]).args(what));
+    Ok(nft::objects(&inside(netns, list)?)?)
+}
+
+/// The ruleset in parts. Up to nft 1.0.6 a table with flags is printed with bytes from anywhere, which are no JSON: its chains and
+/// sets can be listed without it.
+fn piecemeal(netns: &Netns, listing: &Listing) -> io::Result<nft::Objects> {
+    let names: BTreeSet<&(String, String, String)> =
+        listing.names().filter(|(_, table, _)| !table.starts_with(OWN_PREFIX)).collect();
+    let tables: BTreeSet<(&str, &str)> = names.iter().map(|(family, table, _)| (family.as_str(), table.as_str())).collect();
+    let mut objects = printed(netns, &["sets"])?;
+    objects.extend(printed(netns, &["maps"])?);
+    for (family, table) in tables {
+        match printed(netns, &["table", family, table]) {
+            Ok(table) => objects.extend(table),
+            Err(error) => {
+                log::debug!("nft -j list table {family} {table}: {error}");
+                for (_, _, chain) in names.iter().filter(|(f, t, _)| (f.as_str(), t.as_str()) == (family, table)) {
+                    objects.extend(printed(netns, &["chain", family, table, chain])?);
+                }
+            }
+        }
+    }
+    Ok(objects)
 }
 
 /// Whether there is a table of iptables in nftables.

@@ -1,6 +1,6 @@
 //! What `nft -a -s -y list ruleset` prints, as far as it is needed to name a rule: texts by handle, base chains, owners' marks.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::event::RuleRef;
 
@@ -9,6 +9,8 @@ use super::event::RuleRef;
 pub(crate) struct Listing {
     /// Chains by family, table and name.
     chains: HashMap<(String, String, String), Chain>,
+    /// Tables that are switched off, by family and name.
+    dormant: HashSet<(String, String)>,
 }
 
 /// A chain.
@@ -58,6 +60,11 @@ impl Listing {
                 (Some((family, name)), None) => match words.as_slice() {
                     ["chain", of, "{", ..] => chain = Some(((*of).to_owned(), Chain::default())),
                     ["}"] => table = None,
+                    ["flags", flags @ ..] => {
+                        if flags.iter().flat_map(|flags| flags.split([',', ';'])).any(|flag| flag == "dormant") {
+                            listing.dormant.insert((family.clone(), name.clone()));
+                        }
+                    }
                     _ if opens(line) => other += 1,
                     _ => log::trace!("nft list ruleset: {family} {name}: {line}"),
                 },
@@ -102,6 +109,16 @@ impl Listing {
     /// Names of the chains of a table.
     pub(crate) fn chains_of<'a>(&'a self, family: &'a str, table: &'a str) -> impl Iterator<Item = &'a str> {
         self.chains.keys().filter(move |(f, t, _)| f == family && t == table).map(|(_, _, name)| name.as_str())
+    }
+
+    /// Every chain: family, table and name.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &(String, String, String)> {
+        self.chains.keys()
+    }
+
+    /// Whether a table is switched off.
+    pub(crate) fn is_dormant(&self, family: &str, table: &str) -> bool {
+        self.dormant.contains(&(family.to_owned(), table.to_owned()))
     }
 
     /// Every text of every rule.
@@ -170,6 +187,8 @@ mod tests {
 	}
 }
 table netdev nd { # handle 2
+	flags owner,dormant
+
 	chain ing { # handle 1
 		type filter hook ingress device "lo" priority -500; policy accept;
 		tcp dport 9 drop # handle 2
@@ -202,6 +221,7 @@ table netdev nd { # handle 2
         let several: Vec<&str> = "type filter hook ingress devices = { eth0, \"lo\" } priority 0;".split(' ').collect();
         assert_eq!(super::base(&several).unwrap().devices, ["eth0", "lo"]);
         assert_eq!(base("inet", "fw", "web"), None);
+        assert!(listing.is_dormant("netdev", "nd") && !listing.is_dormant("inet", "fw"));
         let mut chains: Vec<&str> = listing.chains_of("inet", "fw").collect();
         chains.sort_unstable();
         assert_eq!(chains, ["in", "web"]);

@@ -4,7 +4,7 @@ mod expression;
 mod statement;
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -17,7 +17,7 @@ use crate::evidence::rules::{Listing, OWN_PREFIX};
 
 #[derive(Deserialize)]
 struct Printed {
-    nftables: Vec<Map<String, Value>>,
+    nftables: Objects,
 }
 
 #[derive(Deserialize)]
@@ -87,18 +87,19 @@ struct Reader<'a> {
 /// What iptables says of the rules of a chain; `None` where it was not asked.
 pub(super) type Saved<'a> = dyn Fn(&Place) -> Option<Vec<Line>> + 'a;
 
-/// Reads the chains. `listing` is the text of the same ruleset, which alone has the devices.
-pub(super) fn parse(json: &str, listing: &Listing, saved: &Saved<'_>, chains: &mut Chains) -> serde_json::Result<()> {
-    let printed: Printed = serde_json::from_str(json)?;
+/// What nft prints.
+pub(super) type Objects = Vec<Map<String, Value>>;
+
+/// Reads an answer of nft.
+pub(super) fn objects(json: &str) -> serde_json::Result<Objects> {
+    serde_json::from_str::<Printed>(json).map(|printed| printed.nftables)
+}
+
+/// Reads the chains. `listing` is the text of the same ruleset, which alone has the devices and the flags of tables.
+pub(super) fn parse(objects: Objects, listing: &Listing, saved: &Saved<'_>, chains: &mut Chains) -> serde_json::Result<()> {
     let (mut found, mut rules, mut sets) = (Vec::new(), Vec::new(), HashMap::new());
-    let mut asleep = HashSet::new();
-    for mut object in printed.nftables {
-        if let Some(table) = object.remove("table") {
-            // Some versions of nft print half of the word.
-            if table.get("flags").is_some_and(|flags| flags.to_string().contains("dorm")) {
-                asleep.insert((text(&table, "family"), text(&table, "name")));
-            }
-        } else if let Some(chain) = object.remove("chain") {
+    for mut object in objects {
+        if let Some(chain) = object.remove("chain") {
             found.push(serde_json::from_value::<PrintedChain>(chain)?);
         } else if let Some(rule) = object.remove("rule") {
             rules.push(serde_json::from_value::<PrintedRule>(rule)?);
@@ -123,7 +124,7 @@ pub(super) fn parse(json: &str, listing: &Listing, saved: &Saved<'_>, chains: &m
     }
     for chain in found {
         let place = Place { legacy: false, family: chain.family.clone(), table: chain.table.clone(), chain: chain.name.clone() };
-        if chain.table.starts_with(OWN_PREFIX) || asleep.contains(&(chain.family.clone(), chain.table.clone())) {
+        if chain.table.starts_with(OWN_PREFIX) || listing.is_dormant(&chain.family, &chain.table) {
             continue;
         }
         let base = base(&chain, listing);

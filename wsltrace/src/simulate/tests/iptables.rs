@@ -1,6 +1,6 @@
 //! What iptables-save prints, of either kind.
 
-use super::{address, machine, syn, told};
+use super::{address, machine, objects_of, syn, told};
 use crate::evidence::rules::Listing;
 use crate::evidence::rules::legacy::parse;
 use crate::simulate::{End, Goes, Packet, Rulesets, Way, predict};
@@ -143,14 +143,14 @@ fn dockers_published_port_on_loopback() {
 /// What iptables makes in nftables is taken from nft where nft understands it, and from iptables where only that explains it.
 #[test]
 fn iptables_explains_its_own_expressions() {
-    let json = r#"{"nftables": [
+    let json = r#"
         {"chain": {"family": "ip", "table": "filter", "name": "INPUT", "handle": 1, "type": "filter", "hook": "input", "prio": 0, "policy": "accept"}},
         {"rule": {"family": "ip", "table": "filter", "chain": "INPUT", "handle": 2, "expr": [{"xt": {"type": "match", "name": "comment"}}, {"counter": {"packets": 0, "bytes": 0}}, {"return": null}]}},
-        {"rule": {"family": "ip", "table": "filter", "chain": "INPUT", "handle": 3, "expr": [{"xt": {"type": "match", "name": "addrtype"}}, {"counter": {"packets": 0, "bytes": 0}}, {"drop": null}]}}]}"#;
+        {"rule": {"family": "ip", "table": "filter", "chain": "INPUT", "handle": 3, "expr": [{"xt": {"type": "match", "name": "addrtype"}}, {"counter": {"packets": 0, "bytes": 0}}, {"drop": null}]}}"#;
     let save = "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -m comment --comment \"x y\" -j RETURN\n-A INPUT -m addrtype --dst-type LOCAL -j DROP\nCOMMIT\n";
     let with = |json: &str, saved: &str| {
         let saved = [("ip", parse(&counted(saved)))];
-        let rulesets = Rulesets::of(json, Listing::default(), &saved).unwrap();
+        let rulesets = Rulesets::of(objects_of(json), Listing::default(), &saved).unwrap();
         told(&predict(&rulesets, &syn(), &machine()))
     };
     assert_eq!(with(json, save), "pass");

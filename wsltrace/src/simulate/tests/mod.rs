@@ -38,7 +38,11 @@ pub(super) fn machine() -> Machine {
 
 /// What `nft -j` prints of a table with these objects of its own.
 pub(super) fn rulesets(objects: &str) -> Rulesets {
-    Rulesets::of(&format!(r#"{{"nftables": [{objects}]}}"#), Listing::default(), &[]).unwrap()
+    Rulesets::of(objects_of(objects), Listing::default(), &[]).unwrap()
+}
+
+pub(super) fn objects_of(objects: &str) -> crate::simulate::nft::Objects {
+    crate::simulate::nft::objects(&format!(r#"{{"nftables": [{objects}]}}"#)).unwrap()
 }
 
 pub(super) fn chain(name: &str, handle: u64, hook: &str, priority: i64, policy: &str) -> String {

@@ -1,7 +1,8 @@
 //! The order of hooks and chains, and the ways through them.
 
-use super::{address, chain, end, machine, rule, rulesets, syn, told};
-use crate::simulate::{End, Goes, Packet, Unread, Way, predict};
+use super::{address, chain, end, machine, objects_of, rule, rulesets, syn, told};
+use crate::evidence::rules::Listing;
+use crate::simulate::{End, Goes, Packet, Rulesets, Unread, Way, predict};
 
 const DROP: &str = r#"{"drop": null}"#;
 
@@ -66,8 +67,9 @@ fn chains_see_their_own_family() {
 fn what_sleeps_and_what_is_our_own_is_left_out() {
     let own = chain("c", 1, "input", 0, "drop").replace(r#""t""#, r#""wsltrace-7""#);
     assert_eq!(told(&end(&[own], &syn())), "pass");
-    let asleep = r#"{"table": {"family": "inet", "name": "t", "handle": 4, "flags": "dorm"}}"#.to_owned();
-    assert_eq!(told(&end(&[asleep, chain("c", 1, "input", 0, "drop")], &syn())), "pass");
+    let listing = Listing::parse("table inet t { # handle 1\n\tflags dormant\n}\n");
+    let asleep = Rulesets::of(objects_of(&chain("c", 1, "input", 0, "drop")), listing, &[]).unwrap();
+    assert_eq!(told(&predict(&asleep, &syn(), &machine())), "pass");
 }
 
 #[test]
