@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Failure;
 use crate::cli::DoctorArgs;
-use crate::doctor::{Examination, Facts, Redactor, WslFacts, look_at_linux};
+use crate::doctor::{Examination, Facts, Redactor, WslFacts, look_at_firewalls, look_at_linux};
 use crate::kernel::check::Machine;
 use crate::kernel::links::list_links;
 use crate::kernel::netns::Netns;
@@ -57,12 +57,13 @@ fn gather(netns: &Netns, port: u16, machine: &Machine) -> Result<Facts, Failure>
             conf: fs::read_to_string("/etc/wsl.conf").ok().filter(|_| wsl == Wsl::Two),
         };
         let linux = look_at_linux(netns, port, machine);
+        let firewalls = look_at_firewalls(netns);
         let waiting = (!windows.is_finished() && io::stderr().is_terminal()).then(waiting);
         let windows = windows.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         if let Some(line) = waiting {
             line.finish_and_clear();
         }
-        Ok(Facts { port, linux, wsl: facts, windows })
+        Ok(Facts { port, linux, firewalls, wsl: facts, windows })
     })
 }
 

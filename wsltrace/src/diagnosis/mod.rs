@@ -16,6 +16,7 @@ mod various;
 
 pub use firewall::name as rule_name;
 pub use reasons::{REASONS, ReasonPage, reason_page};
+pub(crate) use remedy::Obstacle;
 pub use stages::{StagePage, stage_page};
 pub use table::{ROWS, Row, row};
 

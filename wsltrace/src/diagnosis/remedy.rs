@@ -11,117 +11,133 @@ use crate::{
 /// Stages that both directions pass.
 const FORWARD: [Stage; 4] = [Stage::Forward, Stage::ForwardMangle, Stage::ForwardFilter, Stage::ForwardSecurity];
 
-/// The commands, most lasting last.
-pub(super) fn mend(case: &Case, rule: &Rule) -> Vec<String> {
-    let Some(port) = Port::of(case) else { return Vec::new() };
-    match rule.owner {
-        // What is on its way through this machine is none of the ports that it has open.
-        Owner::Ufw if case.died_at(&FORWARD) => {
-            vec![case.root(&format!("ufw route allow proto tcp to any port {}", port.number))]
-        }
-        Owner::Ufw => vec![case.root(&format!("ufw allow {}/tcp", port.number))],
-        Owner::Firewalld if case.died_at(&FORWARD) => {
-            let policy = format!("forward-{}", port.number);
-            let options = [
-                format!("--permanent --new-policy={policy}"),
-                format!("--permanent --policy={policy} --add-ingress-zone=ANY"),
-                format!("--permanent --policy={policy} --add-egress-zone=ANY"),
-                format!("--permanent --policy={policy} --add-port={}/tcp", port.number),
-                "--reload".to_owned(),
-            ];
-            options.map(|options| case.root(&format!("firewall-cmd {options}"))).into()
-        }
-        Owner::Firewalld => {
-            let zone = zone(&rule.chain).map(|zone| format!(" --zone={}", shell_word(zone))).unwrap_or_default();
-            let add = |lasting: &str| case.root(&format!("firewall-cmd{lasting}{zone} --add-port={}/tcp", port.number));
-            vec![add(""), add(" --permanent")]
-        }
-        // Its chain for the user's rules is asked in this table only.
-        Owner::Docker if rule.backend != Backend::Nft && rule.table == "filter" => {
-            let iptables = program(case, rule);
-            vec![case.root(&format!("{iptables} -I DOCKER-USER -p tcp {} -j ACCEPT", port.iptables()))]
-        }
-        _ => {
-            let delete = if is_about(rule, port) { delete(case, rule) } else { None };
-            let commands = delete.map_or_else(|| except(case, rule, port), |delete| vec![delete]);
-            commands.iter().map(|command| case.root(command)).collect()
-        }
-    }
-}
-
-/// The port by which rules know the packet: the destination of a SYN, the source of an answer.
+/// A rule that is to let a port through.
 #[derive(Clone, Copy)]
-struct Port {
-    number: u16,
-    answer: bool,
+pub(crate) struct Obstacle<'a> {
+    /// The rule.
+    pub(crate) rule: &'a Rule,
+    /// The port by which rules know the packet: the destination of a SYN, the source of an answer.
+    pub(crate) port: u16,
+    /// Whether it stops answers.
+    pub(crate) answer: bool,
+    /// Whether the packets are IPv6.
+    pub(crate) v6: bool,
+    /// Whether it stops packets on their way through this machine.
+    pub(crate) forward: bool,
 }
 
-impl Port {
-    fn of(case: &Case) -> Option<Self> {
-        let number = case.journey.last_destination().1;
-        (number != 0).then_some(Self { number, answer: case.journey.outcome == Outcome::AnswerDropped })
+/// The commands against the rule that killed a journey, most lasting last.
+pub(super) fn mend(case: &Case, rule: &Rule) -> Vec<String> {
+    let port = case.journey.last_destination().1;
+    if port == 0 {
+        return Vec::new();
     }
-
-    fn nft(self) -> String {
-        format!("tcp {} {}", if self.answer { "sport" } else { "dport" }, self.number)
-    }
-
-    fn iptables(self) -> String {
-        format!("{} {}", if self.answer { "--sport" } else { "--dport" }, self.number)
-    }
+    let answer = case.journey.outcome == Outcome::AnswerDropped;
+    let obstacle = Obstacle { rule, port, answer, v6: case.is_v6(), forward: case.died_at(&FORWARD) };
+    obstacle.mend().iter().map(|command| case.root(command)).collect()
 }
 
-/// Whether a rule names this port and no other.
-fn is_about(rule: &Rule, port: Port) -> bool {
-    let Some(text) = rule.text.as_deref().filter(|_| rule.handle.is_some() || rule.number.is_some()) else { return false };
-    let words: Vec<&str> = text.split_whitespace().collect();
-    let number = port.number.to_string();
-    words.windows(2).any(|two| match two {
-        ["dport" | "--dport" | "--dports", value] => !port.answer && **value == *number,
-        ["sport" | "--sport" | "--sports", value] => port.answer && **value == *number,
-        _ => false,
-    })
-}
-
-fn delete(case: &Case, rule: &Rule) -> Option<String> {
-    let [family, table, chain] = [&rule.family, &rule.table, &rule.chain].map(|word| shell_word(word));
-    match (rule.backend, rule.handle, rule.number) {
-        (Backend::IptablesLegacy, _, Some(number)) => Some(format!("{} -t {table} -D {chain} {number}", legacy(case))),
-        (_, Some(handle), _) => Some(format!("nft delete rule {family} {table} {chain} handle {handle}")),
-        _ => None,
-    }
-}
-
-/// Exceptions before the rule, or in front of a policy at the chain's beginning: for the port, and where the answers come through
-/// the same chain, for them.
-fn except(case: &Case, rule: &Rule, port: Port) -> Vec<String> {
-    let [family, table, chain] = [&rule.family, &rule.table, &rule.chain].map(|word| shell_word(word));
-    let iptables = program(case, rule);
-    let except = |nft: &str, matches: &str| match (rule.backend, rule.handle) {
-        (Backend::Nft, Some(handle)) => format!("nft insert rule {family} {table} {chain} handle {handle} {nft} accept"),
-        (Backend::Nft, None) => format!("nft insert rule {family} {table} {chain} {nft} accept"),
-        (Backend::IptablesNft | Backend::IptablesLegacy, _) => {
-            let before = rule.number.map(|number| format!(" {number}")).unwrap_or_default();
-            format!("{iptables} -t {table} -I {chain}{before} {matches} -j ACCEPT")
+impl Obstacle<'_> {
+    /// The commands for root, most lasting last.
+    pub(crate) fn mend(&self) -> Vec<String> {
+        let (rule, port) = (self.rule, self.port);
+        match rule.owner {
+            // What is on its way through this machine is none of the ports that it has open.
+            Owner::Ufw if self.forward => vec![format!("ufw route allow proto tcp to any port {port}")],
+            Owner::Ufw => vec![format!("ufw allow {port}/tcp")],
+            Owner::Firewalld if self.forward => {
+                let policy = format!("forward-{port}");
+                let options = [
+                    format!("--permanent --new-policy={policy}"),
+                    format!("--permanent --policy={policy} --add-ingress-zone=ANY"),
+                    format!("--permanent --policy={policy} --add-egress-zone=ANY"),
+                    format!("--permanent --policy={policy} --add-port={port}/tcp"),
+                    "--reload".to_owned(),
+                ];
+                options.map(|options| format!("firewall-cmd {options}")).into()
+            }
+            Owner::Firewalld => {
+                let zone = zone(&rule.chain).map(|zone| format!(" --zone={}", shell_word(zone))).unwrap_or_default();
+                let add = |lasting: &str| format!("firewall-cmd{lasting}{zone} --add-port={port}/tcp");
+                vec![add(""), add(" --permanent")]
+            }
+            // Its chain for the user's rules is asked in this table only.
+            Owner::Docker if rule.backend != Backend::Nft && rule.table == "filter" => {
+                vec![format!("{} -I DOCKER-USER -p tcp {} -j ACCEPT", self.program(), self.iptables_port())]
+            }
+            _ => {
+                let delete = if self.is_its_own() { self.delete() } else { None };
+                delete.map_or_else(|| self.except(), |delete| vec![delete])
+            }
         }
-    };
-    let answers = except("ct state established,related", "-m conntrack --ctstate ESTABLISHED,RELATED");
-    let both_ways = !port.answer && case.died_at(&FORWARD);
-    let for_port = except(&port.nft(), &format!("-p tcp {}", port.iptables()));
-    both_ways.then_some(answers).into_iter().chain([for_port]).collect()
-}
-
-/// The iptables command that the rule's table belongs to.
-fn program(case: &Case, rule: &Rule) -> &'static str {
-    match (rule.backend, case.is_v6()) {
-        (Backend::IptablesLegacy, _) => legacy(case),
-        (_, true) => "ip6tables",
-        (_, false) => "iptables",
     }
-}
 
-fn legacy(case: &Case) -> &'static str {
-    if case.is_v6() { "ip6tables-legacy" } else { "iptables-legacy" }
+    fn nft_port(&self) -> String {
+        format!("tcp {} {}", if self.answer { "sport" } else { "dport" }, self.port)
+    }
+
+    fn iptables_port(&self) -> String {
+        format!("{} {}", if self.answer { "--sport" } else { "--dport" }, self.port)
+    }
+
+    /// Whether the rule names this port and no other.
+    fn is_its_own(&self) -> bool {
+        let rule = self.rule;
+        let Some(text) = rule.text.as_deref().filter(|_| rule.handle.is_some() || rule.number.is_some()) else { return false };
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let number = self.port.to_string();
+        words.windows(2).any(|two| match two {
+            ["dport" | "--dport" | "--dports", value] => !self.answer && **value == *number,
+            ["sport" | "--sport" | "--sports", value] => self.answer && **value == *number,
+            _ => false,
+        })
+    }
+
+    /// The table, as words of a command: family, name, chain.
+    fn place(&self) -> [String; 3] {
+        [&self.rule.family, &self.rule.table, &self.rule.chain].map(|word| shell_word(word))
+    }
+
+    fn delete(&self) -> Option<String> {
+        let [family, table, chain] = self.place();
+        match (self.rule.backend, self.rule.handle, self.rule.number) {
+            (Backend::IptablesLegacy, _, Some(number)) => Some(format!("{} -t {table} -D {chain} {number}", self.legacy())),
+            (_, Some(handle), _) => Some(format!("nft delete rule {family} {table} {chain} handle {handle}")),
+            _ => None,
+        }
+    }
+
+    /// Exceptions before the rule, or in front of a policy at the chain's beginning: for the port, and where the answers come through
+    /// the same chain, for them.
+    fn except(&self) -> Vec<String> {
+        let [family, table, chain] = self.place();
+        let iptables = self.program();
+        let except = |nft: &str, matches: &str| match (self.rule.backend, self.rule.handle) {
+            (Backend::Nft, Some(handle)) => format!("nft insert rule {family} {table} {chain} handle {handle} {nft} accept"),
+            (Backend::Nft, None) => format!("nft insert rule {family} {table} {chain} {nft} accept"),
+            (Backend::IptablesNft | Backend::IptablesLegacy, _) => {
+                let before = self.rule.number.map(|number| format!(" {number}")).unwrap_or_default();
+                format!("{iptables} -t {table} -I {chain}{before} {matches} -j ACCEPT")
+            }
+        };
+        let answers = except("ct state established,related", "-m conntrack --ctstate ESTABLISHED,RELATED");
+        let both_ways = !self.answer && self.forward;
+        let for_port = except(&self.nft_port(), &format!("-p tcp {}", self.iptables_port()));
+        both_ways.then_some(answers).into_iter().chain([for_port]).collect()
+    }
+
+    /// The iptables command that the rule's table belongs to.
+    fn program(&self) -> &'static str {
+        match (self.rule.backend, self.v6) {
+            (Backend::IptablesLegacy, _) => self.legacy(),
+            (_, true) => "ip6tables",
+            (_, false) => "iptables",
+        }
+    }
+
+    fn legacy(&self) -> &'static str {
+        if self.v6 { "ip6tables-legacy" } else { "iptables-legacy" }
+    }
 }
 
 /// The zone in the name of one of firewalld's chains, such as `filter_IN_public_deny`.

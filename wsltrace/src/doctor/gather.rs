@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::process::Command;
 use std::time::Duration;
 
+use super::firewall::Firewalls;
 use super::linux::{Address, Interface, Linux, Managers, Names, Unseen};
 use crate::evidence::{Listener, routes, sockets, sysctls};
 use crate::journey::Family;
@@ -16,6 +17,7 @@ use crate::kernel::command::output_within;
 use crate::kernel::links::{Link, container_namespaces, filtered_interfaces, list_links};
 use crate::kernel::netns::Netns;
 use crate::probe::{lookup_programs, netfilter_programs, tc_programs};
+use crate::simulate::read;
 
 /// What is said not to be seen when the sockets cannot be listed.
 pub(super) const LISTENERS: &str = "the listening sockets";
@@ -47,6 +49,14 @@ impl Asked {
             self.unseen.push(Unseen { what: what.to_owned(), why: error.to_string() });
             T::default()
         })
+    }
+}
+
+/// Reads the rulesets of a network namespace.
+pub fn firewalls(netns: &Netns) -> Firewalls {
+    match read(netns) {
+        Ok(rulesets) => Firewalls::Read(Box::new(rulesets)),
+        Err(error) => Firewalls::Unread(error.to_string()),
     }
 }
 

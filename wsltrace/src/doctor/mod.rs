@@ -4,26 +4,32 @@
 pub mod checks;
 mod examination;
 mod finding;
+mod firewall;
 mod gather;
 mod linux;
 mod redact;
 
 pub use examination::{Examination, ExaminationTag, schema};
 pub use finding::{Finding, Line, Severity, Shell};
-pub use gather::linux as look_at_linux;
+pub use firewall::Firewalls;
+pub use gather::{firewalls as look_at_firewalls, linux as look_at_linux};
 pub use linux::{Address, Interface, Linux, Managers, Names, Unseen};
 pub use redact::Redactor;
+
+use std::cell::RefCell;
 
 use crate::windows::Windows;
 use crate::wsl::{Entry, Gate, NetworkingMode, Outside, Row, Setting, Source, Wsl, ways};
 
 /// Everything that is known when a port is judged. Plain data: no check asks the system for more.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct Facts {
     /// The port of the server.
     pub port: u16,
     /// What Linux says.
     pub linux: Linux,
+    /// The rulesets of this Linux.
+    pub firewalls: Firewalls,
     /// What is known of WSL from Linux' side.
     pub wsl: WslFacts,
     /// What Windows says.
@@ -86,7 +92,17 @@ impl Facts {
         if self.linux.is_conntrack_full() {
             return Gate::Shut("the table of connection tracking is full".to_owned());
         }
-        Gate::Open
+        self.firewall(entry)
+    }
+
+    /// The SYNs of the table.
+    fn entries(&self) -> Vec<Entry> {
+        let seen = RefCell::new(Vec::new());
+        self.rows_through(Outside::default(), &|entry| {
+            seen.borrow_mut().push(entry.clone());
+            Gate::Open
+        });
+        seen.into_inner()
     }
 
     /// The same as if neither Windows nor a firewall stopped anything: what the sockets alone decide.

@@ -43,6 +43,17 @@ impl Rulesets {
         Ok(Self { chains, listing: Some(listing), ..Self::default() })
     }
 
+    /// Whether both nftables and the old iptables have rules, or policies that stop packets.
+    pub fn are_of_two_worlds(&self) -> bool {
+        let acts = |legacy: bool| {
+            self.chains.all().any(|chain| {
+                let stops = chain.base.as_ref().is_some_and(|base| base.drops);
+                chain.place.legacy == legacy && (stops || !chain.rules.is_empty())
+            })
+        };
+        acts(true) && acts(false)
+    }
+
     /// With the tables of the old iptables of a family.
     pub(super) fn with_legacy(mut self, family: &'static str, saved: Vec<Counted>) -> Self {
         iptables::add_legacy(&saved, family, &mut self.chains);

@@ -107,7 +107,12 @@ pub enum Gate {
     /// They let it pass.
     Open,
     /// They let it pass, and lead it to another address (DNAT): no listener of this namespace takes it.
-    Led(String),
+    Led {
+        /// Whether a socket is known that takes it there.
+        works: bool,
+        /// Where it goes, and by what.
+        why: String,
+    },
     /// They stop it; by what.
     Shut(String),
     /// Not known; why.
@@ -391,7 +396,7 @@ impl Setting<'_> {
         match (self.gate)(entry) {
             Gate::Shut(stopped) => row(Answer::Fails, None, stopped),
             Gate::Unknown(why) => row(Answer::Unknown, taker, why),
-            Gate::Led(to) => row(Answer::Unknown, None, to),
+            Gate::Led { works, why } => row(if works { Answer::Works } else { Answer::Unknown }, None, why),
             Gate::Open => match taker {
                 Some(listener) if listener.queue > listener.backlog => {
                     row(Answer::Fails, Some(listener), "the server does not accept: its queue is full".to_owned())

@@ -7,7 +7,7 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use crate::cli::TraceArgs;
-use crate::doctor::{Facts, Finding, Severity, WslFacts, diagnose, look_at_linux};
+use crate::doctor::{Facts, Finding, Severity, WslFacts, diagnose, look_at_firewalls, look_at_linux};
 use crate::evidence::{Listener, sockets};
 use crate::kernel::addresses::{list_addresses, outer};
 use crate::kernel::check;
@@ -91,7 +91,13 @@ impl Surroundings {
     pub(super) fn examine(&mut self, netns: &Netns, port: u16, machine: &check::Machine) -> Vec<Finding> {
         // Windows is not asked: that takes seconds.
         let wsl = WslFacts { wsl: self.wsl, mode: self.seen().mode, ..WslFacts::default() };
-        let facts = Facts { port, linux: look_at_linux(netns, port, machine), wsl, windows: Windows::NotAsked };
+        let facts = Facts {
+            port,
+            linux: look_at_linux(netns, port, machine),
+            firewalls: look_at_firewalls(netns),
+            wsl,
+            windows: Windows::NotAsked,
+        };
         // The programs at the interfaces are this tracer's own.
         let is_foreign = |finding: &Finding| finding.check != "programs";
         let wrong = |finding: &Finding| is_foreign(finding) && matches!(finding.severity, Severity::Fails | Severity::Warns);

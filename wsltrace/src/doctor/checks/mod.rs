@@ -2,6 +2,7 @@
 //! [`CHECKS`].
 
 mod config;
+mod firewall;
 mod listener;
 mod names;
 mod routing;
@@ -29,6 +30,9 @@ pub const CHECKS: &[Check] = &[
     Check { name: "listener_address", judge: listener::address },
     Check { name: "listener_owner", judge: listener::unseen_owner },
     Check { name: "accept_queue", judge: listener::accept_queue },
+    Check { name: "firewall", judge: firewall::firewall },
+    Check { name: "two_firewalls", judge: firewall::two_worlds },
+    Check { name: "firewall_unread", judge: firewall::unread },
     Check { name: "docker", judge: listener::docker },
     Check { name: "network", judge: routing::network },
     Check { name: "loopback0", judge: routing::loopback0 },

@@ -1,0 +1,101 @@
+//! Rules of this Linux that stop the port.
+
+use std::collections::BTreeSet;
+
+use super::super::firewall::{Firewalls, described};
+use super::super::{Facts, Finding, Severity};
+use crate::diagnosis::Obstacle;
+use crate::simulate::End;
+use crate::wsl::{Entry, taker};
+
+/// What is stopped, by which rule; each rule once.
+pub(super) fn firewall(facts: &Facts) -> Vec<Finding> {
+    let mut told: BTreeSet<String> = BTreeSet::new();
+    let mut found = Vec::new();
+    for (entry, who) in entries(facts) {
+        let Some(prediction) = facts.predicted(&entry) else { continue };
+        let (rule, verb) = match &prediction.end {
+            End::Dropped { rule } => (rule, "dropped"),
+            End::Rejected { rule } => (rule, "rejected"),
+            End::Maybe { .. } => {
+                if told.insert(prediction.maybe().join(", ")) {
+                    found.push(maybe(&entry, &prediction.maybe()));
+                }
+                continue;
+            }
+            End::Queued { rule } => {
+                let summary = format!("connections of {who} are handed to a program, which decides (NFQUEUE)");
+                found.push(Finding::new(Severity::Warns, summary).because(described(rule)));
+                continue;
+            }
+            End::Passes { .. } => continue,
+        };
+        if !told.insert(format!("{rule:?}")) {
+            continue;
+        }
+        let obstacle = Obstacle { rule, port: facts.port, answer: false, v6: entry.destination.is_ipv6(), forward: false };
+        let finding = Finding::new(Severity::Fails, format!("connections of {who} are {verb} by {}", described(rule)));
+        let finding = finding.because("the rules were read and followed; `wsltrace` shows it of a real connection");
+        found.push(obstacle.mend().into_iter().fold(finding, |finding, command| finding.linux(format!("sudo {command}"))));
+    }
+    found
+}
+
+fn maybe(entry: &Entry, because: &[String]) -> Finding {
+    let summary = format!("whether the firewall lets a connection by {} pass cannot be said", entry.interface);
+    let finding = Finding::new(Severity::Unknown, summary);
+    because.iter().fold(finding, |finding, why| finding.because(format!("it depends on {why}")))
+}
+
+/// The SYNs of the table, each once, with the words for who sends them.
+fn entries(facts: &Facts) -> Vec<(Entry, String)> {
+    let mut all: Vec<(Entry, String)> = Vec::new();
+    let listeners = &facts.linux.listeners;
+    for entry in facts.entries() {
+        let is_served = if listeners.is_empty() {
+            entry.destination.is_ipv4()
+        } else {
+            taker(listeners, entry.destination, &entry.interface).is_some()
+        };
+        if is_served && !all.iter().any(|(known, _)| *known == entry) {
+            let who = match (entry.interface.as_str(), entry.local) {
+                ("loopback0", _) => "Windows' localhost".to_owned(),
+                (_, true) => format!("programs in this Linux (and of WSL's relay) to {}", entry.destination),
+                (interface, false) => format!("others by {interface}"),
+            };
+            all.push((entry, who));
+        }
+    }
+    all
+}
+
+/// Two firewalls that do not know of each other.
+pub(super) fn two_worlds(facts: &Facts) -> Vec<Finding> {
+    let Firewalls::Read(rulesets) = &facts.firewalls else { return Vec::new() };
+    if !rulesets.are_of_two_worlds() {
+        return Vec::new();
+    }
+    vec![
+        Finding::new(
+            Severity::Warns,
+            "two firewalls are in use at once: the old iptables, and nftables; a packet must pass both",
+        )
+        .because("each lists only its own rules")
+        .linux("sudo iptables-legacy-save; sudo nft list ruleset"),
+    ]
+}
+
+/// What could not be read.
+pub(super) fn unread(facts: &Facts) -> Vec<Finding> {
+    let finding = Finding::new(Severity::Unknown, "the firewall rules could not be read");
+    match &facts.firewalls {
+        Firewalls::Unread(why) if facts.linux.root => vec![finding.because(why.clone())],
+        Firewalls::Unread(why) => {
+            vec![finding.because(why.clone()).linux(format!("sudo wsltrace doctor --port {}", facts.port))]
+        }
+        Firewalls::Read(rulesets) if !rulesets.unread.is_empty() => vec![
+            rulesets.unread.iter().fold(finding, |finding, unread| finding.because(format!("{}: {}", unread.what, unread.why))),
+        ],
+        Firewalls::NotAsked | Firewalls::Read(_) => Vec::new(),
+    }
+}

@@ -1,0 +1,83 @@
+//! What the firewalls of this Linux would do with a SYN, by simulation: as a gate of the table of ways.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use super::Facts;
+use crate::diagnosis::rule_name;
+use crate::evidence::Rule;
+use crate::simulate::{End, Goes, Machine, Packet, Prediction, Rulesets, Way, predict};
+use crate::wsl::{Entry, Gate, taker};
+
+/// The rulesets, as far as they could be read.
+#[derive(Clone, Debug, Default)]
+pub enum Firewalls {
+    /// Nobody asked.
+    #[default]
+    NotAsked,
+    /// They could not be read; why.
+    Unread(String),
+    /// Read.
+    Read(Box<Rulesets>),
+}
+
+impl Facts {
+    /// What the firewalls would do with a SYN; `None` when they were not read.
+    pub(super) fn predicted(&self, entry: &Entry) -> Option<Prediction> {
+        let Firewalls::Read(rulesets) = &self.firewalls else { return None };
+        let own = |interface: &super::Interface| {
+            interface.addresses.iter().map(|address| (interface.name.clone(), address.address)).collect::<Vec<_>>()
+        };
+        let machine = Machine { addresses: self.linux.interfaces.iter().flat_map(own).collect(), ways: BTreeMap::new() };
+        let way = if entry.local {
+            Way::Loopback
+        } else {
+            let bridge = self.linux.bridge.as_ref().is_some_and(|(_, name)| *name == entry.interface);
+            Way::Outside { device: Some(entry.interface.clone()), bridged: bridge }
+        };
+        let packet =
+            Packet { way, source: entry.source, source_port: None, destination: entry.destination, destination_port: self.port };
+        Some(predict(rulesets, &packet, &machine))
+    }
+
+    /// The same as a gate.
+    pub(super) fn firewall(&self, entry: &Entry) -> Gate {
+        let Some(prediction) = self.predicted(entry) else {
+            return match &self.firewalls {
+                Firewalls::Unread(why) => Gate::Unknown(format!("the firewall rules could not be read: {why}")),
+                Firewalls::NotAsked | Firewalls::Read(_) => Gate::Open,
+            };
+        };
+        match &prediction.end {
+            End::Passes { address, port, translated_by, goes } => {
+                let there = (*address, *port) == (Some(entry.destination), Some(self.port));
+                if *goes == Goes::Local && there { Gate::Open } else { self.led(address.zip(*port), translated_by.as_ref()) }
+            }
+            End::Dropped { rule } => Gate::Shut(format!("dropped by {}", described(rule))),
+            End::Rejected { rule } => Gate::Shut(format!("rejected by {}", described(rule))),
+            End::Queued { rule } => Gate::Unknown(format!("handed to a program by {}", described(rule))),
+            End::Maybe { .. } => Gate::Unknown(format!("it depends on {}", prediction.maybe().join(", "))),
+        }
+    }
+
+    /// It goes to another address than the client asked for: to a container, as a rule.
+    fn led(&self, to: Option<(std::net::IpAddr, u16)>, by: Option<&Rule>) -> Gate {
+        let by = by.map(|rule| format!(" by {}", rule_name(rule))).unwrap_or_default();
+        let Some((address, port)) = to else { return Gate::Led { works: false, why: format!("led elsewhere{by}") } };
+        let end = SocketAddr::new(address, port);
+        let there: Vec<_> = self.linux.elsewhere.iter().filter(|listener| listener.port == port).cloned().collect();
+        // Which of several containers has the address is not known.
+        let namespaces: std::collections::BTreeSet<u32> = there.iter().map(|listener| listener.netns).collect();
+        let works = namespaces.len() == 1 && taker(&there, address, "eth0").is_some();
+        let taken = if works { ", taken by a socket in a container" } else { ", where a socket is not known" };
+        Gate::Led { works, why: format!("led to {end}{by}{taken}") }
+    }
+}
+
+/// A rule with what it says.
+pub(super) fn described(rule: &Rule) -> String {
+    match &rule.text {
+        Some(text) if rule.handle.is_some() || rule.number.is_some() => format!("{}: {text}", rule_name(rule)),
+        _ => rule_name(rule),
+    }
+}
