@@ -11,6 +11,7 @@ use wsltrace::lab::{Lab, LabError, Side};
 use wsltrace::simulate::unknown::LIST;
 use wsltrace::simulate::{End, Machine, Packet, Prediction, Way, predict, read};
 use wsltrace_tests::decide;
+use wsltrace_tests::rulesets::each::{IPTABLES, NFT, TABLES};
 use wsltrace_tests::rulesets::{
     MARK, Outcome, PORT, Ruleset, Tracer, World, connect, lab, load, name_of_killer, seed, seen, setting,
 };
@@ -22,7 +23,7 @@ const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(172, 28, 16, 1));
 
 fn main() {
     type Test = fn(&Path) -> Outcome<()>;
-    let tests: [(&str, Test); 6] = [
+    let tests: [(&str, Test); 9] = [
         ("what_is_predicted_comes_true_in_random_rulesets_of_nft", |binary| every_killer(binary, World::Nft)),
         ("what_is_predicted_comes_true_in_random_rulesets_of_iptables_nft", |binary| every_killer(binary, World::IptablesNft)),
         ("what_is_predicted_comes_true_in_random_rulesets_of_iptables_legacy", |binary| {
@@ -33,6 +34,9 @@ fn main() {
         ("what_is_predicted_without_the_killer_is_what_the_client_sees_of_iptables_legacy", |_| {
             without_killers(World::IptablesLegacy)
         }),
+        ("every_expression_of_nft_is_judged_as_the_kernel_does", |_| every_expression(World::Nft)),
+        ("every_match_of_iptables_nft_is_judged_as_the_kernel_does", |_| every_expression(World::IptablesNft)),
+        ("every_match_of_iptables_legacy_is_judged_as_the_kernel_does", |_| every_expression(World::IptablesLegacy)),
     ];
     let trial = |(name, test): (&'static str, Test)| Trial::ignorable_test(name, move || decide(name, test));
     libtest_mimic::run(&Arguments::from_args(), tests.into_iter().map(trial).collect()).exit();
@@ -56,6 +60,7 @@ fn predicted(lab: &Lab) -> Outcome<Prediction> {
         source_port: None,
         destination: wsl,
         destination_port: PORT,
+        ecn: Some(false),
     };
     let machine = Machine { addresses: vec![("eth0".to_owned(), wsl)], ..Machine::default() };
     Ok(predict(&rulesets, &packet, &machine))
@@ -153,6 +158,43 @@ fn without_killers(world: World) -> Outcome<()> {
         answers.push(answer);
     }
     judge(world, "without them", answers)
+}
+
+/// Each expression alone. The kernel may not have it, and then there is nothing to judge.
+fn every_expression(world: World) -> Outcome<()> {
+    let lab = lab()?;
+    let mut answers = Vec::new();
+    for text in texts(world) {
+        let ruleset = Ruleset { text, place: ("", String::new(), String::new()), policy: false, rejects: false };
+        if let Err(error) = load(&lab, world, &ruleset) {
+            log(&format!("not judged: {error}{}", ruleset.text));
+            continue;
+        }
+        let answer = client_sees(&lab, &ruleset).map_err(|error| format!("{error}\n{}", ruleset.text));
+        answers.push(answer.and_then(|maybe| if maybe { Err(format!("maybe:\n{}", ruleset.text)) } else { Ok(false) }));
+    }
+    judge(world, "of one expression", answers)
+}
+
+#[expect(clippy::print_stdout, reason = "what could not be tried")]
+fn log(text: &str) {
+    println!("{text}");
+}
+
+/// The rulesets of one expression.
+fn texts(world: World) -> Vec<String> {
+    let rest = "*raw\n:PREROUTING ACCEPT\nCOMMIT\n*mangle\n:PREROUTING ACCEPT\nCOMMIT\n*nat\n:PREROUTING ACCEPT\nCOMMIT\n";
+    match world {
+        World::Nft => {
+            let chain =
+                |rule: &&str| format!("table inet t {{\nchain c {{\ntype filter hook input priority 0;\n{rule}\n}}\n}}\n");
+            NFT.iter().map(chain).chain(TABLES.iter().map(|text| format!("{text}\n"))).collect()
+        }
+        World::IptablesNft | World::IptablesLegacy => {
+            let chain = |rule: &&str| format!("{rest}*filter\n:INPUT ACCEPT\n-A INPUT {rule} -j DROP\nCOMMIT\n");
+            IPTABLES.iter().map(chain).collect()
+        }
+    }
 }
 
 /// Whether an answer is what the client sees.

@@ -1,5 +1,6 @@
 //! Random firewalls with exactly one killer, which is known because it was put there.
 
+pub mod each;
 mod iptables;
 mod nft;
 mod play;

@@ -279,7 +279,7 @@ impl Walk<'_> {
 
     fn set_mark(&self, chain: &Chain, mark: Mark, keep: u32, flip: &Source<u32>, state: State) -> Vec<(Option<Exit>, State)> {
         let value = |seen: Seen| match seen {
-            Seen::Bits { value, known: u128::MAX } => u32::try_from(value).ok(),
+            Seen::Bits { value, known: u128::MAX, .. } => u32::try_from(value).ok(),
             _ => None,
         };
         let with = |state: State, value: Option<u32>| {

@@ -181,7 +181,7 @@ fn in_order(chains: &Chains, here: &Here<'_>, order: &[&Unit<'_>], state: State)
     done
 }
 
-/// Through one chain, or through NAT, where the first that translates is the last that is asked.
+/// Through one chain, or through NAT.
 fn one(chains: &Chains, here: &Here<'_>, unit: &Unit<'_>, state: State) -> Exits {
     if !unit.nat {
         let Some(chain) = unit.chains.first() else { return vec![(Exit::Accept, state)] };
@@ -205,6 +205,18 @@ fn one(chains: &Chains, here: &Here<'_>, unit: &Unit<'_>, state: State) -> Exits
     if state.bound || state.tracked == Tracked::Untracked {
         return vec![(Exit::Accept, state)];
     }
+    if chains.tracks(here.family) {
+        return nat(chains, here, unit, state);
+    }
+    let before = state.because.clone();
+    let state = state.depending(unknown::CT, "nat");
+    let mut exits = nat(chains, here, unit, state.clone());
+    add(&mut exits, Exit::Accept, state);
+    alone(exits, before)
+}
+
+/// Through the chains of NAT, until one translates.
+fn nat(chains: &Chains, here: &Here<'_>, unit: &Unit<'_>, state: State) -> Exits {
     let inner = unit.chains.iter().map(|chain| Unit {
         position: chain.base.as_ref().map_or(0, |base| base.priority),
         chains: vec![*chain],

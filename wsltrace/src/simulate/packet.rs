@@ -32,6 +32,8 @@ pub struct Packet {
     pub destination: IpAddr,
     /// The port.
     pub destination_port: u16,
+    /// Whether it asks for congestion notification (ECN).
+    pub ecn: Option<bool>,
 }
 
 impl Packet {

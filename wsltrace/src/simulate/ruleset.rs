@@ -1,9 +1,10 @@
 //! The common shape of what the three kinds of firewall say.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::value::{Elements, Item, Operand};
+use super::value::{Elements, Field, Item, Operand};
+use crate::journey::Family;
 
 /// Which tool's chain of which table; a table of the old iptables may have the name of one in nftables.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -173,6 +174,23 @@ pub(super) enum Statement {
     Anything(&'static str),
 }
 
+impl Statement {
+    /// Whether it makes the kernel track connections.
+    fn tracks(&self) -> bool {
+        const FIELDS: [Field; 5] = [Field::State, Field::XtState, Field::Status, Field::Direction, Field::ConnectionMark];
+        match self {
+            Self::Match { left: operands, .. } | Self::Verdicts { key: operands, .. } => {
+                operands.iter().any(|operand| FIELDS.contains(&operand.field))
+            }
+            Self::SetMark { mark, flip, .. } => {
+                *mark == Mark::Connection || matches!(flip, Source::Field(operand) if FIELDS.contains(&operand.field))
+            }
+            Self::Dnat(_) | Self::Redirect(_) | Self::Snat | Self::Template => true,
+            _ => false,
+        }
+    }
+}
+
 /// Part of a ruleset that could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unread {
@@ -187,14 +205,25 @@ pub struct Unread {
 pub(super) struct Chains {
     list: Vec<Arc<Chain>>,
     places: HashMap<Place, usize>,
+    /// Families for which a rule asks for connection tracking.
+    tracked: HashSet<&'static str>,
     /// Whether there is a chain of the family `bridge` with rules or a policy.
     pub(super) bridges: bool,
 }
 
 impl Chains {
     pub(super) fn add(&mut self, chain: Chain) {
+        if chain.rules.iter().flat_map(|line| &line.statements).any(Statement::tracks) {
+            self.tracked
+                .extend(["ip", "ip6"].into_iter().filter(|family| ["inet", *family].contains(&chain.place.family.as_str())));
+        }
         self.places.insert(chain.place.clone(), self.list.len());
         self.list.push(Arc::new(chain));
+    }
+
+    /// Whether connections of a family are certainly tracked.
+    pub(super) fn tracks(&self, family: Family) -> bool {
+        self.tracked.contains(if family == Family::Ipv4 { "ip" } else { "ip6" })
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Chain>> {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::packet::Machine;
 use super::ruleset::Hook;
-use super::symbol::{INVALID, LOCAL, NEW, STATUS_DNAT, STATUS_SNAT, SYN, TCP, UNTRACKED, XT_DNAT, XT_SNAT};
+use super::symbol::{ECN, INVALID, LOCAL, NEW, STATUS_DNAT, STATUS_SNAT, SYN, TCP, UNTRACKED, XT_DNAT, XT_SNAT};
 use super::unknown::{self, Because};
 use super::value::{Field, Operand, Seen, number_of};
 use crate::journey::Family;
@@ -99,6 +99,8 @@ pub(super) struct Here<'a> {
     pub(super) output: Option<String>,
     /// Whether it is on its way over `lo`.
     pub(super) loopback: bool,
+    /// Whether it asks for congestion notification.
+    pub(super) ecn: Option<bool>,
 }
 
 impl Here<'_> {
@@ -120,12 +122,15 @@ impl Here<'_> {
             Field::Destination { ipv4 } => address(ipv4, state.destination, unknown::DESTINATION),
             Field::SourcePort => port(state.source_port, unknown::SOURCE_PORT),
             Field::DestinationPort => port(state.destination_port, unknown::DESTINATION_PORT),
-            // A SYN that asks for congestion notification has two flags more.
-            Field::TcpFlags => Seen::Bits { value: SYN, known: !0xc0 },
+            Field::TcpFlags => self.flags(),
             Field::TransportProtocol => Seen::number(TCP),
             Field::NextHeader { ipv4: wanted } if wanted == ipv4 => Seen::number(TCP),
             Field::IpVersion { ipv4: wanted } if wanted == ipv4 => Seen::number(if ipv4 { 4u8 } else { 6 }),
-            Field::NextHeader { .. } | Field::IpVersion { .. } | Field::Absent => Seen::Absent,
+            // It is whole; whether it may be cut on its way is not known.
+            Field::FragmentOffset if ipv4 => {
+                Seen::Bits { value: 0, known: !0x4000, open: unknown::named("payload", unknown::EXPRESSION) }
+            }
+            Field::NextHeader { .. } | Field::IpVersion { .. } | Field::FragmentOffset | Field::Absent => Seen::Absent,
             Field::NetworkFamily if matches!(self.hook, Hook::Ingress | Hook::Egress) => Seen::Unknown(unknown::EXPRESSION),
             Field::NetworkFamily => Seen::number(if ipv4 { 2u8 } else { 10 }),
             Field::EtherType => Seen::number(if ipv4 { 0x800u16 } else { 0x86dd }),
@@ -153,6 +158,13 @@ impl Here<'_> {
             },
             Field::Unknown(name) => Seen::Unknown(name),
         }
+    }
+
+    fn flags(&self) -> Seen {
+        // A SYN that asks for congestion notification has two flags more.
+        let ecn = if self.ecn == Some(true) { ECN } else { 0 };
+        let known = if self.ecn.is_some() { u128::MAX } else { !ECN };
+        Seen::Bits { value: SYN | ecn, known, open: unknown::FLAGS }
     }
 
     fn input(&self) -> Seen {
@@ -199,5 +211,5 @@ fn translations(state: &State, value: u128, known: u128, dnat: u128, snat: u128)
     let open = if state.moved.is_none() { dnat } else { 0 };
     // Whether the new source differs from the old one is not known.
     let open = open | from;
-    Seen::Bits { value: value | to, known: (known | dnat | snat) & !open }
+    Seen::Bits { value: value | to, known: (known | dnat | snat) & !open, open: unknown::CT }
 }

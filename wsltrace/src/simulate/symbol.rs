@@ -18,6 +18,8 @@ pub(super) const STATUS_DNAT: u128 = 32;
 /// `RTN_LOCAL`.
 pub(super) const LOCAL: u128 = 2;
 pub(super) const SYN: u128 = 2;
+/// Both flags of a SYN that asks for congestion notification.
+pub(super) const ECN: u128 = 0xc0;
 pub(super) const TCP: u128 = 6;
 
 const STATES: [(&str, u128); 7] = [

@@ -30,6 +30,7 @@ pub(super) const INPUT_DEVICE: &str = "the input device";
 pub(super) const OUTPUT_DEVICE: &str = "the output device";
 pub(super) const MARK: &str = "mark";
 pub(super) const CT: &str = "ct";
+pub(super) const FLAGS: &str = "tcp flags";
 pub(super) const FIB: &str = "fib";
 pub(super) const CHANGING_SET: &str = "a set that rules change";
 pub(super) const CONSTANT: &str = "a constant";
@@ -49,7 +50,7 @@ const BYTES: &str = "other bytes of the packet decide, which are not known";
 const SOCKETS: &str = "the sockets of this machine decide";
 
 /// The list.
-pub const LIST: [Unknown; 70] = [
+pub const LIST: [Unknown; 71] = [
     entry(SOURCE, "it is not given, or was translated to one of several"),
     entry(SOURCE_PORT, "a client takes any"),
     entry(DESTINATION, "a range, a prefix, or a map whose key is not known"),
@@ -59,8 +60,9 @@ pub const LIST: [Unknown; 70] = [
     entry(MARK, "it was set from something that is not known"),
     entry(
         CT,
-        "connection tracking's state is not known here: a part of it that is not simulated, or a chain at its own priority",
+        "connection tracking's state is not known here: a part of it that is not simulated, a chain at its own priority, or a chain of NAT where no rule is known to ask for tracking",
     ),
+    entry(FLAGS, "a SYN may ask for congestion notification by two flags more"),
     entry(FIB, "routing decides more than whether the destination is this machine"),
     entry(CHANGING_SET, "a rule adds to it or takes from it"),
     entry(CONSTANT, "a name whose number is not known"),

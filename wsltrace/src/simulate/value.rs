@@ -27,6 +27,8 @@ pub(super) enum Field {
     IpVersion {
         ipv4: bool,
     },
+    /// The flags and offset of fragments, of IPv4.
+    FragmentOffset,
     NetworkFamily,
     EtherType,
     InputName,
@@ -76,10 +78,11 @@ impl From<Field> for Operand {
 /// What a field has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Seen {
-    /// A number, of which these bits are known.
+    /// A number, of which these bits are known, and what the others depend on.
     Bits {
         value: u128,
         known: u128,
+        open: &'static str,
     },
     /// Any number but this.
     Not(u128, &'static str),
@@ -91,14 +94,16 @@ pub(super) enum Seen {
 
 impl Seen {
     pub(super) fn number(value: impl Into<u128>) -> Self {
-        Self::Bits { value: value.into(), known: u128::MAX }
+        Self::Bits { value: value.into(), known: u128::MAX, open: unknown::CT }
     }
 
     pub(super) fn after(self, steps: &[Step]) -> Self {
         steps.iter().fold(self, |seen, step| match (seen, step) {
-            (Self::Bits { value, known }, Step::And(mask)) => Self::Bits { value: value & mask, known: known | !mask },
-            (Self::Bits { value, known }, Step::Or(mask)) => Self::Bits { value: value | mask, known: known | mask },
-            (Self::Bits { value, known }, Step::Xor(mask)) => Self::Bits { value: value ^ mask, known },
+            (Self::Bits { value, known, open }, Step::And(mask)) => {
+                Self::Bits { value: value & mask, known: known | !mask, open }
+            }
+            (Self::Bits { value, known, open }, Step::Or(mask)) => Self::Bits { value: value | mask, known: known | mask, open },
+            (Self::Bits { value, known, open }, Step::Xor(mask)) => Self::Bits { value: value ^ mask, known, open },
             (Self::Absent, _) => Self::Absent,
             (Self::Unknown(name) | Self::Not(_, name), _) => Self::Unknown(name),
             (Self::Bits { .. } | Self::Name(_), _) => Self::Unknown(unknown::EXPRESSION),
@@ -190,10 +195,10 @@ pub(super) fn is(seen: &Seen, item: &Item) -> Answer {
         (Seen::Unknown(name) | Seen::Not(_, name), _) | (Seen::Bits { .. } | Seen::Name(_), Item::Unknown(name)) => {
             Answer::Maybe(name)
         }
-        (Seen::Bits { value, known: u128::MAX }, Item::Range(from, to)) => Answer::of((from..=to).contains(&value)),
-        (Seen::Bits { value, known }, Item::Range(from, to)) if from == to => {
+        (Seen::Bits { value, known: u128::MAX, .. }, Item::Range(from, to)) => Answer::of((from..=to).contains(&value)),
+        (Seen::Bits { value, known, open }, Item::Range(from, to)) if from == to => {
             if (value ^ from) & known == 0 {
-                Answer::Maybe(unknown::CT)
+                Answer::Maybe(open)
             } else {
                 Answer::No
             }
@@ -238,13 +243,13 @@ pub(super) fn compare(seen: &[Seen], relation: Relation, right: &Elements) -> An
 fn any_bit(seen: &Seen, element: &[Item]) -> Answer {
     match (seen, element) {
         (Seen::Unknown(name), _) | (_, [Item::Unknown(name)]) => Answer::Maybe(name),
-        (Seen::Bits { value, known }, [Item::Range(bits, to)]) if bits == to => {
+        (Seen::Bits { value, known, open }, [Item::Range(bits, to)]) if bits == to => {
             if value & known & bits != 0 {
                 Answer::Yes
             } else if bits & !known == 0 {
                 Answer::No
             } else {
-                Answer::Maybe(unknown::CT)
+                Answer::Maybe(open)
             }
         }
         _ => Answer::Maybe(unknown::EXPRESSION),
@@ -254,7 +259,7 @@ fn any_bit(seen: &Seen, element: &[Item]) -> Answer {
 fn ordered(seen: &Seen, relation: Relation, element: &[Item]) -> Answer {
     match (seen, element) {
         (Seen::Unknown(name), _) | (_, [Item::Unknown(name)]) => Answer::Maybe(name),
-        (Seen::Bits { value, known: u128::MAX }, [Item::Range(number, to)]) if number == to => match relation {
+        (Seen::Bits { value, known: u128::MAX, .. }, [Item::Range(number, to)]) if number == to => match relation {
             Relation::Less => Answer::of(value < number),
             Relation::LessOrEqual => Answer::of(value <= number),
             Relation::Greater => Answer::of(value > number),
@@ -312,7 +317,7 @@ mod tests {
 
     #[test]
     fn bits_that_are_not_known_leave_it_open() {
-        let seen = |value, known| Seen::Bits { value, known };
+        let seen = |value, known| Seen::Bits { value, known, open: unknown::CT };
         let bit = |bits| elements(vec![number(bits)]);
         assert_eq!(compare(&[seen(32, 48)], Relation::AnyBit, &bit(32)), Answer::Yes);
         assert_eq!(compare(&[seen(32, 48)], Relation::AnyBit, &bit(16)), Answer::No);

@@ -66,7 +66,7 @@ impl<'a> Journey<'a> {
             Way::Loopback => (Some("lo".to_owned()), hook != Hook::Output && hook != Hook::Postrouting),
         };
         let output = (self.packet.way == Way::Loopback).then(|| "lo".to_owned());
-        Here { hook, family: self.packet.family(), machine: self.machine, input, output, loopback }
+        Here { hook, family: self.packet.family(), machine: self.machine, input, output, loopback, ecn: self.packet.ecn }
     }
 
     fn start(&self) -> State {

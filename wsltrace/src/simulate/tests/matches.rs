@@ -190,6 +190,10 @@ fn what_is_not_given_is_not_known() {
     assert_eq!(taken_by(&no_source, &[], &source), "maybe the client's address");
     let no_device = Packet { way: crate::simulate::Way::Outside { device: None, bridged: false }, ..syn() };
     assert_eq!(taken_by(&no_device, &[], &by_key("meta", "==", "iifname", r#""eth0""#)), "maybe the input device");
+    let exactly = payload("==", "tcp", "flags", r#""syn""#);
+    assert_eq!(taken_by(&syn(), &[], &exactly), "drop 9");
+    assert_eq!(taken_by(&Packet { ecn: None, ..syn() }, &[], &exactly), "maybe tcp flags");
+    assert_eq!(taken_by(&Packet { ecn: Some(true), ..syn() }, &[], &exactly), "pass");
     // What does not depend on it stays certain.
     let other = format!("{source}, {}", payload("==", "tcp", "dport", "9"));
     assert_eq!(taken_by(&no_source, &[], &other), "pass");

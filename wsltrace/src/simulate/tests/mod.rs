@@ -25,6 +25,7 @@ pub(super) fn syn() -> Packet {
         source_port: None,
         destination: address("172.28.16.2"),
         destination_port: 8080,
+        ecn: Some(false),
     }
 }
 

@@ -111,6 +111,7 @@ fn over_lo_output_translates_and_prerouting_does_not() {
         source_port: None,
         destination: address("127.0.0.1"),
         destination_port: 8080,
+        ecn: None,
     };
     let dnat = |to: &str| format!(r#"{{"dnat": {{"family": "ip", "addr": "{to}"}}}}"#);
     let pre = [chain("nat", 1, "prerouting", -100, "accept"), rule("nat", 2, &dnat("172.17.0.2"))];
