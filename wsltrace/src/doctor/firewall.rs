@@ -9,6 +9,9 @@ use crate::evidence::Rule;
 use crate::simulate::{End, Goes, Machine, Packet, Prediction, Rulesets, Way, predict};
 use crate::wsl::{Entry, Gate, taker};
 
+/// The ends of the ports that clients of Windows as well as of Linux take by themselves.
+const CLIENT_PORTS: [u16; 2] = [49_152, 60_999];
+
 /// The rulesets, as far as they could be read.
 #[derive(Clone, Debug, Default)]
 pub enum Firewalls {
@@ -22,27 +25,33 @@ pub enum Firewalls {
 }
 
 impl Facts {
-    /// What the firewalls would do with a SYN; `None` when they were not read.
-    pub(super) fn predicted(&self, entry: &Entry) -> Option<Prediction> {
+    /// What the firewalls would do with a SYN, or with the answer to it; `None` when they were not read.
+    pub(super) fn predicted(&self, entry: &Entry, answer: bool) -> Option<Prediction> {
         let Firewalls::Read(rulesets) = &self.firewalls else { return None };
         let own = |interface: &super::Interface| {
             interface.addresses.iter().map(|address| (interface.name.clone(), address.address)).collect::<Vec<_>>()
         };
         let machine = Machine { addresses: self.linux.interfaces.iter().flat_map(own).collect(), ways: BTreeMap::new() };
-        let way = if entry.local {
-            Way::Loopback
-        } else {
-            let bridge = self.linux.bridge.as_ref().is_some_and(|(_, name)| *name == entry.interface);
-            Way::Outside { device: Some(entry.interface.clone()), bridged: bridge }
+        let device = Some(entry.interface.clone());
+        let bridged = self.linux.bridge.as_ref().is_some_and(|(_, name)| *name == entry.interface);
+        let way = match (entry.local, answer) {
+            (true, false) => Way::Loopback,
+            (true, true) => Way::LoopbackAnswer,
+            (false, false) => Way::Outside { device, bridged },
+            (false, true) => Way::Answer { device },
         };
-        let packet =
-            Packet { way, source: entry.source, source_port: None, destination: entry.destination, destination_port: self.port };
-        Some(predict(rulesets, &packet, &machine))
+        let (destination, destination_port) = (entry.destination, self.port);
+        let of_client = |source_port| {
+            let (way, source) = (way.clone(), entry.source);
+            predict(rulesets, &Packet { way, source, source_port, destination, destination_port, ecn: None }, &machine)
+        };
+        let [first, last] = CLIENT_PORTS.map(|port| of_client(Some(port)));
+        Some(if first == last { first } else { of_client(None) })
     }
 
-    /// The same as a gate.
+    /// The same as a gate: the way there, and the answer's way back.
     pub(super) fn firewall(&self, entry: &Entry) -> Gate {
-        let Some(prediction) = self.predicted(entry) else {
+        let Some(prediction) = self.predicted(entry, false) else {
             return match &self.firewalls {
                 Firewalls::Unread(why) => Gate::Unknown(format!("the firewall rules could not be read: {why}")),
                 Firewalls::NotAsked | Firewalls::Read(_) => Gate::Open,
@@ -51,27 +60,41 @@ impl Facts {
         match &prediction.end {
             End::Passes { address, port, translated_by, goes } => {
                 let there = (*address, *port) == (Some(entry.destination), Some(self.port));
-                if *goes == Goes::Local && there { Gate::Open } else { self.led(address.zip(*port), translated_by.as_ref()) }
+                if *goes == Goes::Local && there {
+                    self.predicted(entry, true)
+                        .map_or(Gate::Open, |answer| stopped(&answer, "its answer is ").unwrap_or(Gate::Open))
+                } else {
+                    self.led(entry, address.zip(*port), translated_by.as_ref())
+                }
             }
-            End::Dropped { rule } => Gate::Shut(format!("dropped by {}", described(rule))),
-            End::Rejected { rule } => Gate::Shut(format!("rejected by {}", described(rule))),
-            End::Queued { rule } => Gate::Unknown(format!("handed to a program by {}", described(rule))),
-            End::Maybe { .. } => Gate::Unknown(format!("it depends on {}", prediction.maybe().join(", "))),
+            _ => stopped(&prediction, "").unwrap_or(Gate::Open),
         }
     }
 
     /// It goes to another address than the client asked for: to a container, as a rule.
-    fn led(&self, to: Option<(std::net::IpAddr, u16)>, by: Option<&Rule>) -> Gate {
+    fn led(&self, entry: &Entry, to: Option<(std::net::IpAddr, u16)>, by: Option<&Rule>) -> Gate {
         let by = by.map(|rule| format!(" by {}", rule_name(rule))).unwrap_or_default();
         let Some((address, port)) = to else { return Gate::Led { works: false, why: format!("led elsewhere{by}") } };
         let end = SocketAddr::new(address, port);
         let there: Vec<_> = self.linux.elsewhere.iter().filter(|listener| listener.port == port).cloned().collect();
         // Which of several containers has the address is not known.
         let namespaces: std::collections::BTreeSet<u32> = there.iter().map(|listener| listener.netns).collect();
-        let works = namespaces.len() == 1 && taker(&there, address, "eth0").is_some();
+        // From 127.0.0.1 it gets an answer only if its source is rewritten as well.
+        let works = !entry.local && namespaces.len() == 1 && taker(&there, address, "eth0").is_some();
         let taken = if works { ", taken by a socket in a container" } else { ", where a socket is not known" };
         Gate::Led { works, why: format!("led to {end}{by}{taken}") }
     }
+}
+
+/// What stops a packet, if anything does; `what` stands before the verb.
+fn stopped(prediction: &Prediction, what: &str) -> Option<Gate> {
+    Some(match &prediction.end {
+        End::Passes { .. } => return None,
+        End::Dropped { rule } => Gate::Shut(format!("{what}dropped by {}", described(rule))),
+        End::Rejected { rule } => Gate::Shut(format!("{what}rejected by {}", described(rule))),
+        End::Queued { rule } => Gate::Unknown(format!("{what}handed to a program by {}", described(rule))),
+        End::Maybe { .. } => Gate::Unknown(format!("the firewall decides, and it depends on {}", prediction.maybe().join(", "))),
+    })
 }
 
 /// A rule with what it says.

@@ -201,8 +201,8 @@ fn one(chains: &Chains, here: &Here<'_>, unit: &Unit<'_>, state: State) -> Exits
         add(&mut exits, Exit::Accept, state);
         return alone(exits, before);
     }
-    // Only a tracked connection has a translation.
-    if state.bound || state.tracked == Tracked::Untracked {
+    // Only a tracked connection has a translation, and only its first packet is asked for one.
+    if here.answer || state.bound || state.tracked == Tracked::Untracked {
         return vec![(Exit::Accept, state)];
     }
     if chains.tracks(here.family) {
@@ -251,6 +251,7 @@ fn nat(chains: &Chains, here: &Here<'_>, unit: &Unit<'_>, state: State) -> Exits
 fn tracked(here: &Here<'_>, position: i64, state: State) -> State {
     let tracks = matches!(here.hook, Hook::Prerouting | Hook::Output);
     let tracked = match state.tracked {
+        Tracked::NotYet | Tracked::Unclear if tracks && position > CONNTRACK && here.answer => Tracked::Answer,
         Tracked::NotYet | Tracked::Unclear if tracks && position > CONNTRACK => Tracked::New,
         Tracked::NotYet if tracks && position == CONNTRACK => Tracked::Unclear,
         tracked => tracked,

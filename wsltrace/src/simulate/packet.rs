@@ -17,9 +17,29 @@ pub enum Way {
     },
     /// From this machine to itself, over `lo`.
     Loopback,
+    /// Not the SYN itself, but the answer of a server in this machine (a SYN-ACK) to one that came from outside.
+    Answer {
+        /// The name of the device that it leaves by; `None` when it is not known.
+        device: Option<String>,
+    },
+    /// The same over `lo`.
+    LoopbackAnswer,
 }
 
-/// A SYN that opens a new connection. A match on what is `None` is not known.
+impl Way {
+    /// Whether it is the answer.
+    pub(super) fn is_answer(&self) -> bool {
+        matches!(self, Self::Answer { .. } | Self::LoopbackAnswer)
+    }
+
+    /// Whether it is on `lo`.
+    pub(super) fn is_loopback(&self) -> bool {
+        matches!(self, Self::Loopback | Self::LoopbackAnswer)
+    }
+}
+
+/// A SYN that opens a new connection, or its answer: the addresses and ports are those of the SYN. A match on what is `None` is not
+/// known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Packet {
     /// How it comes.

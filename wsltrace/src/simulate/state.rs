@@ -5,7 +5,9 @@ use std::net::IpAddr;
 
 use super::packet::Machine;
 use super::ruleset::Hook;
-use super::symbol::{ECN, INVALID, LOCAL, NEW, STATUS_DNAT, STATUS_SNAT, SYN, TCP, UNTRACKED, XT_DNAT, XT_SNAT};
+use super::symbol::{
+    ACK, ECN, ESTABLISHED, INVALID, LOCAL, NEW, STATUS_DNAT, STATUS_SNAT, SYN, TCP, UNTRACKED, XT_DNAT, XT_SNAT,
+};
 use super::unknown::{self, Because};
 use super::value::{Field, Operand, Seen, number_of};
 use crate::journey::Family;
@@ -18,6 +20,8 @@ pub(super) enum Tracked {
     /// Whether it has seen it yet depends on the order of hooks of equal priority.
     Unclear,
     New,
+    /// The packet answers a new one.
+    Answer,
     /// The packet is exempt.
     Untracked,
 }
@@ -99,6 +103,8 @@ pub(super) struct Here<'a> {
     pub(super) output: Option<String>,
     /// Whether it is on its way over `lo`.
     pub(super) loopback: bool,
+    /// Whether the packet is an answer.
+    pub(super) answer: bool,
     /// Whether it asks for congestion notification.
     pub(super) ecn: Option<bool>,
 }
@@ -141,9 +147,10 @@ impl Here<'_> {
             Field::XtState => self.state(state, XT_DNAT, XT_SNAT),
             Field::Status => Self::status(state),
             Field::Direction | Field::ConnectionMark if state.tracked == Tracked::Unclear => Seen::Unknown(unknown::CT),
-            Field::Direction | Field::ConnectionMark if state.tracked != Tracked::New => Seen::Absent,
+            Field::Direction | Field::ConnectionMark if !matches!(state.tracked, Tracked::New | Tracked::Answer) => Seen::Absent,
+            Field::Direction if state.tracked == Tracked::Answer => Seen::number(1u8),
             Field::ConnectionMark => state.connection_mark.map_or(Seen::Unknown(unknown::MARK), Seen::number),
-            Field::PacketType if self.loopback => Seen::Unknown(unknown::named("pkttype", unknown::EXPRESSION)),
+            Field::PacketType if self.loopback || self.answer => Seen::Unknown(unknown::named("pkttype", unknown::EXPRESSION)),
             // The original direction, and a frame for this machine alone.
             Field::Direction | Field::PacketType => Seen::number(0u8),
             Field::DestinationType { device } => match state.is_local(self.machine) {
@@ -161,6 +168,10 @@ impl Here<'_> {
     }
 
     fn flags(&self) -> Seen {
+        if self.answer {
+            // It may agree to congestion notification.
+            return Seen::Bits { value: SYN | ACK, known: !ECN, open: unknown::FLAGS };
+        }
         // A SYN that asks for congestion notification has two flags more.
         let ecn = if self.ecn == Some(true) { ECN } else { 0 };
         let known = if self.ecn.is_some() { u128::MAX } else { !ECN };
@@ -192,12 +203,14 @@ impl Here<'_> {
             Tracked::Untracked => Seen::number(UNTRACKED),
             Tracked::Unclear => Seen::Unknown(unknown::CT),
             Tracked::New => translations(state, NEW, u128::MAX, dnat, snat),
+            // Whether the connection is translated is not followed.
+            Tracked::Answer => Seen::Bits { value: ESTABLISHED, known: !(dnat | snat), open: unknown::CT },
         }
     }
 
     fn status(state: &State) -> Seen {
         match state.tracked {
-            Tracked::Unclear => Seen::Unknown(unknown::CT),
+            Tracked::Unclear | Tracked::Answer => Seen::Unknown(unknown::CT),
             Tracked::NotYet | Tracked::Untracked => Seen::Absent,
             // Expected, answered and assured it is not; more is not followed.
             Tracked::New => translations(state, 0, 7, STATUS_DNAT, STATUS_SNAT),

@@ -7,6 +7,7 @@ use super::value::{Field, Item, number_of};
 
 /// The bits of conntrack's states, for `ct state`.
 pub(super) const INVALID: u128 = 1;
+pub(super) const ESTABLISHED: u128 = 2;
 pub(super) const NEW: u128 = 8;
 pub(super) const UNTRACKED: u128 = 64;
 /// `-m conntrack`'s own bits for translated connections.
@@ -18,6 +19,7 @@ pub(super) const STATUS_DNAT: u128 = 32;
 /// `RTN_LOCAL`.
 pub(super) const LOCAL: u128 = 2;
 pub(super) const SYN: u128 = 2;
+pub(super) const ACK: u128 = 16;
 /// Both flags of a SYN that asks for congestion notification.
 pub(super) const ECN: u128 = 0xc0;
 pub(super) const TCP: u128 = 6;

@@ -35,7 +35,12 @@ pub fn predict(rulesets: &Rulesets, packet: &Packet, machine: &Machine) -> Predi
     for unread in &rulesets.unread {
         because.insert(Because { name: unknown::UNREAD.to_owned(), place: format!("{}: {}", unread.what, unread.why) });
     }
-    let forwarded = possible.iter().any(|end| matches!(end, End::Passes { goes: Goes::Forward | Goes::Out, .. }));
+    if packet.way.is_answer() && rulesets.chains.exempts() {
+        // Of an exempt SYN the answer would not be one to connection tracking.
+        because.insert(Because { name: unknown::CT.to_owned(), place: "notrack".to_owned() });
+    }
+    let forwarded =
+        possible.iter().any(|end| matches!(end, End::Passes { goes: Goes::Forward | Goes::Out, .. })) && !packet.way.is_answer();
     let bridged = matches!(packet.way, Way::Outside { bridged: true, .. });
     if rulesets.chains.bridges && (forwarded || bridged) {
         because.insert(Because { name: unknown::BRIDGE.to_owned(), place: String::new() });
@@ -63,13 +68,35 @@ impl<'a> Journey<'a> {
     fn here(&self, hook: Hook) -> Here<'a> {
         let (input, loopback) = match &self.packet.way {
             Way::Outside { device, .. } => (device.clone(), false),
-            Way::Loopback => (Some("lo".to_owned()), hook != Hook::Output && hook != Hook::Postrouting),
+            Way::Answer { .. } => (None, false),
+            Way::Loopback | Way::LoopbackAnswer => (Some("lo".to_owned()), hook != Hook::Output && hook != Hook::Postrouting),
         };
-        let output = (self.packet.way == Way::Loopback).then(|| "lo".to_owned());
-        Here { hook, family: self.packet.family(), machine: self.machine, input, output, loopback, ecn: self.packet.ecn }
+        let output = match &self.packet.way {
+            Way::Answer { device } => device.clone(),
+            way => way.is_loopback().then(|| "lo".to_owned()),
+        };
+        let answer = self.packet.way.is_answer();
+        Here { hook, family: self.packet.family(), machine: self.machine, input, output, loopback, answer, ecn: self.packet.ecn }
     }
 
     fn start(&self) -> State {
+        let syn = self.syn();
+        if !self.packet.way.is_answer() {
+            return syn;
+        }
+        State {
+            source: syn.destination,
+            source_port: syn.destination_port,
+            destination: syn.source,
+            destination_port: syn.source_port,
+            local: Some(self.packet.way.is_loopback()),
+            // Whatever the rules gave the SYN.
+            connection_mark: None,
+            ..syn
+        }
+    }
+
+    fn syn(&self) -> State {
         State {
             source: self.packet.source,
             source_port: self.packet.source_port,
@@ -99,6 +126,20 @@ impl<'a> Journey<'a> {
                 for state in elsewhere {
                     self.leave(Some(Hook::Forward), Goes::Forward, state, &mut ends);
                 }
+            }
+            Way::Answer { .. } => {
+                let mut on = on;
+                for hook in [Hook::Output, Hook::Postrouting, Hook::Egress] {
+                    on = self.hook(&self.here(hook), on, &mut ends);
+                }
+                ends.extend(on.into_iter().map(|state| (Some(self.passes(&state, Goes::Out)), state.because)));
+            }
+            Way::LoopbackAnswer => {
+                let mut on = on;
+                for hook in [Hook::Output, Hook::Postrouting, Hook::Egress, Hook::Ingress, Hook::Prerouting] {
+                    on = self.hook(&self.here(hook), on, &mut ends);
+                }
+                self.arrive(on, &mut ends);
             }
             Way::Loopback => {
                 let on = self.hook(&self.here(Hook::Output), on, &mut ends);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::super::firewall::{Firewalls, described};
 use super::super::{Facts, Finding, Severity};
 use crate::diagnosis::Obstacle;
-use crate::simulate::End;
+use crate::simulate::{End, Goes};
 use crate::wsl::{Entry, taker};
 
 /// What is stopped, by which rule; each rule once.
@@ -13,7 +13,13 @@ pub(super) fn firewall(facts: &Facts) -> Vec<Finding> {
     let mut told: BTreeSet<String> = BTreeSet::new();
     let mut found = Vec::new();
     for (entry, who) in entries(facts) {
-        let Some(prediction) = facts.predicted(&entry) else { continue };
+        let Some(syn) = facts.predicted(&entry, false) else { continue };
+        // Only what comes to a socket here is answered here.
+        let (prediction, answer) = match (&syn.end, facts.predicted(&entry, true)) {
+            (End::Passes { goes: Goes::Local, .. }, Some(answer)) => (answer, true),
+            _ => (syn, false),
+        };
+        let what = if answer { "answers to connections" } else { "connections" };
         let (rule, verb) = match &prediction.end {
             End::Dropped { rule } => (rule, "dropped"),
             End::Rejected { rule } => (rule, "rejected"),
@@ -24,7 +30,7 @@ pub(super) fn firewall(facts: &Facts) -> Vec<Finding> {
                 continue;
             }
             End::Queued { rule } => {
-                let summary = format!("connections of {who} are handed to a program, which decides (NFQUEUE)");
+                let summary = format!("{what} of {who} are handed to a program, which decides (NFQUEUE)");
                 found.push(Finding::new(Severity::Warns, summary).because(described(rule)));
                 continue;
             }
@@ -33,8 +39,8 @@ pub(super) fn firewall(facts: &Facts) -> Vec<Finding> {
         if !told.insert(format!("{rule:?}")) {
             continue;
         }
-        let obstacle = Obstacle { rule, port: facts.port, answer: false, v6: entry.destination.is_ipv6(), forward: false };
-        let finding = Finding::new(Severity::Fails, format!("connections of {who} are {verb} by {}", described(rule)));
+        let obstacle = Obstacle { rule, port: facts.port, answer, v6: entry.destination.is_ipv6(), forward: false };
+        let finding = Finding::new(Severity::Fails, format!("{what} of {who} are {verb} by {}", described(rule)));
         let finding = finding.because("the rules were read and followed; `wsltrace` shows it of a real connection");
         found.push(obstacle.mend().into_iter().fold(finding, |finding, command| finding.linux(format!("sudo {command}"))));
     }
