@@ -13,7 +13,7 @@ use wsltrace::simulate::{End, Machine, Packet, Prediction, Way, predict, read};
 use wsltrace_tests::decide;
 use wsltrace_tests::rulesets::each::{IPTABLES, NFT, TABLES};
 use wsltrace_tests::rulesets::{
-    MARK, Outcome, PORT, Ruleset, Tracer, World, connect, lab, load, name_of_killer, seed, seen, setting,
+    MARK, Outcome, PORT, Ruleset, Tracer, World, connect, lab, load, name_of_killer, seed, seen, seen_from, setting,
 };
 
 /// How many rulesets are tried when `WSLTRACE_RULESETS` does not say: half of them of nft, a quarter of each iptables.
@@ -23,7 +23,7 @@ const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(172, 28, 16, 1));
 
 fn main() {
     type Test = fn(&Path) -> Outcome<()>;
-    let tests: [(&str, Test); 9] = [
+    let tests: [(&str, Test); 11] = [
         ("what_is_predicted_comes_true_in_random_rulesets_of_nft", |binary| every_killer(binary, World::Nft)),
         ("what_is_predicted_comes_true_in_random_rulesets_of_iptables_nft", |binary| every_killer(binary, World::IptablesNft)),
         ("what_is_predicted_comes_true_in_random_rulesets_of_iptables_legacy", |binary| {
@@ -35,6 +35,8 @@ fn main() {
             without_killers(World::IptablesLegacy)
         }),
         ("every_expression_of_nft_is_judged_as_the_kernel_does", |_| every_expression(World::Nft)),
+        ("every_expression_of_nft_is_judged_on_lo_as_the_kernel_does", |_| over_loopback(World::Nft)),
+        ("every_match_of_iptables_nft_is_judged_on_lo_as_the_kernel_does", |_| over_loopback(World::IptablesNft)),
         ("every_match_of_iptables_nft_is_judged_as_the_kernel_does", |_| every_expression(World::IptablesNft)),
         ("every_match_of_iptables_legacy_is_judged_as_the_kernel_does", |_| every_expression(World::IptablesLegacy)),
     ];
@@ -49,20 +51,17 @@ fn count(world: World) -> Outcome<u64> {
 
 /// What is said of a SYN from the client before it comes.
 fn predicted(lab: &Lab) -> Outcome<Prediction> {
+    let wsl = Lab::wsl_address(false);
+    judged(lab, Way::Outside { device: Some("eth0".to_owned()), bridged: false }, CLIENT, wsl)
+}
+
+fn judged(lab: &Lab, way: Way, client: IpAddr, destination: IpAddr) -> Outcome<Prediction> {
     let rulesets = read(&Netns::at(&lab.wsl.path())?)?;
     if !rulesets.unread.is_empty() {
         return Err(format!("not read: {:?}", rulesets.unread).into());
     }
-    let wsl = Lab::wsl_address(false);
-    let packet = Packet {
-        way: Way::Outside { device: Some("eth0".to_owned()), bridged: false },
-        source: Some(CLIENT),
-        source_port: None,
-        destination: wsl,
-        destination_port: PORT,
-        ecn: Some(false),
-    };
-    let machine = Machine { addresses: vec![("eth0".to_owned(), wsl)], ..Machine::default() };
+    let packet = Packet { way, source: Some(client), source_port: None, destination, destination_port: PORT, ecn: Some(false) };
+    let machine = Machine { addresses: vec![("eth0".to_owned(), Lab::wsl_address(false))], ..Machine::default() };
     Ok(predict(&rulesets, &packet, &machine))
 }
 
@@ -164,7 +163,7 @@ fn without_killers(world: World) -> Outcome<()> {
 fn every_expression(world: World) -> Outcome<()> {
     let lab = lab()?;
     let mut answers = Vec::new();
-    for text in texts(world) {
+    for text in texts(world, "") {
         let ruleset = Ruleset { text, place: ("", String::new(), String::new()), policy: false, rejects: false };
         if let Err(error) = load(&lab, world, &ruleset) {
             log(&format!("not judged: {error}{}", ruleset.text));
@@ -182,16 +181,17 @@ fn log(text: &str) {
 }
 
 /// The rulesets of one expression.
-fn texts(world: World) -> Vec<String> {
+fn texts(world: World, before: &str) -> Vec<String> {
     let rest = "*raw\n:PREROUTING ACCEPT\nCOMMIT\n*mangle\n:PREROUTING ACCEPT\nCOMMIT\n*nat\n:PREROUTING ACCEPT\nCOMMIT\n";
     match world {
         World::Nft => {
-            let chain =
-                |rule: &&str| format!("table inet t {{\nchain c {{\ntype filter hook input priority 0;\n{rule}\n}}\n}}\n");
-            NFT.iter().map(chain).chain(TABLES.iter().map(|text| format!("{text}\n"))).collect()
+            let chain = |rule: &&str| {
+                format!("table inet t {{\nchain c {{\ntype filter hook input priority 0;\n{before}{rule}\n}}\n}}\n")
+            };
+            NFT.iter().map(chain).chain(TABLES.iter().filter(|_| before.is_empty()).map(|text| format!("{text}\n"))).collect()
         }
         World::IptablesNft | World::IptablesLegacy => {
-            let chain = |rule: &&str| format!("{rest}*filter\n:INPUT ACCEPT\n-A INPUT {rule} -j DROP\nCOMMIT\n");
+            let chain = |rule: &&str| format!("{rest}*filter\n:INPUT ACCEPT\n{before}-A INPUT {rule} -j DROP\nCOMMIT\n");
             IPTABLES.iter().map(chain).collect()
         }
     }
@@ -199,9 +199,31 @@ fn texts(world: World) -> Vec<String> {
 
 /// Whether an answer is what the client sees.
 fn client_sees(lab: &Lab, ruleset: &Ruleset) -> Outcome<bool> {
-    let prediction = predicted(lab)?;
-    let (allowed, maybe) = allowed(&prediction, ruleset)?;
-    let seen = seen(lab)?;
+    sees(&predicted(lab)?, &seen(lab)?, ruleset)
+}
+
+/// The same for a connection of the machine to itself; its answers, which go the same way, are let through first.
+fn over_loopback(world: World) -> Outcome<()> {
+    let before = match world {
+        World::Nft => "ct state established accept\n",
+        _ => "-A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT\n",
+    };
+    let lab = lab()?;
+    let localhost = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let mut answers = Vec::new();
+    // A refusal comes back to the very rule that sends it.
+    for text in texts(world, before).into_iter().filter(|text| !text.contains("reject")) {
+        let ruleset = Ruleset { text, place: ("", String::new(), String::new()), policy: false, rejects: false };
+        load(&lab, world, &ruleset)?;
+        let prediction = judged(&lab, Way::Loopback, localhost, localhost)?;
+        let answer = sees(&prediction, &seen_from(&lab.wsl, localhost)?, &ruleset);
+        answers.push(answer.map_err(|error| format!("{error}\n{}", ruleset.text)));
+    }
+    judge(world, "on lo", answers)
+}
+
+fn sees(prediction: &Prediction, seen: &str, ruleset: &Ruleset) -> Outcome<bool> {
+    let (allowed, maybe) = allowed(prediction, ruleset)?;
     let right = |end: &&End| match end {
         End::Passes { .. } => seen == "connected",
         End::Dropped { .. } => seen == "no answer",

@@ -1,7 +1,7 @@
 //! Rulesets at work: the lab that they are loaded into, SYNs that meet them, and what their killers are called.
 
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
-use wsltrace::lab::{Binding, Lab, LabError, Listening, Side};
+use wsltrace::lab::{Binding, Lab, LabError, Listening, Namespace, Side};
 
 use super::{MARK, Outcome, PORT, Ruleset, World};
 
@@ -80,9 +80,13 @@ fn number_of_killer(lab: &Lab, save: &str, ruleset: &Ruleset) -> Outcome<(usize,
 
 /// Sends one SYN and does not wait. The socket keeps the port from being used again as long as it lives.
 pub fn connect() -> std::io::Result<Socket> {
+    connect_to(Lab::wsl_address(false))
+}
+
+fn connect_to(address: IpAddr) -> std::io::Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
-    let target = SocketAddr::new(Lab::wsl_address(false), PORT);
+    let target = SocketAddr::new(address, PORT);
     match socket.connect(&target.into()) {
         Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
         _ => Ok(socket),
@@ -91,15 +95,20 @@ pub fn connect() -> std::io::Result<Socket> {
 
 /// How a connection attempt ends within a moment.
 pub fn seen(lab: &Lab) -> Outcome<String> {
+    seen_from(lab.side(Side::Client)?, Lab::wsl_address(false))
+}
+
+/// How a connection attempt from a namespace to an address ends within a moment.
+pub fn seen_from(namespace: &Namespace, address: IpAddr) -> Outcome<String> {
     let attempt = || -> std::io::Result<String> {
-        let socket = connect()?;
+        let socket = connect_to(address)?;
         let mut waiting = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
         if poll(&mut waiting, PollTimeout::try_from(SILENCE).map_err(std::io::Error::other)?)? == 0 {
             return Ok("no answer".to_owned());
         }
         Ok(socket.take_error()?.map_or_else(|| "connected".to_owned(), |error| error.to_string()))
     };
-    Ok(lab.side(Side::Client)?.run(|| attempt().map_err(LabError::io("connect")))?)
+    Ok(namespace.run(|| attempt().map_err(LabError::io("connect")))?)
 }
 
 /// Gives nft a text; what it prints.
