@@ -1,5 +1,5 @@
 //! Which rule did it: the kernel's own trace of the packets in question (`meta nftrace`), and the rulesets that give the named
-//! rules their texts. A ruleset is never simulated: a rule is named only when the kernel said that it decided about this
+//! rules their texts. No ruleset is simulated here: a rule is named only when the kernel said that it decided about this
 //! very packet.
 
 pub(crate) mod event;
