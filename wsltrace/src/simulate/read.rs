@@ -145,3 +145,42 @@ fn has_iptables(listing: &Listing, family: &'static str) -> bool {
         })
     })
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+    use crate::kernel::netns::tests::fresh;
+
+    #[test]
+    fn reading_makes_no_tables_and_leaves_nothing_out() {
+        let name = "reading_makes_no_tables_and_leaves_nothing_out";
+        let Some(netns) = fresh(name) else { return };
+        let empty = read(&netns).unwrap();
+        assert_eq!((empty.chains.all().count(), empty.unread.len()), (0, 0));
+        assert!(!inside(&netns, present).unwrap().tables);
+        assert!(legacy_tables(&netns, Family::Ipv4).unwrap().is_empty());
+        let run = |program: &str, arguments: &[&str]| {
+            let run = || Command::new(program).args(arguments).status();
+            netns.run(run).unwrap().is_ok_and(|status| status.success())
+        };
+        let dormant = "table ip6 asleep { flags dormant; chain c { type filter hook input priority 0; policy drop; }; }";
+        let made = [
+            run("nft", &[dormant]),
+            run("nft", &["table inet t { chain c { type filter hook input priority 0; drop; }; }"]),
+            run("iptables-nft", &["-A", "INPUT", "-m", "addrtype", "--dst-type", "LOCAL", "-j", "DROP"]),
+            run("iptables-legacy", &["-A", "INPUT", "-j", "DROP"]),
+        ];
+        if made.contains(&false) {
+            crate::kernel::skip(name, "this machine has not every kind of iptables");
+            return;
+        }
+        let read = read(&netns).unwrap();
+        assert_eq!(read.unread, []);
+        let of = |legacy, family: &str| {
+            let chains = read.chains.all().filter(|chain| (chain.place.legacy, chain.place.family.as_str()) == (legacy, family));
+            chains.filter(|chain| !chain.rules.is_empty()).count()
+        };
+        assert_eq!([of(false, "inet"), of(false, "ip"), of(false, "ip6"), of(true, "ip")], [1, 1, 0, 1]);
+    }
+}
