@@ -120,13 +120,18 @@ fn piecemeal(netns: &Netns, listing: &Listing) -> io::Result<nft::Objects> {
     let names: BTreeSet<&(String, String, String)> =
         listing.names().filter(|(_, table, _)| !table.starts_with(OWN_PREFIX)).collect();
     let tables: BTreeSet<(&str, &str)> = names.iter().map(|(family, table, _)| (family.as_str(), table.as_str())).collect();
-    let mut objects = printed(netns, &["sets"])?;
-    objects.extend(printed(netns, &["maps"])?);
+    let mut objects = nft::Objects::new();
     for (family, table) in tables {
         match printed(netns, &["table", family, table]) {
             Ok(table) => objects.extend(table),
             Err(error) => {
                 log::debug!("nft -j list table {family} {table}: {error}");
+                // Asked for all at once they may come without their elements.
+                for (kind, kinds) in [("set", "sets"), ("map", "maps")] {
+                    for name in nft::names(&printed(netns, &[kinds])?, kind, family, table) {
+                        objects.extend(printed(netns, &[kind, family, table, &name])?);
+                    }
+                }
                 for (_, _, chain) in names.iter().filter(|(f, t, _)| (f.as_str(), t.as_str()) == (family, table)) {
                     objects.extend(printed(netns, &["chain", family, table, chain])?);
                 }
@@ -181,6 +186,9 @@ mod tests {
             let chains = read.chains.all().filter(|chain| (chain.place.legacy, chain.place.family.as_str()) == (legacy, family));
             chains.filter(|chain| !chain.rules.is_empty()).count()
         };
+        let parts = piecemeal(&netns, read.listing.as_ref().unwrap()).unwrap();
+        let in_parts = Rulesets::of(parts, read.listing.clone().unwrap(), &[]).unwrap();
+        assert_eq!(in_parts.chains.all().count() + 3, read.chains.all().count(), "three chains are of the old table");
         assert_eq!([of(false, "inet"), of(false, "ip"), of(false, "ip6"), of(true, "ip")], [1, 1, 0, 1]);
     }
 }

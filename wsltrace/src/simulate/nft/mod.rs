@@ -95,6 +95,13 @@ pub(super) fn objects(json: &str) -> serde_json::Result<Objects> {
     serde_json::from_str::<Printed>(json).map(|printed| printed.nftables)
 }
 
+/// The names of the sets or maps of a table.
+pub(super) fn names(objects: &Objects, kind: &str, family: &str, table: &str) -> Vec<String> {
+    let of_kind = objects.iter().filter_map(|object| object.get(kind));
+    let of_table = of_kind.filter(|set| text(set, "family") == family && text(set, "table") == table);
+    of_table.map(|set| text(set, "name")).collect()
+}
+
 /// Reads the chains. `listing` is the text of the same ruleset, which alone has the devices and the flags of tables.
 pub(super) fn parse(objects: Objects, listing: &Listing, saved: &Saved<'_>, chains: &mut Chains) -> serde_json::Result<()> {
     let (mut found, mut rules, mut sets) = (Vec::new(), Vec::new(), HashMap::new());
