@@ -191,4 +191,32 @@ mod tests {
         assert_eq!(in_parts.chains.all().count() + 3, read.chains.all().count(), "three chains are of the old table");
         assert_eq!([of(false, "inet"), of(false, "ip"), of(false, "ip6"), of(true, "ip")], [1, 1, 0, 1]);
     }
+
+    #[test]
+    fn a_table_with_an_owner_is_read_too() {
+        use std::io::Write;
+        use std::process::Stdio;
+        let name = "a_table_with_an_owner_is_read_too";
+        let Some(netns) = fresh(name) else { return };
+        let start = || Command::new("nft").arg("-i").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let Ok(mut nft) = netns.run(start).unwrap() else {
+            crate::kernel::skip(name, "nft is not installed");
+            return;
+        };
+        let table = "table inet o { flags owner; set s { type inet_service; elements = { 8080 }; }; \
+                     chain c { type filter hook input priority 0; tcp dport @s drop; }; }\n";
+        nft.stdin.as_mut().unwrap().write_all(table.as_bytes()).unwrap();
+        let began = std::time::Instant::now();
+        while !inside(&netns, present).unwrap().tables && began.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let read = read(&netns).unwrap();
+        // It ends with its input, and the table with it.
+        drop(nft.stdin.take());
+        nft.wait().unwrap();
+        assert_eq!(read.unread, []);
+        let prediction = crate::simulate::predict(&read, &crate::simulate::tests::syn(), &crate::simulate::tests::machine());
+        let told = crate::simulate::tests::told(&prediction);
+        assert!(told.starts_with("drop "), "{told}");
+    }
 }
