@@ -1,7 +1,7 @@
 //! What the firewalls of this Linux would do with a SYN, by simulation: as a gate of the table of ways.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 
 use super::Facts;
 use crate::diagnosis::rule_name;
@@ -27,11 +27,6 @@ pub enum Firewalls {
 impl Facts {
     /// What the firewalls would do with a SYN, or with the answer to it; `None` when they were not read.
     pub(super) fn predicted(&self, entry: &Entry, answer: bool) -> Option<Prediction> {
-        let Firewalls::Read(rulesets) = &self.firewalls else { return None };
-        let own = |interface: &super::Interface| {
-            interface.addresses.iter().map(|address| (interface.name.clone(), address.address)).collect::<Vec<_>>()
-        };
-        let machine = Machine { addresses: self.linux.interfaces.iter().flat_map(own).collect(), ways: BTreeMap::new() };
         let device = Some(entry.interface.clone());
         let bridged = self.linux.bridge.as_ref().is_some_and(|(_, name)| *name == entry.interface);
         let way = match (entry.local, answer) {
@@ -40,10 +35,23 @@ impl Facts {
             (false, false) => Way::Outside { device, bridged },
             (false, true) => Way::Answer { device },
         };
-        let (destination, destination_port) = (entry.destination, self.port);
+        self.simulated(&way, entry.source, (entry.destination, self.port))
+    }
+
+    /// What the firewalls would do with a packet of a connection from `source` to `server`.
+    fn simulated(&self, way: &Way, source: Option<IpAddr>, server: (IpAddr, u16)) -> Option<Prediction> {
+        let Firewalls::Read(rulesets) = &self.firewalls else { return None };
+        let own = |interface: &super::Interface| {
+            interface.addresses.iter().map(|address| (interface.name.clone(), address.address)).collect::<Vec<_>>()
+        };
+        let machine = Machine {
+            addresses: self.linux.interfaces.iter().flat_map(own).collect(),
+            ways: self.linux.translated_by_way_of.iter().cloned().collect(),
+        };
+        let (destination, destination_port) = server;
         let of_client = |source_port| {
-            let (way, source) = (way.clone(), entry.source);
-            predict(rulesets, &Packet { way, source, source_port, destination, destination_port, ecn: None }, &machine)
+            let packet = Packet { way: way.clone(), source, source_port, destination, destination_port, ecn: None };
+            predict(rulesets, &packet, &machine)
         };
         let [first, last] = CLIENT_PORTS.map(|port| of_client(Some(port)));
         Some(if first == last { first } else { of_client(None) })
@@ -72,15 +80,25 @@ impl Facts {
     }
 
     /// It goes to another address than the client asked for: to a container, as a rule.
-    fn led(&self, entry: &Entry, to: Option<(std::net::IpAddr, u16)>, by: Option<&Rule>) -> Gate {
+    fn led(&self, entry: &Entry, to: Option<(IpAddr, u16)>, by: Option<&Rule>) -> Gate {
         let by = by.map(|rule| format!(" by {}", rule_name(rule))).unwrap_or_default();
         let Some((address, port)) = to else { return Gate::Led { works: false, why: format!("led elsewhere{by}") } };
         let end = SocketAddr::new(address, port);
+        if address.is_ipv4() && !entry.local && self.linux.setting("net.ipv4.ip_forward") == Some("0") {
+            return Gate::Shut(format!("led to {end}{by}, and this Linux forwards nothing (ip_forward is 0)"));
+        }
         let there: Vec<_> = self.linux.elsewhere.iter().filter(|listener| listener.port == port).cloned().collect();
         // Which of several containers has the address is not known.
-        let namespaces: std::collections::BTreeSet<u32> = there.iter().map(|listener| listener.netns).collect();
+        let namespaces: BTreeSet<u32> = there.iter().map(|listener| listener.netns).collect();
         // From 127.0.0.1 it gets an answer only if its source is rewritten as well.
         let works = !entry.local && namespaces.len() == 1 && taker(&there, address, "eth0").is_some();
+        // The answer comes back through the same firewalls.
+        let answer = Way::ForwardedAnswer { device: Some(entry.interface.clone()) };
+        if let Some(gate) =
+            self.simulated(&answer, entry.source, (address, port)).and_then(|answer| stopped(&answer, "its answer is "))
+        {
+            return gate;
+        }
         let taken = if works { ", taken by a socket in a container" } else { ", where a socket is not known" };
         Gate::Led { works, why: format!("led to {end}{by}{taken}") }
     }

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use super::firewall::Firewalls;
 use super::linux::{Address, Interface, Linux, Managers, Names, Unseen};
-use crate::evidence::{Listener, routes, sockets, sysctls};
+use crate::evidence::{Listener, dnat_targets, routes, sockets, sysctls};
 use crate::journey::Family;
 use crate::kernel::addresses::{self, list_addresses};
 use crate::kernel::check::Machine;
 use crate::kernel::command::output_within;
-use crate::kernel::links::{Link, container_namespaces, filtered_interfaces, list_links};
+use crate::kernel::links::{Link, container_namespaces, filtered_interfaces, interfaces_toward, list_links};
 use crate::kernel::netns::Netns;
 use crate::probe::{lookup_programs, netfilter_programs, tc_programs};
 use crate::simulate::read;
@@ -88,6 +88,7 @@ pub fn linux(netns: &Netns, port: u16, machine: &Machine) -> Linux {
             .any(|link| link.name == "loopback0")
             .then(|| asked.take("the routing rules", routes::has_rule_for(netns, LOOPBACK_TABLE))),
         settings: settings(netns, outer.as_ref().map(|(_, interface)| interface.as_str()), &links, &mut asked),
+        translated_by_way_of: asked.take("where DNAT leads", toward_targets(netns)),
         lookup_programs: asked.take("the BPF programs that choose sockets", lookup_programs(netns)),
         netfilter_programs: asked.take("the BPF programs at netfilter", netfilter_programs()),
         names: names(&mut asked),
@@ -105,6 +106,11 @@ fn elsewhere(netns: &Netns, asked: &mut Asked) -> Vec<Listener> {
         found.extend(asked.take("the listening sockets of a container", sockets::all_listeners(&joined.netns)));
     }
     sockets::with_owners(found, OWNERS_LIMIT)
+}
+
+/// The interfaces toward the targets of DNAT rules.
+fn toward_targets(netns: &Netns) -> io::Result<Vec<(IpAddr, String)>> {
+    interfaces_toward(netns, &dnat_targets(netns)?)
 }
 
 fn interfaces(netns: &Netns, links: &[Link], addresses: &[addresses::Address], asked: &mut Asked) -> Vec<Interface> {

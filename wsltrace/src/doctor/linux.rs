@@ -32,6 +32,8 @@ pub struct Linux {
     pub gateway: Option<(IpAddr, String)>,
     /// In mirrored mode: whether a rule leads to the table by which answers to Windows' localhost find back.
     pub loopback_rules: Option<bool>,
+    /// The interfaces that lead to where DNAT rules send packets.
+    pub translated_by_way_of: Vec<(IpAddr, String)>,
     /// Settings by their names.
     pub settings: BTreeMap<String, String>,
     /// BPF programs that choose the socket of a connection (`sk_lookup`).

@@ -218,6 +218,15 @@ pub fn namespaces_toward(host: &Netns, targets: &[IpAddr]) -> io::Result<Behind>
     behind(host, &chosen)
 }
 
+/// The names of the interfaces that lead to these addresses, where any does.
+pub fn interfaces_toward(netns: &Netns, targets: &[IpAddr]) -> io::Result<Vec<(IpAddr, String)>> {
+    let ways =
+        flatten(netns.run(|| targets.iter().map(|target| Ok((*target, way_to(*target)?))).collect::<io::Result<Vec<_>>>()))?;
+    let links = list_links(netns)?;
+    let name = |index: u32| links.iter().find(|link| link.index == index).map(|link| link.name.clone());
+    Ok(ways.into_iter().filter_map(|(target, index)| Some((target, name(index?)?))).collect())
+}
+
 fn is_foreign_veth(link: &Link) -> bool {
     link.kind.as_deref() == Some("veth") && link.peer_nsid.is_some()
 }

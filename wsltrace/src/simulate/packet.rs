@@ -24,12 +24,17 @@ pub enum Way {
     },
     /// The same over `lo`.
     LoopbackAnswer,
+    /// The answer of a server behind this machine, such as a container, on its way through.
+    ForwardedAnswer {
+        /// The name of the device that it leaves by; `None` when it is not known.
+        device: Option<String>,
+    },
 }
 
 impl Way {
     /// Whether it is the answer.
     pub(super) fn is_answer(&self) -> bool {
-        matches!(self, Self::Answer { .. } | Self::LoopbackAnswer)
+        matches!(self, Self::Answer { .. } | Self::LoopbackAnswer | Self::ForwardedAnswer { .. })
     }
 
     /// Whether it is on `lo`.

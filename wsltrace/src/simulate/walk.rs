@@ -69,10 +69,11 @@ impl<'a> Journey<'a> {
         let (input, loopback) = match &self.packet.way {
             Way::Outside { device, .. } => (device.clone(), false),
             Way::Answer { .. } => (None, false),
+            Way::ForwardedAnswer { .. } => (self.machine.ways.get(&self.packet.destination).cloned(), false),
             Way::Loopback | Way::LoopbackAnswer => (Some("lo".to_owned()), hook != Hook::Output && hook != Hook::Postrouting),
         };
         let output = match &self.packet.way {
-            Way::Answer { device } => device.clone(),
+            Way::Answer { device } | Way::ForwardedAnswer { device } => device.clone(),
             way => way.is_loopback().then(|| "lo".to_owned()),
         };
         let answer = self.packet.way.is_answer();
@@ -127,12 +128,10 @@ impl<'a> Journey<'a> {
                     self.leave(Some(Hook::Forward), Goes::Forward, state, &mut ends);
                 }
             }
-            Way::Answer { .. } => {
-                let mut on = on;
-                for hook in [Hook::Output, Hook::Postrouting, Hook::Egress] {
-                    on = self.hook(&self.here(hook), on, &mut ends);
-                }
-                ends.extend(on.into_iter().map(|state| (Some(self.passes(&state, Goes::Out)), state.because)));
+            Way::Answer { .. } => self.go_out(&[Hook::Output, Hook::Postrouting, Hook::Egress], on, &mut ends),
+            Way::ForwardedAnswer { .. } => {
+                let hooks = [Hook::Ingress, Hook::Prerouting, Hook::Forward, Hook::Postrouting, Hook::Egress];
+                self.go_out(&hooks, on, &mut ends);
             }
             Way::LoopbackAnswer => {
                 let mut on = on;
@@ -155,6 +154,14 @@ impl<'a> Journey<'a> {
             }
         }
         ends
+    }
+
+    /// Through these hooks and away.
+    fn go_out(&self, hooks: &[Hook], mut on: Vec<State>, ends: &mut Ends) {
+        for hook in hooks {
+            on = self.hook(&self.here(*hook), on, ends);
+        }
+        ends.extend(on.into_iter().map(|state| (Some(self.passes(&state, Goes::Out)), state.because)));
     }
 
     fn hook(&self, here: &Here<'_>, on: Vec<State>, ends: &mut Ends) -> Vec<State> {

@@ -61,7 +61,7 @@ fn entries(facts: &Facts) -> Vec<(Entry, String)> {
         let is_served = if listeners.is_empty() {
             entry.destination.is_ipv4()
         } else {
-            taker(listeners, entry.destination, &entry.interface).is_some()
+            taker(listeners, entry.destination, &entry.interface).is_some() || is_led(facts, &entry)
         };
         if is_served && !all.iter().any(|(known, _)| *known == entry) {
             let who = match (entry.interface.as_str(), entry.local) {
@@ -73,6 +73,32 @@ fn entries(facts: &Facts) -> Vec<(Entry, String)> {
         }
     }
     all
+}
+
+/// Whether a rule gives it another destination, so that the sockets here do not matter.
+fn is_led(facts: &Facts, entry: &Entry) -> bool {
+    let end = facts.predicted(entry, false).map(|prediction| prediction.end);
+    matches!(end, Some(End::Passes { goes: Goes::Forward | Goes::Out, .. }))
+}
+
+/// DNAT to elsewhere in a Linux that forwards nothing.
+pub(super) fn forwarding(facts: &Facts) -> Vec<Finding> {
+    if facts.linux.setting("net.ipv4.ip_forward") != Some("0") {
+        return Vec::new();
+    }
+    let led = entries(facts).into_iter().find_map(|(entry, who)| match facts.predicted(&entry, false)?.end {
+        End::Passes { address: Some(to), goes: Goes::Forward, translated_by, .. } if to.is_ipv4() => {
+            Some((who, to, translated_by))
+        }
+        _ => None,
+    });
+    let Some((who, to, rule)) = led else { return Vec::new() };
+    let finding = Finding::new(
+        Severity::Fails,
+        format!("connections of {who} are led on to {to}, and this Linux forwards nothing (ip_forward is 0)"),
+    );
+    let finding = rule.iter().fold(finding, |finding, rule| finding.because(described(rule)));
+    vec![finding.linux("sudo sysctl -w net.ipv4.ip_forward=1")]
 }
 
 /// Two firewalls that do not know of each other.

@@ -31,6 +31,7 @@ pub const CHECKS: &[Check] = &[
     Check { name: "listener_owner", judge: listener::unseen_owner },
     Check { name: "accept_queue", judge: listener::accept_queue },
     Check { name: "firewall", judge: firewall::firewall },
+    Check { name: "forwarding", judge: firewall::forwarding },
     Check { name: "two_firewalls", judge: firewall::two_worlds },
     Check { name: "firewall_unread", judge: firewall::unread },
     Check { name: "docker", judge: listener::docker },
