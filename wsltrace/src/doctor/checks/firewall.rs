@@ -81,6 +81,16 @@ fn is_led(facts: &Facts, entry: &Entry) -> bool {
     matches!(end, Some(End::Passes { goes: Goes::Forward | Goes::Out, .. }))
 }
 
+/// Where rules lead connections from outside, when that is not here.
+pub(super) fn led_to(facts: &Facts) -> Option<String> {
+    facts.entries().iter().filter(|entry| !entry.local).find_map(|entry| match facts.predicted(entry, false)?.end {
+        End::Passes { address: Some(to), port: Some(port), goes: Goes::Forward, .. } => {
+            Some(std::net::SocketAddr::new(to, port).to_string())
+        }
+        _ => None,
+    })
+}
+
 /// DNAT to elsewhere in a Linux that forwards nothing.
 pub(super) fn forwarding(facts: &Facts) -> Vec<Finding> {
     if facts.linux.setting("net.ipv4.ip_forward") != Some("0") {

@@ -17,6 +17,12 @@ pub(super) fn listening(facts: &Facts) -> Vec<Finding> {
     if facts.linux.unseen.iter().any(|unseen| unseen.what == super::super::gather::LISTENERS) {
         return Vec::new();
     }
+    if let Some(to) = super::firewall::led_to(facts) {
+        return vec![Finding::new(
+            Severity::Fine,
+            format!("rules of the firewall lead connections on to {to}: the server is there"),
+        )];
+    }
     let finding = Finding::new(Severity::Fails, format!("nothing listens on port {port} in this Linux"));
     if let Some(inside) = facts.linux.elsewhere.iter().find(|listener| listener.port == port) {
         return vec![
