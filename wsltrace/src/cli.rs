@@ -44,14 +44,14 @@ pub struct Cli {
 /// What the exit status says.
 pub const EXIT_STATUS: [(u8, &str); 5] = [
     (0, "it ran; with --check: every connection attempt was answered"),
-    (1, "something failed; with --check also: records were lost, so the result is not known"),
+    (1, "something failed; with --check also: records were lost, so the result is not known; of doctor: something will fail"),
     (2, "what was typed cannot be done"),
-    (3, "with --check: some attempts failed"),
+    (3, "with --check: some attempts failed; of doctor: what decides could not be examined"),
     (4, "with --check: no SYN came"),
 ];
 
 fn after_help() -> String {
-    let mut text = "Start it, then make the connection that fails:\n  sudo wsltrace --port 8080\n\nExit status:\n".to_owned();
+    let mut text = "Start it, then make the connection that fails:\n  sudo wsltrace --port 8080\nOr have the set-up examined:\n  sudo wsltrace doctor --port 8080\n\nExit status:\n".to_owned();
     text.extend(EXIT_STATUS.iter().map(|(status, means)| format!("  {status}  {means}\n")));
     text
 }

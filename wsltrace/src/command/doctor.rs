@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::Failure;
 use crate::cli::DoctorArgs;
 use crate::doctor::{Examination, Facts, Redactor, WslFacts, look_at_firewalls, look_at_linux};
-use crate::kernel::check::Machine;
+use crate::kernel::check::{self, Machine};
 use crate::kernel::links::list_links;
 use crate::kernel::netns::Netns;
 use crate::output::{Shown, TextOptions, Verbosity, examination, script};
@@ -63,7 +63,10 @@ fn gather(netns: &Netns, port: u16, machine: &Machine) -> Result<Facts, Failure>
         if let Some(line) = waiting {
             line.finish_and_clear();
         }
-        Ok(Facts { port, linux, firewalls, wsl: facts, windows })
+        // Who is no root here may be it for the tracer.
+        let as_root = Machine { root: true, capabilities: u64::MAX, ..machine.clone() };
+        let untraceable = check::problems(&as_root, "");
+        Ok(Facts { port, linux, firewalls, untraceable, wsl: facts, windows })
     })
 }
 

@@ -18,6 +18,7 @@ pub use redact::Redactor;
 
 use std::cell::RefCell;
 
+use crate::kernel::check::Problem;
 use crate::windows::Windows;
 use crate::wsl::{Entry, Gate, NetworkingMode, Outside, Row, Setting, Source, Wsl, ways};
 
@@ -30,6 +31,8 @@ pub struct Facts {
     pub linux: Linux,
     /// The rulesets of this Linux.
     pub firewalls: Firewalls,
+    /// What keeps the tracer from running here, whoever starts it, each with what to do about it.
+    pub untraceable: Vec<Problem>,
     /// What is known of WSL from Linux' side.
     pub wsl: WslFacts,
     /// What Windows says.

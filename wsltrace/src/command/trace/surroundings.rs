@@ -96,6 +96,7 @@ impl Surroundings {
             linux: look_at_linux(netns, port, machine),
             firewalls: look_at_firewalls(netns),
             wsl,
+            untraceable: Vec::new(),
             windows: Windows::NotAsked,
         };
         // The programs at the interfaces are this tracer's own.

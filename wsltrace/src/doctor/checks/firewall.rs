@@ -111,6 +111,17 @@ pub(super) fn forwarding(facts: &Facts) -> Vec<Finding> {
     vec![finding.linux("sudo sysctl -w net.ipv4.ip_forward=1")]
 }
 
+/// The programs that manage the rules; theirs are the commands that last.
+pub(super) fn managers(facts: &Facts) -> Vec<Finding> {
+    let managers = &facts.linux.managers;
+    let zone = managers.firewalld.as_ref().map(|zone| match &facts.linux.outer {
+        Some((_, interface)) => format!("firewalld runs, and {interface} is in its zone {zone}"),
+        None => format!("firewalld runs, and its default zone is {zone}"),
+    });
+    let ufw = managers.ufw.then(|| "ufw is enabled".to_owned());
+    zone.into_iter().chain(ufw).map(|summary| Finding::new(Severity::Fine, summary)).collect()
+}
+
 /// Two firewalls that do not know of each other.
 pub(super) fn two_worlds(facts: &Facts) -> Vec<Finding> {
     let Firewalls::Read(rulesets) = &facts.firewalls else { return Vec::new() };

@@ -32,6 +32,7 @@ pub const CHECKS: &[Check] = &[
     Check { name: "accept_queue", judge: listener::accept_queue },
     Check { name: "firewall", judge: firewall::firewall },
     Check { name: "forwarding", judge: firewall::forwarding },
+    Check { name: "firewall_managers", judge: firewall::managers },
     Check { name: "two_firewalls", judge: firewall::two_worlds },
     Check { name: "firewall_unread", judge: firewall::unread },
     Check { name: "docker", judge: listener::docker },
@@ -49,5 +50,6 @@ pub const CHECKS: &[Check] = &[
     Check { name: "conntrack", judge: routing::conntrack },
     Check { name: "localhost", judge: names::localhost },
     Check { name: "dns", judge: names::dns },
+    Check { name: "tracer", judge: setting::tracer },
     Check { name: "unseen", judge: setting::unseen },
 ];

@@ -1,6 +1,7 @@
 //! What this Linux is, and what could not be looked at.
 
 use super::super::{Facts, Finding, Severity};
+use crate::kernel::check::Problem;
 use crate::wsl::{NetworkingMode, Source, Wsl};
 
 /// Which WSL, in which mode.
@@ -36,6 +37,15 @@ pub(super) fn mode(facts: &Facts) -> Vec<Finding> {
             vec![Finding::new(Severity::Fine, format!("this is WSL{version} in {} mode", mode.name())).because(how)]
         }
     }
+}
+
+/// Whether a connection can be traced, once there is one.
+pub(super) fn tracer(facts: &Facts) -> Vec<Finding> {
+    let of = |problem: &Problem| {
+        Finding::new(Severity::Warns, format!("wsltrace cannot trace connections here: {}", problem.message))
+            .linux(format!("# {}", problem.hint))
+    };
+    facts.untraceable.iter().map(of).collect()
 }
 
 /// What nobody can judge because it was not seen.

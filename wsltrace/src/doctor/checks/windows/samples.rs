@@ -22,6 +22,7 @@ pub(in crate::doctor::checks) fn nat() -> Facts {
     let facts = Facts {
         port: 8080,
         firewalls: Firewalls::NotAsked,
+        untraceable: Vec::new(),
         linux: Linux { interfaces: vec![eth0], gateway: Some((ip("172.28.16.1"), "eth0".to_owned())), ..Linux::default() },
         wsl: WslFacts { wsl: Wsl::Two, mode: Some((NetworkingMode::Nat, Source::Wslinfo)), ..WslFacts::default() },
         windows: windows(include_str!("../../../windows/transcripts/nat.json")),
