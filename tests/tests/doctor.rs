@@ -128,7 +128,7 @@ fn table(binary: &Path) -> Result<(), Box<dyn Error>> {
 
 /// What the table says, and whether the client connected; `None` where the client takes a way that is not in the table.
 fn one(binary: &Path, scenario: &Scenario) -> Result<Option<(String, bool)>, Box<dyn Error>> {
-    let mut lab = Lab::new(scenario.behind)?;
+    let mut lab = Lab::of(scenario)?;
     match (scenario.break_it)(&mut lab) {
         Err(LabError::Unsupported(_)) => return Ok(None),
         broken => broken?,
@@ -147,8 +147,36 @@ fn one(binary: &Path, scenario: &Scenario) -> Result<Option<(String, bool)>, Box
         way.starts_with("inside") == is_inside && address(way).is_some_and(|own| own == scenario.target.to_string())
     });
     let Some(said) = row.and_then(|row| row["answer"].as_str()).map(str::to_owned) else { return Ok(None) };
-    let seen = scenario.attempt().make(lab.side(scenario.from)?)?.seen;
-    Ok(Some((said, seen == Seen::Connected)))
+    let connected =
+        || -> Result<bool, Box<dyn Error>> { Ok(scenario.attempt().make(lab.side(scenario.from)?)?.seen == Seen::Connected) };
+    let before = connected()?;
+    if said == "fails" && !before && mend(&lab, &value)? && !connected()? {
+        return Err(format!("the commands do not mend it: {}", value["findings"]).into());
+    }
+    Ok(Some((said, before)))
+}
+
+/// Runs the commands against what stops a connection in a firewall, as they are printed; whether there were any.
+fn mend(lab: &Lab, examined: &Value) -> Result<bool, Box<dyn Error>> {
+    let is_of_firewall = |finding: &&Value| ["firewall", "forwarding"].contains(&finding["check"].as_str().unwrap_or_default());
+    let fails = |finding: &&Value| finding["severity"] == "fails" && finding["check"] != "listener";
+    let findings = examined["findings"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if findings.iter().filter(fails).any(|finding| !is_of_firewall(&finding)) {
+        // Something else fails as well, and no command mends that.
+        return Ok(false);
+    }
+    let mut any = false;
+    for finding in findings.iter().filter(fails) {
+        for line in finding["remedy"].as_array().into_iter().flatten().filter_map(|line| line["text"].as_str()) {
+            let Some(command) = line.strip_prefix("sudo ") else { continue };
+            let mut shell = Command::new("sh");
+            shell.args(["-c", command]);
+            let ran = lab.wsl.run(|| shell.output().map_err(|source| LabError::Io { doing: command.to_owned(), source }))?;
+            check(&ran, ran.status.success(), &format!("that `{command}` succeeds"))?;
+            any = true;
+        }
+    }
+    Ok(any)
 }
 
 fn without_root(binary: &Path) -> Result<(), Box<dyn Error>> {

@@ -89,8 +89,8 @@ fn one(lab: &Lab, tracer: &Tracer, world: World, ruleset: &Ruleset) -> Outcome<b
     let (family, table, chain) = &ruleset.place;
     let right = |end: &&End| -> bool {
         let (rule, outcome) = match end {
-            End::Dropped { rule } => (rule, "dropped"),
-            End::Rejected { rule } => (rule, "rejected"),
+            End::Dropped { rule, .. } => (rule, "dropped"),
+            End::Rejected { rule, .. } => (rule, "rejected"),
             _ => return false,
         };
         let Ok(told) = serde_json::to_value(rule) else { return false };

@@ -108,8 +108,8 @@ impl Facts {
 fn stopped(prediction: &Prediction, what: &str) -> Option<Gate> {
     Some(match &prediction.end {
         End::Passes { .. } => return None,
-        End::Dropped { rule } => Gate::Shut(format!("{what}dropped by {}", described(rule))),
-        End::Rejected { rule } => Gate::Shut(format!("{what}rejected by {}", described(rule))),
+        End::Dropped { rule, .. } => Gate::Shut(format!("{what}dropped by {}", described(rule))),
+        End::Rejected { rule, .. } => Gate::Shut(format!("{what}rejected by {}", described(rule))),
         End::Queued { rule } => Gate::Unknown(format!("{what}handed to a program by {}", described(rule))),
         End::Maybe { .. } => Gate::Unknown(format!("the firewall decides, and it depends on {}", prediction.maybe().join(", "))),
     })

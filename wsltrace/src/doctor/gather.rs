@@ -16,7 +16,7 @@ use crate::kernel::check::Machine;
 use crate::kernel::command::output_within;
 use crate::kernel::links::{Link, container_namespaces, filtered_interfaces, interfaces_toward, list_links};
 use crate::kernel::netns::Netns;
-use crate::probe::{lookup_programs, netfilter_programs, tc_programs};
+use crate::probe::{is_own_program, lookup_programs, netfilter_programs, tc_programs};
 use crate::simulate::read;
 
 /// What is said not to be seen when the sockets cannot be listed.
@@ -89,8 +89,8 @@ pub fn linux(netns: &Netns, port: u16, machine: &Machine) -> Linux {
             .then(|| asked.take("the routing rules", routes::has_rule_for(netns, LOOPBACK_TABLE))),
         settings: settings(netns, outer.as_ref().map(|(_, interface)| interface.as_str()), &links, &mut asked),
         translated_by_way_of: asked.take("where DNAT leads", toward_targets(netns)),
-        lookup_programs: asked.take("the BPF programs that choose sockets", lookup_programs(netns)),
-        netfilter_programs: asked.take("the BPF programs at netfilter", netfilter_programs()),
+        lookup_programs: others(asked.take("the BPF programs that choose sockets", lookup_programs(netns))),
+        netfilter_programs: others(asked.take("the BPF programs at netfilter", netfilter_programs())),
         names: names(&mut asked),
         managers: managers(netns, outer.as_ref().map(|(_, interface)| interface.as_str())),
         outer,
@@ -108,6 +108,11 @@ fn elsewhere(netns: &Netns, asked: &mut Asked) -> Vec<Listener> {
     sockets::with_owners(found, OWNERS_LIMIT)
 }
 
+/// Without the programs of a tracer that runs: they let every packet pass.
+fn others(names: Vec<String>) -> Vec<String> {
+    names.into_iter().filter(|name| !is_own_program(name)).collect()
+}
+
 /// The interfaces toward the targets of DNAT rules.
 fn toward_targets(netns: &Netns) -> io::Result<Vec<(IpAddr, String)>> {
     interfaces_toward(netns, &dnat_targets(netns)?)
@@ -115,7 +120,7 @@ fn toward_targets(netns: &Netns) -> io::Result<Vec<(IpAddr, String)>> {
 
 fn interfaces(netns: &Netns, links: &[Link], addresses: &[addresses::Address], asked: &mut Asked) -> Vec<Interface> {
     let names = |link: &Link, ingress| -> io::Result<Vec<String>> {
-        Ok(tc_programs(link.index, ingress)?.into_iter().map(|(name, _)| name).collect())
+        Ok(others(tc_programs(link.index, ingress)?.into_iter().map(|(name, _)| name).collect()))
     };
     let programs: io::Result<Vec<_>> = netns
         .run(|| links.iter().map(|link| Ok((names(link, true)?, names(link, false)?))).collect())

@@ -38,8 +38,8 @@ pub struct Linux {
     pub settings: BTreeMap<String, String>,
     /// BPF programs that choose the socket of a connection (`sk_lookup`).
     pub lookup_programs: Vec<String>,
-    /// How many BPF programs are attached to netfilter, in whatever network namespace.
-    pub netfilter_programs: usize,
+    /// BPF programs that are attached to netfilter, in whatever network namespace.
+    pub netfilter_programs: Vec<String>,
     /// How names are found.
     pub names: Names,
     /// Managers of the firewall.

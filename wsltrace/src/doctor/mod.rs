@@ -86,7 +86,7 @@ impl Facts {
         if interface.is_some_and(Interface::is_filtered) {
             return Gate::Unknown(format!("a program or filter at {} may stop it", entry.interface));
         }
-        if self.linux.netfilter_programs > 0 {
+        if !self.linux.netfilter_programs.is_empty() {
             return Gate::Unknown("a BPF program at netfilter may stop it".to_owned());
         }
         if !self.linux.lookup_programs.is_empty() {

@@ -16,7 +16,7 @@ use super::sockets::{self, Found, SocketOwner};
 use super::{Evidence, Listener, Rule, Sockets, TcProgram, routes, sysctls};
 use crate::journey::{Conntrack, Family, InterfaceName, Journey, Origin, Outcome, Stage};
 use crate::kernel::netns::Netns;
-use crate::probe::{lookup_programs, tc_programs};
+use crate::probe::{is_own_program, lookup_programs, tc_programs};
 
 /// How long listeners are kept.
 const LISTENERS_KEPT: Duration = Duration::from_millis(200);
@@ -24,10 +24,6 @@ const LISTENERS_KEPT: Duration = Duration::from_millis(200);
 const REST_KEPT: Duration = Duration::from_secs(2);
 /// Longest time that the search for owners may take.
 const OWNERS_LIMIT: Duration = Duration::from_millis(300);
-/// The name of the tracer's own program of this kind, and of other tracers' too.
-const OWN_LOOKUP: &str = "socket_lookup";
-/// Our programs at tc, or another tracer's: they let everything pass.
-const OWN_TC: [&str; 4] = ["tc_ingress", "tc_egress", "tc_ingress_l3", "tc_egress_l3"];
 
 /// An answer that is dear to get and seldom changes: it is kept for a while.
 struct Kept<T>(Option<(Instant, T)>);
@@ -78,7 +74,7 @@ impl Watched {
         let look = || {
             let query = || tc_programs(nix::net::if_::if_nametoindex(&*device)?, ingress);
             let all = netns.run(query).map_err(io::Error::other)??;
-            let others = all.into_iter().filter(|(name, _)| !OWN_TC.contains(&name.as_str()));
+            let others = all.into_iter().filter(|(name, _)| !is_own_program(name));
             Ok(others.map(|(name, link)| TcProgram { name, link }).collect())
         };
         self.tc_programs.entry((device, ingress)).or_default().get(look).cloned()
@@ -238,7 +234,7 @@ impl Gatherer {
                 Err(error) => log::warn!("cannot read the settings of network namespace {inum}: {error}"),
             }
             match watched.lookup_programs.get(|| lookup_programs(&watched.netns)) {
-                Ok(names) => evidence.lookup_programs = names.iter().filter(|name| *name != OWN_LOOKUP).cloned().collect(),
+                Ok(names) => evidence.lookup_programs = names.iter().filter(|name| !is_own_program(name)).cloned().collect(),
                 Err(error) => log::warn!("cannot list the programs that look for listeners in network namespace {inum}: {error}"),
             }
         }

@@ -82,8 +82,7 @@ pub fn prove(scenario: &Scenario) -> ScenarioReport {
 
 /// Builds the lab of a scenario and breaks it.
 pub(super) fn broken_lab(scenario: &Scenario) -> Result<Lab, LabError> {
-    let mut lab = Lab::new(scenario.behind)?;
-    lab.v6 = scenario.target.is_ipv6();
+    let mut lab = Lab::of(scenario)?;
     (scenario.break_it)(&mut lab)?;
     Ok(lab)
 }

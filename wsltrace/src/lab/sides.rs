@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::client::warm_up;
 use super::namespace::ipv6_available;
 use super::network::Way;
+use super::scenario::Scenario;
 use super::{LabError, Namespace};
 
 /// The client's addresses.
@@ -71,6 +72,11 @@ impl Lab {
             Some(side) => Some((side, backend(&wsl)?)),
         };
         Ok(Self { client, wsl, behind, v6: false, kept: Vec::new() })
+    }
+
+    /// A healthy lab for a scenario: with what hangs behind WSL there, and for its family.
+    pub fn of(scenario: &Scenario) -> Result<Self, LabError> {
+        Ok(Self { v6: scenario.target.is_ipv6(), ..Self::new(scenario.behind)? })
     }
 
     /// The namespace of a side; an error when the lab was built without it.

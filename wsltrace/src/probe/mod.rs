@@ -17,6 +17,15 @@ use crate::kernel::KernelFacts;
 use crate::kernel::links::{ARPHRD_LOOPBACK, Link};
 use crate::kernel::netns::{Netns, NetnsError};
 pub use object::{ObjectError, Sizes};
+/// Whether a program of this name is one of the tracer's, of this run or of another.
+pub(crate) fn is_own_program(name: &str) -> bool {
+    /// The kernel keeps so many bytes of a name.
+    const KEPT: usize = 15;
+    let tc = ["tc_ingress", "tc_egress", "tc_ingress_l3", "tc_egress_l3", "socket_lookup"];
+    let names = POSITIONS.iter().map(|position| position.program).chain(tc);
+    names.map(|own| own.get(..KEPT).unwrap_or(own)).any(|own| own == name)
+}
+
 pub(crate) use sys::{lookup_programs, netfilter_programs, tc_programs};
 use table::ACCEPT_COSTS;
 pub use table::{ACCEPT, Hook, POSITIONS, Position, TRACEPOINTS};

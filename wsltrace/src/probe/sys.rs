@@ -224,18 +224,23 @@ pub(crate) fn tc_programs(ifindex: u32, ingress: bool) -> io::Result<Vec<(String
     all.into_iter().map(|(program, link)| Ok((program_name(program)?, (link != 0).then_some(link)))).collect()
 }
 
-/// How many BPF programs are attached to netfilter, in any network namespace: the kernel does not say in which.
-pub(crate) fn netfilter_programs() -> io::Result<usize> {
-    let mut count = 0;
+/// Names of the BPF programs that are attached to netfilter, in any network namespace: the kernel does not say in which.
+pub(crate) fn netfilter_programs() -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
     for link in loaded_links() {
         match link {
-            Ok(link) => count += usize::from(matches!(link.link_type(), Ok(LinkType::Netfilter))),
+            Ok(link) if matches!(link.link_type(), Ok(LinkType::Netfilter)) => match program_name(link.program_id()) {
+                Ok(name) => names.push(name),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            },
+            Ok(_) => {}
             // It went while we looked.
             Err(LinkError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(io::Error::other(error)),
         }
     }
-    Ok(count)
+    Ok(names)
 }
 
 /// The numbers of the programs that are attached to something, and of the links that hold them: 0 where there is none, or where

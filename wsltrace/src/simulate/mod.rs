@@ -62,11 +62,19 @@ pub enum End {
     Dropped {
         /// Which.
         rule: Rule,
+        /// The destination port that the packet has there; `None` when it is one of several.
+        port: Option<u16>,
+        /// Whether it is on its way through this machine there.
+        forward: bool,
     },
     /// A rule refuses it.
     Rejected {
         /// Which.
         rule: Rule,
+        /// As of `Dropped`.
+        port: Option<u16>,
+        /// As of `Dropped`.
+        forward: bool,
     },
     /// A rule gives it to a program.
     Queued {

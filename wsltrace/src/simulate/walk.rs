@@ -169,7 +169,7 @@ impl<'a> Journey<'a> {
         for state in on {
             for (exit, state) in through(&self.rulesets.chains, here, state) {
                 match exit {
-                    Exit::End(fate) => ends.push((Some(self.end(&fate)), state.because)),
+                    Exit::End(fate) => ends.push((Some(self.end(&fate, here.hook, state.destination_port)), state.because)),
                     Exit::Lost => ends.push((None, state.because)),
                     _ => add(&mut next, Exit::Accept, state),
                 }
@@ -219,11 +219,12 @@ impl<'a> Journey<'a> {
         }
     }
 
-    fn end(&self, fate: &Fate) -> End {
+    fn end(&self, fate: &Fate, hook: Hook, port: Option<u16>) -> End {
+        let forward = hook == Hook::Forward;
         let rule = |site: &Site, verdict: &str| self.rule(site, verdict).unwrap_or_else(|| unnamed(site, verdict));
         match fate {
-            Fate::Dropped(site) => End::Dropped { rule: rule(site, "drop") },
-            Fate::Rejected(site) => End::Rejected { rule: rule(site, "reject") },
+            Fate::Dropped(site) => End::Dropped { rule: rule(site, "drop"), port, forward },
+            Fate::Rejected(site) => End::Rejected { rule: rule(site, "reject"), port, forward },
             Fate::Queued(site) => End::Queued { rule: rule(site, "queue") },
         }
     }

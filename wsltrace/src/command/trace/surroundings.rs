@@ -99,9 +99,7 @@ impl Surroundings {
             untraceable: Vec::new(),
             windows: Windows::NotAsked,
         };
-        // The programs at the interfaces are this tracer's own.
-        let is_foreign = |finding: &Finding| finding.check != "programs";
-        let wrong = |finding: &Finding| is_foreign(finding) && matches!(finding.severity, Severity::Fails | Severity::Warns);
+        let wrong = |finding: &Finding| matches!(finding.severity, Severity::Fails | Severity::Warns);
         diagnose(&facts).into_iter().filter(wrong).collect()
     }
 

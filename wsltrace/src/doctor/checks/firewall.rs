@@ -20,9 +20,9 @@ pub(super) fn firewall(facts: &Facts) -> Vec<Finding> {
             _ => (syn, false),
         };
         let what = if answer { "answers to connections" } else { "connections" };
-        let (rule, verb) = match &prediction.end {
-            End::Dropped { rule } => (rule, "dropped"),
-            End::Rejected { rule } => (rule, "rejected"),
+        let (rule, port, forward, verb) = match &prediction.end {
+            End::Dropped { rule, port, forward } => (rule, *port, *forward, "dropped"),
+            End::Rejected { rule, port, forward } => (rule, *port, *forward, "rejected"),
             End::Maybe { .. } => {
                 if told.insert(prediction.maybe().join(", ")) {
                     found.push(maybe(&entry, &prediction.maybe()));
@@ -39,7 +39,9 @@ pub(super) fn firewall(facts: &Facts) -> Vec<Finding> {
         if !told.insert(format!("{rule:?}")) {
             continue;
         }
-        let obstacle = Obstacle { rule, port: facts.port, answer, v6: entry.destination.is_ipv6(), forward: false };
+        // Answers carry the server's port as their source.
+        let port = port.filter(|_| !answer).unwrap_or(facts.port);
+        let obstacle = Obstacle { rule, port, answer, v6: entry.destination.is_ipv6(), forward };
         let finding = Finding::new(Severity::Fails, format!("{what} of {who} are {verb} by {}", described(rule)));
         let finding = finding.because("the rules were read and followed; `wsltrace` shows it of a real connection");
         found.push(obstacle.mend().into_iter().fold(finding, |finding, command| finding.linux(format!("sudo {command}"))));

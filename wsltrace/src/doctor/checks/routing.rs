@@ -130,22 +130,25 @@ pub(super) fn programs(facts: &Facts) -> Vec<Finding> {
         }
     }
     let linux = &facts.linux;
-    if linux.netfilter_programs > 0 {
-        let what = format!(
-            "{} BPF programs are attached to netfilter, here or in a container, and may drop packets",
-            linux.netfilter_programs
+    if !linux.netfilter_programs.is_empty() {
+        found.push(
+            Finding::new(Severity::Warns, "BPF programs are attached to netfilter, here or in a container, and may drop packets")
+                .because(format!("attached: {}", quoted(&linux.netfilter_programs)))
+                .linux("sudo bpftool net show"),
         );
-        found.push(Finding::new(Severity::Warns, what).linux("sudo bpftool net show"));
     }
     if !linux.lookup_programs.is_empty() {
-        let names: Vec<String> = linux.lookup_programs.iter().map(|name| format!("`{name}`")).collect();
         found.push(
             Finding::new(Severity::Warns, "BPF programs choose which socket gets a connection (sk_lookup), or refuse it")
-                .because(format!("attached: {}", names.join(", ")))
+                .because(format!("attached: {}", quoted(&linux.lookup_programs)))
                 .linux("sudo bpftool net show"),
         );
     }
     found
+}
+
+fn quoted(names: &[String]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
 /// The table of connection tracking.

@@ -111,7 +111,7 @@ fn tables_have_their_places() {
     let text = "*mangle\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -j MARK --set-xmark 0x5/0x7\n\
                 -A PREROUTING -j CONNMARK --save-mark --nfmask 0xffffffff --ctmask 0xffffffff\nCOMMIT\n\
                 *filter\n:INPUT ACCEPT [0:0]\n-A INPUT -m mark --mark 0x5 -m connmark --mark 0x5 -j DROP\nCOMMIT\n";
-    assert!(matches!(becomes(text), End::Dropped { rule } if rule.number == Some(1) && rule.table == "filter"));
+    assert!(matches!(becomes(text), End::Dropped { rule, .. } if rule.number == Some(1) && rule.table == "filter"));
     let text = "*raw\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -j CT --notrack\nCOMMIT\n\
                 *filter\n:INPUT ACCEPT [0:0]\n-A INPUT -m conntrack --ctstate UNTRACKED -j DROP\nCOMMIT\n";
     assert!(matches!(becomes(text), End::Dropped { .. }));

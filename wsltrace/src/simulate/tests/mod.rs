@@ -63,8 +63,8 @@ pub(super) fn told(prediction: &Prediction) -> String {
         |rule: &crate::evidence::Rule| rule.handle.or(rule.number.map(u64::from)).map_or("policy".to_owned(), |n| n.to_string());
     match &prediction.end {
         End::Passes { .. } => "pass".to_owned(),
-        End::Dropped { rule } => format!("drop {}", of(rule)),
-        End::Rejected { rule } => format!("reject {}", of(rule)),
+        End::Dropped { rule, .. } => format!("drop {}", of(rule)),
+        End::Rejected { rule, .. } => format!("reject {}", of(rule)),
         End::Queued { rule } => format!("queue {}", of(rule)),
         End::Maybe { because, .. } => {
             assert!(because.iter().all(|because| LIST.iter().any(|entry| entry.name == because.name)), "{because:?}");

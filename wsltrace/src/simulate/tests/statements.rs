@@ -146,7 +146,7 @@ fn destinations_are_translated() {
     let map = r#"{"dnat": {"family": "ip", "addr": {"map": {"key": {"payload": {"protocol": "tcp", "field": "dport"}}, "data": {"set": [[8080, {"concat": ["172.17.0.2", 90]}]]}}}}}"#;
     assert_eq!(to(&nat(map)), (container, Some(90), Some(5), Goes::Forward));
     let miss = map.replace("8080", "81");
-    assert!(matches!(nat(&miss), End::Dropped { rule } if rule.handle == Some(6)));
+    assert!(matches!(nat(&miss), End::Dropped { rule, .. } if rule.handle == Some(6)));
     let several = nat(r#"{"dnat": {"family": "ip", "addr": {"prefix": {"addr": "10.0.0.0", "len": 24}}, "flags": "netmap"}}"#);
     assert!(matches!(several, End::Maybe { because, .. } if because[0].name == "the address after DNAT"));
     let ports = nat(r#"{"redirect": {"port": {"range": [8080, 8090]}}}"#);
