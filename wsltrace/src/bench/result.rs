@@ -163,3 +163,31 @@ fn times(histogram: &Histogram<u32>) -> Times {
         max: histogram.max(),
     }
 }
+
+/// The JSON Schema of [`Bench`].
+pub fn schema() -> serde_json::Value {
+    let generator = schemars::generate::SchemaSettings::draft2020_12().into_generator();
+    let mut schema: serde_json::Value = generator.into_root_schema_for::<Bench>().into();
+    if let Some(fields) = schema.as_object_mut() {
+        fields.insert("title".to_owned(), "wsltrace bench --json, schema 1".into());
+    }
+    schema
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    const SCHEMA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/schema/bench-1.json");
+
+    #[test]
+    fn the_schema_of_benchmarks_in_docs_is_the_one_of_the_types() {
+        let now = serde_json::to_string_pretty(&schema()).unwrap() + "\n";
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(SCHEMA, &now).unwrap();
+        }
+        let kept = std::fs::read_to_string(SCHEMA).unwrap_or_default();
+        assert!(kept == now, "docs/schema/bench-1.json is out of date: UPDATE=1 cargo test -p wsltrace the_schema_of_benchmarks");
+    }
+}
