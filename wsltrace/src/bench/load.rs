@@ -74,6 +74,11 @@ pub async fn run(load: &Load, target: &Resolved, stop: &Arc<AtomicBool>) -> io::
     for tally in &shared.tallies {
         all.add(&tally.lock().unwrap_or_else(PoisonError::into_inner), true);
     }
+    if let Some(rate) = load.rate.filter(|_| !stop.load(Ordering::Relaxed)) {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of attempts, never negative")]
+        let due = (load.duration.as_secs_f64() * rate) as u64;
+        all.not_begun = due.saturating_sub(shared.next.load(Ordering::Relaxed));
+    }
     all.lasted = start.elapsed();
     Ok(all)
 }

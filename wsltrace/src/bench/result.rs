@@ -48,6 +48,8 @@ pub struct Measured {
     pub mode: Mode,
     /// Attempts, answered or not.
     pub attempts: u64,
+    /// Attempts that were due at a fixed rate, and for which no client was free before the time was up.
+    pub not_begun: u64,
     /// Answered attempts a second.
     pub per_second: f64,
     /// Of answered attempts, from their intended start.
@@ -128,6 +130,7 @@ fn measured(path: &Path, baseline: Option<&Path>, many_modes: bool) -> Measured 
         address: path.target.address.to_string(),
         mode: path.mode,
         attempts: total.attempts(),
+        not_begun: total.not_begun,
         per_second: total.rate(),
         waited: times(&total.waited),
         service: times(&total.service),

@@ -22,6 +22,9 @@ pub struct Tally {
     pub failed: BTreeMap<Failure, u64>,
     /// Segments of the client's side.
     pub segments: Segments,
+    /// Attempts that were due at a fixed rate, and for which no client was free before the time was up: nothing is known of them, and
+    /// they would have waited longest.
+    pub not_begun: u64,
     /// For how long attempts were begun.
     pub lasted: Duration,
 }
@@ -33,6 +36,7 @@ impl Default for Tally {
             service: histogram(),
             failed: BTreeMap::new(),
             segments: Segments::default(),
+            not_begun: 0,
             lasted: Duration::ZERO,
         }
     }
@@ -75,6 +79,7 @@ impl Tally {
             *self.failed.entry(*failure).or_default() += count;
         }
         self.add_segments(other.segments);
+        self.not_begun += other.not_begun;
         self.lasted = if at_the_same_time { self.lasted.max(other.lasted) } else { self.lasted + other.lasted };
     }
 

@@ -115,6 +115,8 @@ async fn a_rate_leaves_out_nobody_who_waited() {
     let above = |histogram: &hdrhistogram::Histogram<u32>| {
         histogram.len() - histogram.count_between(0, u64::try_from(stall.as_nanos() / 4).unwrap())
     };
+    // Those that waited behind the stall may not all have had their turn in time; none is forgotten.
+    assert!(tally.attempts() + tally.not_begun >= 40, "{} and {}", tally.attempts(), tally.not_begun);
     assert!(above(&tally.service) <= 2, "{}", above(&tally.service));
     assert!(above(&tally.waited) >= 8, "{}", above(&tally.waited));
 }

@@ -81,6 +81,14 @@ async fn measure(args: &BenchArgs) -> Result<(), Failure> {
             path.target.address.port()
         ));
     }
+    for path in &paths {
+        let (missed, name) = (path.total().not_begun, path.name(plan.modes.len() > 1));
+        if missed > 0 {
+            warnings.push(format!(
+                "{missed} attempts at {name} were due and no client was free for them: the times leave out the longest waits; more clients (-c) or a lower --rate"
+            ));
+        }
+    }
     let result = Bench::of(&plan, &paths, interrupted, warnings, jiff::Timestamp::now());
     let text = if args.json {
         serde_json::to_string(&result)? + "\n"
