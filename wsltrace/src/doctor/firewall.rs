@@ -60,9 +60,9 @@ impl Facts {
     /// The same as a gate: the way there, and the answer's way back.
     pub(super) fn firewall(&self, entry: &Entry) -> Gate {
         let Some(prediction) = self.predicted(entry, false) else {
-            return match &self.firewalls {
-                Firewalls::Unread(why) => Gate::Unknown(format!("the firewall rules could not be read: {why}")),
-                Firewalls::NotAsked | Firewalls::Read(_) => Gate::Open,
+            return match self.unread() {
+                Some(why) => Gate::Unknown(format!("the firewall rules could not be read: {why}")),
+                None => Gate::Open,
             };
         };
         match &prediction.end {
@@ -75,7 +75,23 @@ impl Facts {
                     self.led(entry, address.zip(*port), translated_by.as_ref())
                 }
             }
+            End::Maybe { .. } if self.unread().is_some() => {
+                let why = self.unread().unwrap_or_default();
+                Gate::Unknown(format!("the firewall rules could not be read: {why}"))
+            }
             _ => stopped(&prediction, "").unwrap_or(Gate::Open),
+        }
+    }
+
+    /// Why rules could not be read, where that is so.
+    pub(super) fn unread(&self) -> Option<String> {
+        match &self.firewalls {
+            Firewalls::Unread(why) => Some(why.clone()),
+            Firewalls::Read(rulesets) => {
+                let all: Vec<String> = rulesets.unread.iter().map(|unread| format!("{}: {}", unread.what, unread.why)).collect();
+                (!all.is_empty()).then(|| all.join(", "))
+            }
+            Firewalls::NotAsked => None,
         }
     }
 

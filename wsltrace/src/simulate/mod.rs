@@ -24,7 +24,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use packet::{Machine, Packet, Way};
-pub use read::{Rulesets, read};
+pub use read::{NOT_INSTALLED, Rulesets, read};
 pub use ruleset::Unread;
 pub use unknown::Because;
 pub use walk::predict;

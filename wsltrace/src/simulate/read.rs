@@ -17,6 +17,8 @@ use crate::kernel::netns::Netns;
 
 /// Longest time that `nft -j` may take.
 const LIMIT: Duration = Duration::from_secs(2);
+/// Why nothing was read where a program is missing.
+pub const NOT_INSTALLED: &str = "it is not installed";
 /// How often a ruleset is read that changes meanwhile.
 const ATTEMPTS: usize = 3;
 
@@ -68,7 +70,7 @@ pub fn read(netns: &Netns) -> io::Result<Rulesets> {
     if inside(netns, present)?.tables {
         match read_nft(netns) {
             Ok(read) => rulesets = read,
-            Err(error) => rulesets.unread.push(Unread { what: "nft".to_owned(), why: error.to_string() }),
+            Err(error) => rulesets.unread.push(Unread { what: "nft".to_owned(), why: reason(&error) }),
         }
     }
     for (family, of, program) in [(Family::Ipv4, "ip", "iptables-legacy-save"), (Family::Ipv6, "ip6", "ip6tables-legacy-save")] {
@@ -77,7 +79,7 @@ pub fn read(netns: &Netns) -> io::Result<Rulesets> {
         }
         match saved(netns, program) {
             Ok(saved) => rulesets = rulesets.with_legacy(of, saved),
-            Err(error) => rulesets.unread.push(Unread { what: program.to_owned(), why: error.to_string() }),
+            Err(error) => rulesets.unread.push(Unread { what: program.to_owned(), why: reason(&error) }),
         }
     }
     Ok(rulesets)
@@ -139,6 +141,11 @@ fn piecemeal(netns: &Netns, listing: &Listing) -> io::Result<nft::Objects> {
         }
     }
     Ok(objects)
+}
+
+/// Why a program gave no answer.
+fn reason(error: &io::Error) -> String {
+    if error.kind() == io::ErrorKind::NotFound { NOT_INSTALLED.to_owned() } else { error.to_string() }
 }
 
 /// Whether there is a table of iptables in nftables.

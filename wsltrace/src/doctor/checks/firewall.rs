@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::super::firewall::{Firewalls, described};
 use super::super::{Facts, Finding, Severity};
 use crate::diagnosis::Obstacle;
-use crate::simulate::{End, Goes};
+use crate::simulate::{End, Goes, NOT_INSTALLED};
 use crate::wsl::{Entry, taker};
 
 /// What is stopped, by which rule; each rule once.
@@ -24,7 +24,7 @@ pub(super) fn firewall(facts: &Facts) -> Vec<Finding> {
             End::Dropped { rule, port, forward } => (rule, *port, *forward, "dropped"),
             End::Rejected { rule, port, forward } => (rule, *port, *forward, "rejected"),
             End::Maybe { .. } => {
-                if told.insert(prediction.maybe().join(", ")) {
+                if facts.unread().is_none() && told.insert(prediction.maybe().join(", ")) {
                     found.push(maybe(&entry, &prediction.maybe()));
                 }
                 continue;
@@ -140,17 +140,11 @@ pub(super) fn two_worlds(facts: &Facts) -> Vec<Finding> {
     ]
 }
 
-/// What could not be read.
+/// What could not be read; what only root may read is told with all else of that kind.
 pub(super) fn unread(facts: &Facts) -> Vec<Finding> {
-    let finding = Finding::new(Severity::Unknown, "the firewall rules could not be read");
-    match &facts.firewalls {
-        Firewalls::Unread(why) if facts.linux.root => vec![finding.because(why.clone())],
-        Firewalls::Unread(why) => {
-            vec![finding.because(why.clone()).linux(format!("sudo wsltrace doctor --port {}", facts.port))]
-        }
-        Firewalls::Read(rulesets) if !rulesets.unread.is_empty() => vec![
-            rulesets.unread.iter().fold(finding, |finding, unread| finding.because(format!("{}: {}", unread.what, unread.why))),
-        ],
-        Firewalls::NotAsked | Firewalls::Read(_) => Vec::new(),
-    }
+    let Some(why) = facts.unread().filter(|_| facts.linux.root) else { return Vec::new() };
+    let finding = Finding::new(Severity::Unknown, "the firewall rules could not be read").because(why);
+    let Firewalls::Read(rulesets) = &facts.firewalls else { return vec![finding] };
+    let is_missing = rulesets.unread.iter().any(|unread| unread.what == "nft" && unread.why == NOT_INSTALLED);
+    vec![if is_missing { finding.linux("sudo apt-get install nftables") } else { finding }]
 }

@@ -1,6 +1,6 @@
 //! What this Linux is, and what could not be looked at.
 
-use super::super::{Facts, Finding, Severity};
+use super::super::{Facts, Finding, Severity, Unseen};
 use crate::kernel::check::Problem;
 use crate::wsl::{NetworkingMode, Source, Wsl};
 
@@ -48,12 +48,22 @@ pub(super) fn tracer(facts: &Facts) -> Vec<Finding> {
     facts.untraceable.iter().map(of).collect()
 }
 
-/// What nobody can judge because it was not seen.
+/// What nobody can judge because it was not seen; to others than root in one finding.
 pub(super) fn unseen(facts: &Facts) -> Vec<Finding> {
-    let of = |unseen: &super::super::Unseen| {
-        let finding =
-            Finding::new(Severity::Unknown, format!("{} could not be looked at", unseen.what)).because(unseen.why.clone());
-        if facts.linux.root { finding } else { finding.linux(format!("sudo wsltrace doctor --port {}", facts.port)) }
-    };
-    facts.linux.unseen.iter().map(of).collect()
+    let linux = &facts.linux;
+    if linux.root {
+        let of = |unseen: &Unseen| {
+            Finding::new(Severity::Unknown, format!("{} could not be looked at", unseen.what)).because(unseen.why.clone())
+        };
+        return linux.unseen.iter().map(of).collect();
+    }
+    let rules = facts.unread().map(|why| format!("the firewall rules: {why}"));
+    let all: Vec<String> =
+        rules.into_iter().chain(linux.unseen.iter().map(|unseen| format!("{}: {}", unseen.what, unseen.why))).collect();
+    if all.is_empty() {
+        return Vec::new();
+    }
+    let finding = Finding::new(Severity::Unknown, "without root not everything could be looked at");
+    let finding = all.into_iter().fold(finding, Finding::because);
+    vec![finding.linux(format!("sudo wsltrace doctor --port {}", facts.port))]
 }
