@@ -78,6 +78,17 @@ fn valid(binary: &Path) -> Result<(), Box<dyn Error>> {
         }
         check(&ran, value["partial"] == false && ran.status.success(), "a whole run")?;
     }
+    let old = tempfile::NamedTempFile::new()?;
+    let run = ["--target", &target, "-c", "2", "-d", "600ms"];
+    std::fs::write(&old, bench(binary, &[&run[..], &["--json"]].concat())?.stdout)?;
+    let path = old.path().display().to_string();
+    let ran = bench(binary, &[&run[..], &["--compare", &path]].concat())?;
+    let told =
+        String::from_utf8_lossy(&ran.stdout).lines().any(|line| line.starts_with("own: ") && line.contains("95 % interval"));
+    check(&ran, told, "a comparison")?;
+    std::fs::write(&old, "{}")?;
+    let ran = bench(binary, &[&run[..], &["--compare", &path]].concat())?;
+    check(&ran, ran.status.code() == Some(1) && ran.stdout.is_empty(), "that another file is refused")?;
     let ran = bench(binary, &["--target", &target, "-c", "2", "-d", "300ms", "--csv"])?;
     let text = String::from_utf8(ran.stdout.clone())?;
     let columns: Vec<usize> = text.lines().map(|line| line.split(',').count()).collect();

@@ -306,6 +306,9 @@ pub struct BenchArgs {
     /// One JSON object
     #[arg(long, conflicts_with = "csv")]
     pub json: bool,
+    /// Say what changed since an earlier run, from what its --json printed
+    #[arg(long, value_name = "OLD.json", conflicts_with_all = ["json", "csv", "serve"])]
+    pub compare: Option<PathBuf>,
     /// The table as CSV
     #[arg(long)]
     pub csv: bool,

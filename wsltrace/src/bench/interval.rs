@@ -36,11 +36,22 @@ impl Difference {
     pub fn of(pairs: impl Iterator<Item = (f64, f64)>) -> Option<Self> {
         let all: Vec<f64> = pairs.map(|(one, other)| one - other).collect();
         let quantile = STUDENT.get(all.len().checked_sub(2)?.min(STUDENT.len() - 1))?;
-        #[expect(clippy::cast_precision_loss, reason = "a few rounds")]
-        let count = all.len() as f64;
-        let mean = all.iter().sum::<f64>() / count;
-        let variance = all.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (count - 1.0);
+        let (mean, variance, count) = moments(&all)?;
         let half = quantile * (variance / count).sqrt();
+        Some(Self { mean, low: mean - half, high: mean + half })
+    }
+
+    /// Of two runs whose rounds have nothing to do with each other (Welch); `None` with fewer than two rounds of either.
+    pub fn between(one: &[f64], other: &[f64]) -> Option<Self> {
+        let ((mean, variance, count), (other_mean, other_variance, other_count)) = (moments(one)?, moments(other)?);
+        let (part, other_part) = (variance / count, other_variance / other_count);
+        let error = (part + other_part).sqrt();
+        let freedom = (part + other_part).powi(2) / (part.powi(2) / (count - 1.0) + other_part.powi(2) / (other_count - 1.0));
+        // Without any scatter there is nothing to divide by.
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rounded down: the safe side")]
+        let freedom = if freedom.is_finite() { freedom.max(1.0) as usize } else { 1 };
+        let half = STUDENT.get((freedom - 1).min(STUDENT.len() - 1))? * error;
+        let mean = mean - other_mean;
         Some(Self { mean, low: mean - half, high: mean + half })
     }
 
@@ -56,6 +67,15 @@ impl Difference {
     }
 }
 
+/// The mean, the variance and the number of values; `None` of fewer than two.
+fn moments(values: &[f64]) -> Option<(f64, f64, f64)> {
+    #[expect(clippy::cast_precision_loss, reason = "a few rounds")]
+    let count = Some(values.len() as f64).filter(|count| *count >= 2.0)?;
+    let mean = values.iter().sum::<f64>() / count;
+    let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (count - 1.0);
+    Some((mean, variance, count))
+}
+
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
@@ -69,6 +89,11 @@ mod tests {
         assert!((difference.high - 2.5 - 2.054).abs() < 1e-3, "{difference:?}");
         assert_eq!(difference.comparison(), Comparison::Slower);
         assert_eq!(Difference::of([(1.0, 2.0)].into_iter()), None);
+        // Two samples of three: means 2 and 5, variances 1, Welch's freedom 4, t(4) = 2.776.
+        let between = Difference::between(&[1.0, 2.0, 3.0], &[4.0, 5.0, 6.0]).unwrap();
+        assert!((between.mean + 3.0).abs() < 1e-9 && (between.high + 3.0 - 2.776 * (2.0_f64 / 3.0).sqrt()).abs() < 1e-6);
+        assert_eq!(between.comparison(), Comparison::Faster);
+        assert_eq!(Difference::between(&[1.0], &[1.0, 2.0]), None);
         let noise = Difference::of([(1.0, 2.0), (2.0, 1.0), (1.5, 1.4)].into_iter()).unwrap();
         assert_eq!(noise.comparison(), Comparison::NoDifference);
     }

@@ -16,7 +16,7 @@ use crate::bench::serve::Server;
 use crate::bench::spoilers::Reading;
 use crate::bench::target::resolve;
 use crate::cli::{BenchArgs, BenchMode, KeepAlive};
-use crate::output::{Shown, TextOptions, Verbosity, bench, bench_csv};
+use crate::output::{Shown, TextOptions, Verbosity, bench, bench_comparison, bench_csv};
 
 /// Descriptors beside those of the clients.
 const OTHERS: u64 = 64;
@@ -57,6 +57,7 @@ async fn measure(args: &BenchArgs) -> Result<(), Failure> {
         ));
     }
     let targets = resolve(&args.targets).await.map_err(|message| Failure::usage(message, "wsltrace bench --help"))?;
+    let before_it = args.compare.as_deref().map(earlier).transpose()?;
     raise_descriptors(Some(args.clients))?;
     let plan = Plan {
         targets,
@@ -95,7 +96,9 @@ async fn measure(args: &BenchArgs) -> Result<(), Failure> {
     } else if args.csv {
         bench_csv(&result)
     } else {
-        bench(&result, TextOptions::detect(Verbosity::Normal, Shown::default()))
+        let options = TextOptions::detect(Verbosity::Normal, Shown::default());
+        let since = before_it.map(|before| bench_comparison(&before, &result, options)).unwrap_or_default();
+        bench(&result, options) + &since
     };
     match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
@@ -126,6 +129,20 @@ async fn watched(plan: &Plan, stop: &Arc<AtomicBool>) -> Result<(Vec<Path>, bool
     bar.finish_and_clear();
     signal.abort();
     Ok((paths, stop.load(Ordering::Relaxed)))
+}
+
+/// An earlier run, from the file that its JSON was written to.
+fn earlier(path: &std::path::Path) -> Result<Bench, Failure> {
+    let shown = super::progress::shown(path);
+    let text = std::fs::read_to_string(path).map_err(|error| Failure::new(format!("cannot read {shown}: {error}")))?;
+    serde_json::from_str(&text).map_err(|error| {
+        let hint = "make one with: wsltrace bench ... --json > OLD.json";
+        Failure {
+            message: format!("{shown} is not what `wsltrace bench --json` prints: {error}"),
+            hint: Some(hint.to_owned()),
+            status: 1,
+        }
+    })
 }
 
 fn modes(args: &BenchArgs) -> Vec<Mode> {

@@ -10,7 +10,7 @@ use anstyle::Style;
 use super::TextOptions;
 use super::words::{BAD, FAINT, Page, STRONG, duration};
 use crate::bench::attempt::Failure;
-use crate::bench::interval::Comparison;
+use crate::bench::interval::{Comparison, Difference};
 use crate::bench::result::{Bench, Measured, Times};
 use crate::escape::escape;
 
@@ -97,23 +97,56 @@ fn differences(page: Page, bench: &Bench) -> String {
     let mut text = String::new();
     for path in &bench.paths {
         let (Some(difference), Some(baseline)) = (path.difference, &path.baseline) else { continue };
-        let signed = |ns: f64| format!("{}{}", if ns < 0.0 { "-" } else { "+" }, duration(nanoseconds(ns.abs())));
         let verdict = match difference.comparison() {
             Comparison::Faster => "faster than",
             Comparison::Slower => "slower than",
             Comparison::NoDifference => "no different from",
         };
-        let said = format!(
-            "{} is {verdict} {}: p50 {} (95 % interval {} to {})",
-            path.path,
-            baseline,
-            signed(difference.mean),
-            signed(difference.low),
-            signed(difference.high)
-        );
+        let said = format!("{} is {verdict} {baseline}: p50 {}", path.path, interval(difference));
         text.push_str(&format!("\n{}", page.wrap(&said, 0, 2, Style::new())));
     }
     if text.is_empty() { text } else { text + "\n" }
+}
+
+/// What changed since an earlier run: of each path that both measured in the same way.
+pub fn bench_comparison(before: &Bench, now: &Bench, options: TextOptions) -> String {
+    let page = options.page();
+    let mut text = format!("\n{}\n", page.paint(STRONG, &format!("Since {:.0}", before.time.0)));
+    if (before.clients, before.rate) != (now.clients, now.rate) {
+        text.push_str(&page.wrap("the runs had other numbers of clients or another rate: the times do not compare", 0, 2, BAD));
+        return text + "\n";
+    }
+    for path in &now.paths {
+        let Some(old) = before.paths.iter().find(|old| (&old.path, old.mode) == (&path.path, path.mode)) else {
+            text.push_str(&format!("{}\n", page.wrap(&format!("{}: not in the earlier run", path.path), 0, 2, Style::new())));
+            continue;
+        };
+        #[expect(clippy::cast_precision_loss, reason = "nanoseconds stay far below 2^52")]
+        let medians = |path: &Measured| path.round_p50.iter().map(|ns| *ns as f64).collect::<Vec<_>>();
+        let said = match Difference::between(&medians(path), &medians(old)) {
+            Some(difference) => {
+                let verdict = match difference.comparison() {
+                    Comparison::Faster => "better",
+                    Comparison::Slower => "worse",
+                    Comparison::NoDifference => "no difference",
+                };
+                format!("{}: {verdict}, p50 {}", path.path, interval(difference))
+            }
+            None => format!("{}: too few rounds to tell", path.path),
+        };
+        text.push_str(&format!("{}\n", page.wrap(&said, 0, 2, Style::new())));
+        let failed = [old, path].map(|path| share(path.failed.values().sum(), path.attempts));
+        if failed[0] != failed[1] {
+            text.push_str(&format!("  {}\n", page.wrap(&format!("failed: {} then, {} now", failed[0], failed[1]), 2, 4, BAD)));
+        }
+    }
+    text
+}
+
+/// A difference with its interval.
+fn interval(difference: Difference) -> String {
+    let signed = |ns: f64| format!("{}{}", if ns < 0.0 { "-" } else { "+" }, duration(nanoseconds(ns.abs())));
+    format!("{} (95 % interval {} to {})", signed(difference.mean), signed(difference.low), signed(difference.high))
 }
 
 /// The table for other programs; times in nanoseconds.

@@ -28,7 +28,7 @@ mod snapshot_tests;
 mod text_tests;
 
 pub use absence::{Waited, Why, absence_message};
-pub use bench::{bench, bench_csv};
+pub use bench::{bench, bench_comparison, bench_csv};
 pub use difference::{Side, difference};
 pub use doctor::{examination, script};
 pub use json::JsonOutput;
