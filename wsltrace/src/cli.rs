@@ -61,7 +61,7 @@ fn after_help() -> String {
 pub enum Command {
     /// Break a private network in one known way and show what the tracer says of it
     Demo {
-        /// What to break; without it, one is shown and all are listed
+        /// What to break, or `bench` to measure the ways into WSL; without it, one is shown and all are listed
         scenario: Option<String>,
     },
     /// Run every scenario of `demo` and say which stages, reasons and diagnoses work on this kernel

@@ -1,14 +1,55 @@
 //! `wsltrace demo` and `wsltrace selftest`: the lab, shown and checked.
 
-use std::io;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::time::Duration;
+
+use indicatif::ProgressBar;
 
 use super::Failure;
+use crate::bench::result::Bench;
+use crate::bench::spoilers::Reading;
 use crate::lab::{self, LabError};
+use crate::output::{self, Shown, TextOptions, Verbosity};
+
+/// The name of the demonstration that measures.
+const BENCH: &str = "bench";
+/// How long each way is measured.
+const EACH: Duration = Duration::from_secs(2);
 
 /// Breaks a private network and shows what the tracer says; without a name, one scenario and the list of all.
 pub fn demo(scenario: Option<&str>) -> Result<(), Failure> {
+    if scenario == Some(BENCH) {
+        return bench();
+    }
     let binary = std::env::current_exe()?;
     told(lab::demo(scenario, &binary, &mut io::stdout()))
+}
+
+/// Measures the ways into WSL, rebuilt in a private network.
+fn bench() -> Result<(), Failure> {
+    let before = Reading::take()?;
+    let bar = spinner();
+    let compared = lab::compare(EACH, fastrand::u64(..), |name, _| bar.set_message(format!("measuring {name}")));
+    bar.finish_and_clear();
+    let (plan, paths) = match compared {
+        Ok(compared) => compared,
+        Err(error) => return told(Err(error)),
+    };
+    let warnings = Reading::spoilt_since(&before, &Reading::take()?, 0);
+    let result = Bench::of(&plan, &paths, false, warnings, jiff::Timestamp::now());
+    let mut text = "The ways into WSL, rebuilt without Windows in private networks of this machine:\n".to_owned();
+    text.extend(lab::WAYS.iter().map(|(name, what)| format!("  {name}: {what}\n")));
+    text.push('\n');
+    text.push_str(&output::bench(&result, TextOptions::detect(Verbosity::Normal, Shown::default())));
+    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// A line on the terminal that says what is measured.
+fn spinner() -> ProgressBar {
+    if io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() }
 }
 
 /// Runs the scenarios of these names, or all; an error when one failed.

@@ -17,6 +17,7 @@
 
 mod check;
 mod client;
+mod comparison;
 mod crowd;
 mod error;
 mod foreign;
@@ -39,6 +40,7 @@ mod tracer;
 
 pub use check::{Truth, check};
 pub use client::{Attempt, ClientResult, Manner, Seen};
+pub use comparison::{WAYS, compare};
 pub use error::LabError;
 pub use listener::{Binding, Listening};
 pub use namespace::Namespace;

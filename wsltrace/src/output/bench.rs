@@ -15,7 +15,7 @@ use crate::bench::result::{Bench, Measured, Times};
 use crate::escape::escape;
 
 /// The table's columns behind the path.
-const HEADINGS: [&str; 10] = ["attempts", "mean", "p50", "p90", "p99", "p99.9", "max", "failed", "resent", "per second"];
+const HEADINGS: [&str; 10] = ["attempts", "mean", "p50", "p90", "p99", "p99.9", "max", "failed", "resent", "per s"];
 
 /// The whole text.
 pub fn bench(bench: &Bench, options: TextOptions) -> String {

@@ -264,7 +264,7 @@ fn input_snat_refused() -> Scenario {
 }
 
 /// Publishes a container's port the way Docker does.
-pub(super) fn publish(lab: &Lab, container: Ipv4Addr) -> Result<(), LabError> {
+pub(in crate::lab) fn publish(lab: &Lab, container: Ipv4Addr) -> Result<(), LabError> {
     lab.forward()?;
     let rule = format!("iifname != \"docker0\" tcp dport {PORT} dnat to {}", SocketAddr::new(lab.at(container), INNER_PORT));
     lab.wsl.nft(lab.family(), "type nat hook prerouting priority dstnat", &rule)

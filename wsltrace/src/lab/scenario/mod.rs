@@ -27,6 +27,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::client::{ANSWER_PATIENCE, SILENCE};
+pub(super) use forwarding::publish;
+
 use super::mend::Mended;
 use super::{Attempt, Binding, Lab, LabError, Listening, Manner, PORT, Seen, Side, Step};
 use crate::diagnosis::Code;
