@@ -120,6 +120,7 @@ impl Facts {
             port: self.port,
             listeners: &self.linux.listeners,
             address: self.linux.outer.clone(),
+            gateway: self.linux.gateway.as_ref().map(|(gateway, _)| *gateway),
             bridge: self.linux.bridge.clone(),
             outside,
             gate,

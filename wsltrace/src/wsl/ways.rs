@@ -177,6 +177,8 @@ pub struct Setting<'a> {
     pub listeners: &'a [Listener],
     /// The address by which others reach this Linux, and its interface.
     pub address: Option<(IpAddr, String)>,
+    /// The next hop of the default route: in nat mode Windows itself, from whose address its programs come.
+    pub gateway: Option<IpAddr>,
     /// The address of a bridge that containers hang on, and its name.
     pub bridge: Option<(IpAddr, String)>,
     /// What Windows does.
@@ -361,7 +363,9 @@ impl Setting<'_> {
     fn to_address(&self, way: Way) -> Row {
         let Some((address, interface)) = &self.address else { return fails(way, "this Linux has no address that others reach") };
         let carrier = Carrier::Interface(interface.clone());
-        let entry = Entry { interface: interface.clone(), source: None, destination: *address, local: false };
+        let is_windows = way == Way::WindowsToAddress && self.mode == Some(NetworkingMode::Nat);
+        let source = self.gateway.filter(|_| is_windows);
+        let entry = Entry { interface: interface.clone(), source, destination: *address, local: false };
         self.arrives(way, &carrier, &entry)
     }
 
@@ -476,7 +480,7 @@ mod tests {
         let listeners: Vec<Listener> = listeners.split_whitespace().map(listener).collect();
         let wsl = if mode.is_some() { Wsl::Two } else { Wsl::No };
         let address = Some(("172.28.20.5".parse().unwrap(), "eth0".to_owned()));
-        ways(&Setting { wsl, mode, port: 8080, listeners: &listeners, address, bridge: None, outside, gate })
+        ways(&Setting { wsl, mode, port: 8080, listeners: &listeners, address, gateway: None, bridge: None, outside, gate })
     }
 
     fn open(_: &Entry) -> Gate {
