@@ -309,6 +309,9 @@ pub struct BenchArgs {
     /// Say what changed since an earlier run, from what its --json printed
     #[arg(long, value_name = "OLD.json", conflicts_with_all = ["json", "csv", "serve"])]
     pub compare: Option<PathBuf>,
+    /// Write the times of every round too, for the tools of `HdrHistogram`
+    #[arg(long, value_name = "FILE")]
+    pub hlog: Option<PathBuf>,
     /// The table as CSV
     #[arg(long)]
     pub csv: bool,

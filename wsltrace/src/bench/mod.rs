@@ -1,6 +1,7 @@
 //! `wsltrace bench`: what each way to a server costs, measured in turns.
 
 pub mod attempt;
+pub mod hlog;
 pub mod interval;
 pub mod load;
 pub mod result;

@@ -4,7 +4,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::attempt::Mode;
 use super::load::{Load, run};
@@ -94,6 +94,7 @@ impl Plan {
             with_modes.map(|(target, mode)| Path { target: target.clone(), mode, rounds: Vec::new() }).collect();
         let (rounds, mut random) = (self.rounds(), fastrand::Rng::with_seed(self.seed));
         let (steps, mut done) = ((rounds + 1) as usize * paths.len(), 0_usize);
+        let start = Instant::now();
         let mut order: Vec<usize> = (0..paths.len()).collect();
         for round in 0..=rounds {
             random.shuffle(&mut order);
@@ -105,9 +106,10 @@ impl Plan {
                 // The first round warms up.
                 let duration = if round == 0 { self.warm_up() } else { self.duration / rounds };
                 let load = Load { clients: self.clients, duration, rate: self.rate, mode: path.mode, limit: self.limit };
+                let began = start.elapsed();
                 let tally = run(&load, &path.target, stop).await?;
                 if round > 0 {
-                    path.rounds.push(tally);
+                    path.rounds.push(Tally { began, ..tally });
                 }
             }
         }

@@ -25,6 +25,8 @@ pub struct Tally {
     /// Attempts that were due at a fixed rate, and for which no client was free before the time was up: nothing is known of them, and
     /// they would have waited longest.
     pub not_begun: u64,
+    /// When the first attempt was begun, since the run began.
+    pub began: Duration,
     /// For how long attempts were begun.
     pub lasted: Duration,
 }
@@ -37,6 +39,7 @@ impl Default for Tally {
             failed: BTreeMap::new(),
             segments: Segments::default(),
             not_begun: 0,
+            began: Duration::ZERO,
             lasted: Duration::ZERO,
         }
     }

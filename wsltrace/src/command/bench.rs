@@ -10,6 +10,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::Failure;
 use crate::bench::attempt::{Failure as Fails, Mode};
+use crate::bench::hlog;
 use crate::bench::result::Bench;
 use crate::bench::rounds::{Path, Plan};
 use crate::bench::serve::Server;
@@ -69,7 +70,9 @@ async fn measure(args: &BenchArgs) -> Result<(), Failure> {
         seed: args.seed.unwrap_or_else(|| fastrand::u64(..)),
     };
     let stop = Arc::new(AtomicBool::new(false));
-    let before = Reading::take()?;
+    // Made before anything is measured in vain.
+    let log = args.hlog.as_deref().map(made).transpose()?;
+    let (before, start) = (Reading::take()?, jiff::Timestamp::now());
     let (paths, interrupted) = watched(&plan, &stop).await?;
     let all_failed = |path: &&Path| path.total().waited.is_empty();
     let no_port = paths.iter().filter_map(|path| path.total().failed.get(&Fails::NoPort).copied()).sum();
@@ -89,6 +92,9 @@ async fn measure(args: &BenchArgs) -> Result<(), Failure> {
                 "{missed} attempts at {name} were due and no client was free for them: the times leave out the longest waits; more clients (-c) or a lower --rate"
             ));
         }
+    }
+    if let Some(mut file) = log {
+        file.write_all(&hlog::log(&paths, plan.modes.len() > 1, start)?)?;
     }
     let result = Bench::of(&plan, &paths, interrupted, warnings, jiff::Timestamp::now());
     let text = if args.json {
@@ -129,6 +135,12 @@ async fn watched(plan: &Plan, stop: &Arc<AtomicBool>) -> Result<(Vec<Path>, bool
     bar.finish_and_clear();
     signal.abort();
     Ok((paths, stop.load(Ordering::Relaxed)))
+}
+
+/// The file for the times of every round.
+fn made(path: &std::path::Path) -> Result<std::fs::File, Failure> {
+    let shown = super::progress::shown(path);
+    crate::recording::file::create(path).map_err(|error| Failure::new(format!("cannot write to {shown}: {error}")))
 }
 
 /// An earlier run, from the file that its JSON was written to.
