@@ -21,6 +21,12 @@ use crate::wsl::{self, NetworkingMode, Place, Wsl};
 /// Longest time that the search for the owners of sockets may take.
 const OWNERS_LIMIT: Duration = Duration::from_secs(1);
 
+/// Checks of the doctor whose findings can be why no SYN comes at all. A rule or a missing listener is not among them: the SYN comes,
+/// and dies.
+const HIDES: [&str; 1] = ["network"];
+/// The same in WSL, where Windows looks at the listeners before it sends one.
+const HIDES_FROM_WSL: [&str; 5] = ["listener", "listener_address", "mode", "network", "loopback0"];
+
 /// What was found.
 #[derive(Default)]
 pub(super) struct Seen {
@@ -87,7 +93,7 @@ impl Surroundings {
         }
     }
 
-    /// What an examination of the port finds wrong now, the worst first.
+    /// What an examination of the port finds wrong now that may be why no SYN comes, the worst first.
     pub(super) fn examine(&mut self, netns: &Netns, port: u16, machine: &check::Machine) -> Vec<Finding> {
         // Windows is not asked: that takes seconds.
         let wsl = WslFacts { wsl: self.wsl, mode: self.seen().mode, ..WslFacts::default() };
@@ -100,7 +106,9 @@ impl Surroundings {
             windows: Windows::NotAsked,
         };
         let wrong = |finding: &Finding| matches!(finding.severity, Severity::Fails | Severity::Warns);
-        diagnose(&facts).into_iter().filter(wrong).collect()
+        let hides: &[&str] = if self.wsl == Wsl::Two { &HIDES_FROM_WSL } else { &HIDES };
+        let can_be_it = |finding: &Finding| hides.contains(&finding.check.as_str());
+        diagnose(&facts).into_iter().filter(|finding| wrong(finding) && can_be_it(finding)).collect()
     }
 
     /// What to tell at the start.
