@@ -21,11 +21,9 @@ use crate::wsl::{self, NetworkingMode, Place, Wsl};
 /// Longest time that the search for the owners of sockets may take.
 const OWNERS_LIMIT: Duration = Duration::from_secs(1);
 
-/// Checks of the doctor whose findings can be why no SYN comes at all. A rule or a missing listener is not among them: the SYN comes,
-/// and dies.
-const HIDES: [&str; 1] = ["network"];
-/// The same in WSL, where Windows looks at the listeners before it sends one.
-const HIDES_FROM_WSL: [&str; 5] = ["listener", "listener_address", "mode", "network", "loopback0"];
+/// Checks of the doctor whose findings can be why no SYN comes at all into WSL: Windows looks at the listeners before it sends one. A
+/// rule or a setting is not among them: the SYN comes, and dies.
+const HIDES: [&str; 3] = ["listener", "listener_address", "mode"];
 
 /// What was found.
 #[derive(Default)]
@@ -95,6 +93,9 @@ impl Surroundings {
 
     /// What an examination of the port finds wrong now that may be why no SYN comes, the worst first.
     pub(super) fn examine(&mut self, netns: &Netns, port: u16, machine: &check::Machine) -> Vec<Finding> {
+        if self.wsl != Wsl::Two {
+            return Vec::new();
+        }
         // Windows is not asked: that takes seconds.
         let wsl = WslFacts { wsl: self.wsl, mode: self.seen().mode, ..WslFacts::default() };
         let facts = Facts {
@@ -106,8 +107,7 @@ impl Surroundings {
             windows: Windows::NotAsked,
         };
         let wrong = |finding: &Finding| matches!(finding.severity, Severity::Fails | Severity::Warns);
-        let hides: &[&str] = if self.wsl == Wsl::Two { &HIDES_FROM_WSL } else { &HIDES };
-        let can_be_it = |finding: &Finding| hides.contains(&finding.check.as_str());
+        let can_be_it = |finding: &Finding| HIDES.contains(&finding.check.as_str());
         diagnose(&facts).into_iter().filter(|finding| wrong(finding) && can_be_it(finding)).collect()
     }
 
