@@ -2,10 +2,12 @@
 
 pub mod config;
 mod invitation;
+mod way;
 mod ways;
 
 pub use invitation::{Place, invitation};
-pub use ways::{Answer, Carrier, Entry, Gate, Held, Outside, Row, Setting, Way, is_relayed, taker, ways};
+pub use way::{Answer, Carrier, Entry, Gate, Held, Outside, Row, Setting, Way};
+pub use ways::{is_relayed, taker, ways};
 
 use std::path::Path;
 use std::process::Command;

@@ -1,0 +1,124 @@
+//! Values on the command line: ports, times, rates, names, with errors that say what is meant.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+
+use super::{PortRange, Since};
+use crate::diagnosis::Code;
+use crate::journey::{Outcome, Stage};
+
+pub(super) fn parse_ports(text: &str) -> Result<PortRange, String> {
+    let port = |text: &str| match text.trim().parse::<u32>() {
+        Ok(0) => Err("port 0 is no port: name one from 1 to 65535".to_owned()),
+        Ok(number) => u16::try_from(number).map_err(|_| format!("port {number} is too large: name one from 1 to 65535")),
+        Err(_) => {
+            Err(format!("`{}` is no port: name one from 1 to 65535, a list 80,443 or a range 8000-8100", text.escape_debug()))
+        }
+    };
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let (first, last) = (port(first)?, port(last)?);
+    if first > last {
+        return Err(format!("the range {first}-{last} is empty: its first port is above its last"));
+    }
+    Ok(PortRange { first, last })
+}
+
+pub(super) fn parse_rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate.is_finite() && rate > 0.0 && rate <= 1e7 => Ok(rate),
+        _ => Err("name a number of attempts a second, such as 500".to_owned()),
+    }
+}
+
+pub(super) fn parse_payload(text: &str) -> Result<usize, String> {
+    const MOST: usize = 64 << 20;
+    text.parse().ok().filter(|bytes| *bytes <= MOST).ok_or_else(|| format!("name a number of bytes, at most {MOST}"))
+}
+
+pub(super) fn parse_port(text: &str) -> Result<u16, String> {
+    let range = parse_ports(text)?;
+    if range.first == range.last { Ok(range.first) } else { Err("name one port: each has a server of its own".to_owned()) }
+}
+
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len()));
+    let seconds = match unit {
+        "" | "s" => 1.0,
+        "ms" => 0.001,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err("name a time such as 30s, 5m or 1h".to_owned()),
+    };
+    let number: f64 = number.parse().map_err(|_| "name a time such as 30s, 5m or 1h".to_owned())?;
+    let duration = Duration::try_from_secs_f64(number * seconds).map_err(|error| error.to_string())?;
+    if duration.is_zero() {
+        return Err("a time of 0 leaves nothing to see".to_owned());
+    }
+    Ok(duration)
+}
+
+pub(super) fn parse_outcome(text: &str) -> Result<Outcome, String> {
+    named("outcome", text, &Outcome::ALL, Outcome::name)
+}
+
+pub(super) fn parse_code(text: &str) -> Result<Code, String> {
+    named("finding", text, &Code::ALL, Code::name)
+}
+
+pub(super) fn parse_stage(text: &str) -> Result<Stage, String> {
+    named("stage", text, &Stage::ALL, Stage::name)
+}
+
+/// The one of these that has the name.
+fn named<T: Copy>(what: &str, text: &str, all: &[T], name: fn(T) -> &'static str) -> Result<T, String> {
+    all.iter().copied().find(|one| name(*one) == text).ok_or_else(|| {
+        let names: Vec<&str> = all.iter().map(|one| name(*one)).collect();
+        format!("there is no {what} `{}`; there are {}", text.escape_debug(), names.join(", "))
+    })
+}
+
+pub(super) fn parse_since(text: &str) -> Result<Since, String> {
+    if let Ok(duration) = parse_duration(text) {
+        return Ok(Since::BeforeTheEnd(duration));
+    }
+    let local = || text.parse::<DateTime>().ok()?.to_zoned(TimeZone::system()).ok().map(|time| time.timestamp());
+    let time = text.parse::<Timestamp>().ok().or_else(local);
+    time.map(Since::Time).ok_or_else(|| {
+        format!("`{}` is no time: name one such as 2026-11-22T21:14:00Z, \"2026-11-22 21:14\" or 5m", text.escape_debug())
+    })
+}
+
+pub(super) fn parse_pages(text: &str) -> Result<u32, String> {
+    match text.parse::<u32>() {
+        Ok(pages) if pages.is_power_of_two() && pages <= 1 << 16 => Ok(pages),
+        _ => Err("name a power of two, at most 65536".to_owned()),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bad_ports_say_what_is_a_port() {
+        for (text, message) in
+            [("0", "port 0 is no port"), ("70000", "too large"), ("9-8", "is empty"), ("x", "is no port"), ("", "is no port")]
+        {
+            assert!(parse_ports(text).unwrap_err().contains(message), "{text}");
+        }
+    }
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!(parse_duration("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse_duration("1.5m"), Ok(Duration::from_secs(90)));
+        for text in ["", "s", "5d", "0", "-1", "1e400"] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! The table over all modes and kinds of listeners.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use super::*;
+use crate::wsl::Outside;
+
+fn listener(text: &str) -> Listener {
+    let (address, v6only) = text.strip_suffix('!').map_or((text, false), |address| (address, true));
+    let (address, device) = address.split_once('%').map_or((address, None), |(address, device)| (address, Some(device)));
+    Listener {
+        address: address.parse().unwrap(),
+        port: 8080,
+        v6only,
+        device: device.map(str::to_owned),
+        queue: 0,
+        backlog: 128,
+        pid: None,
+        command: None,
+        netns: 1,
+    }
+}
+
+fn table(mode: Option<NetworkingMode>, listeners: &str, outside: Outside, gate: &dyn Fn(&Entry) -> Gate) -> Vec<Row> {
+    let listeners: Vec<Listener> = listeners.split_whitespace().map(listener).collect();
+    let wsl = if mode.is_some() { Wsl::Two } else { Wsl::No };
+    let address = Some(("172.28.20.5".parse().unwrap(), "eth0".to_owned()));
+    ways(&Setting { wsl, mode, port: 8080, listeners: &listeners, address, gateway: None, bridge: None, outside, gate })
+}
+
+fn open(_: &Entry) -> Gate {
+    Gate::Open
+}
+
+fn letters(rows: &[Row]) -> String {
+    let letter = |row: &Row| match row.answer {
+        Answer::Works => 'W',
+        Answer::Fails => 'F',
+        Answer::Unknown => '?',
+    };
+    rows.iter().map(letter).collect()
+}
+
+/// Localhost, 127.0.0.1 and `::1` of Windows, WSL's address, the LAN, (in bridged mode WSL's address from the LAN,) 127.0.0.1 and
+/// `::1` in Linux, a container.
+#[test]
+fn every_mode_with_every_kind_of_listener() {
+    use NetworkingMode as M;
+    let kinds = ["0.0.0.0", "127.0.0.1", "::", "::1", "::!", "172.28.20.5", "", "0.0.0.0 ::!"];
+    for (mode, expected) in [
+        (M::Nat, ["WWFW?WF?", "WWFF?WF?", "WFWW?WW?", "WFWF?FW?", "WFWF?FW?", "FFFW?FF?", "FFFFFFF?", "WWWW?WW?"]),
+        (M::Mirrored, ["WWF??WF?", "WWFFFWF?", "WWF??WW?", "FFFFFFW?", "FFFFFFW?", "FFF??FF?", "FFFFFFF?", "WWF??WW?"]),
+        (M::Consomme, ["WWFW?WF?", "WWFFFWF?", "WW?W?WW?", "?F?FFFW?", "?F?FFFW?", "FFFW?FF?", "FFFFFFF?", "WW?W?WW?"]),
+        (M::Bridged, ["WWFWFWWF?", "WWFFFFWF?", "WFWWFWWW?", "WFWFFFFW?", "WFWFFFFW?", "FFFWFWFF?", "FFFFFFFF?", "WWWWFWWW?"]),
+        (M::None, ["FFFFFWF?", "FFFFFWF?", "FFFFFWW?", "FFFFFFW?", "FFFFFFW?", "FFFFFFF?", "FFFFFFF?", "FFFFFWW?"]),
+    ] {
+        for (listeners, expected) in kinds.iter().zip(expected) {
+            let rows = table(Some(mode), listeners, Outside::default(), &open);
+            assert_eq!(letters(&rows), expected, "{mode:?} with listeners [{listeners}]: {rows:#?}");
+        }
+    }
+    for (listeners, expected) in kinds.iter().zip(["WWF?", "FWF?", "WWW?", "FFW?", "FFW?", "WFF?", "FFF?", "WWW?"]) {
+        assert_eq!(letters(&table(None, listeners, Outside::default(), &open)), expected, "no WSL, [{listeners}]");
+    }
+}
+
+#[test]
+fn the_dual_stack_socket_of_go_is_told() {
+    let rows = table(Some(NetworkingMode::Nat), "::", Outside::default(), &open);
+    assert_eq!(rows[1].why, "the relay opens only [::1] for this socket");
+    assert_eq!((rows[0].why.as_str(), rows[0].carrier.clone()), ("by [::1]", Some(Carrier::Relay)));
+}
+
+#[test]
+fn what_windows_does_decides_where_it_is_known() {
+    let of = |mode, outside| table(Some(mode), "0.0.0.0", outside, &open);
+    let nat = |outside| of(NetworkingMode::Nat, outside);
+    assert_eq!(letters(&nat(Outside { forwarding: Some(false), ..Outside::default() })), "FFFW?WF?");
+    assert_eq!(letters(&nat(Outside { at4: Held::Program("nginx.exe".to_owned()), ..Outside::default() })), "FFFW?WF?");
+    assert_eq!(letters(&nat(Outside { at4: Held::Nobody, ..Outside::default() })), "FFFW?WF?");
+    assert_eq!(letters(&nat(Outside { at4: Held::Portproxy, ..Outside::default() })), "??FW?WF?");
+    assert_eq!(letters(&nat(Outside { portproxy: Some(false), ..Outside::default() })), "WWFWFWF?");
+    let mirrored = |outside| of(NetworkingMode::Mirrored, outside);
+    let (closed, opened) = (Some(false), Some(true));
+    assert_eq!(letters(&mirrored(Outside { hyper_v: closed, address_loopback: closed, ..Outside::default() })), "WWFFFWF?");
+    assert_eq!(letters(&mirrored(Outside { hyper_v: opened, address_loopback: opened, ..Outside::default() })), "WWFWWWF?");
+}
+
+#[test]
+fn a_firewall_that_stops_one_interface_leaves_the_others() {
+    let gate = |entry: &Entry| match entry.interface.as_str() {
+        "eth0" => Gate::Shut("dropped by a rule".to_owned()),
+        _ => Gate::Open,
+    };
+    let rows = table(Some(NetworkingMode::Nat), "0.0.0.0", Outside::default(), &gate);
+    assert_eq!(letters(&rows), "WWFF?WF?");
+    assert_eq!(rows[3].why, "dropped by a rule");
+    let gate = |_: &Entry| Gate::Unknown("limit rate is not simulated".to_owned());
+    assert_eq!(letters(&table(Some(NetworkingMode::Nat), "0.0.0.0", Outside::default(), &gate)), "??F???".to_owned() + "??");
+}
+
+#[test]
+fn the_kernel_chooses_the_closest_socket() {
+    let listeners: Vec<Listener> = ["::", "0.0.0.0", "127.0.0.1"].into_iter().map(listener).collect();
+    let takes = |address: &str| taker(&listeners, address.parse().unwrap(), "lo").unwrap().address.to_string();
+    assert_eq!([takes("127.0.0.1"), takes("10.0.0.1"), takes("::1")], ["127.0.0.1", "0.0.0.0", "::"]);
+    let listeners = [listener("0.0.0.0%eth1")];
+    assert_eq!(taker(&listeners, "10.0.0.1".parse().unwrap(), "eth0"), None);
+    // The relay looks at addresses only; on `lo` nobody takes what it brings.
+    let rows = table(Some(NetworkingMode::Nat), "0.0.0.0%eth0", Outside::default(), &open);
+    assert_eq!((letters(&rows), rows[1].why.as_str()), ("FFFW?FF?".to_owned(), "the server listens on 0.0.0.0%eth0 only"));
+}
