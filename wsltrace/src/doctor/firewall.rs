@@ -60,10 +60,7 @@ impl Facts {
     /// The same as a gate: the way there, and the answer's way back.
     pub(super) fn firewall(&self, entry: &Entry) -> Gate {
         let Some(prediction) = self.predicted(entry, false) else {
-            return match self.unread() {
-                Some(why) => Gate::Unknown(format!("the firewall rules could not be read: {why}")),
-                None => Gate::Open,
-            };
+            return self.unread().map_or(Gate::Open, |why| self.without_rules(&why));
         };
         match &prediction.end {
             End::Passes { address, port, translated_by, goes } => {
@@ -75,12 +72,18 @@ impl Facts {
                     self.led(entry, address.zip(*port), translated_by.as_ref())
                 }
             }
-            End::Maybe { .. } if self.unread().is_some() => {
-                let why = self.unread().unwrap_or_default();
-                Gate::Unknown(format!("the firewall rules could not be read: {why}"))
-            }
+            End::Maybe { .. } if self.unread().is_some() => self.without_rules(&self.unread().unwrap_or_default()),
             _ => stopped(&prediction, "").unwrap_or(Gate::Open),
         }
+    }
+
+    /// What can be said without having read the rules: where nobody listens, and no bridge is there that a rule could lead to, they do
+    /// not matter.
+    fn without_rules(&self, why: &str) -> Gate {
+        if self.linux.listeners.is_empty() && self.linux.bridge.is_none() {
+            return Gate::Open;
+        }
+        Gate::Unknown(format!("the firewall rules could not be read: {why}"))
     }
 
     /// Why rules could not be read, where that is so.

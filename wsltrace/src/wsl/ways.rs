@@ -217,12 +217,7 @@ impl Setting<'_> {
             why,
         };
         let taker = taker(self.listeners, entry.destination, &entry.interface);
-        let gate = (self.gate)(entry);
-        // Without a bridge there is nothing that a rule could lead it to instead.
-        if self.listeners.is_empty() && self.bridge.is_none() && matches!(gate, Gate::Unknown(_)) {
-            return row(Answer::Fails, None, nobody(self.port));
-        }
-        match gate {
+        match (self.gate)(entry) {
             Gate::Shut(stopped) => row(Answer::Fails, None, stopped),
             Gate::Unknown(why) => row(Answer::Unknown, taker, why),
             Gate::Led { works, why } => row(if works { Answer::Works } else { Answer::Unknown }, None, why),
