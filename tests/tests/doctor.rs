@@ -114,7 +114,7 @@ fn table(binary: &Path) -> Result<(), Box<dyn Error>> {
         }
     }
     let count = wrong.len();
-    if count > 0 || known < 60 {
+    if count > 0 || known < 30 {
         return Err(format!(
             "{known} right, {} not known ({}), {count} wrong:\n{}",
             unknown.len(),

@@ -8,7 +8,8 @@ use socket2::Socket;
 use wsltrace::lab::{Lab, LabError, Side};
 use wsltrace_tests::decide;
 use wsltrace_tests::rulesets::{
-    MARK, Outcome, PORT, Ruleset, Tracer, World, connect, handle_of_killer, lab, load, name_of_killer, nft, seed, seen, setting,
+    MARK, Outcome, PORT, Ruleset, Tracer, World, connect, handle_of_killer, lab, load, name_of_killer, nft, play_each, seed,
+    seen, setting,
 };
 
 /// How many rulesets are tried when `WSLTRACE_RULESETS` does not say: half of them of nft, a quarter of each iptables.
@@ -33,26 +34,8 @@ fn every_killer(binary: &Path, world: World) -> Outcome<()> {
     let share = if world == World::Nft { 2 } else { 4 };
     let count = setting("WSLTRACE_RULESETS", RULESETS)?.div_ceil(share);
     let first = seed(world.backend(), count)?;
-    let lab = lab()?;
-    // Something must be there for the rules to be looked at from the beginning.
-    load(&lab, world, &world.random(first))?;
-    let mut tracer = Some(Tracer::start(binary, &lab)?);
-    let mut wrong = Vec::new();
-    for seed in first..first + count {
-        let ruleset = world.random(seed);
-        load(&lab, world, &ruleset)?;
-        if world == World::IptablesLegacy {
-            // The old iptables tells nobody that its rules changed: they are looked at once a second.
-            drop(tracer.take());
-        }
-        let tracer = match &mut tracer {
-            Some(tracer) => tracer,
-            none => none.insert(Tracer::start(binary, &lab)?),
-        };
-        if let Err(error) = one(&lab, tracer, world, &ruleset) {
-            wrong.push(format!("seed {seed}: {error}\n{}", ruleset.text));
-        }
-    }
+    let played = play_each(binary, world, first..first + count, |lab, tracer, ruleset| one(lab, tracer, world, ruleset))?;
+    let wrong: Vec<String> = played.into_iter().filter_map(Result::err).collect();
     if wrong.is_empty() { Ok(()) } else { Err(format!("{} of {count} wrong\n{}", wrong.len(), wrong.join("\n")).into()) }
 }
 

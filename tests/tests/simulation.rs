@@ -13,7 +13,7 @@ use wsltrace::simulate::{End, Machine, Packet, Prediction, Way, predict, read};
 use wsltrace_tests::decide;
 use wsltrace_tests::rulesets::each::{IPTABLES, NFT, TABLES};
 use wsltrace_tests::rulesets::{
-    MARK, Outcome, PORT, Ruleset, Tracer, World, connect, lab, load, name_of_killer, seed, seen, seen_from, setting,
+    MARK, Outcome, PORT, Ruleset, Tracer, World, connect, lab, load, name_of_killer, play_each, seed, seen, seen_from, setting,
 };
 
 /// How many rulesets are tried when `WSLTRACE_RULESETS` does not say: half of them of nft, a quarter of each iptables.
@@ -124,24 +124,7 @@ fn judge(world: World, what: &str, answers: Vec<Result<bool, String>>) -> Outcom
 fn every_killer(binary: &Path, world: World) -> Outcome<()> {
     let count = count(world)?;
     let first = seed(world.backend(), count)?;
-    let lab = lab()?;
-    // Something must be there for the rules to be looked at from the beginning.
-    load(&lab, world, &world.random(first))?;
-    let mut tracer = Some(Tracer::start(binary, &lab)?);
-    let mut answers = Vec::new();
-    for seed in first..first + count {
-        let ruleset = world.random(seed);
-        load(&lab, world, &ruleset)?;
-        if world == World::IptablesLegacy {
-            // The old iptables tells nobody that its rules changed: they are looked at once a second.
-            drop(tracer.take());
-        }
-        let tracer = match &mut tracer {
-            Some(tracer) => tracer,
-            none => none.insert(Tracer::start(binary, &lab)?),
-        };
-        answers.push(one(&lab, tracer, world, &ruleset).map_err(|error| format!("seed {seed}: {error}\n{}", ruleset.text)));
-    }
+    let answers = play_each(binary, world, first..first + count, |lab, tracer, ruleset| one(lab, tracer, world, ruleset))?;
     judge(world, "with their killers", answers)
 }
 

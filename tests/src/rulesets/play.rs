@@ -2,7 +2,9 @@
 
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::Range;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -11,7 +13,7 @@ use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 use wsltrace::lab::{Binding, Lab, LabError, Listening, Namespace, Side};
 
-use super::{MARK, Outcome, PORT, Ruleset, World};
+use super::{MARK, Outcome, PORT, Ruleset, Tracer, World};
 
 /// How long a client waits for an answer before it counts as none.
 const SILENCE: Duration = Duration::from_millis(60);
@@ -27,6 +29,34 @@ pub fn seed(name: &str, count: u64) -> Outcome<u64> {
     let first = setting("WSLTRACE_SEED", fastrand::u64(..1 << 40))?;
     println!("{name}: {count} seeds from {first}; repeat with WSLTRACE_SEED={first}");
     Ok(first)
+}
+
+/// Plays the rulesets of these seeds under a tracer, and gives what came of each; an error is told with its ruleset.
+pub fn each<T>(
+    binary: &Path,
+    world: World,
+    seeds: Range<u64>,
+    one: impl Fn(&Lab, &Tracer, &Ruleset) -> Outcome<T>,
+) -> Outcome<Vec<Result<T, String>>> {
+    let lab = lab()?;
+    // Something must be there for the rules to be looked at from the beginning.
+    load(&lab, world, &world.random(seeds.start))?;
+    let mut tracer = Some(Tracer::start(binary, &lab)?);
+    let mut results = Vec::new();
+    for seed in seeds {
+        let ruleset = world.random(seed);
+        load(&lab, world, &ruleset)?;
+        if world == World::IptablesLegacy {
+            // The old iptables tells nobody that its rules changed: they are looked at once a second.
+            drop(tracer.take());
+        }
+        let tracer = match &mut tracer {
+            Some(tracer) => tracer,
+            none => none.insert(Tracer::start(binary, &lab)?),
+        };
+        results.push(one(&lab, tracer, &ruleset).map_err(|error| format!("seed {seed}: {error}\n{}", ruleset.text)));
+    }
+    Ok(results)
 }
 
 /// A lab with a server.

@@ -106,10 +106,7 @@ async fn measure(args: &BenchArgs) -> Result<(), Failure> {
         let since = before_it.map(|before| bench_comparison(&before, &result, options)).unwrap_or_default();
         bench(&result, options) + &since
     };
-    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
-    }
+    super::print(text)
 }
 
 /// Measures with a bar on the terminal, until it is done or Ctrl-C; says which.

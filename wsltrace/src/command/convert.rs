@@ -57,7 +57,8 @@ pub fn run(args: &ConvertArgs) -> Result<(), Failure> {
         log::warn!("{missing}");
     }
     if to.as_os_str() != "-" {
-        let written = format!("{} journeys written to {}\n", opened.reader.journeys(), shown(&to));
+        let count = opened.reader.journeys();
+        let written = format!("{count} {} written to {}\n", if count == 1 { "journey" } else { "journeys" }, shown(&to));
         io::stderr().write_all(written.as_bytes())?;
     }
     Ok(())

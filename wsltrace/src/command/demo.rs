@@ -1,6 +1,6 @@
 //! `wsltrace demo` and `wsltrace selftest`: the lab, shown and checked.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
 use indicatif::ProgressBar;
@@ -41,10 +41,7 @@ fn bench() -> Result<(), Failure> {
     text.extend(lab::WAYS.iter().map(|(name, what)| format!("  {name}: {what}\n")));
     text.push('\n');
     text.push_str(&output::bench(&result, TextOptions::detect(Verbosity::Normal, Shown::default())));
-    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
-    }
+    super::print(text)
 }
 
 /// A line on the terminal that says what is measured.

@@ -14,10 +14,7 @@ use crate::recording::Entry;
 pub fn run(args: &DiffArgs) -> Result<(), Failure> {
     let (then, now) = (read(&args.then)?, read(&args.now)?);
     let text = difference(&then, &now, TextOptions::detect(Verbosity::Normal, Shown::Attempts));
-    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
-    }
+    super::print(text)
 }
 
 fn read(path: &Path) -> Result<Side, Failure> {

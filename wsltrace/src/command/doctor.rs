@@ -1,7 +1,7 @@
 //! `wsltrace doctor --port N`: the set-up examined before any packet comes.
 
 use std::fs;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -36,10 +36,8 @@ pub fn run(args: &DoctorArgs) -> Result<u8, Failure> {
     } else {
         examination(&examined, TextOptions::detect(Verbosity::Normal, Shown::default()), args.verbose)
     };
-    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(examined.status()),
-    }
+    super::print(text)?;
+    Ok(examined.status())
 }
 
 /// Asks Linux and Windows at the same time; Windows takes seconds.

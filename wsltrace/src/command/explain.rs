@@ -1,7 +1,5 @@
 //! `wsltrace explain`: the pages of the manual that the diagnoses point to.
 
-use std::io::{self, Write};
-
 use super::Failure;
 use crate::output::{Shown, TextOptions, Verbosity, explain};
 
@@ -12,9 +10,5 @@ pub fn run(word: Option<&str>) -> Result<(), Failure> {
         Some(word) => explain::explain(word, options).map_err(|error| Failure::usage(error.to_string(), "wsltrace explain"))?,
         None => explain::index(options),
     };
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
-    }
+    super::print(text)
 }

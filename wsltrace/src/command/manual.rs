@@ -24,12 +24,12 @@ const EXAMPLES: [(&str, &str); 5] = [
 pub fn completions(shell: Shell) -> Result<(), Failure> {
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "wsltrace", &mut text);
-    write(&text)
+    super::print(&text)
 }
 
 /// Writes the manual page.
 pub fn man() -> Result<(), Failure> {
-    write(&page()?)
+    super::print(&page()?)
 }
 
 fn page() -> io::Result<Vec<u8>> {
@@ -67,15 +67,6 @@ fn page() -> io::Result<Vec<u8>> {
 /// Commands as they are typed: clap takes each for a page of its own, and there is only this one.
 fn as_typed(section: &str) -> String {
     section.replace("wsltrace\\-", "wsltrace ").replace("(1)\n", "\n")
-}
-
-/// A reader that goes away is no failure.
-fn write(text: &[u8]) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

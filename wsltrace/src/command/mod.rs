@@ -18,7 +18,7 @@ mod progress;
 mod reporter;
 
 use std::fmt::Write as _;
-use std::io::{self, BufWriter, IsTerminal as _};
+use std::io::{self, BufWriter, IsTerminal as _, Write as _};
 
 use crate::export::{Format, Out};
 
@@ -62,6 +62,15 @@ impl<E: std::error::Error> From<E> for Failure {
             source = cause.source();
         }
         Self::new(message)
+    }
+}
+
+/// Writes to stdout; a reader that goes away is no failure.
+fn print(text: impl AsRef<[u8]>) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_ref()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
     }
 }
 

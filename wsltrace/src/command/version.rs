@@ -1,6 +1,5 @@
 //! `wsltrace --version`, and with `-v` what a bug report needs.
 
-use std::io::{self, Write};
 use std::process::Command;
 use std::time::Duration;
 
@@ -24,11 +23,7 @@ pub fn run(full: bool) -> Result<(), Failure> {
             text.push_str(&line(name, &value));
         }
     }
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
-    }
+    super::print(text)
 }
 
 /// A fact with its name; more lines of it stand below each other.

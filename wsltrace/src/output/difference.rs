@@ -108,6 +108,8 @@ pub fn difference(then: &Side, now: &Side, options: TextOptions) -> String {
 fn verdict(then: &Side, now: &Side) -> String {
     let told = |side: &Side| match (side.all(), side.fine()) {
         (0, _) => "no SYN came".to_owned(),
+        (1, 1) => "the only attempt went well".to_owned(),
+        (1, 0) => "the only attempt failed".to_owned(),
         (all, fine) if all == fine => format!("all {all} attempts went well"),
         (all, 0) => format!("all {all} attempts failed"),
         (all, fine) => format!("{fine} of {all} attempts went well"),

@@ -74,6 +74,18 @@ pub enum NetworkingMode {
 }
 
 impl NetworkingMode {
+    /// The mode of a name, in whatever case, as WSL and its configuration have it; `None` for any other word.
+    pub fn parse(name: &str) -> Option<Self> {
+        Some(match name.to_ascii_lowercase().as_str() {
+            "nat" => Self::Nat,
+            "mirrored" => Self::Mirrored,
+            "consomme" | "virtioproxy" => Self::Consomme,
+            "bridged" => Self::Bridged,
+            "none" => Self::None,
+            _ => return None,
+        })
+    }
+
     /// The name that `wslinfo --networking-mode` prints today.
     pub fn name(self) -> &'static str {
         match self {
@@ -123,14 +135,7 @@ pub fn version(wsl: Wsl) -> Option<String> {
 }
 
 fn parse_wslinfo(answer: &str) -> Option<NetworkingMode> {
-    Some(match answer.trim() {
-        "nat" => NetworkingMode::Nat,
-        "mirrored" => NetworkingMode::Mirrored,
-        "consomme" | "virtioproxy" => NetworkingMode::Consomme,
-        "bridged" => NetworkingMode::Bridged,
-        "none" => NetworkingMode::None,
-        _ => return None,
-    })
+    NetworkingMode::parse(answer.trim())
 }
 
 /// Guesses from the interfaces of WSL's own namespace.

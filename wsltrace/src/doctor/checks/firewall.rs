@@ -30,8 +30,10 @@ pub(super) fn firewall(facts: &Facts) -> Vec<Finding> {
                 continue;
             }
             End::Queued { rule } => {
-                let summary = format!("{what} of {who} are handed to a program, which decides (NFQUEUE)");
-                found.push(Finding::new(Severity::Warns, summary).because(described(rule)));
+                if told.insert(format!("{rule:?}")) {
+                    let summary = format!("{what} of {who} are handed to a program, which decides (NFQUEUE)");
+                    found.push(Finding::new(Severity::Warns, summary).because(described(rule)));
+                }
                 continue;
             }
             End::Passes { .. } => continue,

@@ -10,7 +10,7 @@ pub(in crate::doctor::checks) fn mode_fell_back(facts: &Facts) -> Vec<Finding> {
     let text = facts.windows.facts().and_then(|windows| windows.wslconfig.known()).and_then(|text| text.as_deref());
     let (Some(running), Some(text)) = (mode(facts), text) else { return Vec::new() };
     let config = Config::parse(text);
-    let Some(asked) = config.networking_mode().and_then(parse) else { return Vec::new() };
+    let Some(asked) = config.networking_mode().and_then(NetworkingMode::parse) else { return Vec::new() };
     let guessed = facts.wsl.mode.is_some_and(|(_, source)| source == Source::Interfaces);
     // The interfaces look the same in these two.
     let alike = guessed && [asked, running].iter().all(|mode| matches!(mode, NetworkingMode::Nat | NetworkingMode::Bridged));
@@ -31,17 +31,6 @@ pub(in crate::doctor::checks) fn mode_fell_back(facts: &Facts) -> Vec<Finding> {
         }
     }
     vec![finding.powershell("wsl --shutdown").powershell("# then start WSL again and read the line that begins with wsl:")]
-}
-
-fn parse(name: &str) -> Option<NetworkingMode> {
-    Some(match name.to_ascii_lowercase().as_str() {
-        "nat" => NetworkingMode::Nat,
-        "mirrored" => NetworkingMode::Mirrored,
-        "consomme" | "virtioproxy" => NetworkingMode::Consomme,
-        "bridged" => NetworkingMode::Bridged,
-        "none" => NetworkingMode::None,
-        _ => return None,
-    })
 }
 
 #[cfg(test)]
