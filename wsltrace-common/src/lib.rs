@@ -2,10 +2,12 @@
 //! offsets and counters. Plain data, no logic; every structure has a fixed layout without hidden padding.
 #![no_std]
 
+mod hooks;
 mod offsets;
 mod record;
 mod stage;
 
+pub use hooks::{HOOKS, HookList, HooksRequest, LIST_FAILED, LIST_MADE, LIST_UNCHANGED, MOST_HOOKED, NetfilterHooks, UNREADABLE};
 pub use offsets::{ABSENT, Offsets};
 pub use record::{
     Address, Attempt, Death, FIRST_SLOT, Flags, Flow, HEADER_SIZE, Key, MAX_STAGES, NearMiss, Record, StageEntry, octets,

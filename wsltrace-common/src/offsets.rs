@@ -39,6 +39,12 @@ pub struct Offsets {
     pub tcp_request_sock_rcv_isn: u32,
     pub task_comm: u32,
     pub task_tgid: u32,
+    pub task_nsproxy: u32,
+    pub nsproxy_net_ns: u32,
+    pub net_nf_hooks_ipv4: u32,
+    pub net_nf_hooks_ipv6: u32,
+    pub nf_hook_entries_hooks: u32,
+    pub nf_hook_ops_priority: u32,
     /// `tcp_sock.is_mptcp`, or [`ABSENT`] in a kernel without MPTCP.
     pub tcp_sock_is_mptcp: u32,
     /// Position of the location argument of `consume_skb`, or [`ABSENT`] where it has only the skb (before 6.3).

@@ -12,6 +12,7 @@ mod tracepoint;
 
 mod atomic;
 mod debug;
+mod hooks;
 mod journey;
 mod kernel;
 mod maps;

@@ -134,7 +134,7 @@ pub struct TraceArgs {
     /// Tell the result by the exit status: 0 all answered, 3 some failed, 4 no SYN came
     #[arg(long)]
     pub check: bool,
-    /// How many netfilter positions to watch: light costs less on other traffic but cannot name the chain
+    /// Which netfilter positions to watch
     #[arg(long, value_enum, default_value_t)]
     pub detail: Detail,
     /// Say so when no SYN came for this long

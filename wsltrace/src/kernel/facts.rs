@@ -72,6 +72,7 @@ const SOCKETS: &str = "the events of sockets cannot be matched to their SYN";
 const REQUESTS: &str = "the SYN-ACKs sent again cannot be matched to their SYN";
 const RESETS: &str = "the kernel's own resets cannot be told from a firewall's";
 const TASKS: &str = "the program behind a local connection is not named";
+const POSITIONS: &str = "every position of netfilter is watched, also where nothing is hooked in: that costs traffic more";
 const STATE: &str = "conntrack's state is not shown";
 
 macro_rules! field {
@@ -86,7 +87,7 @@ macro_rules! field {
     };
 }
 
-const FIELDS: [Field; 30] = [
+const FIELDS: [Field; 36] = [
     field!(sk_buff_head, "sk_buff", "head", PACKETS),
     field!(sk_buff_network_header, "sk_buff", "network_header", PACKETS),
     field!(sk_buff_mac_header, "sk_buff", "mac_header", PACKETS),
@@ -117,6 +118,12 @@ const FIELDS: [Field; 30] = [
     field!(tcp_request_sock_rcv_isn, "tcp_request_sock", "rcv_isn", REQUESTS),
     field!(task_comm, "task_struct", "comm", TASKS),
     field!(task_tgid, "task_struct", "tgid", TASKS),
+    field!(task_nsproxy, "task_struct", "nsproxy", POSITIONS),
+    field!(nsproxy_net_ns, "nsproxy", "net_ns", POSITIONS),
+    field!(net_nf_hooks_ipv4, "net", "nf.hooks_ipv4", POSITIONS),
+    field!(net_nf_hooks_ipv6, "net", "nf.hooks_ipv6", POSITIONS),
+    field!(nf_hook_entries_hooks, "nf_hook_entries", "hooks", POSITIONS),
+    field!(nf_hook_ops_priority, "nf_hook_ops", "priority", POSITIONS),
 ];
 
 const ABSENT_EVERYWHERE: Offsets = Offsets {
@@ -150,6 +157,12 @@ const ABSENT_EVERYWHERE: Offsets = Offsets {
     tcp_request_sock_rcv_isn: ABSENT,
     task_comm: ABSENT,
     task_tgid: ABSENT,
+    task_nsproxy: ABSENT,
+    nsproxy_net_ns: ABSENT,
+    net_nf_hooks_ipv4: ABSENT,
+    net_nf_hooks_ipv6: ABSENT,
+    nf_hook_entries_hooks: ABSENT,
+    nf_hook_ops_priority: ABSENT,
     tcp_sock_is_mptcp: ABSENT,
     consume_skb_location_argument: ABSENT,
     reason_otherhost: ABSENT,

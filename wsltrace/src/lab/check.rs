@@ -5,12 +5,12 @@ use std::fmt::Debug;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::path::{describe, matches};
+use super::path::{auto, describe, matches};
 use super::{ClientResult, Manner, PORT, Scenario, Seen, Side, Step};
 use crate::diagnosis::{Code, Confidence};
 use crate::evidence::Backend;
 use crate::journey::{Conntrack, Origin, Outcome, Stage};
-use crate::probe::ACCEPT;
+use crate::probe::{ACCEPT, Detail};
 
 /// What is known about a run without asking the tracer.
 #[derive(Clone, Debug)]
@@ -50,7 +50,9 @@ pub fn check(scenario: &Scenario, truth: &Truth, lines: &[Value]) -> Vec<String>
         if sees_accept && was_served && by_a_watched_server {
             problems.equal("number of stages accepted", &visits(journey, Stage::Accepted), &1);
         }
-        check_stages(&expect.path, journey, &mut problems);
+        let died = expect.died.map(|(stage, _)| stage);
+        let path = if scenario.detail == Detail::Auto { &auto(&expect.path, died) } else { &expect.path };
+        check_stages(path, journey, &mut problems);
     }
     problems.0
 }

@@ -66,29 +66,40 @@ fn may(stages: &[Stage]) -> Vec<Step> {
     stages.iter().copied().map(Step::May).collect()
 }
 
+/// The stages whose positions are only taken where something is hooked in, or with `--detail full`.
+const CLOSELY: [Stage; 18] = [
+    PreroutingRaw,
+    Conntrack,
+    PreroutingMangle,
+    Dnat,
+    InputMangle,
+    InputFilter,
+    InputSecurity,
+    ForwardMangle,
+    ForwardFilter,
+    ForwardSecurity,
+    OutputRaw,
+    OutputConntrack,
+    OutputMangle,
+    OutputNat,
+    OutputFilter,
+    OutputSecurity,
+    PostroutingMangle,
+    Snat,
+];
+
 /// What `--detail light` sees of a way.
 pub(super) fn light(path: &[Step]) -> Vec<Step> {
-    const CLOSELY: [Stage; 18] = [
-        PreroutingRaw,
-        Conntrack,
-        PreroutingMangle,
-        Dnat,
-        InputMangle,
-        InputFilter,
-        InputSecurity,
-        ForwardMangle,
-        ForwardFilter,
-        ForwardSecurity,
-        OutputRaw,
-        OutputConntrack,
-        OutputMangle,
-        OutputNat,
-        OutputFilter,
-        OutputSecurity,
-        PostroutingMangle,
-        Snat,
-    ];
     path.iter().filter(|step| !CLOSELY.contains(&step.stage())).copied().collect()
+}
+
+/// What `--detail auto` sees of a way that ends at `died`: there, if at an inner position, somebody stands.
+pub(super) fn auto(path: &[Step], died: Option<Stage>) -> Vec<Step> {
+    let last = path.iter().rposition(|step| Some(step.stage()) == died);
+    let seen = path.iter().enumerate().map(|(index, step)| {
+        if CLOSELY.contains(&step.stage()) && last != Some(index) { Step::May(step.stage()) } else { *step }
+    });
+    seen.collect()
 }
 
 /// `stages` up to `last`, with it.

@@ -188,6 +188,7 @@ fn read_all(mut stdout: ChildStdout) -> io::Result<Vec<u8>> {
 /// What stands behind `--detail`.
 fn argument(detail: Detail) -> &'static str {
     match detail {
+        Detail::Auto => "auto",
         Detail::Full => "full",
         Detail::Light => "light",
     }

@@ -183,6 +183,8 @@ pub struct PortRange {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Detail {
+    /// The standard priorities at which something is hooked in.
+    Auto,
     /// Every standard priority.
     Full,
     /// Seven positions a family.

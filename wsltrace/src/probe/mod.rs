@@ -1,10 +1,11 @@
 //! Putting the probes in: load, attach everything, then switch on. They go with the process: nothing is pinned.
 
 mod object;
+mod positions;
 mod sys;
 mod table;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
@@ -16,7 +17,9 @@ use wsltrace_common::{Counter, Key, NAMESPACE_FOLLOWED, NAMESPACE_TRACED, NearMi
 use crate::kernel::KernelFacts;
 use crate::kernel::links::{ARPHRD_LOOPBACK, Link};
 use crate::kernel::netns::{Netns, NetnsError};
+use object::Loaded;
 pub use object::{ObjectError, Sizes};
+use positions::Positions;
 /// Whether a program of this name is one of the tracer's, of this run or of another.
 pub(crate) fn is_own_program(name: &str) -> bool {
     /// The kernel keeps so many bytes of a name.
@@ -33,10 +36,12 @@ pub use table::{ACCEPT, Hook, POSITIONS, Position, TRACEPOINTS};
 /// How many netfilter positions are linked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Detail {
-    /// Every standard priority: names the chain that dropped a packet.
+    /// The standard priorities at which something is hooked in, as it comes: names the chain that dropped a packet.
     #[default]
+    Auto,
+    /// Every standard priority, also where nothing is hooked in.
     Full,
-    /// Seven a family: names the hook; costs half as much on traffic that is not traced.
+    /// Seven a family: names the hook.
     Light,
 }
 
@@ -118,6 +123,9 @@ pub enum ProbeError {
     /// What the kernel left out is not known.
     #[error("cannot ask the kernel how many events it left out")]
     Misses(#[source] std::io::Error),
+    /// What is hooked into netfilter is not known.
+    #[error("cannot ask the kernel what is hooked into netfilter")]
+    Hooks(#[source] std::io::Error),
     /// A program run by hand failed.
     #[error("cannot collect an overdue journey from the kernel")]
     Collect(#[source] std::io::Error),
@@ -125,11 +133,10 @@ pub enum ProbeError {
 
 /// The probes in the kernel.
 pub struct Probes {
-    ebpf: Ebpf,
-    netfilter: Vec<(Position, OwnedFd)>,
+    loaded: Loaded,
+    positions: Positions,
     collect: OwnedFd,
     journeys: sys::Buckets<Key, Record>,
-    links: Vec<OwnedFd>,
     missing: Vec<Missing>,
     attached: BTreeMap<&'static str, u32>,
 }
@@ -143,18 +150,14 @@ impl Probes {
         sizes: Sizes,
         log_level: u8,
     ) -> Result<Self, ProbeError> {
-        let loaded = object::load(facts, ports, sizes, log_level)?;
-        let positions: Vec<Position> =
-            POSITIONS.iter().filter(|position| detail == Detail::Full || position.light).copied().collect();
-        let names: Vec<&str> = positions.iter().map(|position| position.program).collect();
-        let netfilter = positions.into_iter().zip(loaded.load_netfilter(&names)?).collect();
+        let mut loaded = object::load(facts, ports, sizes, log_level)?;
+        let positions = Positions::new(&mut loaded, detail)?;
         let collect = loaded.load_program("collect", sys::ProgramType::Syscall)?;
         let mut probes = Self {
-            ebpf: loaded.ebpf,
-            netfilter,
+            loaded,
+            positions,
             collect,
             journeys: sys::Buckets::new(),
-            links: Vec::new(),
             missing: missing_fields(facts),
             attached: BTreeMap::new(),
         };
@@ -167,9 +170,9 @@ impl Probes {
 
     fn load_classifiers(&mut self) -> Result<(), ProbeError> {
         for name in ["tc_ingress", "tc_egress"] {
-            load_classifier(&mut self.ebpf, name)?;
+            load_classifier(&mut self.loaded.ebpf, name)?;
         }
-        let program: &mut SkLookup = program(&mut self.ebpf, "socket_lookup")?;
+        let program: &mut SkLookup = program(&mut self.loaded.ebpf, "socket_lookup")?;
         program.load().map_err(|source| ProbeError::Program { probe: "socket_lookup", source })
     }
 
@@ -182,7 +185,7 @@ impl Probes {
                 self.lacks(name, "before Linux 6.10 it does not tell of packets without a socket", tracepoint.costs);
                 continue;
             }
-            let program: &mut BtfTracePoint = program(&mut self.ebpf, name)?;
+            let program: &mut BtfTracePoint = program(&mut self.loaded.ebpf, name)?;
             let attached = program.load(name, btf).and_then(|()| program.attach());
             match (attached, tracepoint.costs) {
                 (Ok(_), _) => self.count_attached(name, 1),
@@ -200,7 +203,7 @@ impl Probes {
             self.lacks(ACCEPT, "this kernel does not describe the function", Some(ACCEPT_COSTS));
             return Ok(());
         }
-        let program: &mut FEntry = program(&mut self.ebpf, ACCEPT)?;
+        let program: &mut FEntry = program(&mut self.loaded.ebpf, ACCEPT)?;
         match program.load(ACCEPT, btf).and_then(|()| program.attach()) {
             Ok(_) => {
                 self.count_attached(ACCEPT, 1);
@@ -213,8 +216,8 @@ impl Probes {
         }
     }
 
-    fn count_attached(&mut self, probe: &'static str, places: u32) {
-        *self.attached.entry(probe).or_default() += places;
+    fn count_attached(&mut self, probe: &'static str, places: usize) {
+        *self.attached.entry(probe).or_default() += u32::try_from(places).unwrap_or(u32::MAX);
     }
 
     fn lacks(&mut self, probe: &str, reason: &str, costs: Option<&str>) {
@@ -227,7 +230,7 @@ impl Probes {
 
     /// Attaches the netfilter positions and the socket lookup in a namespace, and makes it known to the probes.
     pub fn attach_namespace(&mut self, netns: &Netns, role: Role) -> Result<(), ProbeError> {
-        let namespaces = self.ebpf.map_mut("NETWORK_NAMESPACES").ok_or_else(|| absent("the map NETWORK_NAMESPACES"))?;
+        let namespaces = self.loaded.ebpf.map_mut("NETWORK_NAMESPACES").ok_or_else(|| absent("the map NETWORK_NAMESPACES"))?;
         let mut namespaces: HashMap<_, u32, u32> =
             HashMap::try_from(namespaces).map_err(|source| ProbeError::Map { map: "NETWORK_NAMESPACES", source })?;
         let role = match role {
@@ -235,36 +238,26 @@ impl Probes {
             Role::Followed => NAMESPACE_FOLLOWED,
         };
         namespaces.insert(netns.inum(), role, 0).map_err(|source| ProbeError::Map { map: "NETWORK_NAMESPACES", source })?;
-        let attach = |probe: String, source: Box<dyn std::error::Error + Send + Sync>| ProbeError::Attach {
-            probe,
-            netns: netns.label().to_owned(),
-            source,
-        };
-        let positions = &self.netfilter;
-        let links: Result<_, ProbeError> = netns.run(|| {
-            let (mut links, mut ahead) = (Vec::new(), BTreeSet::new());
-            for (position, program) in positions {
-                for family in [libc::AF_INET, libc::AF_INET6] {
-                    let link = link_near(program, family.unsigned_abs(), position);
-                    let (link, moved) = link.map_err(|error| attach(position.program.to_owned(), error.into()))?;
-                    links.push(link);
-                    if moved && position.priority == table::FIRST {
-                        ahead.insert(position.hook.name());
-                    }
-                }
-            }
-            Ok((links, ahead))
-        })?;
-        let (links, ahead) = links?;
-        if !ahead.is_empty() {
-            let hooks = ahead.into_iter().collect::<Vec<_>>().join(", ");
+        let taken = self.positions.watch(&mut self.loaded, netns)?;
+        if !taken.ahead.is_empty() {
+            let hooks = taken.ahead.into_iter().collect::<Vec<_>>().join(", ");
             log::warn!("another BPF program runs before the probes in {hooks}: what it drops is not seen to enter the hook");
         }
-        self.count_attached("netfilter", u32::try_from(links.len()).unwrap_or(u32::MAX));
-        self.links.extend(links);
-        let lookup: &mut SkLookup = program(&mut self.ebpf, "socket_lookup")?;
-        lookup.attach(netns).map_err(|error| attach("socket_lookup".to_owned(), error.into()))?;
+        self.count_attached("netfilter", taken.added);
+        let lookup: &mut SkLookup = program(&mut self.loaded.ebpf, "socket_lookup")?;
+        lookup.attach(netns).map_err(|source| ProbeError::Attach {
+            probe: "socket_lookup".to_owned(),
+            netns: netns.label().to_owned(),
+            source: source.into(),
+        })?;
         self.count_attached("socket_lookup", 1);
+        Ok(())
+    }
+
+    /// Takes the netfilter positions that have become needed, because something was hooked in there.
+    pub fn refresh_positions(&mut self) -> Result<(), ProbeError> {
+        let added = self.positions.refresh(&mut self.loaded)?;
+        self.count_attached("netfilter", added);
         Ok(())
     }
 
@@ -279,7 +272,7 @@ impl Probes {
             let ethernet = matches!(link.arphrd, 1 | ARPHRD_LOOPBACK);
             let programs = if ethernet { ["tc_ingress", "tc_egress"] } else { ["tc_ingress_l3", "tc_egress_l3"] };
             for (name, direction) in programs.into_iter().zip([TcAttachType::Ingress, TcAttachType::Egress]) {
-                let program = load_classifier(&mut self.ebpf, name)?;
+                let program = load_classifier(&mut self.loaded.ebpf, name)?;
                 let options = TcAttachOptions::TcxOrder(LinkOrder::first());
                 let attached = netns.run(|| program.attach_with_options(&link.name, direction, options))?;
                 if let Err(source) = attached {
@@ -297,6 +290,8 @@ impl Probes {
 
     /// Whether journeys begin: to be switched on when everything is attached, and off at the end.
     pub fn switch(&mut self, on: bool) -> Result<(), ProbeError> {
+        // All that is needed now was loaded.
+        self.loaded.forget_code();
         self.set_switch(0, on)
     }
 
@@ -307,7 +302,7 @@ impl Probes {
 
     fn set_switch(&mut self, index: u32, on: bool) -> Result<(), ProbeError> {
         let fail = |source| ProbeError::Map { map: "SWITCHES", source };
-        let map = self.ebpf.map_mut("SWITCHES").ok_or_else(|| absent("the map SWITCHES"))?;
+        let map = self.loaded.ebpf.map_mut("SWITCHES").ok_or_else(|| absent("the map SWITCHES"))?;
         let mut switches: Array<_, u32> = Array::try_from(map).map_err(fail)?;
         switches.set(index, u32::from(on), 0).map_err(fail)
     }
@@ -315,7 +310,7 @@ impl Probes {
     /// SYNs to ports that are not traced, counted since the start.
     pub fn near_misses(&self) -> Result<Vec<(NearMiss, u64)>, ProbeError> {
         let fail = |source| ProbeError::Map { map: "NEAR_MISSES", source };
-        let map = self.ebpf.map("NEAR_MISSES").ok_or_else(|| absent("the map NEAR_MISSES"))?;
+        let map = self.loaded.ebpf.map("NEAR_MISSES").ok_or_else(|| absent("the map NEAR_MISSES"))?;
         let map: HashMap<_, NearMiss, u64> = HashMap::try_from(map).map_err(fail)?;
         map.iter().collect::<Result<_, _>>().map_err(fail)
     }
@@ -323,7 +318,7 @@ impl Probes {
     /// One of the kernel side's counters, summed over the CPUs.
     pub fn counter(&self, counter: Counter) -> Result<u64, ProbeError> {
         let fail = |source| ProbeError::Map { map: "COUNTERS", source };
-        let map = self.ebpf.map("COUNTERS").ok_or_else(|| absent("the map COUNTERS"))?;
+        let map = self.loaded.ebpf.map("COUNTERS").ok_or_else(|| absent("the map COUNTERS"))?;
         let map: PerCpuArray<_, u64> = PerCpuArray::try_from(map).map_err(fail)?;
         Ok(map.get(&(counter as u32), 0).map_err(fail)?.iter().sum())
     }
@@ -333,12 +328,12 @@ impl Probes {
     pub fn missed_events(&mut self) -> Result<u64, ProbeError> {
         let mut missed = 0;
         for tracepoint in TRACEPOINTS {
-            let program: &mut BtfTracePoint = program(&mut self.ebpf, tracepoint.name)?;
+            let program: &mut BtfTracePoint = program(&mut self.loaded.ebpf, tracepoint.name)?;
             if let Ok(fd) = program.fd() {
                 missed += sys::recursion_misses(fd).map_err(ProbeError::Misses)?;
             }
         }
-        let program: &mut FEntry = program(&mut self.ebpf, ACCEPT)?;
+        let program: &mut FEntry = program(&mut self.loaded.ebpf, ACCEPT)?;
         if let Ok(fd) = program.fd() {
             missed += sys::recursion_misses(fd).map_err(ProbeError::Misses)?;
         }
@@ -347,14 +342,14 @@ impl Probes {
 
     /// Takes the ring buffer of ended journeys; it can be taken once.
     pub fn take_records(&mut self) -> Result<RingBuf<MapData>, ProbeError> {
-        let map = self.ebpf.take_map("RECORDS").ok_or_else(|| absent("the map RECORDS"))?;
+        let map = self.loaded.ebpf.take_map("RECORDS").ok_or_else(|| absent("the map RECORDS"))?;
         RingBuf::try_from(map).map_err(|source| ProbeError::Map { map: "RECORDS", source })
     }
 
     /// Looks at some more of the table, and ends the journeys that `is_over` says so of (given the record as it stands there). Their
     /// records come through the ring buffer like all others, so it should be read before the next call.
     pub fn sweep(&mut self, mut is_over: impl FnMut(&Record) -> bool) -> Result<Swept, ProbeError> {
-        let Some(Map::HashMap(map)) = self.ebpf.map("JOURNEYS") else { return Err(absent("the map JOURNEYS").into()) };
+        let Some(Map::HashMap(map)) = self.loaded.ebpf.map("JOURNEYS") else { return Err(absent("the map JOURNEYS").into()) };
         let (entries, more) = self.journeys.read(map.fd()).map_err(ProbeError::Sweep)?;
         let mut swept = Swept { found: 0, ended: 0, more };
         for (key, record) in entries {
@@ -374,7 +369,7 @@ impl Probes {
 
     /// The object's own name for the kernel-side log.
     pub fn ebpf_mut(&mut self) -> &mut Ebpf {
-        &mut self.ebpf
+        &mut self.loaded.ebpf
     }
 
     /// Probes that are not on.
@@ -386,25 +381,6 @@ impl Probes {
     pub fn on(&self) -> Vec<(String, u32)> {
         self.attached.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect()
     }
-}
-
-/// Links a position, and says whether at a neighbouring priority. Two BPF programs cannot have one priority in a hook: another tracer may be at ours, then the next free one
-/// serves as well, as long as no standard priority lies between.
-fn link_near(program: &OwnedFd, family: u32, position: &Position) -> std::io::Result<(OwnedFd, bool)> {
-    const TRACERS: i32 = 16;
-    let inwards = if position.priority == i32::MAX - 1 { -1 } else { 1 };
-    let mut result = sys::link_netfilter(program, family, position.hook as u32, position.priority);
-    let mut moved = false;
-    for step in 1..TRACERS {
-        match &result {
-            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
-                moved = true;
-                result = sys::link_netfilter(program, family, position.hook as u32, position.priority + inwards * step);
-            }
-            _ => break,
-        }
-    }
-    result.map(|link| (link, moved))
 }
 
 fn key_bytes(key: &Key) -> [u8; size_of::<Key>()] {

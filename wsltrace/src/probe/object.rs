@@ -2,7 +2,7 @@
 //! object with its maps' descriptors filled in.
 
 use std::collections::HashSet;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use aya::maps::Map;
 use aya::{Ebpf, EbpfLoader};
@@ -47,10 +47,12 @@ pub struct Sizes {
     pub ring_bytes: Option<u32>,
 }
 
-/// The object with its maps made; no program is attached.
+/// The object with its maps made.
 pub(super) struct Loaded {
     pub(super) ebpf: Ebpf,
-    linked: Object,
+    /// A second copy, with the maps' descriptors filled in: for the programs whose types aya does not know. It is large, so it goes
+    /// when what is needed was loaded, and is made again should more be.
+    linked: Option<Object>,
     /// The object's type information, in the kernel: it tells the verifier which functions are global.
     btf: OwnedFd,
 }
@@ -75,7 +77,7 @@ pub(super) fn load(facts: &KernelFacts, ports: &[u64; PORT_WORDS], sizes: Sizes,
     let ebpf = loader.load(OBJECT).map_err(ObjectError::Maps)?;
     let mut linked = link(&ebpf)?;
     let btf = load_btf(&mut linked)?;
-    Ok(Loaded { ebpf, linked, btf })
+    Ok(Loaded { ebpf, linked: Some(linked), btf })
 }
 
 /// Fills the descriptors of aya's maps into a second copy of the object.
@@ -112,14 +114,16 @@ fn descriptor(map: &Map) -> Option<RawFd> {
 
 impl Loaded {
     /// Loads one of the programs whose type aya does not know.
-    pub(super) fn load_program(&self, name: &str, kind: ProgramType) -> Result<OwnedFd, ObjectError> {
-        Ok(sys::load_program(kind, name, self.code(name)?)?)
+    pub(super) fn load_program(&mut self, name: &str, kind: ProgramType) -> Result<OwnedFd, ObjectError> {
+        let linked = linked(&mut self.linked, &self.ebpf)?;
+        Ok(sys::load_program(kind, name, code(linked, self.btf.as_fd(), name)?)?)
     }
 
     /// Loads netfilter programs, on all CPUs: each is verified on its own, and that is most of the time of a start.
-    pub(super) fn load_netfilter(&self, names: &[&str]) -> Result<Vec<OwnedFd>, ObjectError> {
+    pub(super) fn load_netfilter(&mut self, names: &[&str]) -> Result<Vec<OwnedFd>, ObjectError> {
+        let linked = linked(&mut self.linked, &self.ebpf)?;
         let programs: Vec<(&str, Code<'_>)> =
-            names.iter().map(|name| Ok((*name, self.code(name)?))).collect::<Result<_, ObjectError>>()?;
+            names.iter().map(|name| Ok((*name, code(linked, self.btf.as_fd(), name)?))).collect::<Result<_, ObjectError>>()?;
         let share = programs.len().div_ceil(std::thread::available_parallelism().map_or(1, usize::from)).max(1);
         std::thread::scope(|scope| {
             let load = |share: &[(&str, Code<'_>)]| -> Result<Vec<OwnedFd>, LoadError> {
@@ -134,10 +138,22 @@ impl Loaded {
         })
     }
 
-    fn code(&self, name: &str) -> Result<Code<'_>, ObjectError> {
-        let missing = || ObjectError::Mismatch(format!("the program {name}"));
-        let program = self.linked.programs.get(name).ok_or_else(missing)?;
-        let function = self.linked.functions.get(&program.function_key()).ok_or_else(missing)?;
-        Ok(Code { instructions: &function.instructions, functions: &function.func_info.func_info, btf: self.btf.as_fd() })
+    /// For the time being no more programs are needed.
+    pub(super) fn forget_code(&mut self) {
+        self.linked = None;
     }
+}
+
+fn linked<'a>(linked: &'a mut Option<Object>, ebpf: &Ebpf) -> Result<&'a Object, ObjectError> {
+    match linked {
+        Some(object) => Ok(object),
+        None => Ok(linked.insert(link(ebpf)?)),
+    }
+}
+
+fn code<'a>(linked: &'a Object, btf: BorrowedFd<'a>, name: &str) -> Result<Code<'a>, ObjectError> {
+    let missing = || ObjectError::Mismatch(format!("the program {name}"));
+    let program = linked.programs.get(name).ok_or_else(missing)?;
+    let function = linked.functions.get(&program.function_key()).ok_or_else(missing)?;
+    Ok(Code { instructions: &function.instructions, functions: &function.func_info.func_info, btf })
 }

@@ -33,7 +33,7 @@ pub struct Position {
     pub hook: Hook,
     /// Its priority.
     pub priority: i32,
-    /// Whether `--detail light` has it too.
+    /// Whether it is taken always: a hook's first and last. `--detail light` has only these.
     pub light: bool,
 }
 
@@ -47,7 +47,7 @@ const fn also_light(program: &'static str, hook: Hook, priority: i32) -> Positio
 
 /// The kernel refuses `i32::MIN` and `i32::MAX`; conntrack's confirmation sits at `i32::MAX`.
 pub(super) const FIRST: i32 = i32::MIN + 1;
-const LAST: i32 = i32::MAX - 1;
+pub(super) const LAST: i32 = i32::MAX - 1;
 
 /// Positions lie halfway between the standard priorities (conntrack's defragmentation -400, raw -300, conntrack -200,
 /// mangle -150, dstnat -100, filter 0, security 50, srcnat 100), so that the one passed last names the chain.

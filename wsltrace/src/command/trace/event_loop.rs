@@ -155,6 +155,9 @@ impl Session {
     /// Reads what has ended and ends what is overdue, when there can be any: looking for it takes a walk through the whole table,
     /// which nobody is to pay for at rest. Gives the time until the next look.
     fn look(&mut self, args: &TraceArgs) -> Result<Duration, Failure> {
+        if let Err(error) = self.probes.refresh_positions() {
+            log::warn!("what was hooked into the firewall meanwhile cannot be told apart: {error}");
+        }
         if self.probes.counter(Counter::Begun)? == self.ended {
             return Ok(LOOK_EVERY);
         }

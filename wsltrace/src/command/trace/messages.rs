@@ -25,6 +25,7 @@ impl Session {
             netns: self.netns.inum(),
             ports: port_ranges(args),
             detail: match args.detail {
+                Detail::Auto => contract::Detail::Auto,
                 Detail::Full => contract::Detail::Full,
                 Detail::Light => contract::Detail::Light,
             },

@@ -2,13 +2,13 @@
 
 mod bridge;
 mod conntrack;
+mod detail;
 mod firewall;
 mod foreign;
 mod forwarding;
 mod handshake;
 mod healthy;
 mod ingress;
-mod light;
 mod listener;
 mod mirrored;
 mod neighbour;
@@ -160,7 +160,7 @@ pub fn all() -> Vec<Scenario> {
         packet::scenarios(),
         bridge::scenarios(),
         foreign::scenarios(),
-        light::scenarios(),
+        detail::scenarios(),
         v6::scenarios(),
     ]
     .concat()
@@ -190,7 +190,7 @@ fn template(name: &'static str, title: &'static str, group: &'static str) -> Sce
         witness: None,
         settle: |_| Ok(()),
         tracers: 1,
-        detail: Detail::Full,
+        detail: Detail::Auto,
         note: "",
         mended: None,
         again: None,
