@@ -1,8 +1,8 @@
 //! The eBPF object: aya makes the maps and loads the programs whose types it knows; the netfilter programs come out of the same
 //! object with its maps' descriptors filled in.
 
-use std::collections::HashSet;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::collections::{HashMap, HashSet};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use aya::maps::Map;
 use aya::{Ebpf, EbpfLoader};
@@ -27,6 +27,9 @@ pub enum ObjectError {
     /// The maps or the object were refused.
     #[error("cannot create the maps of the kernel side")]
     Maps(#[source] aya::EbpfError),
+    /// A map's descriptor could not be copied.
+    #[error("cannot copy the descriptor of a map of the kernel side")]
+    Descriptor(#[source] std::io::Error),
     /// The object cannot be read or linked.
     #[error("cannot read the kernel side")]
     Parse(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -53,6 +56,8 @@ pub(super) struct Loaded {
     /// A second copy, with the maps' descriptors filled in: for the programs whose types aya does not know. It is large, so it goes
     /// when what is needed was loaded, and is made again should more be.
     linked: Option<Object>,
+    /// The maps by name: aya's own may be taken from it by whoever reads them.
+    maps: HashMap<String, OwnedFd>,
     /// The object's type information, in the kernel: it tells the verifier which functions are global.
     btf: OwnedFd,
 }
@@ -75,23 +80,24 @@ pub(super) fn load(facts: &KernelFacts, ports: &[u64; PORT_WORDS], sizes: Sizes,
         loader.map_max_entries("RECORDS", bytes);
     }
     let ebpf = loader.load(OBJECT).map_err(ObjectError::Maps)?;
-    let mut linked = link(&ebpf)?;
+    let maps =
+        ebpf.maps().map(|(name, map)| Ok((name.to_owned(), descriptor(name, map)?))).collect::<Result<_, ObjectError>>()?;
+    let mut linked = link(&maps)?;
     let btf = load_btf(&mut linked)?;
-    Ok(Loaded { ebpf, linked: Some(linked), btf })
+    Ok(Loaded { ebpf, linked: Some(linked), maps, btf })
 }
 
 /// Fills the descriptors of aya's maps into a second copy of the object.
-fn link(ebpf: &Ebpf) -> Result<Object, ObjectError> {
+fn link(maps: &HashMap<String, OwnedFd>) -> Result<Object, ObjectError> {
     let mut object = Object::parse(OBJECT).map_err(|error| ObjectError::Parse(error.into()))?;
     let definitions = object.maps.clone();
-    let mut maps = Vec::new();
+    let mut linked = Vec::new();
     for (name, definition) in &definitions {
-        let map = ebpf.map(name).ok_or_else(|| ObjectError::Mismatch(format!("the map {name}")))?;
-        let fd = descriptor(map).ok_or_else(|| ObjectError::Mismatch(format!("the map {name} of a known type")))?;
-        maps.push((name.as_str(), fd, definition));
+        let map = maps.get(name).ok_or_else(|| ObjectError::Mismatch(format!("the map {name}")))?;
+        linked.push((name.as_str(), map.as_raw_fd(), definition));
     }
     let text: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
-    object.relocate_maps(maps.into_iter(), &text).map_err(|error| ObjectError::Parse(error.into()))?;
+    object.relocate_maps(linked.into_iter(), &text).map_err(|error| ObjectError::Parse(error.into()))?;
     object.relocate_calls(&text).map_err(|error| ObjectError::Parse(error.into()))?;
     Ok(object)
 }
@@ -103,25 +109,25 @@ fn load_btf(object: &mut Object) -> Result<OwnedFd, ObjectError> {
     sys::load_btf(&btf.to_bytes()).map_err(ObjectError::Btf)
 }
 
-fn descriptor(map: &Map) -> Option<RawFd> {
+fn descriptor(name: &str, map: &Map) -> Result<OwnedFd, ObjectError> {
     match map {
         Map::Array(data) | Map::HashMap(data) | Map::LruHashMap(data) | Map::PerCpuArray(data) | Map::RingBuf(data) => {
-            Some(data.fd().as_fd().as_raw_fd())
+            data.fd().as_fd().try_clone_to_owned().map_err(ObjectError::Descriptor)
         }
-        _ => None,
+        _ => Err(ObjectError::Mismatch(format!("the map {name} of a known type"))),
     }
 }
 
 impl Loaded {
     /// Loads one of the programs whose type aya does not know.
     pub(super) fn load_program(&mut self, name: &str, kind: ProgramType) -> Result<OwnedFd, ObjectError> {
-        let linked = linked(&mut self.linked, &self.ebpf)?;
+        let linked = linked(&mut self.linked, &self.maps)?;
         Ok(sys::load_program(kind, name, code(linked, self.btf.as_fd(), name)?)?)
     }
 
     /// Loads netfilter programs, on all CPUs: each is verified on its own, and that is most of the time of a start.
     pub(super) fn load_netfilter(&mut self, names: &[&str]) -> Result<Vec<OwnedFd>, ObjectError> {
-        let linked = linked(&mut self.linked, &self.ebpf)?;
+        let linked = linked(&mut self.linked, &self.maps)?;
         let programs: Vec<(&str, Code<'_>)> =
             names.iter().map(|name| Ok((*name, code(linked, self.btf.as_fd(), name)?))).collect::<Result<_, ObjectError>>()?;
         let share = programs.len().div_ceil(std::thread::available_parallelism().map_or(1, usize::from)).max(1);
@@ -144,10 +150,10 @@ impl Loaded {
     }
 }
 
-fn linked<'a>(linked: &'a mut Option<Object>, ebpf: &Ebpf) -> Result<&'a Object, ObjectError> {
+fn linked<'a>(linked: &'a mut Option<Object>, maps: &HashMap<String, OwnedFd>) -> Result<&'a Object, ObjectError> {
     match linked {
         Some(object) => Ok(object),
-        None => Ok(linked.insert(link(ebpf)?)),
+        None => Ok(linked.insert(link(maps)?)),
     }
 }
 

@@ -1,8 +1,9 @@
 //! The positions in netfilter's hooks: in which of them it is worth to stand, and getting there.
 //!
 //! Every position costs each packet about 0.1 µs before its program runs. Between two positions with nothing hooked in between no
-//! packet can die or spend time, so one of them tells nothing: a position is only taken when something stands in its band, the
-//! priorities from its own to the next one's. The kernel is asked ten times a second whether that is still so.
+//! packet can die or spend time, so one of them tells nothing: with `--detail auto` a position is only taken when something stands
+//! in its band, the priorities from its own up to the next one's. The kernel is asked ten times a second whether that is still so;
+//! a position that was taken is kept.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
@@ -148,7 +149,7 @@ fn ask(lister: &OwnedFd, request: HooksRequest) -> std::io::Result<(i32, HooksRe
     Ok((answer, HooksRequest { net, mark }))
 }
 
-/// The places to take: a hook's first and last always, the others as `is_needed` says, by family and position.
+/// The places to take: those that light takes always, the others as `is_needed` says, by family and position.
 fn needed(is_needed: impl Fn(usize, usize) -> bool) -> Vec<Place> {
     let places = (0..POSITIONS.len()).flat_map(|position| (0..FAMILIES.len()).map(move |family| (position, family)));
     places
@@ -156,9 +157,13 @@ fn needed(is_needed: impl Fn(usize, usize) -> bool) -> Vec<Place> {
         .collect()
 }
 
-/// Whether anything is hooked in from this position up to the next one of its hook.
+/// Whether anything is hooked in from this position up to the next one of its hook. A hook's last position always has something
+/// behind it: what the packet goes to.
 fn stands_in_band(hooks: &NetfilterHooks, family: usize, index: usize) -> bool {
     let Some(position) = POSITIONS.get(index) else { return false };
+    if position.priority == LAST {
+        return true;
+    }
     let next = POSITIONS.get(index + 1).filter(|next| next.hook == position.hook);
     let Some(list) = hooks.lists.get(family).and_then(|lists| lists.get(position.hook as usize)) else { return true };
     let before_next = |priority: i32| next.is_none_or(|next| priority < next.priority);
@@ -236,6 +241,7 @@ mod tests {
     fn an_empty_hook_has_its_ends_only() {
         assert_eq!(taken(Hook::Prerouting, &[]), ["nf_prerouting", "nf_routing"]);
         assert_eq!(taken(Hook::Output, &[]), ["nf_output"]);
+        assert_eq!(taken(Hook::Postrouting, &[]), ["nf_postrouting", "nf_postrouting_end"]);
         assert_eq!(needed(|_, _| false).len(), 14);
     }
 

@@ -33,7 +33,7 @@ pub struct Position {
     pub hook: Hook,
     /// Its priority.
     pub priority: i32,
-    /// Whether it is taken always: a hook's first and last. `--detail light` has only these.
+    /// Whether it is taken always; `--detail light` has only these.
     pub light: bool,
 }
 

@@ -121,6 +121,11 @@ impl Listing {
         self.dormant.contains(&(family.to_owned(), table.to_owned()))
     }
 
+    /// The hooks that have a base chain.
+    pub(crate) fn hooks(&self) -> impl Iterator<Item = &str> {
+        self.chains.values().filter_map(|chain| chain.base.as_ref()).map(|base| base.hook.as_str())
+    }
+
     /// Every text of every rule.
     pub(crate) fn texts(&self) -> impl Iterator<Item = &str> {
         self.chains.values().flat_map(|chain| &chain.rules).map(|(_, text)| text.as_str())

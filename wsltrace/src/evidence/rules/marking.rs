@@ -31,6 +31,8 @@ pub(crate) struct Marking {
     pub(crate) answers: Vec<(u16, u16)>,
     /// Interfaces whose netdev chains are traced too.
     pub(crate) devices: Vec<String>,
+    /// Whether what this machine sends meets any chain: if not, there is nothing to trace before it comes in somewhere.
+    pub(crate) outgoing: bool,
     /// Whether the kernel keeps the rate; its `limit` may be a module that is not there.
     pub(crate) limited: bool,
 }
@@ -49,9 +51,9 @@ impl Marking {
         let table =
             TableMessage { attributes: vec![TableAttribute::Name(self.table.clone()), TableAttribute::Flags(TableFlags::Owner)] };
         let mut messages = vec![NfTablesMessage::NewTable(table)];
-        let hooks = [("prerouting", InetHookNumber::PreRouting), ("output", InetHookNumber::LocalOut)];
-        for (name, hook) in hooks {
-            self.add_chains(&mut messages, name, hook, None);
+        self.add_chains(&mut messages, "prerouting", InetHookNumber::PreRouting, None);
+        if self.outgoing {
+            self.add_chains(&mut messages, "output", InetHookNumber::LocalOut, None);
         }
         for (index, device) in self.devices.iter().enumerate() {
             self.add_chains(&mut messages, &format!("ingress-{index}"), InetHookNumber::Ingress, Some(device));

@@ -172,6 +172,7 @@ impl FirewallTrace {
             ports: self.scope.ports.clone().unwrap_or_else(|| all.clone()),
             answers: if self.scope.ports.is_some() { self.targets() } else { Vec::new() },
             devices: if devices { self.scope.devices.clone() } else { Vec::new() },
+            outgoing: self.listing.as_ref().is_none_or(|listing| listing.hooks().any(is_outgoing)),
             limited: self.pace.is_kept_by_kernel(),
         };
         if self.table.as_ref().is_some_and(|(made, _)| *made == marking) {
@@ -354,6 +355,11 @@ fn translated_port(text: &str) -> Option<u16> {
     let (_, target) = text.split_once("dnat").or_else(|| text.split_once("redirect"))?;
     let (_, target) = target.split_once(" to ")?;
     target.split_whitespace().next()?.rsplit_once(':')?.1.parse().ok()
+}
+
+/// Whether a chain at this hook sees what this machine sends.
+fn is_outgoing(hook: &str) -> bool {
+    matches!(hook, "output" | "postrouting" | "egress")
 }
 
 fn is_reject(text: &str) -> bool {
