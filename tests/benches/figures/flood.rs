@@ -53,7 +53,7 @@ pub(crate) fn measure(binary: &Path) -> Result<(), Box<dyn Error>> {
 
 fn one(binary: &Path, name: &str, lab: &Lab) -> Result<(), Box<dyn Error>> {
     let (count, counted) = channel();
-    let mut tracer = Tracer::start_reading(binary, &lab.wsl, &["--detail", "full"], move |stdout| counting(stdout, &count))?;
+    let mut tracer = Tracer::start_reading(binary, &lab.wsl, &[], move |stdout| counting(stdout, &count))?;
     tracer.await_armed()?;
     let pid = tracer.pid().as_raw();
     let (at_rest, before) = (Memory::of(pid)?, Usage::of(pid)?);

@@ -30,7 +30,7 @@ pub(crate) fn measure(binary: &Path) -> Result<(), Box<dyn Error>> {
     let lab = connect::lab()?;
     // Caches, neighbours and page tables are warm before the first pair.
     Half::measure(&lab)?;
-    ["full", "light"].into_iter().try_for_each(|detail| details(binary, &lab, detail))
+    ["auto", "full", "light"].into_iter().try_for_each(|detail| details(binary, &lab, detail))
 }
 
 fn details(binary: &Path, lab: &Lab, detail: &str) -> Result<(), Box<dyn Error>> {

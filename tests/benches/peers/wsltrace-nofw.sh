@@ -1,4 +1,4 @@
-# all positions, without the nftables table that names rules
-CMD=(wsltrace --port "$PORT" --all --detail full --no-firewall-trace)
+# without the nftables table that names rules
+CMD=(wsltrace --port "$PORT" --all --no-firewall-trace)
 READY="watching port"
 lost() { grep -i lost $ERR; }

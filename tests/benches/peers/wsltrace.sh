@@ -1,4 +1,4 @@
-# every attempt, text, all 31 positions (the default)
-CMD=(wsltrace --port "$PORT" --all --detail full)
+# every attempt, text, as somebody would start it
+CMD=(wsltrace --port "$PORT" --all)
 READY="watching port"
 lost() { grep -i lost $ERR; }

@@ -9,11 +9,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use wsltrace_common::Counter;
 
-use super::Ending;
 use super::client::{Client, Running};
 use super::overdue::{has_begun, is_overdue};
 use super::ready_file::ReadyFile;
 use super::session::{Session, send};
+use super::{Ending, memory};
 use crate::cli::TraceArgs;
 use crate::command::Failure;
 use crate::command::names::now_ns;
@@ -44,6 +44,7 @@ impl Session {
         if let Some(ready) = ready {
             ready.publish()?;
         }
+        memory::give_back();
         let began = Instant::now();
         let mut running = client.map(Client::start).transpose()?;
         let mut client_end = None;

@@ -2,6 +2,7 @@
 
 mod client;
 mod event_loop;
+mod memory;
 mod messages;
 mod overdue;
 mod ready_file;
