@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use wsltrace_common::Record;
 
 use super::Failure;
-use super::names::{MachineNames, now_ns};
 use super::progress::shown;
 use crate::cli::TraceArgs;
 use crate::export::{Export, Format, Out};
+use crate::kernel::names::{MachineNames, now_ns};
 use crate::output::Report;
 use crate::output::contract::SummaryLine;
 use crate::recording::file::{FileRecorder, Prepared, create};

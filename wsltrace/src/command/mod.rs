@@ -12,7 +12,6 @@ pub mod trace;
 pub mod version;
 
 mod keeper;
-mod names;
 mod ports;
 mod progress;
 mod reporter;

@@ -5,10 +5,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::time::Instant;
 
 use super::keeper::Keeper;
-use super::names::{MachineNames, now_ns};
 use crate::evidence::{Gatherer, Scope};
 use crate::journey::{assemble, decode};
 use crate::kernel::links::Link;
+use crate::kernel::names::{MachineNames, now_ns};
 use crate::kernel::netns::Netns;
 use crate::output::contract::Lost;
 use crate::output::{JsonOutput, Report, Summary, TextOutput};

@@ -2,6 +2,7 @@
 //! judges.
 
 pub mod backend;
+mod behind;
 pub mod counters;
 mod gather;
 mod readings;
@@ -10,6 +11,7 @@ pub(crate) mod rules;
 pub mod sockets;
 pub mod sysctls;
 
+pub use behind::namespaces_behind;
 pub use gather::Gatherer;
 pub use readings::Silence;
 pub use routes::{Hop, Refusing};

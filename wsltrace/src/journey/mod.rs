@@ -6,6 +6,7 @@ mod assemble;
 mod assemble_tests;
 mod decode;
 mod interface;
+pub mod overdue;
 mod stage;
 
 pub use assemble::{Names, assemble, source};

@@ -7,6 +7,7 @@ pub mod check;
 pub(crate) mod command;
 mod facts;
 pub mod links;
+pub mod names;
 pub(crate) mod netlink;
 pub mod netns;
 pub mod person;

@@ -379,7 +379,7 @@ pub struct Lost {
 }
 
 /// Time spent in a stage until the next was entered, nanoseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "the usual names of statistics, all in nanoseconds")]
 pub struct Latency {

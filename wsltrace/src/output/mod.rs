@@ -34,7 +34,7 @@ pub use doctor::{examination, script};
 pub use json::JsonOutput;
 pub use listening::{Start, table as listening_table};
 pub(crate) use path::plain as path_text;
-pub use summary::Summary;
+pub use summary::{StageTimes, Summary};
 pub(crate) use summary::histogram as spent_histogram;
 pub use text::{Shown, TextOptions, TextOutput, Verbosity};
 

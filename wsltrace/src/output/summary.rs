@@ -21,16 +21,19 @@ pub struct Summary {
     journeys: u64,
     by_outcome: BTreeMap<Outcome, u64>,
     by_code: BTreeMap<Code, u64>,
+    times: StageTimes,
+}
+
+/// The times that journeys spent in each stage.
+#[derive(Clone, Debug, Default)]
+pub struct StageTimes {
     /// By the stage's place among [`Stage::ALL`].
     spent: Vec<Option<Histogram<u32>>>,
 }
 
-impl Summary {
-    /// Counts one journey.
-    pub fn add(&mut self, journey: &Journey, diagnosis: &Diagnosis) {
-        self.journeys += 1;
-        *self.by_outcome.entry(journey.outcome).or_default() += 1;
-        *self.by_code.entry(diagnosis.code).or_default() += 1;
+impl StageTimes {
+    /// Counts the stages of one journey.
+    pub fn add(&mut self, journey: &Journey) {
         for pair in journey.stages.windows(2) {
             if let [stage, next] = pair {
                 let index = stage.stage as usize;
@@ -42,6 +45,41 @@ impl Summary {
                 histogram.saturating_record(next.ns.saturating_sub(stage.ns).clamp(1, LONGEST_NS));
             }
         }
+    }
+
+    /// Adds the stages of other journeys.
+    pub fn join(&mut self, other: &Self) {
+        if self.spent.len() < other.spent.len() {
+            self.spent.resize(other.spent.len(), None);
+        }
+        for (mine, other) in self.spent.iter_mut().zip(&other.spent) {
+            match (mine, other) {
+                // Both have the same bounds, so that nothing can be lost.
+                (Some(mine), Some(other)) => drop(mine.add(other)),
+                (mine @ None, other) => mine.clone_from(other),
+                (Some(_), None) => {}
+            }
+        }
+    }
+
+    /// The stages that were passed, in order, with the times spent in each.
+    pub fn spent(&self) -> impl Iterator<Item = (Stage, &Histogram<u32>)> {
+        Stage::ALL.into_iter().filter_map(|stage| Some((stage, self.spent.get(stage as usize)?.as_ref()?)))
+    }
+
+    /// The same as the contract has it.
+    pub fn latencies(&self) -> Vec<Latency> {
+        self.spent().map(|(stage, spent)| latency(stage, spent)).collect()
+    }
+}
+
+impl Summary {
+    /// Counts one journey.
+    pub fn add(&mut self, journey: &Journey, diagnosis: &Diagnosis) {
+        self.journeys += 1;
+        *self.by_outcome.entry(journey.outcome).or_default() += 1;
+        *self.by_code.entry(diagnosis.code).or_default() += 1;
+        self.times.add(journey);
     }
 
     /// How many journeys were counted.
@@ -56,7 +94,7 @@ impl Summary {
 
     /// The stages that were passed, in order, with the times spent in each.
     pub fn spent(&self) -> impl Iterator<Item = (Stage, &Histogram<u32>)> {
-        Stage::ALL.into_iter().filter_map(|stage| Some((stage, self.spent.get(stage as usize)?.as_ref()?)))
+        self.times.spent()
     }
 
     /// The line that says it all; `duration_ns` is the time traced. The sum of `lost` is computed here.
@@ -71,7 +109,7 @@ impl Summary {
             by_outcome: Counts(self.by_outcome.clone()),
             by_code: Counts(self.by_code.clone()),
             lost: Lost { total, ..lost },
-            latency: self.spent().map(|(stage, spent)| latency(stage, spent)).collect(),
+            latency: self.times.latencies(),
         }
     }
 }

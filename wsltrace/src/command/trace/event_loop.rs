@@ -10,15 +10,15 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use wsltrace_common::Counter;
 
 use super::client::{Client, Running};
-use super::overdue::{has_begun, is_overdue};
 use super::ready_file::ReadyFile;
 use super::session::{Session, send};
 use super::{Ending, memory};
 use crate::cli::TraceArgs;
 use crate::command::Failure;
-use crate::command::names::now_ns;
 use crate::command::reporter::{Job, When};
+use crate::journey::overdue::{has_begun, is_overdue};
 use crate::journey::{decode, source};
+use crate::kernel::names::now_ns;
 use crate::output::Why;
 use crate::probe::Probes;
 

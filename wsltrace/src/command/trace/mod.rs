@@ -4,7 +4,6 @@ mod client;
 mod event_loop;
 mod memory;
 mod messages;
-mod overdue;
 mod ready_file;
 mod session;
 mod surroundings;

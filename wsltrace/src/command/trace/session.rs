@@ -12,10 +12,10 @@ use super::surroundings::Surroundings;
 use crate::cli::{TraceArgs, bitmap};
 use crate::command::Failure;
 use crate::command::keeper::Keeper;
-use crate::command::names::{MachineNames, now_ns};
 use crate::command::reporter::{Job, Output, Reported, Reporter, is_wanted};
-use crate::evidence::{Gatherer, Scope, dnat_targets};
-use crate::kernel::links::{Link, LinkEvent, LinkWatcher, container_namespaces, list_links, namespaces_toward};
+use crate::evidence::{Gatherer, Scope, namespaces_behind};
+use crate::kernel::links::{Link, LinkEvent, LinkWatcher, list_links};
+use crate::kernel::names::{MachineNames, now_ns};
 use crate::kernel::netns::Netns;
 use crate::kernel::{self, KernelFacts, check};
 use crate::output::{JsonOutput, Shown, TextOptions, TextOutput, Verbosity};
@@ -132,16 +132,7 @@ impl Session {
 
     /// Attaches in the namespaces of containers that are not followed yet.
     fn follow_containers(&mut self) -> Result<(), Failure> {
-        let mut behind = container_namespaces(&self.netns)?;
-        match dnat_targets(&self.netns) {
-            Ok(targets) if targets.is_empty() => {}
-            Ok(targets) => {
-                let toward = namespaces_toward(&self.netns, &targets)?;
-                behind.joined.extend(toward.joined);
-                behind.hidden.extend(toward.hidden);
-            }
-            Err(error) => log::warn!("cannot tell where DNAT leads to: {error}"),
-        }
+        let behind = namespaces_behind(&self.netns)?;
         for joined in behind.joined {
             let netns = joined.netns;
             if netns == self.netns || self.followed.contains(&netns) {

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::KernelFacts;
+use super::links::Link;
+use super::symbols::Symbols;
 use crate::journey::{InterfaceName, Names};
-use crate::kernel::KernelFacts;
-use crate::kernel::links::Link;
-use crate::kernel::symbols::Symbols;
 
 /// The names that this machine has.
-pub(super) struct MachineNames {
+pub struct MachineNames {
     facts: Arc<KernelFacts>,
     interfaces: HashMap<(u32, u32), InterfaceName>,
     symbols: Symbols,
@@ -19,12 +19,13 @@ pub(super) struct MachineNames {
 }
 
 impl MachineNames {
-    pub(super) fn new(facts: Arc<KernelFacts>, is_wsl: bool) -> Self {
+    /// No interface has a name yet.
+    pub fn new(facts: Arc<KernelFacts>, is_wsl: bool) -> Self {
         Self { facts, interfaces: HashMap::new(), symbols: Symbols::default(), is_wsl }
     }
 
     /// Learns the names of a namespace's interfaces. One that is gone keeps its name: its last packets still need it.
-    pub(super) fn learn(&mut self, netns: u32, links: &[Link]) {
+    pub fn learn(&mut self, netns: u32, links: &[Link]) {
         self.interfaces.extend(links.iter().map(|link| ((netns, link.index), link.name.as_str().into())));
     }
 }
@@ -56,7 +57,7 @@ impl Names for MachineNames {
 }
 
 /// `CLOCK_MONOTONIC`, the clock of the probes, nanoseconds.
-pub(super) fn now_ns() -> u64 {
+pub fn now_ns() -> u64 {
     let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
     now.map_or(0, |now| now.tv_sec().unsigned_abs() * 1_000_000_000 + now.tv_nsec().unsigned_abs())
 }

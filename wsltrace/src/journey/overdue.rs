@@ -12,12 +12,12 @@ const UNANSWERED: Duration = Duration::from_secs(3);
 const NEIGHBOUR: Duration = Duration::from_secs(5);
 
 /// Whether a record is more than a place that was taken a moment ago: its probe has not yet written when and whose it is.
-pub(super) fn has_begun(record: &Record) -> bool {
+pub fn has_begun(record: &Record) -> bool {
     record.last_ns != 0
 }
 
 /// Whether nothing more is to be expected of a journey, by the time since its last event.
-pub(super) fn is_overdue(record: &Record, now_ns: u64) -> bool {
+pub fn is_overdue(record: &Record, now_ns: u64) -> bool {
     if record.flags & Flags::DONE != 0 {
         return true;
     }
