@@ -276,6 +276,7 @@ pub enum KeepAlive {
 
 /// What to measure.
 #[derive(Clone, Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "independent flags")]
 pub struct BenchArgs {
     /// A way to the server, such as direct=172.28.20.5:8080; the first is the baseline
     #[arg(long = "target", value_name = "[NAME=]HOST:PORT")]
@@ -286,6 +287,9 @@ pub struct BenchArgs {
     /// How long to measure each path
     #[arg(short, long, value_name = "TIME", value_parser = parse_duration, default_value = "60s")]
     pub duration: Duration,
+    /// Into how many rounds that time is divided [default: 8, or fewer for a short time]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub rounds: Option<u32>,
     /// Attempts a second, begun whether or not earlier ones have ended; times then count from when an attempt was due
     #[arg(long, value_name = "NUMBER", value_parser = parse_rate)]
     pub rate: Option<f64>,
@@ -301,6 +305,9 @@ pub struct BenchArgs {
     /// Draw the order of the paths by this number, as an earlier run did
     #[arg(long, value_name = "NUMBER")]
     pub seed: Option<u64>,
+    /// Do not trace the handshakes beside it, which takes as long again
+    #[arg(long)]
+    pub no_trace: bool,
     /// Be the server instead: answer on this address, such as 0.0.0.0:8080
     #[arg(long, value_name = "ADDRESS:PORT", conflicts_with = "targets")]
     pub serve: Option<SocketAddr>,
@@ -316,6 +323,9 @@ pub struct BenchArgs {
     /// Write the times of every round too, for the tools of `HdrHistogram`
     #[arg(long, value_name = "FILE")]
     pub hlog: Option<PathBuf>,
+    /// Write a page too, with histograms and where the handshakes' time went
+    #[arg(long, value_name = "FILE", conflicts_with = "serve")]
+    pub html: Option<PathBuf>,
     /// The table as CSV
     #[arg(long)]
     pub csv: bool,

@@ -1,9 +1,9 @@
 //! One attempt: a connection, or a request over one, and what came of it.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
-use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -24,6 +24,8 @@ pub enum Failure {
     Closed,
     /// The answer ended too early, or was no answer.
     Short,
+    /// No way leads there: no route, or nobody answers for the address.
+    Unreachable,
     /// This machine has no free port for the client's side.
     NoPort,
     /// Something else.
@@ -32,7 +34,8 @@ pub enum Failure {
 
 impl Failure {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 7] = [Self::Refused, Self::TimedOut, Self::Reset, Self::Closed, Self::Short, Self::NoPort, Self::Other];
+    pub const ALL: [Self; 8] =
+        [Self::Refused, Self::TimedOut, Self::Reset, Self::Closed, Self::Short, Self::Unreachable, Self::NoPort, Self::Other];
 
     /// In words.
     pub fn words(self) -> &'static str {
@@ -42,6 +45,7 @@ impl Failure {
             Self::Reset => "reset",
             Self::Closed => "accepted, then closed",
             Self::Short => "answer cut short",
+            Self::Unreachable => "unreachable",
             Self::NoPort => "no free port",
             Self::Other => "other",
         }
@@ -52,6 +56,7 @@ impl Failure {
             io::ErrorKind::ConnectionRefused => Self::Refused,
             io::ErrorKind::TimedOut => Self::TimedOut,
             io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted => Self::Reset,
+            io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => Self::Unreachable,
             io::ErrorKind::AddrNotAvailable => Self::NoPort,
             _ => Self::Other,
         }
@@ -66,7 +71,7 @@ pub enum Mode {
     Connect,
     /// Requests `/` over a connection of its own each time.
     Http,
-    /// Requests `/` over connections that are kept.
+    /// Requests `/` over connections that are kept; the time to make one is not the request's.
     HttpKeepAlive,
 }
 
@@ -82,51 +87,37 @@ pub struct Segments {
 /// A client's connection.
 pub struct Connection {
     stream: TcpStream,
-    buffer: Vec<u8>,
-    used: usize,
 }
 
-/// Longest head of an answer.
-const LONGEST_HEAD: usize = 16 << 10;
-/// Bytes read at once.
-const BUFFER: usize = 32 << 10;
-
 impl Connection {
-    /// Connects within the time.
-    pub async fn open(address: SocketAddr, limit: Duration) -> Result<Self, Failure> {
-        let connected = tokio::time::timeout(limit, TcpStream::connect(address)).await;
-        let stream = connected.map_err(|_| Failure::TimedOut)?.map_err(|error| Failure::of(&error))?;
+    /// Bytes that a client needs to read answers into: the longest head of one.
+    pub const BUFFER: usize = 16 << 10;
+
+    /// Connects.
+    pub async fn open(address: SocketAddr) -> Result<Self, Failure> {
+        let failed = |error: io::Error| Failure::of(&error);
+        let stream = TcpStream::connect(address).await.map_err(failed)?;
         // What is written is a whole request each time.
-        stream.set_nodelay(true).map_err(|error| Failure::of(&error))?;
-        Ok(Self { stream, buffer: Vec::new(), used: 0 })
+        stream.set_nodelay(true).map_err(failed)?;
+        Ok(Self { stream })
     }
 
-    /// Sends a request and reads the whole answer within the time; says whether the connection may be used again.
-    pub async fn request(&mut self, request: &[u8], limit: Duration) -> Result<bool, Failure> {
-        tokio::time::timeout(limit, self.exchange(request)).await.map_err(|_| Failure::TimedOut)?
-    }
-
-    async fn exchange(&mut self, request: &[u8]) -> Result<bool, Failure> {
+    /// Sends a request and reads the whole answer; says whether the connection may be used again.
+    pub async fn request(&mut self, request: &[u8], buffer: &mut [u8]) -> Result<bool, Failure> {
         let failed = |error: io::Error| Failure::of(&error);
         self.stream.write_all(request).await.map_err(failed)?;
-        self.buffer.resize(BUFFER, 0);
-        self.used = 0;
+        let mut used = 0;
         let head = loop {
-            if let Some(head) =
-                Head::parse(self.buffer.get(..self.used).unwrap_or_default()).map_err(|Malformed| Failure::Short)?
-            {
+            used += self.more(used, buffer).await?;
+            let head = Head::parse(buffer.get(..used).unwrap_or_default()).map_err(|Malformed| Failure::Short)?;
+            if let Some(head) = head {
                 break head;
             }
-            if self.used >= LONGEST_HEAD {
-                return Err(Failure::Short);
-            }
-            self.more().await?;
         };
-        let mut left = head.body.map(|body| (head.length + body).saturating_sub(self.used));
+        let mut left = head.body.map(|body| (head.length + body).saturating_sub(used));
         while left != Some(0) {
             // The head is not needed any more.
-            self.used = 0;
-            let got = match self.stream.read(&mut self.buffer).await.map_err(failed)? {
+            let got = match self.stream.read(buffer).await.map_err(failed)? {
                 0 if left.is_none() => return Ok(false),
                 0 => return Err(Failure::Short),
                 got => got,
@@ -136,15 +127,13 @@ impl Connection {
         Ok(head.keeps)
     }
 
-    async fn more(&mut self) -> Result<(), Failure> {
-        let room = self.buffer.get_mut(self.used..).unwrap_or_default();
+    /// Reads some more of a head.
+    async fn more(&mut self, used: usize, buffer: &mut [u8]) -> Result<usize, Failure> {
+        let room = buffer.get_mut(used..).filter(|room| !room.is_empty()).ok_or(Failure::Short)?;
         match self.stream.read(room).await.map_err(|error| Failure::of(&error))? {
-            0 if self.used == 0 => Err(Failure::Closed),
+            0 if used == 0 => Err(Failure::Closed),
             0 => Err(Failure::Short),
-            got => {
-                self.used += got;
-                Ok(())
-            }
+            got => Ok(got),
         }
     }
 
@@ -179,9 +168,10 @@ impl Head {
     /// Reads a head that is whole; `None` when it is not.
     fn parse(bytes: &[u8]) -> Result<Option<Self>, Malformed> {
         const FIELDS: usize = 64;
-        let mut fields = [httparse::EMPTY_HEADER; FIELDS];
-        let mut answer = httparse::Response::new(&mut fields);
-        let length = match answer.parse(bytes) {
+        let mut fields = [const { MaybeUninit::uninit() }; FIELDS];
+        let mut answer = httparse::Response::new(&mut []);
+        let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut answer, bytes, &mut fields);
+        let length = match parsed {
             Ok(httparse::Status::Complete(length)) => length,
             Ok(httparse::Status::Partial) => return Ok(None),
             Err(_) => return Err(Malformed),

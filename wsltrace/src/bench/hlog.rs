@@ -63,7 +63,7 @@ mod tests {
         };
         let address = "127.0.0.1:80".parse().unwrap();
         let target = Resolved { name: "a, b".to_owned(), host: String::new(), address };
-        let paths = [Path { target, mode: Mode::Http, rounds: vec![round(3, 2_000), round(1, 1_000)] }];
+        let paths = [Path { rounds: vec![round(3, 2_000), round(1, 1_000)], ..Path::new(target, Mode::Http) }];
         let log = log(&paths, false, Timestamp::UNIX_EPOCH).unwrap();
         let lines: Vec<(String, u64)> = IntervalLogIterator::new(&log)
             .filter_map(|entry| match entry.unwrap() {

@@ -1,20 +1,29 @@
 //! The load: so many clients, each making one attempt after the other, or each when it is its turn at a fixed rate.
+//!
+//! Clients are split evenly among as many threads as there are processors, and stay where they are: where threads take work from one
+//! another, some clients are served late, and that is what the slowest times would show.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::Semaphore;
+use tokio::runtime::Builder;
+use tokio::sync::{Semaphore, watch};
 
 use super::attempt::{Connection, Failure, Mode, request};
+use super::patience::Patience;
 use super::tally::Tally;
 use super::target::Resolved;
+
+/// Becomes true when the run is to end at once: attempts under way are given up, and counted nowhere.
+pub type Stop = watch::Receiver<bool>;
 
 /// What to do.
 #[derive(Clone, Debug)]
@@ -31,115 +40,194 @@ pub struct Load {
     pub limit: Duration,
 }
 
-/// What all clients of a run share.
+/// What all clients of a thread share.
 struct Shared {
     load: Load,
     target: Resolved,
     request: Vec<u8>,
     start: Instant,
     end: Instant,
-    /// The number of the next attempt, where there is a rate.
-    next: AtomicU64,
+    /// Where there is a rate, the numbers of all attempts are dealt out to the threads in turn: this one has `first`, `first + threads`, ...
+    first: u64,
+    threads: u64,
+    /// How many of its numbers are taken.
+    taken: AtomicU64,
     turns: Semaphore,
-    stop: Arc<AtomicBool>,
-    tallies: Vec<Mutex<Tally>>,
+    /// Held for some stores to memory only, and by this thread alone until it has ended.
+    tally: Mutex<Tally>,
 }
 
-/// Locks are held for some stores to memory only; more of them than processors do not wait for each other.
-const TALLIES: usize = 8;
-
-/// Makes attempts until the time is up, or `stop` is set.
-pub async fn run(load: &Load, target: &Resolved, stop: &Arc<AtomicBool>) -> io::Result<Tally> {
+/// Makes attempts until the time is up, or it is to stop.
+pub fn run(load: &Load, target: &Resolved, stop: &Stop) -> io::Result<Tally> {
+    let threads = u32::try_from(thread::available_parallelism()?.get()).unwrap_or(u32::MAX).clamp(1, load.clients.max(1));
     let start = Instant::now();
-    let shared = Arc::new(Shared {
-        request: request(&target.host, load.mode == Mode::HttpKeepAlive),
-        target: target.clone(),
-        start,
-        end: start + load.duration,
-        next: AtomicU64::new(0),
-        turns: Semaphore::new(0),
-        stop: stop.clone(),
-        tallies: (0..TALLIES).map(|_| Mutex::default()).collect(),
-        load: load.clone(),
+    let part =
+        |number: u32| Load { clients: load.clients / threads + u32::from(number < load.clients % threads), ..load.clone() };
+    let parts: Vec<Shared> =
+        (0..threads).map(|number| Shared::new(part(number), target, start, (number.into(), threads.into()))).collect();
+    let tallies: Vec<io::Result<Tally>> = thread::scope(|scope| {
+        let begun: Vec<_> = parts.into_iter().map(|part| scope.spawn(|| part.run(stop.clone()))).collect();
+        begun.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
     });
-    let clock = load.rate.map(|rate| tokio::spawn(give_turns(shared.clone(), rate)));
-    let clients: Vec<_> = (0..load.clients as usize).map(|number| tokio::spawn(client(shared.clone(), number))).collect();
-    for client in clients {
-        client.await.map_err(io::Error::other)?;
-    }
-    if let Some(clock) = clock {
-        clock.await.map_err(io::Error::other)??;
-    }
     let mut all = Tally::default();
-    for tally in &shared.tallies {
-        all.add(&tally.lock().unwrap_or_else(PoisonError::into_inner), true);
-    }
-    if let Some(rate) = load.rate.filter(|_| !stop.load(Ordering::Relaxed)) {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of attempts, never negative")]
-        let due = (load.duration.as_secs_f64() * rate) as u64;
-        all.not_begun = due.saturating_sub(shared.next.load(Ordering::Relaxed));
+    for tally in tallies {
+        all.add(&tally?, true);
     }
     all.lasted = start.elapsed();
     Ok(all)
 }
 
 impl Shared {
-    fn is_over(&self) -> bool {
-        self.stop.load(Ordering::Relaxed) || Instant::now() >= self.end
+    fn new(load: Load, target: &Resolved, start: Instant, (first, threads): (u64, u64)) -> Self {
+        Self {
+            request: request(&target.host, load.mode == Mode::HttpKeepAlive),
+            target: target.clone(),
+            start,
+            end: start + load.duration,
+            first,
+            threads,
+            taken: AtomicU64::new(0),
+            turns: Semaphore::new(0),
+            tally: Mutex::default(),
+            load,
+        }
     }
 
-    fn tally<T>(&self, number: usize, change: impl FnOnce(&mut Tally) -> T) -> Option<T> {
-        let tally = self.tallies.get(number % TALLIES)?;
-        Some(change(&mut tally.lock().unwrap_or_else(PoisonError::into_inner)))
-    }
-}
-
-/// One client: waits for its turn, where there are turns, makes an attempt, and counts what came of it.
-async fn client(shared: Arc<Shared>, number: usize) {
-    let mut kept = None;
-    while !shared.is_over() {
-        let intended = match shared.load.rate {
-            None => Instant::now(),
-            Some(rate) => {
-                // Closed when the time is up.
-                let Ok(turn) = shared.turns.acquire().await else { break };
-                turn.forget();
-                #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
-                let number = shared.next.fetch_add(1, Ordering::Relaxed) as f64;
-                shared.start + Duration::from_secs_f64(number / rate)
+    /// The work of a thread.
+    fn run(self, mut stop: Stop) -> io::Result<Tally> {
+        // Sockets are asked for news once all that are ready had their turn, not in the middle.
+        let runtime = Builder::new_current_thread().enable_all().event_interval(self.load.clients.max(61)).build()?;
+        let shared = Arc::new(self);
+        let all = async {
+            let clock = shared.load.rate.map(|rate| tokio::spawn(give_turns(shared.clone(), rate)));
+            let clients: Vec<_> = (0..shared.load.clients).map(|_| tokio::spawn(Client::new(shared.clone()).work())).collect();
+            for client in clients {
+                client.await.map_err(io::Error::other)?;
+            }
+            match clock {
+                Some(clock) => clock.await.map_err(io::Error::other)?,
+                None => Ok(()),
             }
         };
-        let began = Instant::now();
-        let result = attempt(&shared, &mut kept, number).await;
-        let ended = Instant::now();
-        shared.tally(number, |tally| match result {
-            Ok(()) => tally.answered(ended - intended.min(began), ended - began),
-            Err(failure) => tally.failed(failure),
-        });
+        let stopped = runtime.block_on(async {
+            tokio::select! {
+                result = all => result.map(|()| false),
+                () = stopped(&mut stop) => Ok(true),
+            }
+        })?;
+        // With it go the clients that are still at work; each counts its connection's segments.
+        drop(runtime);
+        let mut tally = std::mem::take(&mut *shared.tally.lock().unwrap_or_else(PoisonError::into_inner));
+        if let Some(rate) = shared.load.rate.filter(|_| !stopped) {
+            tally.not_begun = shared.due(rate, shared.load.duration).saturating_sub(shared.taken.load(Ordering::Relaxed));
+        }
+        Ok(tally)
     }
-    if let Some(connection) = kept.take() {
-        let segments = connection.abort();
-        shared.tally(number, |tally| tally.add_segments(segments));
+
+    fn is_over(&self) -> bool {
+        Instant::now() >= self.end
+    }
+
+    /// How many of this thread's attempts are due within the time after the start.
+    fn due(&self, rate: f64, time: Duration) -> u64 {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of attempts, never negative")]
+        let all = (time.as_secs_f64() * rate) as u64;
+        (all + self.threads).saturating_sub(self.first + 1) / self.threads
+    }
+
+    /// When this thread's attempt of this number is due.
+    fn intended(&self, number: u64, rate: f64) -> Instant {
+        #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
+        let number = (self.first + number * self.threads) as f64;
+        self.start + Duration::from_secs_f64(number / rate)
+    }
+
+    fn tally<T>(&self, change: impl FnOnce(&mut Tally) -> T) -> T {
+        change(&mut self.tally.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-async fn attempt(shared: &Shared, kept: &mut Option<Connection>, number: usize) -> Result<(), Failure> {
-    let (address, limit) = (shared.target.address, shared.load.limit);
-    let mut connection = match kept.take() {
-        Some(connection) => connection,
-        None => Connection::open(address, limit).await?,
-    };
-    let result = match shared.load.mode {
-        Mode::Connect => Ok(false),
-        Mode::Http | Mode::HttpKeepAlive => connection.request(&shared.request, limit).await,
-    };
-    if result == Ok(true) && shared.load.mode == Mode::HttpKeepAlive {
-        *kept = Some(connection);
-    } else {
-        let segments = connection.abort();
-        shared.tally(number, |tally| tally.add_segments(segments));
+/// Waits until it is to stop; for ever when nobody can say so any more.
+async fn stopped(stop: &mut Stop) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending::<()>().await;
     }
-    result.map(drop)
+}
+
+/// One client, with what it keeps from one attempt to the next.
+struct Client {
+    shared: Arc<Shared>,
+    connection: Option<Connection>,
+    buffer: Vec<u8>,
+    patience: Patience,
+}
+
+impl Client {
+    fn new(shared: Arc<Shared>) -> Self {
+        Self { connection: None, buffer: vec![0; Connection::BUFFER], patience: Patience::new(shared.load.limit), shared }
+    }
+
+    /// Waits for its turn, where there are turns, makes an attempt, counts what came of it, and goes on until the time is up.
+    async fn work(mut self) {
+        let mut now = Instant::now();
+        while now < self.shared.end {
+            let intended = match self.shared.load.rate {
+                None => self.shared.end,
+                Some(rate) => {
+                    // Closed when the time is up.
+                    let Ok(turn) = self.shared.turns.acquire().await else { break };
+                    turn.forget();
+                    now = Instant::now();
+                    self.shared.intended(self.shared.taken.fetch_add(1, Ordering::Relaxed), rate)
+                }
+            };
+            let result = self.attempt(now).await;
+            let ended = Instant::now();
+            self.shared.tally(|tally| match result {
+                Ok(began) => tally.answered(ended - intended.min(began), ended - began),
+                Err(failure) => tally.failed(failure),
+            });
+            now = ended;
+        }
+    }
+
+    /// Makes an attempt; gives when it began: now, or where connections are kept, when there was one to send the request over.
+    async fn attempt(&mut self, now: Instant) -> Result<Instant, Failure> {
+        let (keeps, mut began) = (self.shared.load.mode == Mode::HttpKeepAlive, now);
+        self.patience.begin(now);
+        if self.connection.is_none() {
+            let opened = self.patience.over(Connection::open(self.shared.target.address)).await;
+            self.connection = Some(opened.unwrap_or(Err(Failure::TimedOut))?);
+            if keeps {
+                began = Instant::now();
+            }
+        }
+        let Some(connection) = &mut self.connection else { return Err(Failure::Other) };
+        let result = match self.shared.load.mode {
+            Mode::Connect => Ok(false),
+            Mode::Http | Mode::HttpKeepAlive => {
+                let exchange = connection.request(&self.shared.request, &mut self.buffer);
+                self.patience.over(exchange).await.unwrap_or(Err(Failure::TimedOut))
+            }
+        };
+        if result != Ok(true) || !keeps {
+            self.hang_up();
+        }
+        result.map(|_| began)
+    }
+
+    fn hang_up(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            let segments = connection.abort();
+            self.shared.tally(|tally| tally.add_connection(segments));
+        }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.hang_up();
+    }
 }
 
 /// A descriptor that the runtime can wait for.
@@ -165,18 +253,17 @@ async fn turns(shared: &Shared, rate: f64) -> io::Result<()> {
     let timer = unsafe { AsyncFd::register_with_interest(Watched(timer), Interest::READABLE) }?;
     let mut given = 0_u64;
     while !shared.is_over() {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of attempts, never negative")]
-        let due = (shared.start.elapsed().as_secs_f64() * rate) as u64 + 1;
-        let new = usize::try_from(due.saturating_sub(given)).map_err(io::Error::other)?;
-        // More than can be held have nobody to take them.
-        let room = Semaphore::MAX_PERMITS - shared.turns.available_permits();
-        shared.turns.add_permits(new.min(room));
-        given = due;
-        #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
-        let next = shared.start + Duration::from_secs_f64(given as f64 / rate);
-        let wait = next.saturating_duration_since(Instant::now());
-        if wait.is_zero() {
+        // The number whose time has come is due as well.
+        while shared.intended(given, rate) <= Instant::now() && !shared.is_over() {
+            let new = shared.due(rate, shared.start.elapsed()).saturating_sub(given).max(1);
+            // More than can be held have nobody to take them.
+            let room = Semaphore::MAX_PERMITS - shared.turns.available_permits();
+            shared.turns.add_permits(usize::try_from(new).unwrap_or(room).min(room));
+            given += new;
             tokio::task::yield_now().await;
+        }
+        let wait = shared.intended(given, rate).min(shared.end).saturating_duration_since(Instant::now());
+        if wait.is_zero() {
             continue;
         }
         timer.get_ref().0.set(Expiration::OneShot(TimeSpec::from_duration(wait)), TimerSetTimeFlags::empty())?;

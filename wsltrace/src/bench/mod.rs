@@ -4,12 +4,14 @@ pub mod attempt;
 pub mod hlog;
 pub mod interval;
 pub mod load;
+mod patience;
 pub mod result;
 pub mod rounds;
 pub mod serve;
 pub mod spoilers;
 pub mod tally;
 pub mod target;
+pub mod trace;
 
 #[cfg(test)]
 mod tests;

@@ -9,9 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use super::attempt::{Failure, Mode};
 use super::interval::Difference;
-use super::rounds::{Path, Plan};
+use super::rounds::{Beside, Measurement, Path, Plan};
 use super::tally::Tally;
-use crate::output::contract::{Time, Version};
+use super::trace::legs::Leg;
+use crate::output::contract::{ProbeMissing, Time, Version};
+use crate::probe::Missing;
 
 /// `bench`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -34,6 +36,53 @@ pub struct Times {
     pub p99: u64,
     pub p999: u64,
     pub max: u64,
+}
+
+impl Times {
+    /// Those of a histogram of nanoseconds.
+    pub fn of(histogram: &Histogram<u32>) -> Self {
+        let at = |quantile| histogram.value_at_quantile(quantile);
+        Self {
+            count: histogram.len(),
+            mean: histogram.mean(),
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: histogram.max(),
+        }
+    }
+}
+
+/// A path with the tracer on, in the same rounds as without it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TracedPath {
+    /// Attempts, answered or not.
+    pub attempts: u64,
+    /// Answered attempts a second.
+    pub per_second: f64,
+    /// The median of each round, nanoseconds.
+    pub round_p50: Vec<u64>,
+    /// What the tracer costs: by how much the rounds' medians with it differ from those without it, nanoseconds; null with too few rounds,
+    /// and where one had no answer.
+    pub cost: Option<Difference>,
+    /// Where the time of the handshakes went, a leg each: a path through a proxy in this Linux has more than one.
+    pub legs: Vec<Leg>,
+    /// What was not seen, in words.
+    pub remark: Option<String>,
+}
+
+/// The tracer beside the measurement.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tracer {
+    /// Why it was not on; null when it was.
+    pub off: Option<String>,
+    /// Records lost: so many handshakes may be missing.
+    pub lost: u64,
+    /// Probes that were not on, and what that costs.
+    pub missing: Vec<ProbeMissing>,
 }
 
 /// A path and what was measured of it.
@@ -62,6 +111,14 @@ pub struct Measured {
     pub segments_sent: u64,
     /// See `segments_sent`.
     pub segments_sent_again: u64,
+    /// Why nothing is known of segments; null where it is.
+    pub segments_unknown: Option<String>,
+    /// Connections that the client made.
+    #[serde(default)]
+    pub connections: u64,
+    /// How many of them had to send a segment again.
+    #[serde(default)]
+    pub connections_sent_again: u64,
     /// The median of each round, nanoseconds.
     pub round_p50: Vec<u64>,
     /// The path that it is compared to; null for the first.
@@ -69,6 +126,8 @@ pub struct Measured {
     /// By how much the rounds' medians differ from that path's, nanoseconds; null for the first, with too few rounds, and where a
     /// round of either had no answer.
     pub difference: Option<Difference>,
+    /// The same with the tracer on, and what it saw; null where it was not on.
+    pub traced: Option<TracedPath>,
 }
 
 /// The answer of `wsltrace bench --json`.
@@ -93,13 +152,17 @@ pub struct Bench {
     pub partial: bool,
     /// What spoilt the run, each with what helps.
     pub warnings: Vec<String>,
+    /// The tracer beside it.
+    #[serde(default)]
+    pub tracer: Tracer,
     /// The paths, the baseline first.
     pub paths: Vec<Measured>,
 }
 
 impl Bench {
     /// Puts together what was measured.
-    pub fn of(plan: &Plan, paths: &[Path], partial: bool, warnings: Vec<String>, time: Timestamp) -> Self {
+    pub fn of(plan: &Plan, measured: &Measurement, partial: bool, warnings: Vec<String>, time: Timestamp) -> Self {
+        let paths = &measured.paths;
         // What differs in one thing says most: the first target in the same mode, else the first path.
         let baseline = |index: usize| {
             let before = paths.get(..index).unwrap_or_default();
@@ -116,15 +179,25 @@ impl Bench {
             seed: plan.seed,
             partial,
             warnings,
-            paths: paths.iter().enumerate().map(|(index, path)| measured(path, baseline(index), plan.modes.len() > 1)).collect(),
+            tracer: match &measured.tracer {
+                Beside::Not(why) => Tracer { off: Some(why.clone()), ..Tracer::default() },
+                Beside::Traced { lost, missing } => {
+                    let missing =
+                        missing.iter().cloned().map(|Missing { probe, reason, cost }| ProbeMissing { probe, reason, cost });
+                    Tracer { off: None, lost: *lost, missing: missing.collect() }
+                }
+            },
+            paths: paths
+                .iter()
+                .enumerate()
+                .map(|(index, path)| told(path, baseline(index), plan.modes.len() > 1, measured.segments_unknown))
+                .collect(),
         }
     }
 }
 
-fn measured(path: &Path, baseline: Option<&Path>, many_modes: bool) -> Measured {
+fn told(path: &Path, baseline: Option<&Path>, many_modes: bool, unknown: Option<&str>) -> Measured {
     let total = path.total();
-    #[expect(clippy::cast_precision_loss, reason = "nanoseconds stay far below 2^52")]
-    let medians = |path: &Path| path.rounds.iter().map(|round| median(round) as f64).collect::<Vec<_>>();
     Measured {
         path: path.name(many_modes),
         address: path.target.address.to_string(),
@@ -132,39 +205,39 @@ fn measured(path: &Path, baseline: Option<&Path>, many_modes: bool) -> Measured 
         attempts: total.attempts(),
         not_begun: total.not_begun,
         per_second: total.rate(),
-        waited: times(&total.waited),
-        service: times(&total.service),
+        waited: Times::of(&total.waited),
+        service: Times::of(&total.service),
         failed: total.failed.clone(),
         segments_sent: total.segments.sent,
         segments_sent_again: total.segments.again,
+        segments_unknown: unknown.or((total.segments.sent == 0).then_some("no connection was made")).map(str::to_owned),
+        connections: total.connections,
+        connections_sent_again: total.connections_again,
         round_p50: path.rounds.iter().map(median).collect(),
         baseline: baseline.map(|baseline| baseline.name(many_modes)),
-        difference: baseline
-            .filter(|baseline| [path, baseline].into_iter().all(is_answered))
-            .and_then(|baseline| Difference::of(medians(path).into_iter().zip(medians(baseline)))),
+        difference: baseline.and_then(|baseline| difference(&path.rounds, &baseline.rounds)),
+        traced: (!path.traced.is_empty()).then(|| TracedPath {
+            attempts: path.total_traced().attempts(),
+            per_second: path.total_traced().rate(),
+            round_p50: path.traced.iter().map(median).collect(),
+            cost: difference(&path.traced, &path.rounds),
+            legs: path.legs.legs(),
+            remark: path.legs.remark(),
+        }),
     }
 }
 
-/// Whether each round has a median.
-fn is_answered(path: &Path) -> bool {
-    path.rounds.iter().all(|round| !round.waited.is_empty())
+/// By how much the medians of rounds that belong together differ; `None` where a round has no answer, and so no median.
+fn difference(rounds: &[Tally], others: &[Tally]) -> Option<Difference> {
+    #[expect(clippy::cast_precision_loss, reason = "nanoseconds stay far below 2^52")]
+    let medians = |rounds: &[Tally]| rounds.iter().map(|round| median(round) as f64).collect::<Vec<_>>();
+    let is_answered = |rounds: &[Tally]| rounds.iter().all(|round| !round.waited.is_empty());
+    let both = is_answered(rounds) && is_answered(others);
+    both.then(|| Difference::of(medians(rounds).into_iter().zip(medians(others)))).flatten()
 }
 
 fn median(round: &Tally) -> u64 {
     round.waited.value_at_quantile(0.5)
-}
-
-fn times(histogram: &Histogram<u32>) -> Times {
-    let at = |quantile| histogram.value_at_quantile(quantile);
-    Times {
-        count: histogram.len(),
-        mean: histogram.mean(),
-        p50: at(0.5),
-        p90: at(0.9),
-        p99: at(0.99),
-        p999: at(0.999),
-        max: histogram.max(),
-    }
 }
 
 /// The JSON Schema of [`Bench`].

@@ -2,14 +2,15 @@
 //! machine meanwhile falls on all of them.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::attempt::Mode;
-use super::load::{Load, run};
+use super::load::{Load, Stop, run};
 use super::tally::Tally;
 use super::target::Resolved;
+use super::trace::legs::Legs;
+use super::trace::{Tracer, Tracing};
+use crate::probe::Missing;
 
 /// Longest warm-up of a path, which is not counted.
 const WARM_UP: Duration = Duration::from_secs(1);
@@ -29,6 +30,8 @@ pub struct Plan {
     pub clients: u32,
     /// For how long each path is measured in all.
     pub duration: Duration,
+    /// Into how many rounds that is divided; `None`: as many as are useful.
+    pub rounds: Option<u32>,
     /// Attempts a second, when fixed.
     pub rate: Option<f64>,
     /// How long an attempt may take.
@@ -46,16 +49,51 @@ pub struct Path {
     pub mode: Mode,
     /// What came of each round.
     pub rounds: Vec<Tally>,
+    /// What came of it with the tracer on, in the same rounds; nothing where there was none.
+    pub traced: Vec<Tally>,
+    /// What the tracer saw.
+    pub legs: Legs,
+}
+
+/// What was measured.
+#[derive(Clone, Debug)]
+pub struct Measurement {
+    /// By path, in the order of the table.
+    pub paths: Vec<Path>,
+    /// Whether the tracer was beside it, and what it missed.
+    pub tracer: Beside,
+    /// Why nothing is known of TCP segments; `None` where they were counted.
+    pub segments_unknown: Option<&'static str>,
+}
+
+/// The tracer beside a measurement.
+#[derive(Clone, Debug)]
+pub enum Beside {
+    /// It traced.
+    Traced {
+        /// Records lost: so many handshakes may be missing.
+        lost: u64,
+        /// Probes that were not on, and what that costs.
+        missing: Vec<Missing>,
+    },
+    /// It did not, for this reason.
+    Not(String),
 }
 
 impl Path {
+    /// Nothing is measured yet.
+    pub(super) fn new(target: Resolved, mode: Mode) -> Self {
+        Self { target, mode, rounds: Vec::new(), traced: Vec::new(), legs: Legs::default() }
+    }
+
     /// All rounds together.
     pub fn total(&self) -> Tally {
-        let mut total = Tally::default();
-        for round in &self.rounds {
-            total.add(round, false);
-        }
-        total
+        total(&self.rounds)
+    }
+
+    /// All rounds with the tracer on together.
+    pub fn total_traced(&self) -> Tally {
+        total(&self.traced)
     }
 
     /// Its name in the table.
@@ -69,50 +107,125 @@ impl Path {
     }
 }
 
+fn total(rounds: &[Tally]) -> Tally {
+    let mut total = Tally::default();
+    for round in rounds {
+        total.add(round, false);
+    }
+    total
+}
+
 impl Plan {
     /// How many rounds there are.
     pub fn rounds(&self) -> u32 {
         let possible = self.duration.as_nanos() / SHORTEST.as_nanos();
-        u32::try_from(possible).unwrap_or(ROUNDS).clamp(1, ROUNDS)
+        self.rounds.unwrap_or_else(|| u32::try_from(possible).unwrap_or(ROUNDS).clamp(1, ROUNDS))
     }
 
-    /// How long all of it takes.
-    pub fn takes(&self) -> Duration {
-        let paths = u32::try_from(self.targets.len() * self.modes.len()).unwrap_or(u32::MAX);
-        (self.duration + self.warm_up()) * paths
-    }
-
-    fn warm_up(&self) -> Duration {
+    pub(super) fn warm_up(&self) -> Duration {
         WARM_UP.min(self.duration / 10)
     }
 
-    /// Measures; `tell` hears what is measured now, with the part of the time that is over. When `stop` is set, what was measured
-    /// by then is given.
-    pub async fn measure(&self, stop: &Arc<AtomicBool>, mut tell: impl FnMut(&str, f64)) -> io::Result<Vec<Path>> {
+    /// Measures. Where there is `tracing`, each round has two halves in an order that is drawn, and the tracer is on in one of them, so
+    /// that what it costs is seen too; it decides nothing in the table. `tell` hears what is measured now, with the part of the time that
+    /// is over. When it is told to stop, what was measured by then is given.
+    pub fn measure(
+        &self,
+        tracing: Result<&Tracing, String>,
+        stop: &Stop,
+        tell: impl FnMut(&str, f64),
+    ) -> io::Result<Measurement> {
         let with_modes = self.targets.iter().flat_map(|target| self.modes.iter().map(move |mode| (target, *mode)));
-        let mut paths: Vec<Path> =
-            with_modes.map(|(target, mode)| Path { target: target.clone(), mode, rounds: Vec::new() }).collect();
-        let (rounds, mut random) = (self.rounds(), fastrand::Rng::with_seed(self.seed));
-        let (steps, mut done) = ((rounds + 1) as usize * paths.len(), 0_usize);
-        let start = Instant::now();
-        let mut order: Vec<usize> = (0..paths.len()).collect();
-        for round in 0..=rounds {
-            random.shuffle(&mut order);
-            for index in &order {
-                let Some(path) = paths.get_mut(*index).filter(|_| !stop.load(Ordering::Relaxed)) else { continue };
-                #[expect(clippy::cast_precision_loss, reason = "a few steps")]
-                tell(&path.name(self.modes.len() > 1), done as f64 / steps as f64);
-                done += 1;
-                // The first round warms up.
-                let duration = if round == 0 { self.warm_up() } else { self.duration / rounds };
-                let load = Load { clients: self.clients, duration, rate: self.rate, mode: path.mode, limit: self.limit };
-                let began = start.elapsed();
-                let tally = run(&load, &path.target, stop).await?;
-                if round > 0 {
-                    path.rounds.push(Tally { began, ..tally });
+        let paths: Vec<Path> = with_modes.map(|(target, mode)| Path::new(target.clone(), mode)).collect();
+        let (tracing, beside) = match tracing {
+            Ok(tracing) => (Some(tracing), Beside::Traced { lost: 0, missing: Vec::new() }),
+            Err(why) => (None, Beside::Not(why)),
+        };
+        let steps = (self.rounds() * (1 + u32::from(tracing.is_some())) + 1) as usize * paths.len();
+        let mut run = Run { plan: self, start: Instant::now(), paths, beside, tracer: None, stop, tell, steps, done: 0 };
+        let mut random = fastrand::Rng::with_seed(self.seed);
+        let mut order: Vec<usize> = (0..run.paths.len()).collect();
+        let mut halves = [false, true];
+        random.shuffle(&mut order);
+        run.half(&order, self.warm_up(), |_, _| {})?;
+        for _ in 0..self.rounds() {
+            random.shuffle(&mut halves);
+            for with_tracer in halves {
+                random.shuffle(&mut order);
+                if !with_tracer {
+                    run.half(&order, self.duration / self.rounds(), |path, tally| path.rounds.push(tally))?;
+                } else if let Some(tracing) = tracing {
+                    run.traced_half(tracing, &order)?;
                 }
             }
         }
-        Ok(paths)
+        Ok(Measurement { paths: run.paths, tracer: run.beside, segments_unknown: None })
     }
+}
+
+/// A plan that is being carried out.
+struct Run<'a, T> {
+    plan: &'a Plan,
+    start: Instant,
+    paths: Vec<Path>,
+    beside: Beside,
+    /// The tracer that is on now.
+    tracer: Option<Tracer>,
+    stop: &'a Stop,
+    tell: T,
+    steps: usize,
+    done: usize,
+}
+
+impl<T: FnMut(&str, f64)> Run<'_, T> {
+    /// Measures each path once.
+    fn half(&mut self, order: &[usize], duration: Duration, keep: fn(&mut Path, Tally)) -> io::Result<()> {
+        for index in order {
+            let Some(path) = self.paths.get_mut(*index).filter(|_| !*self.stop.borrow()) else { continue };
+            #[expect(clippy::cast_precision_loss, reason = "a few steps")]
+            (self.tell)(&path.name(self.plan.modes.len() > 1), self.done as f64 / self.steps as f64);
+            self.done += 1;
+            if let Some(tracer) = &self.tracer {
+                tracer.turn(*index);
+            }
+            let Plan { clients, rate, limit, .. } = *self.plan;
+            let load = Load { clients, duration, rate, mode: path.mode, limit };
+            let began = self.start.elapsed();
+            let tally = run(&load, &path.target, self.stop)?;
+            keep(path, Tally { began, ..tally });
+        }
+        Ok(())
+    }
+
+    /// Does so with the tracer on. One that fails is not tried again, and the measurement goes on without it.
+    fn traced_half(&mut self, tracing: &Tracing, order: &[usize]) -> io::Result<()> {
+        let Beside::Traced { .. } = self.beside else { return Ok(()) };
+        match tracing.start(self.paths.len()) {
+            Ok(tracer) => self.tracer = Some(tracer),
+            Err(error) => {
+                self.beside = Beside::Not(chain(&error));
+                return Ok(());
+            }
+        }
+        self.half(order, self.plan.duration / self.plan.rounds(), |path, tally| path.traced.push(tally))?;
+        match self.tracer.take().map(Tracer::stop) {
+            Some(Ok(traced)) => {
+                for (path, legs) in self.paths.iter_mut().zip(traced.paths) {
+                    path.legs.join(legs);
+                }
+                if let Beside::Traced { lost, missing } = &mut self.beside {
+                    *lost += traced.lost;
+                    *missing = traced.missing;
+                }
+            }
+            Some(Err(error)) => self.beside = Beside::Not(chain(&error)),
+            None => {}
+        }
+        Ok(())
+    }
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -22,6 +22,10 @@ pub struct Tally {
     pub failed: BTreeMap<Failure, u64>,
     /// Segments of the client's side.
     pub segments: Segments,
+    /// The client's connections.
+    pub connections: u64,
+    /// How many of them had to send a segment again.
+    pub connections_again: u64,
     /// Attempts that were due at a fixed rate, and for which no client was free before the time was up: nothing is known of them, and
     /// they would have waited longest.
     pub not_begun: u64,
@@ -38,6 +42,8 @@ impl Default for Tally {
             service: histogram(),
             failed: BTreeMap::new(),
             segments: Segments::default(),
+            connections: 0,
+            connections_again: 0,
             not_begun: 0,
             began: Duration::ZERO,
             lasted: Duration::ZERO,
@@ -61,13 +67,26 @@ impl Tally {
         self.service.saturating_record(nanoseconds(service));
     }
 
+    /// Counts so many that were answered and took the same time.
+    pub fn answered_times(&mut self, time: Duration, count: u64) {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        self.waited.saturating_record_n(nanoseconds(time), count);
+        self.service.saturating_record_n(nanoseconds(time), count);
+    }
+
     /// Counts one that failed.
     pub fn failed(&mut self, failure: Failure) {
         *self.failed.entry(failure).or_default() += 1;
     }
 
-    /// Counts a connection's segments.
-    pub fn add_segments(&mut self, segments: Segments) {
+    /// Counts a connection with its segments.
+    pub fn add_connection(&mut self, segments: Segments) {
+        self.connections += 1;
+        self.connections_again += u64::from(segments.again > 0);
+        self.add_segments(segments);
+    }
+
+    fn add_segments(&mut self, segments: Segments) {
         self.segments.again += segments.again;
         self.segments.sent += segments.sent;
     }
@@ -82,6 +101,8 @@ impl Tally {
             *self.failed.entry(*failure).or_default() += count;
         }
         self.add_segments(other.segments);
+        self.connections += other.connections;
+        self.connections_again += other.connections_again;
         self.not_begun += other.not_begun;
         self.lasted = if at_the_same_time { self.lasted.max(other.lasted) } else { self.lasted + other.lasted };
     }

@@ -2,12 +2,11 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use super::attempt::{Failure, Mode};
 use super::load::{Load, run};
@@ -21,7 +20,9 @@ fn load(mode: Mode) -> Load {
 
 async fn measure(load: &Load, address: SocketAddr) -> Tally {
     let target = Resolved { name: "it".to_owned(), host: address.to_string(), address };
-    run(load, &target, &Arc::new(AtomicBool::new(false))).await.unwrap()
+    let load = load.clone();
+    let (_keep, stop) = watch::channel(false);
+    tokio::task::spawn_blocking(move || run(&load, &target, &stop)).await.unwrap().unwrap()
 }
 
 fn local() -> SocketAddr {

@@ -1,22 +1,25 @@
 //! `wsltrace bench`: what each way to a server costs; and the server that belongs to it.
 
+use std::fs::File;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::sync::watch;
 
 use super::Failure;
 use crate::bench::attempt::{Failure as Fails, Mode};
 use crate::bench::hlog;
 use crate::bench::result::Bench;
-use crate::bench::rounds::{Path, Plan};
+use crate::bench::rounds::{Measurement, Path, Plan};
 use crate::bench::serve::Server;
 use crate::bench::spoilers::Reading;
-use crate::bench::target::resolve;
+use crate::bench::target::{Resolved, resolve};
+use crate::bench::trace::Tracing;
 use crate::cli::{BenchArgs, BenchMode, KeepAlive};
+use crate::export::bench_page;
+use crate::kernel::netns::Netns;
 use crate::output::{Shown, TextOptions, Verbosity, bench, bench_comparison, bench_csv};
 
 /// Descriptors beside those of the clients.
@@ -58,84 +61,146 @@ async fn measure(args: &BenchArgs) -> Result<(), Failure> {
         ));
     }
     let targets = resolve(&args.targets).await.map_err(|message| Failure::usage(message, "wsltrace bench --help"))?;
-    let before_it = args.compare.as_deref().map(earlier).transpose()?;
+    let files = Files::make(args)?;
     raise_descriptors(Some(args.clients))?;
-    let plan = Plan {
+    let plan = plan(args, targets);
+    let (before, start) = (Reading::take()?, jiff::Timestamp::now());
+    let (measured, interrupted) = watched(&plan, tracing(args, &plan)).await?;
+    let no_port = measured.paths.iter().filter_map(|path| path.total().failed.get(&Fails::NoPort).copied()).sum();
+    let mut warnings = Reading::spoilt_since(&before, &Reading::take()?, no_port);
+    warnings.extend(told_of_paths(&plan, &measured.paths));
+    files.write(args, &Run { plan: &plan, measured: &measured, interrupted, start }, warnings)
+}
+
+fn plan(args: &BenchArgs, targets: Vec<Resolved>) -> Plan {
+    Plan {
         targets,
         modes: modes(args),
         clients: args.clients,
         duration: args.duration,
+        rounds: args.rounds,
         rate: args.rate,
         limit: args.timeout,
         seed: args.seed.unwrap_or_else(|| fastrand::u64(..)),
-    };
-    let stop = Arc::new(AtomicBool::new(false));
-    // Made before anything is measured in vain.
-    let log = args.hlog.as_deref().map(made).transpose()?;
-    let (before, start) = (Reading::take()?, jiff::Timestamp::now());
-    let (paths, interrupted) = watched(&plan, &stop).await?;
-    let all_failed = |path: &&Path| path.total().waited.is_empty();
-    let no_port = paths.iter().filter_map(|path| path.total().failed.get(&Fails::NoPort).copied()).sum();
-    let mut warnings = Reading::spoilt_since(&before, &Reading::take()?, no_port);
-    for path in paths.iter().filter(all_failed).filter(|path| path.total().attempts() > 0) {
-        let many = plan.modes.len() > 1;
-        warnings.push(format!(
-            "no attempt at {} was answered: is the server there? wsltrace doctor --port {} tells",
-            path.name(many),
-            path.target.address.port()
-        ));
     }
-    for path in &paths {
-        let (missed, name) = (path.total().not_begun, path.name(plan.modes.len() > 1));
+}
+
+/// What is wrong with single paths.
+fn told_of_paths(plan: &Plan, paths: &[Path]) -> Vec<String> {
+    let many = plan.modes.len() > 1;
+    let mut told = Vec::new();
+    for path in paths {
+        let (total, name) = (path.total(), path.name(many));
+        if total.waited.is_empty() && total.attempts() > 0 {
+            let port = path.target.address.port();
+            told.push(format!("no attempt at {name} was answered: is the server there? wsltrace doctor --port {port} tells"));
+        }
+        let missed = total.not_begun;
         if missed > 0 {
-            warnings.push(format!(
+            told.push(format!(
                 "{missed} attempts at {name} were due and no client was free for them: the times leave out the longest waits; more clients (-c) or a lower --rate"
             ));
         }
     }
-    if let Some(mut file) = log {
-        file.write_all(&hlog::log(&paths, plan.modes.len() > 1, start)?)?;
+    told
+}
+
+/// A run that is over.
+struct Run<'a> {
+    plan: &'a Plan,
+    measured: &'a Measurement,
+    interrupted: bool,
+    /// When the first round began.
+    start: jiff::Timestamp,
+}
+
+/// Where the result goes, and what it is compared to: looked for before anything is measured in vain.
+struct Files {
+    before: Option<Bench>,
+    log: Option<File>,
+    page: Option<File>,
+}
+
+impl Files {
+    fn make(args: &BenchArgs) -> Result<Self, Failure> {
+        Ok(Self {
+            before: args.compare.as_deref().map(earlier).transpose()?,
+            log: args.hlog.as_deref().map(made).transpose()?,
+            page: args.html.as_deref().map(made).transpose()?,
+        })
     }
-    let result = Bench::of(&plan, &paths, interrupted, warnings, jiff::Timestamp::now());
-    let text = if args.json {
-        serde_json::to_string(&result)? + "\n"
-    } else if args.csv {
-        bench_csv(&result)
-    } else {
-        let options = TextOptions::detect(Verbosity::Normal, Shown::default());
-        let since = before_it.map(|before| bench_comparison(&before, &result, options)).unwrap_or_default();
-        bench(&result, options) + &since
-    };
-    super::print(text)
+
+    fn write(self, args: &BenchArgs, run: &Run, warnings: Vec<String>) -> Result<(), Failure> {
+        let paths = &run.measured.paths;
+        let result = Bench::of(run.plan, run.measured, run.interrupted, warnings, jiff::Timestamp::now());
+        if let Some(mut file) = self.log {
+            file.write_all(&hlog::log(paths, run.plan.modes.len() > 1, run.start)?)?;
+        }
+        if let Some(mut file) = self.page {
+            file.write_all(bench_page(&result, paths).map_err(io::Error::other)?.as_bytes())?;
+        }
+        let text = if args.json {
+            serde_json::to_string(&result)? + "\n"
+        } else if args.csv {
+            bench_csv(&result)
+        } else {
+            let options = TextOptions::detect(Verbosity::Normal, Shown::default());
+            let since = self.before.map(|before| bench_comparison(&before, &result, options)).unwrap_or_default();
+            bench(&result, options) + &since
+        };
+        super::print(text)
+    }
 }
 
 /// Measures with a bar on the terminal, until it is done or Ctrl-C; says which.
-async fn watched(plan: &Plan, stop: &Arc<AtomicBool>) -> Result<(Vec<Path>, bool), Failure> {
+async fn watched(plan: &Plan, tracing: Result<Tracing, String>) -> Result<(Measurement, bool), Failure> {
     let bar = if io::stderr().is_terminal() { ProgressBar::new(PARTS) } else { ProgressBar::hidden() };
     // The template is a constant; without it the bar has the library's own look.
     if let Ok(style) = ProgressStyle::with_template("{wide_bar} {msg} {percent:>3} % {eta:>4}") {
         bar.set_style(style);
     }
-    let interrupted = stop.clone();
-    let signal = tokio::spawn(async move {
-        let heard = tokio::signal::ctrl_c().await;
-        interrupted.store(true, Ordering::Relaxed);
-        heard
-    });
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "parts of a whole")]
-    let paths = plan
-        .measure(stop, |name, part| {
-            bar.set_position((part * PARTS as f64) as u64);
-            bar.set_message(crate::escape::escape(name));
+    let (interrupt, stop) = watch::channel(false);
+    let (plan, shown) = (plan.clone(), bar.clone());
+    let mut measuring = tokio::task::spawn_blocking(move || {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss,
+            reason = "parts of a whole"
+        )]
+        plan.measure(tracing.as_ref().map_err(String::clone), &stop, |name, part| {
+            shown.set_position((part * PARTS as f64) as u64);
+            shown.set_message(crate::escape::escape(name));
         })
-        .await?;
+    });
+    let measured = tokio::select! {
+        measured = &mut measuring => measured,
+        heard = tokio::signal::ctrl_c() => {
+            heard?;
+            interrupt.send_replace(true);
+            measuring.await
+        }
+    };
     bar.finish_and_clear();
-    signal.abort();
-    Ok((paths, stop.load(Ordering::Relaxed)))
+    let interrupted = *interrupt.borrow();
+    Ok((measured.map_err(io::Error::other)??, interrupted))
 }
 
-/// The file for the times of every round.
-fn made(path: &std::path::Path) -> Result<std::fs::File, Failure> {
+/// What is needed to trace the handshakes; or why it is not done.
+fn tracing(args: &BenchArgs, plan: &Plan) -> Result<Tracing, String> {
+    if args.no_trace {
+        return Err("--no-trace was given".to_owned());
+    }
+    if !nix::unistd::geteuid().is_root() {
+        return Err("tracing needs root: sudo wsltrace bench ...".to_owned());
+    }
+    let ports: Vec<u16> = plan.targets.iter().map(|target| target.address.port()).collect();
+    let netns = Netns::current().map_err(|error| error.to_string())?;
+    Tracing::prepare(netns, &ports).map_err(|error| error.to_string())
+}
+
+/// A file to be written at the end.
+fn made(path: &std::path::Path) -> Result<File, Failure> {
     let shown = super::progress::shown(path);
     crate::recording::file::create(path).map_err(|error| Failure::new(format!("cannot write to {shown}: {error}")))
 }

@@ -31,17 +31,14 @@ fn bench() -> Result<(), Failure> {
     let bar = spinner();
     let compared = lab::compare(EACH, fastrand::u64(..), |name, _| bar.set_message(format!("measuring {name}")));
     bar.finish_and_clear();
-    let (plan, paths) = match compared {
+    let (plan, measured) = match compared {
         Ok(compared) => compared,
         Err(error) => return told(Err(error)),
     };
     let warnings = Reading::spoilt_since(&before, &Reading::take()?, 0);
-    let result = Bench::of(&plan, &paths, false, warnings, jiff::Timestamp::now());
-    let mut text = "The ways into WSL, rebuilt without Windows in private networks of this machine:\n".to_owned();
-    text.extend(lab::WAYS.iter().map(|(name, what)| format!("  {name}: {what}\n")));
-    text.push('\n');
-    text.push_str(&output::bench(&result, TextOptions::detect(Verbosity::Normal, Shown::default())));
-    super::print(text)
+    let result = Bench::of(&plan, &measured, false, warnings, jiff::Timestamp::now());
+    let options = TextOptions::detect(Verbosity::Normal, Shown::default());
+    super::print(output::bench_ways(&lab::WAYS, options) + &output::bench(&result, options))
 }
 
 /// A line on the terminal that says what is measured.

@@ -10,6 +10,8 @@ mod perfetto;
 mod tests;
 mod words;
 
+pub use html::bench_page;
+
 use std::io::{self, Write};
 use std::str::FromStr;
 

@@ -4,22 +4,22 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::net::UnixStream as StdUnixStream;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::scenario::publish;
 use super::sides::{CLIENT_V4, CONTAINER, WSL_V4};
 use super::{Lab, LabError, Namespace, PORT, Side};
 use crate::bench::attempt::Mode;
-use crate::bench::rounds::{Path, Plan};
+use crate::bench::rounds::{Measurement, Plan};
 use crate::bench::serve::Server;
 use crate::bench::target::Resolved;
+use crate::bench::trace::{TraceError, Tracing};
+use crate::kernel::netns::Netns;
 
 /// The server's port in the container.
 const INNER: u16 = 80;
@@ -47,7 +47,7 @@ pub const WAYS: [(&str, &str); 5] = [
 ];
 
 /// Measures each way for so long; `tell` hears what is measured now, with the part of the time that is over. `seed` draws the order.
-pub fn compare(duration: Duration, seed: u64, tell: impl FnMut(&str, f64) + Send) -> Result<(Plan, Vec<Path>), LabError> {
+pub fn compare(duration: Duration, seed: u64, tell: impl FnMut(&str, f64) + Send) -> Result<(Plan, Measurement), LabError> {
     let lab = Lab::new(Some(Side::Container))?;
     // Windows' own addresses are reached over its own loopback.
     lab.client.up("lo")?;
@@ -72,11 +72,16 @@ pub fn compare(duration: Duration, seed: u64, tell: impl FnMut(&str, f64) + Send
     };
     let ends = [(WSL_V4, DIRECT), (CLIENT_V4, PORTPROXY), (CLIENT_V4, RELAY), (WSL_V4, PORT), (WSL_V4, DOCKER_PROXY)];
     let targets = WAYS.iter().zip(ends).map(|((name, _), (address, port))| target(name, address.into(), port)).collect();
-    let plan = Plan { targets, modes: vec![Mode::Http], clients: CLIENTS, duration, rate: None, limit: LIMIT, seed };
-    let (measured, stop) = (plan.clone(), Arc::new(AtomicBool::new(false)));
-    // The clients are tasks of the client's namespace; this thread stays where it is.
-    let paths = lab.client.run(|| client.block_on(measured.measure(&stop, tell)).map_err(LabError::io("measure")))?;
-    Ok((plan, paths))
+    let plan =
+        Plan { targets, modes: vec![Mode::Http], clients: CLIENTS, duration, rounds: None, rate: None, limit: LIMIT, seed };
+    let traced = Netns::at(&lab.wsl.path()).map_err(TraceError::from);
+    let tracing =
+        traced.and_then(|wsl| Tracing::prepare(wsl, &[DIRECT, PORT, DOCKER_PROXY, INNER])).map_err(|error| error.to_string());
+    let (_never, stop) = watch::channel(false);
+    // The clients' threads are born in the client's namespace; this thread stays where it is.
+    let measured =
+        lab.client.run(|| plan.measure(tracing.as_ref().map_err(String::clone), &stop, tell).map_err(LabError::io("measure")))?;
+    Ok((plan, measured))
 }
 
 /// A runtime whose threads are in a namespace: a thread is born where its maker is.
@@ -168,9 +173,9 @@ mod tests {
         if cannot_run("every_way_is_answered") {
             return;
         }
-        let (plan, paths) = compare(Duration::from_millis(500), 1, |_, _| {}).unwrap();
-        assert_eq!((plan.targets.len(), paths.len()), (WAYS.len(), WAYS.len()));
-        for path in paths {
+        let (plan, measured) = compare(Duration::from_millis(500), 1, |_, _| {}).unwrap();
+        assert_eq!((plan.targets.len(), measured.paths.len()), (WAYS.len(), WAYS.len()));
+        for path in measured.paths {
             let total = path.total();
             assert!(!total.waited.is_empty() && total.failures() == 0, "{}: {:?}", path.target.name, total.failed);
         }

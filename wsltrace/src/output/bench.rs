@@ -5,6 +5,12 @@
     reason = "a failing write! to a String cannot happen and would have to be handled"
 )]
 
+pub(crate) mod handshakes;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+
 use anstyle::Style;
 
 use super::TextOptions;
@@ -15,47 +21,90 @@ use crate::bench::result::{Bench, Measured, Times};
 use crate::escape::escape;
 
 /// The table's columns behind the path.
-const HEADINGS: [&str; 10] = ["attempts", "mean", "p50", "p90", "p99", "p99.9", "max", "failed", "resent", "per s"];
+pub(crate) const HEADINGS: [&str; 10] = ["attempts", "mean", "p50", "p90", "p99", "p99.9", "max", "failed", "resent", "per s"];
+
+/// So many of the columns are about times.
+const TIMES: usize = 7;
+
+/// What the paths of a rebuilt set-up are made of: names, and what they are.
+pub fn bench_ways(ways: &[(&str, &str)], options: TextOptions) -> String {
+    let page = options.page();
+    let head = "The ways into WSL, rebuilt without Windows in private networks of this machine";
+    let mut text = format!("{}\n", page.wrap(head, 0, 2, STRONG));
+    for (name, what) in ways {
+        text.push_str(&format!("  {}\n", page.wrap(&format!("{name}: {what}"), 2, 4, Style::new())));
+    }
+    let note = "`resent` counts segments of the client's own connections. Behind a proxy there is another connection, and the relay's socket pair is no TCP: nothing is sent again in it.";
+    text + &format!("{}\n\n", page.wrap(note, 0, 2, FAINT))
+}
 
 /// The whole text.
 pub fn bench(bench: &Bench, options: TextOptions) -> String {
     let page = options.page();
-    let rate = bench.rate.map_or_else(|| "each as fast as it can".to_owned(), |rate| format!("{rate} attempts a second"));
-    let partial = if bench.partial { ", ended before its time" } else { "" };
-    let head = format!("{} clients, {rate}, {} s a path{partial}", bench.clients, bench.seconds);
-    let mut text = format!("{}\n\n", page.wrap(&head, 0, 2, STRONG));
-    let rows: Vec<[String; 10]> = bench.paths.iter().map(cells).collect();
-    let names: Vec<String> = bench.paths.iter().map(|path| escape(&path.path)).collect();
-    let longest = |index: usize| rows.iter().filter_map(|row| row.get(index)).map(|cell| cell.chars().count()).max().unwrap_or(0);
-    let first = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(4);
-    let widths: Vec<usize> = HEADINGS.iter().enumerate().map(|(index, heading)| longest(index).max(heading.len())).collect();
-    if first + widths.iter().map(|width| width + 2).sum::<usize>() <= options.width {
-        let line = |name: &str, cells: &[String]| {
-            let cells = cells.iter().zip(&widths).map(|(cell, width)| format!("  {cell:>width$}")).collect::<String>();
-            format!("{name:<first$}{cells}")
-        };
-        text.push_str(&format!("{}\n", page.paint(FAINT, &line("path", &HEADINGS.map(str::to_owned)))));
-        for (name, row) in names.iter().zip(&rows) {
-            text.push_str(&format!("{}\n", line(name, row)));
-        }
-    } else {
-        for (name, row) in names.iter().zip(&rows) {
-            let said = HEADINGS.iter().zip(row).map(|(heading, cell)| format!("{heading} {cell}")).collect::<Vec<_>>().join(", ");
-            text.push_str(&format!("{}\n  {}\n", page.paint(STRONG, name), page.wrap(&said, 2, 2, Style::new())));
-        }
+    let mut text = format!("{}\n\n", page.wrap(&head(bench), 0, 2, STRONG));
+    text.push_str(&table(page, bench));
+    for (index, said) in difference_sentences(bench).enumerate() {
+        let between = if index == 0 { "\n" } else { "" };
+        text.push_str(&format!("{between}{}\n", page.wrap(&said, 0, 2, Style::new())));
     }
-    text.push_str(&differences(page, bench));
-    for path in bench.paths.iter().filter(|path| !path.failed.is_empty()) {
-        let failed: Vec<String> = failures(path).map(|(failure, count)| format!("{} {count}", failure.words())).collect();
-        text.push_str(&format!("\n{}: {}\n", escape(&path.path), page.wrap(&failed.join(", "), 0, 2, BAD)));
+    for said in unknown_sentences(bench) {
+        text.push_str(&format!("\n{}\n", page.wrap(&said, 0, 2, FAINT)));
     }
+    for said in failure_sentences(bench) {
+        text.push_str(&format!("\n{}\n", page.wrap(&said, 0, 2, BAD)));
+    }
+    text.push_str(&handshakes::handshakes(page, bench));
+    text.push_str(&cost(page, bench));
     for warning in &bench.warnings {
         text.push_str(&format!("\n{} {}\n", page.paint(BAD, "spoilt:"), page.wrap(warning, 8, 2, Style::new())));
     }
     text
 }
 
-fn cells(path: &Measured) -> [String; 10] {
+/// The table in one part or in two, as the width allows; where even that is too wide, a paragraph a path.
+fn table(page: Page, bench: &Bench) -> String {
+    let rows: Vec<(String, [String; 10])> = bench.paths.iter().map(|path| (escape(&path.path), cells(path))).collect();
+    let columns = |range: Range<usize>| columns(page, &rows, range);
+    let parts = columns(0..HEADINGS.len()).or_else(|| Some(columns(0..TIMES)? + "\n" + &columns(TIMES..HEADINGS.len())?));
+    parts.unwrap_or_else(|| {
+        let paragraph = |(name, row): &(String, [String; 10])| {
+            // A number and its unit stay in one line.
+            let said = HEADINGS.iter().zip(row).map(|(heading, cell)| format!("{heading} {cell}").replace(' ', "\u{a0}"));
+            let said = page.wrap(&said.collect::<Vec<_>>().join(", "), 2, 2, Style::new()).replace('\u{a0}', " ");
+            format!("{}\n  {said}\n", page.paint(STRONG, name))
+        };
+        rows.iter().map(paragraph).collect()
+    })
+}
+
+/// Some columns of the table; `None` where they are too wide.
+fn columns(page: Page, rows: &[(String, [String; 10])], range: Range<usize>) -> Option<String> {
+    let headings = HEADINGS.get(range.clone())?;
+    let cells = |row: &[String; 10]| row.get(range.clone()).unwrap_or_default().to_vec();
+    let first = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0).max(4);
+    let mut widths: Vec<usize> = headings.iter().map(|heading| heading.len()).collect();
+    for (_, row) in rows {
+        for (width, cell) in widths.iter_mut().zip(cells(row)) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    if first + widths.iter().map(|width| width + 2).sum::<usize>() > page.width {
+        return None;
+    }
+    let line = |name: &str, cells: &[String]| {
+        let cells = cells.iter().zip(&widths).map(|(cell, width)| format!("  {cell:>width$}")).collect::<String>();
+        format!("{name:<first$}{cells}")
+    };
+    let heads: Vec<String> = headings.iter().map(|heading| (*heading).to_owned()).collect();
+    let mut text = format!("{}\n", page.paint(FAINT, &line("path", &heads)));
+    for (name, row) in rows {
+        text.push_str(&format!("{}\n", line(name, &cells(row))));
+    }
+    Some(text)
+}
+
+/// What stands in them.
+pub(crate) fn cells(path: &Measured) -> [String; 10] {
     let times = &path.waited;
     let time = |ns: u64| if times.count == 0 { "-".to_owned() } else { duration(ns) };
     [
@@ -67,7 +116,7 @@ fn cells(path: &Measured) -> [String; 10] {
         time(times.p999),
         time(times.max),
         share(path.failed.values().sum(), path.attempts),
-        if path.segments_sent == 0 { "n/a".to_owned() } else { share(path.segments_sent_again, path.segments_sent) },
+        if path.segments_unknown.is_some() { "n/a".to_owned() } else { share(path.segments_sent_again, path.segments_sent) },
         format!("{:.0}", path.per_second),
     ]
 }
@@ -92,20 +141,61 @@ fn failures(path: &Measured) -> impl Iterator<Item = (Failure, u64)> {
     Failure::ALL.into_iter().filter_map(|failure| Some((failure, *path.failed.get(&failure)?)))
 }
 
+/// What was done, in a line.
+pub(crate) fn head(bench: &Bench) -> String {
+    let rate = bench.rate.map_or_else(|| "each as fast as it can".to_owned(), |rate| format!("{rate} attempts a second"));
+    let partial = if bench.partial { "; partial: ended before its time" } else { "" };
+    let clients = if bench.clients == 1 { "1 client".to_owned() } else { format!("{} clients", bench.clients) };
+    format!("{clients}, {rate}, {} s a path{partial}", bench.seconds)
+}
+
 /// How the paths compare to the first.
-fn differences(page: Page, bench: &Bench) -> String {
-    let mut text = String::new();
-    for path in &bench.paths {
-        let (Some(difference), Some(baseline)) = (path.difference, &path.baseline) else { continue };
+pub(crate) fn difference_sentences(bench: &Bench) -> impl Iterator<Item = String> {
+    bench.paths.iter().filter_map(|path| {
+        let (difference, baseline) = (path.difference?, path.baseline.as_ref()?);
         let verdict = match difference.comparison() {
             Comparison::Faster => "faster than",
             Comparison::Slower => "slower than",
             Comparison::NoDifference => "no different from",
         };
-        let said = format!("{} is {verdict} {baseline}: p50 {}", path.path, interval(difference));
-        text.push_str(&format!("\n{}", page.wrap(&said, 0, 2, Style::new())));
+        Some(format!("{} is {verdict} {baseline}: p50 {}", path.path, interval(difference)))
+    })
+}
+
+/// Why segments that were sent again are not known, each reason once.
+pub(crate) fn unknown_sentences(bench: &Bench) -> impl Iterator<Item = String> {
+    let mut reasons: Vec<&str> = bench.paths.iter().filter_map(|path| path.segments_unknown.as_deref()).collect();
+    reasons.dedup();
+    reasons.into_iter().map(|reason| format!("resent n/a: {reason}"))
+}
+
+/// How attempts failed.
+pub(crate) fn failure_sentences(bench: &Bench) -> impl Iterator<Item = String> {
+    bench.paths.iter().filter(|path| !path.failed.is_empty()).map(|path| {
+        let failed: Vec<String> = failures(path).map(|(failure, count)| format!("{} {count}", failure.words())).collect();
+        format!("{}: {}", path.path, failed.join("; "))
+    })
+}
+
+/// What the tracer cost, of each path.
+pub(crate) fn cost_sentences(bench: &Bench) -> impl Iterator<Item = String> {
+    bench.paths.iter().filter_map(|path| {
+        let traced = path.traced.as_ref()?;
+        let added = match traced.cost {
+            Some(cost) => format!("p50 {}", interval(cost)),
+            None => "too few rounds to tell".to_owned(),
+        };
+        Some(format!("{}: {added}; {:.0} instead of {:.0} per s", path.path, traced.per_second, path.per_second))
+    })
+}
+
+fn cost(page: Page, bench: &Bench) -> String {
+    let said: String = cost_sentences(bench).map(|said| format!("  {}\n", page.wrap(&said, 2, 4, Style::new()))).collect();
+    if said.is_empty() {
+        return said;
     }
-    if text.is_empty() { text } else { text + "\n" }
+    let head = "What the tracer cost (the table above is without it)";
+    format!("\n{}\n{said}", page.wrap(head, 0, 2, STRONG))
 }
 
 /// What changed since an earlier run: of each path that both measured in the same way.

@@ -2,7 +2,7 @@
 
 mod absence;
 mod attempts;
-mod bench;
+pub(crate) mod bench;
 pub mod contract;
 mod difference;
 mod doctor;
@@ -28,14 +28,14 @@ mod snapshot_tests;
 mod text_tests;
 
 pub use absence::{Waited, Why, absence_message};
-pub use bench::{bench, bench_comparison, bench_csv};
+pub use bench::{bench, bench_comparison, bench_csv, bench_ways};
 pub use difference::{Side, difference};
 pub use doctor::{examination, script};
 pub use json::JsonOutput;
 pub use listening::{Start, table as listening_table};
 pub(crate) use path::plain as path_text;
-pub use summary::{StageTimes, Summary};
 pub(crate) use summary::histogram as spent_histogram;
+pub use summary::{StageTimes, Summary};
 pub use text::{Shown, TextOptions, TextOutput, Verbosity};
 
 use std::sync::Arc;

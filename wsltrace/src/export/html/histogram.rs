@@ -1,4 +1,4 @@
-//! The time spent in each stage as charts, with one logarithmic axis for all.
+//! Times as charts, with one logarithmic axis for all.
 
 use hdrhistogram::Histogram;
 
@@ -12,9 +12,10 @@ const PER_DECADE: u32 = 8;
 const WIDTH: f64 = 320.0;
 const HEIGHT: f64 = 56.0;
 
-/// One stage's times.
+/// The times of one thing.
 pub(super) struct Chart {
-    pub(super) stage: &'static str,
+    /// What took this time.
+    pub(super) name: String,
     pub(super) count: u64,
     pub(super) bars: Vec<Bar>,
     pub(super) marks: Vec<Mark>,
@@ -45,11 +46,16 @@ pub(super) struct Tick {
 /// A chart a stage.
 pub(super) fn charts(summary: &Summary) -> Vec<Chart> {
     // The SYN-ACK is noted by the event that notes OUTPUT: there is no time between the two.
-    let spent = || summary.spent().filter(|(stage, _)| *stage != Stage::SynAck);
-    let least = spent().map(|(_, spent)| spent.min()).min().unwrap_or(1).max(1);
-    let most = spent().map(|(_, spent)| spent.max()).max().unwrap_or(1).max(1);
+    let spent = summary.spent().filter(|(stage, _)| *stage != Stage::SynAck);
+    named(spent.map(|(stage, spent)| (stage.name().to_owned(), spent)).collect())
+}
+
+/// A chart for each of these.
+pub(super) fn named(all: Vec<(String, &Histogram<u32>)>) -> Vec<Chart> {
+    let least = all.iter().map(|(_, spent)| spent.min()).min().unwrap_or(1).max(1);
+    let most = all.iter().map(|(_, spent)| spent.max()).max().unwrap_or(1).max(1);
     let axis = Axis { first: least.ilog10(), last: (most.ilog10() + 1).max(least.ilog10() + 1) };
-    spent().map(|(stage, spent)| chart(stage.name(), spent, axis)).collect()
+    all.into_iter().map(|(name, spent)| chart(name, spent, axis)).collect()
 }
 
 /// From 10 to the power of `first` to that of `last`, nanoseconds.
@@ -70,7 +76,7 @@ impl Axis {
     }
 }
 
-fn chart(stage: &'static str, spent: &Histogram<u32>, axis: Axis) -> Chart {
+fn chart(name: String, spent: &Histogram<u32>, axis: Axis) -> Chart {
     let count = (axis.last - axis.first) * PER_DECADE;
     let mut bins = vec![0_u64; count as usize];
     let width = WIDTH / f64::from(count);
@@ -104,7 +110,7 @@ fn chart(stage: &'static str, spent: &Histogram<u32>, axis: Axis) -> Chart {
         Tick { x: format!("{:.1}", axis.x(ns)), label: power_label(power) }
     });
     Chart {
-        stage,
+        name,
         count: spent.len(),
         bars: bars.collect(),
         marks: marks.iter().map(|(name, value)| Mark { x: format!("{:.1}", axis.x(*value)), name }).collect(),

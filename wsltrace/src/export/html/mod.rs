@@ -1,6 +1,7 @@
 //! One HTML file that needs nothing else: what failed and what to type first, then the path with its deaths, the time spent in each
 //! stage, and the attempts. The page's words and looks are in templates/; here is what goes into it.
 
+mod bench;
 mod histogram;
 mod picture;
 mod rows;
@@ -8,6 +9,7 @@ mod rows;
 use std::io;
 
 use askama::Template;
+pub use bench::bench_page;
 
 use self::histogram::Chart;
 use self::picture::{Drawing, Picture};

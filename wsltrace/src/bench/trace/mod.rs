@@ -1,0 +1,247 @@
+//! The tracer beside the load: follows every handshake that the paths' clients make, while they are measured, and adds up by path where
+//! the time went. It has the probes of `wsltrace --port`, and none of what explains a failure.
+//!
+//! Paths are measured one after the other, so a journey belongs to the path that was being measured when its SYN was first seen.
+
+pub mod legs;
+pub mod parts;
+
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use aya::maps::{MapData, RingBuf};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use wsltrace_common::{Counter, PORT_WORDS};
+
+use self::legs::Legs;
+use crate::cli::{PortRange, bitmap};
+use crate::evidence::namespaces_behind;
+use crate::journey::overdue::{has_begun, is_overdue};
+use crate::journey::{assemble, decode};
+use crate::kernel::links::list_links;
+use crate::kernel::names::{MachineNames, now_ns};
+use crate::kernel::netns::{Netns, NetnsError};
+use crate::kernel::{self, KernelFacts, check};
+use crate::probe::{Detail, Missing, ProbeError, Probes, Role, Sizes};
+use crate::wsl::Wsl;
+
+/// How often what has ended is looked for: the kernel side wakes the reader only for many records.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Why the handshakes cannot be traced.
+#[derive(Debug, thiserror::Error)]
+pub enum TraceError {
+    /// The machine lacks something.
+    #[error("{0}")]
+    Cannot(String),
+    /// The probes.
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+    /// The network namespace.
+    #[error(transparent)]
+    Netns(#[from] NetnsError),
+    /// The kernel's own description could not be read.
+    #[error("cannot read what the kernel says of itself")]
+    Facts(#[from] kernel::btf::BtfError),
+    /// Something else.
+    #[error("cannot trace")]
+    Io(#[from] io::Error),
+}
+
+/// All that is needed to trace, again and again.
+pub struct Tracing {
+    facts: Arc<KernelFacts>,
+    netns: Netns,
+    ports: Box<[u64; PORT_WORDS]>,
+    wsl: Wsl,
+}
+
+impl Tracing {
+    /// Prepares to trace connections to these ports in a network namespace; says what is missing, and why, where that is not possible.
+    pub fn prepare(netns: Netns, ports: &[u16]) -> Result<Self, TraceError> {
+        let machine = check::Machine::read()?;
+        let problems = check::problems(&machine, "wsltrace bench");
+        if !problems.is_empty() {
+            let said: Vec<String> = problems.into_iter().map(|problem| problem.message).collect();
+            return Err(TraceError::Cannot(said.join("; ")));
+        }
+        let ranges: Vec<PortRange> = ports.iter().map(|port| PortRange { first: *port, last: *port }).collect();
+        Ok(Self { facts: Arc::new(kernel::read()?), netns, ports: bitmap(&ranges), wsl: machine.wsl })
+    }
+
+    /// Puts the probes in and begins to trace, for so many paths.
+    pub fn start(&self, paths: usize) -> Result<Tracer, TraceError> {
+        let mut probes = Probes::load(&self.facts, &self.ports, Detail::default(), Sizes::default(), 0)?;
+        let records = probes.take_records()?;
+        let mut names = MachineNames::new(self.facts.clone(), self.wsl == Wsl::Two);
+        let followed = namespaces_behind(&self.netns)?.joined.into_iter().map(|joined| joined.netns);
+        let mut attached: Vec<Netns> = Vec::new();
+        for netns in std::iter::once(self.netns.clone()).chain(followed) {
+            if attached.contains(&netns) {
+                continue;
+            }
+            let links = list_links(&netns)?;
+            names.learn(netns.inum(), &links);
+            probes.attach_namespace(&netns, if attached.is_empty() { Role::Traced } else { Role::Followed })?;
+            let up: Vec<_> = links.into_iter().filter(|link| link.up).collect();
+            probes.attach_interfaces(&netns, &up)?;
+            attached.push(netns);
+        }
+        probes.switch(true)?;
+        let missing = probes.missing().to_vec();
+        let turns = Arc::new(Mutex::new(Vec::new()));
+        let (stop, stopped) = nix::unistd::pipe().map_err(io::Error::from)?;
+        let mut reader = Reader {
+            probes,
+            records,
+            names,
+            turns: turns.clone(),
+            traced: Traced { paths: vec![Legs::default(); paths], lost: 0, missing },
+            ended: 0,
+        };
+        let thread = std::thread::Builder::new().name("tracer".to_owned()).spawn(move || {
+            reader.read_until(&stop)?;
+            reader.finish()
+        })?;
+        Ok(Tracer { turns, stop: stopped, thread })
+    }
+}
+
+/// When which path began to be measured: nanoseconds of `CLOCK_MONOTONIC`, and the path's index.
+type Turns = Arc<Mutex<Vec<(u64, usize)>>>;
+
+/// A tracer at work.
+pub struct Tracer {
+    turns: Turns,
+    /// Closed to end it.
+    stop: OwnedFd,
+    thread: JoinHandle<Result<Traced, TraceError>>,
+}
+
+/// What was traced.
+#[derive(Clone, Debug, Default)]
+pub struct Traced {
+    /// By path.
+    pub paths: Vec<Legs>,
+    /// Records lost: so many handshakes may be missing.
+    pub lost: u64,
+    /// Probes that were not on, and what that costs.
+    pub missing: Vec<Missing>,
+}
+
+impl Tracer {
+    /// From now on this path is measured.
+    pub fn turn(&self, path: usize) {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner).push((now_ns(), path));
+    }
+
+    /// Takes the probes out, and gives what they saw.
+    pub fn stop(self) -> Result<Traced, TraceError> {
+        drop(self.stop);
+        self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
+/// The thread that reads what the probes see.
+struct Reader {
+    probes: Probes,
+    records: RingBuf<MapData>,
+    names: MachineNames,
+    turns: Turns,
+    traced: Traced,
+    /// Journeys that came out of the ring buffer.
+    ended: u64,
+}
+
+impl Reader {
+    /// Reads until the other end of `stop` is closed.
+    fn read_until(&mut self, stop: &OwnedFd) -> Result<(), TraceError> {
+        let mut next = Instant::now() + LOOK_EVERY;
+        loop {
+            let left = next.saturating_duration_since(Instant::now());
+            let mut watched =
+                [PollFd::new(stop.as_fd(), PollFlags::POLLIN), PollFd::new(self.records.as_fd(), PollFlags::POLLIN)];
+            poll(&mut watched, PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO)).map_err(io::Error::from)?;
+            if watched.first().and_then(PollFd::any) == Some(true) {
+                return Ok(());
+            }
+            self.read();
+            if Instant::now() >= next {
+                if self.probes.counter(Counter::Begun)? != self.ended {
+                    self.sweep(false)?;
+                }
+                next = Instant::now() + LOOK_EVERY;
+            }
+        }
+    }
+
+    /// Ends every open journey.
+    fn finish(mut self) -> Result<Traced, TraceError> {
+        self.probes.switch(false)?;
+        // A record leaves the table only when the ring buffer has it: once the table is found empty, the last ones are there.
+        loop {
+            let found = self.sweep(true)?;
+            self.read();
+            if found == 0 {
+                break;
+            }
+        }
+        for counter in [Counter::TableFull, Counter::StagesFull, Counter::KeysFull] {
+            self.traced.lost += self.probes.counter(counter)?;
+        }
+        Ok(self.traced)
+    }
+
+    fn read(&mut self) {
+        while let Some(item) = self.records.next() {
+            self.ended += 1;
+            let record = match decode(&item) {
+                Ok(record) => record,
+                Err(error) => {
+                    log::error!("{error}");
+                    continue;
+                }
+            };
+            let path = at(&self.turns.lock().unwrap_or_else(PoisonError::into_inner), record.first_ns);
+            if let Some(legs) = path.and_then(|path| self.traced.paths.get_mut(path)) {
+                legs.add(&assemble(&record, self.ended, &self.names));
+            }
+        }
+    }
+
+    /// Ends journeys that are overdue, or all of them. Gives how many were there.
+    fn sweep(&mut self, all: bool) -> Result<usize, TraceError> {
+        let now = now_ns();
+        let mut found = 0;
+        loop {
+            let swept = self.probes.sweep(|record| has_begun(record) && (all || is_overdue(record, now)))?;
+            found += swept.found;
+            // The ring buffer may be too small for all of them at once.
+            if swept.ended > 0 {
+                self.read();
+            }
+            if !swept.more {
+                return Ok(found);
+            }
+        }
+    }
+}
+
+/// Which path was being measured at a time; none before the first.
+fn at(turns: &[(u64, usize)], ns: u64) -> Option<usize> {
+    turns.iter().rev().find(|(began, _)| *began <= ns).map(|(_, path)| *path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handshake_belongs_to_the_path_whose_turn_it_was() {
+        let turns = [(10, 4), (20, 0), (30, 4)];
+        assert_eq!([5, 10, 19, 25, 1000].map(|ns| at(&turns, ns)), [None, Some(4), Some(4), Some(0), Some(4)]);
+    }
+}
