@@ -308,6 +308,18 @@ pub struct BenchArgs {
     /// Do not trace the handshakes beside it, which takes as long again
     #[arg(long)]
     pub no_trace: bool,
+    /// Run the clients on Windows, where portproxy and the localhost relay are met (not tried on a real Windows yet)
+    #[arg(long, conflicts_with_all = ["serve", "rate", "hlog"])]
+    pub from_windows: bool,
+    /// With --from-windows and no target: the server's port; the ways to it that are known are measured
+    #[arg(long, value_name = "PORT", requires = "from_windows", value_parser = parse_port, conflicts_with = "targets")]
+    pub port: Option<u16>,
+    /// With --from-windows: print the PowerShell script instead of running it
+    #[arg(long, requires = "from_windows")]
+    pub print_script: bool,
+    /// With --from-windows: read what that script answered from a file instead of running it
+    #[arg(long, value_name = "FILE", requires = "from_windows", conflicts_with_all = ["print_script", "targets", "port"])]
+    pub answer: Option<PathBuf>,
     /// Be the server instead: answer on this address, such as 0.0.0.0:8080
     #[arg(long, value_name = "ADDRESS:PORT", conflicts_with = "targets")]
     pub serve: Option<SocketAddr>,

@@ -12,6 +12,7 @@ pub mod spoilers;
 pub mod tally;
 pub mod target;
 pub mod trace;
+pub mod windows;
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,7 @@
 //! `wsltrace bench`: what each way to a server costs; and the server that belongs to it.
 
+mod windows;
+
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
@@ -32,6 +34,7 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match args.serve {
         Some(address) => runtime.block_on(serve(address, args.payload)),
+        None if args.from_windows => windows::measure(args),
         None => runtime.block_on(measure(args)),
     }
 }

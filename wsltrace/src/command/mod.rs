@@ -41,8 +41,13 @@ impl Failure {
     /// What was typed cannot be read.
     pub fn unparsed(error: &clap::Error) -> Self {
         let text = error.to_string();
-        let line = text.lines().next().unwrap_or_default();
-        Self::usage(line.strip_prefix("error: ").unwrap_or(line), "wsltrace --help")
+        let mut lines = text.lines();
+        let line = lines.next().unwrap_or_default();
+        let line = line.strip_prefix("error: ").unwrap_or(line);
+        // What is missing stands in lines of its own.
+        let list: Vec<&str> = lines.take_while(|line| line.starts_with("  ")).map(str::trim).collect();
+        let message = if line.ends_with(':') { format!("{line} {}", list.join(", ")) } else { line.to_owned() };
+        Self::usage(message, "wsltrace --help")
     }
 
     /// It failed while it was being done.

@@ -9,6 +9,7 @@ mod script;
 
 pub use interop::{Interop, InteropError, WindowsInterop};
 pub use parse::parse;
+pub(crate) use script::encoded;
 pub use script::{WSL_VM_CREATOR, script};
 
 use std::net::IpAddr;

@@ -17,7 +17,7 @@ pub fn script(port: u16) -> String {
 }
 
 /// A script as `powershell.exe -EncodedCommand` takes it, which spares all quoting.
-pub(super) fn encoded(script: &str) -> String {
+pub(crate) fn encoded(script: &str) -> String {
     let bytes: Vec<u8> = script.encode_utf16().flat_map(u16::to_le_bytes).collect();
     STANDARD.encode(bytes)
 }
