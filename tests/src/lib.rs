@@ -6,6 +6,7 @@ pub mod guest;
 pub mod leftovers;
 pub mod process;
 pub mod rulesets;
+pub mod server;
 pub mod syns;
 
 use std::error::Error;

@@ -1,57 +1,48 @@
 //! `wsltrace bench` as its users call it: against its own server, and with what cannot be measured.
 
 use std::error::Error;
-use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use libtest_mimic::{Arguments, Trial};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
+use wsltrace::lab::{Lab, LabError, Namespace};
 use wsltrace_tests::decide;
+use wsltrace_tests::server::Server;
+
+const NOBODY: u32 = 65_534;
 
 type Test = fn(&Path) -> Result<(), Box<dyn Error>>;
 
 fn main() {
-    let tests: [(&'static str, Test); 4] = [
+    let tests: [(&'static str, Test); 8] = [
         ("a_run_is_valid_by_its_schema_and_counts_what_the_server_answered", valid),
         ("ctrl_c_prints_what_was_measured", interrupted),
         ("what_cannot_be_measured_is_told", usage),
         ("a_target_that_refuses_is_told_as_such", refused),
+        ("a_target_without_a_way_there_is_told_as_such", unreachable),
+        ("every_handshake_is_traced_and_its_parts_are_the_whole", traced),
+        ("the_page_is_written_and_holds_what_the_table_holds", page),
+        ("windows_answer_is_read_and_its_absence_is_told", windows),
     ];
     let trials = tests.map(|(name, test)| Trial::ignorable_test(name, move || decide(name, test)));
     libtest_mimic::run(&Arguments::from_args(), trials.into()).exit();
 }
 
-/// The tool's own server, ended with this.
-struct Server {
-    child: Child,
-    address: String,
-}
-
-impl Server {
-    fn start(binary: &Path) -> Result<Self, Box<dyn Error>> {
-        let mut child = Command::new(binary).args(["bench", "--serve", "127.0.0.1:0"]).stderr(Stdio::piped()).spawn()?;
-        let mut line = String::new();
-        BufReader::new(child.stderr.take().ok_or("no stderr")?).read_line(&mut line)?;
-        // `serving 128 bytes on 127.0.0.1:40000; Ctrl-C ends it`
-        let address = line.split(" on ").nth(1).and_then(|rest| rest.split(';').next()).ok_or_else(|| line.clone())?.to_owned();
-        Ok(Self { child, address })
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended by itself, which the test has noticed then.
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
-
+/// A run that leaves the machine's own network without probes.
 fn bench(binary: &Path, arguments: &[&str]) -> Result<Output, Box<dyn Error>> {
-    Ok(Command::new(binary).arg("bench").args(arguments).output()?)
+    Ok(Command::new(binary).args(["bench", "--no-trace"]).args(arguments).output()?)
+}
+
+/// A run in a network of its own.
+fn bench_in(namespace: &Namespace, binary: &Path, arguments: &[&str]) -> Result<Output, Box<dyn Error>> {
+    let mut command = Command::new(binary);
+    command.arg("bench").args(arguments);
+    Ok(namespace.run(|| command.output().map_err(|source| LabError::Io { doing: "run the benchmark".into(), source }))?)
 }
 
 fn check(output: &Output, holds: bool, what: &str) -> Result<(), Box<dyn Error>> {
@@ -63,7 +54,7 @@ fn check(output: &Output, holds: bool, what: &str) -> Result<(), Box<dyn Error>>
 }
 
 fn valid(binary: &Path) -> Result<(), Box<dyn Error>> {
-    let server = Server::start(binary)?;
+    let server = Server::start(binary, None)?;
     let target = format!("own={}", server.address);
     let schema: Value = serde_json::from_str(include_str!("../../docs/schema/bench-1.json"))?;
     let validator = jsonschema::validator_for(&schema)?;
@@ -96,13 +87,14 @@ fn valid(binary: &Path) -> Result<(), Box<dyn Error>> {
 }
 
 fn interrupted(binary: &Path) -> Result<(), Box<dyn Error>> {
-    let server = Server::start(binary)?;
+    let server = Server::start(binary, None)?;
     // Its first connection tells that it has begun.
     let gate = TcpListener::bind("127.0.0.1:0")?;
     let targets = [format!("own={}", server.address), format!("gate={}", gate.local_addr()?)];
     let mut command = Command::new(binary);
-    command.args(["bench", "--target", &targets[0], "--target", &targets[1], "-c", "2", "-d", "60s", "--json"]);
-    command.args(["--timeout", "200ms"]);
+    command.args(["bench", "--no-trace", "--target", &targets[0], "--target", &targets[1], "-c", "2", "-d", "60s", "--json"]);
+    // Nobody answers at the gate: the attempts under way there are given up.
+    command.args(["--timeout", "1h"]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     gate.accept()?;
     kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT)?;
@@ -132,7 +124,14 @@ fn usage(binary: &Path) -> Result<(), Box<dyn Error>> {
     command.args(["-c", "ulimit -n 200; exec \"$0\" bench --target a=127.0.0.1:80 -c 1000 -d 1s"]).arg(binary);
     let ran = command.output()?;
     let told = String::from_utf8_lossy(&ran.stderr).contains("1000 clients need 1064 open files, and 200 are allowed");
-    check(&ran, told && ran.status.code() == Some(1), "the limit of open files")
+    check(&ran, told && ran.status.code() == Some(1), "the limit of open files")?;
+    let server = Server::start(binary, None)?;
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -Sn 200; exec \"$0\" bench --no-trace --target \"$1\" -c 300 -d 300ms --json --keep-alive on"]);
+    let ran = command.arg(binary).arg(&server.address).output()?;
+    let value: Value = serde_json::from_slice(&ran.stdout)?;
+    let path = &value["paths"][0];
+    check(&ran, path["failed"] == serde_json::json!({}) && path["attempts"].as_u64() >= Some(300), "a limit that is raised")
 }
 
 fn refused(binary: &Path) -> Result<(), Box<dyn Error>> {
@@ -141,4 +140,105 @@ fn refused(binary: &Path) -> Result<(), Box<dyn Error>> {
     let ran = bench(binary, &["--target", &format!("none={address}"), "-c", "2", "-d", "300ms"])?;
     let text = String::from_utf8_lossy(&ran.stdout);
     check(&ran, text.contains("none: refused") && text.contains("no attempt at none was answered"), "that nobody listens")
+}
+
+/// The client's namespace has a way to its own network only, in which one address belongs to nobody.
+fn unreachable(binary: &Path) -> Result<(), Box<dyn Error>> {
+    let lab = Lab::new(None)?;
+    let run = ["--no-trace", "-c", "2", "-d", "300ms", "--json", "--timeout", "100ms", "--target"];
+    for (target, failure) in [("far=203.0.113.1:80", "unreachable"), ("near=172.28.16.99:80", "timed_out")] {
+        let ran = bench_in(&lab.client, binary, &[&run[..], &[target]].concat())?;
+        let value: Value = serde_json::from_slice(&ran.stdout)?;
+        let failed = value["paths"][0]["failed"].as_object().ok_or("no failures")?;
+        let only = failed.len() == 1 && failed.get(failure).and_then(Value::as_u64) > Some(0);
+        check(&ran, only && value["paths"][0]["waited"]["count"] == 0 && ran.status.success(), failure)?;
+    }
+    Ok(())
+}
+
+/// Each attempt of the client's is a handshake of its own, so there must be as many; and a path's kernel counts them too.
+fn traced(binary: &Path) -> Result<(), Box<dyn Error>> {
+    let lab = Lab::new(None)?;
+    let server = Server::start(binary, Some(&lab.wsl))?;
+    let target = format!("own={}", server.address);
+    let run = ["--target", &target, "-c", "2", "-d", "500ms", "--rounds", "2", "--keep-alive", "off"];
+    let ran = bench_in(&lab.wsl, binary, &[&run[..], &["--json"]].concat())?;
+    let value: Value = serde_json::from_slice(&ran.stdout)?;
+    let path = &value["paths"][0];
+    let (traced, leg) = (&path["traced"], &path["traced"]["legs"][0]);
+    let handshakes = leg["handshake"]["count"].as_u64();
+    let complete = handshakes == traced["attempts"].as_u64() && handshakes > Some(4) && value["tracer"]["lost"] == 0;
+    check(&ran, complete && traced["legs"].as_array().map(Vec::len) == Some(1), "as many handshakes as attempts")?;
+    let opens = lab.wsl.counter("Tcp", "PassiveOpens")?;
+    let counted = handshakes.zip(path["connections"].as_u64()).map(|(traced, plain)| traced + plain);
+    check(&ran, counted.is_some_and(|counted| counted <= opens), "no more handshakes than the kernel made connections")?;
+    check(&ran, leg["origin"] == "local" && leg["destination"] == server.address.as_str(), "the leg over lo")?;
+    let parts = leg["parts"].as_array().ok_or("no parts")?;
+    let sum: f64 = parts.iter().filter_map(|part| part["ns"].as_f64()).sum();
+    let slowest = leg["handshake"]["max"].as_f64().ok_or("no time")?;
+    check(&ran, parts.len() > 4 && sum > 0.0 && sum <= slowest, "parts that are no more than the whole")?;
+    let text = bench_in(&lab.wsl, binary, &run)?;
+    let told = String::from_utf8_lossy(&text.stdout).into_owned();
+    let has = |what: &str| told.contains(what);
+    check(&text, has("Where the handshakes' time went") && has("socket lookup") && has("What the tracer cost"), "a picture")?;
+    // Somebody without root is told what is missing, and measures all the same.
+    let mut command = Command::new(binary);
+    command.arg("bench").args(run).uid(NOBODY).gid(NOBODY);
+    let ran = lab.wsl.run(|| command.output().map_err(|source| LabError::Io { doing: "run as nobody".into(), source }))?;
+    let said = String::from_utf8_lossy(&ran.stdout).contains("is not shown: tracing needs root");
+    check(&ran, said && ran.status.success(), "that tracing needs root")
+}
+
+fn page(binary: &Path) -> Result<(), Box<dyn Error>> {
+    let server = Server::start(binary, None)?;
+    let file = tempfile::NamedTempFile::new()?;
+    let path = file.path().display().to_string();
+    let target = format!("<own>={}", server.address);
+    let ran = bench(binary, &["--target", &target, "-c", "2", "-d", "600ms", "--html", &path, "--json"])?;
+    let value: Value = serde_json::from_slice(&ran.stdout)?;
+    let page = std::fs::read_to_string(&path)?;
+    let attempts = value["paths"][0]["attempts"].as_u64().ok_or("no attempts")?;
+    let holds = page.contains(&format!("<td>{attempts}</td>")) && page.contains("<svg") && page.contains("--no-trace was given");
+    check(&ran, holds && !page.contains("<own>"), "a page with the path's attempts, its name escaped")?;
+    let ran = bench(binary, &["--target", &target, "-d", "60s", "--html", "/no/such/folder/page.html"])?;
+    check(
+        &ran,
+        ran.status.code() == Some(1) && ran.stdout.is_empty(),
+        "that the file cannot be written, before anything is measured",
+    )
+}
+
+/// There is no Windows here: the script is printed, an answer is read from a file, and what cannot be had is told.
+fn windows(binary: &Path) -> Result<(), Box<dyn Error>> {
+    let recorded = include_str!("../../wsltrace/src/bench/windows/answers/recorded.json");
+    let file = tempfile::NamedTempFile::new()?;
+    std::fs::write(&file, recorded)?;
+    let path = file.path().display().to_string();
+    let ran = bench(binary, &["--from-windows", "--answer", &path])?;
+    let text = String::from_utf8_lossy(&ran.stdout).into_owned();
+    check(
+        &ran,
+        text.contains("resent n/a: Windows is not asked") && text.contains("the load ran on Windows"),
+        "an answer's table",
+    )?;
+    std::fs::write(&file, "{\"error\":\"not in this language mode\"}")?;
+    let ran = bench(binary, &["--from-windows", "--answer", &path])?;
+    let told = String::from_utf8_lossy(&ran.stderr).contains("PowerShell says: not in this language mode");
+    check(&ran, told && ran.status.code() == Some(1), "what Windows says")?;
+    let target = ["--from-windows", "--target", "relay=127.0.0.1:8080"];
+    let ran = bench(binary, &[&target[..], &["--print-script"]].concat())?;
+    let script = String::from_utf8_lossy(&ran.stdout).into_owned();
+    check(&ran, script.contains("\"name\":\"relay\"") && script.contains("QueryPerformanceCounter"), "a script")?;
+    for (arguments, said, status) in [
+        (&target[..], "Windows did not measure: this is not WSL 2", 1),
+        (&["--from-windows"], "name the server's port", 2),
+        (&["--from-windows", "--target", "a=localhost:80"], "is no address", 2),
+        (&["--from-windows", "--target", "a=127.0.0.1:80", "--rate", "5"], "cannot be used with", 2),
+        (&["--print-script", "--target", "a=127.0.0.1:80"], "--from-windows", 2),
+    ] {
+        let ran = bench(binary, arguments)?;
+        let told = String::from_utf8_lossy(&ran.stderr).contains(said);
+        check(&ran, told && ran.status.code() == Some(status) && ran.stdout.is_empty(), said)?;
+    }
+    Ok(())
 }

@@ -8,6 +8,9 @@ use crate::{
     setup::{self, Part},
 };
 
+/// The part that needs other load generators.
+const LOADS: &str = "loads";
+
 /// Builds for release and runs the bench on what was built; `parts` names what to measure, all when empty.
 pub(crate) fn run(parts: &[String]) -> Result<(), Error> {
     if !is_root() {
@@ -17,7 +20,11 @@ pub(crate) fn run(parts: &[String]) -> Result<(), Error> {
             command: "sudo -E env \"PATH=$PATH\" cargo xtask bench".to_owned(),
         });
     }
-    setup::ensure(&[Part::Build, Part::Test])?;
+    let mut needed = vec![Part::Build, Part::Test];
+    if parts.is_empty() || parts.iter().any(|part| part == LOADS) {
+        needed.push(Part::Loads);
+    }
+    setup::ensure(&needed)?;
     build::run(true)?;
     let mut cargo = own_cargo();
     cargo.current_dir(places::root()).args(["bench", "--package", "wsltrace-tests", "--bench", "figures", "--target-dir"]);

@@ -65,7 +65,7 @@ enum Task {
     },
     /// Measure start, latency, programs and a flood of SYNs on this machine, and print the figures (root)
     Bench {
-        /// What to measure: pairs, programs, flood, recordings; everything when none is named
+        /// What to measure: pairs, programs, flood, recordings, loads; everything when none is named
         parts: Vec<String>,
     },
     /// Boot a kernel under QEMU and run `wsltrace selftest` in it

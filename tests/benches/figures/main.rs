@@ -3,6 +3,7 @@
 
 mod connect;
 mod flood;
+mod loads;
 mod machine;
 mod pairs;
 mod programs;
@@ -15,8 +16,13 @@ use std::process::ExitCode;
 
 type Part = (&'static str, fn(&Path) -> Result<(), Box<dyn Error>>);
 
-const PARTS: [Part; 4] =
-    [("pairs", pairs::measure), ("programs", programs::measure), ("flood", flood::measure), ("recordings", recordings::measure)];
+const PARTS: [Part; 5] = [
+    ("pairs", pairs::measure),
+    ("programs", programs::measure),
+    ("flood", flood::measure),
+    ("recordings", recordings::measure),
+    ("loads", loads::measure),
+];
 
 fn main() -> ExitCode {
     match run() {

@@ -26,12 +26,15 @@ pub(crate) enum Part {
     Fuzz,
     /// Booting another kernel and running the self-test in it.
     Vm,
+    /// Measuring beside other load generators.
+    Loads,
 }
 
 impl Part {
     /// Every part.
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 7] = [Self::Build, Self::Lint, Self::Test, Self::Readers, Self::Package, Self::Fuzz, Self::Vm];
+    pub(crate) const ALL: [Self; 8] =
+        [Self::Build, Self::Lint, Self::Test, Self::Readers, Self::Package, Self::Fuzz, Self::Vm, Self::Loads];
 }
 
 /// One thing that has to be there.
@@ -345,6 +348,30 @@ pub(crate) const COMMON: &[Requirement] = &[
         only_for: None,
         sign: || has("depmod") && has("modprobe"),
         bring: Bring::Apt(&["kmod"]),
+    },
+    Requirement {
+        name: "wrk",
+        why: "a load generator to measure beside",
+        parts: &[Part::Loads],
+        only_for: None,
+        sign: || has("wrk"),
+        bring: Bring::Apt(&["wrk"]),
+    },
+    Requirement {
+        name: "hey",
+        why: "another one",
+        parts: &[Part::Loads],
+        only_for: None,
+        sign: || has("hey"),
+        bring: Bring::Apt(&["hey"]),
+    },
+    Requirement {
+        name: "oha",
+        why: "a third one",
+        parts: &[Part::Loads],
+        only_for: None,
+        sign: || has("oha"),
+        bring: Bring::Run { variables: &[], words: &["cargo", "install", "oha", "--version", "1.16.0", "--locked"] },
     },
 ];
 

@@ -1,0 +1,43 @@
+//! The tool's own server as a child process, ended with its handle.
+
+use std::error::Error;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use wsltrace::lab::{LabError, Namespace};
+
+/// `wsltrace bench --serve` on a free port of loopback.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    /// Where it listens.
+    pub address: String,
+}
+
+impl Server {
+    /// Starts it, in a namespace where one is given; it listens when this returns.
+    pub fn start(binary: &Path, namespace: Option<&Namespace>) -> Result<Self, Box<dyn Error>> {
+        let spawn = || {
+            let mut command = Command::new(binary);
+            command.args(["bench", "--serve", "127.0.0.1:0"]).stderr(Stdio::piped());
+            command.spawn().map_err(|source| LabError::Io { doing: "start the server".into(), source })
+        };
+        let child = namespace.map_or_else(spawn, |namespace| namespace.run(spawn))?;
+        let mut server = Self { child, address: String::new() };
+        let mut line = String::new();
+        BufReader::new(server.child.stderr.take().ok_or("no stderr")?).read_line(&mut line)?;
+        // `serving 128 bytes on 127.0.0.1:40000; Ctrl-C ends it`
+        let address = line.split(" on ").nth(1).and_then(|rest| rest.split(';').next());
+        address.ok_or_else(|| line.clone())?.clone_into(&mut server.address);
+        Ok(server)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Both fail only when it has ended by itself, which the client notices.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
