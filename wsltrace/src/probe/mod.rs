@@ -254,11 +254,12 @@ impl Probes {
         Ok(())
     }
 
-    /// Takes the netfilter positions that have become needed, because something was hooked in there.
-    pub fn refresh_positions(&mut self) -> Result<(), ProbeError> {
-        let added = self.positions.refresh(&mut self.loaded)?;
-        self.count_attached("netfilter", added);
-        Ok(())
+    /// Takes the netfilter positions that have become needed, because something was hooked in there. Whether anything was hooked in
+    /// or out since the last look, as far as that is asked for ([`Detail::Auto`]).
+    pub fn refresh_positions(&mut self) -> Result<bool, ProbeError> {
+        let taken = self.positions.refresh(&mut self.loaded)?;
+        self.count_attached("netfilter", taken.added);
+        Ok(taken.changed)
     }
 
     /// Attaches the TC programs to interfaces of a namespace. They ask to be first: a program before ours could hide the packet.

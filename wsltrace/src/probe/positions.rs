@@ -38,7 +38,10 @@ struct Watched {
 }
 
 /// What came of taking positions.
+#[derive(Default)]
 pub(super) struct Taken {
+    /// Whether something was hooked in or out since the last look.
+    pub(super) changed: bool,
     /// How many were added.
     pub(super) added: usize,
     /// Hooks at whose very first place somebody else's program stands.
@@ -58,28 +61,35 @@ impl Positions {
         self.take(loaded, self.watched.len() - 1)
     }
 
-    /// Takes positions that have become needed since. Gives how many, with the namespace that could not be served first.
-    pub(super) fn refresh(&mut self, loaded: &mut Loaded) -> Result<usize, ProbeError> {
-        let (mut added, mut failed) = (0, None);
+    /// Takes positions that have become needed since. A namespace that cannot be served does not keep the others from it.
+    pub(super) fn refresh(&mut self, loaded: &mut Loaded) -> Result<Taken, ProbeError> {
+        let (mut all, mut failed) = (Taken::default(), None);
         for index in 0..self.watched.len() {
             match self.take(loaded, index) {
-                Ok(taken) => added += taken.added,
+                Ok(taken) => {
+                    all.changed |= taken.changed;
+                    all.added += taken.added;
+                    all.ahead.extend(taken.ahead);
+                }
                 Err(error) => failed = failed.or(Some(error)),
             }
         }
-        if added > 0 {
+        if all.added > 0 {
             loaded.forget_code();
         }
-        failed.map_or(Ok(added), Err)
+        failed.map_or(Ok(all), Err)
     }
 
     fn take(&mut self, loaded: &mut Loaded, index: usize) -> Result<Taken, ProbeError> {
-        let mut taken = Taken { added: 0, ahead: BTreeSet::new() };
+        let mut taken = Taken::default();
         let Some(watched) = self.watched.get_mut(index) else { return Ok(taken) };
         let needed = match self.detail {
             Detail::Auto => match occupied(&self.lister, loaded, watched)? {
                 Occupied::AsBefore => return Ok(taken),
-                Occupied::By(hooks) => needed(|family, position| stands_in_band(&hooks, family, position)),
+                Occupied::By(hooks) => {
+                    taken.changed = true;
+                    needed(|family, position| stands_in_band(&hooks, family, position))
+                }
                 // Better too many.
                 Occupied::Unknown => needed(|_, _| true),
             },

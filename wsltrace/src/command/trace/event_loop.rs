@@ -156,8 +156,11 @@ impl Session {
     /// Reads what has ended and ends what is overdue, when there can be any: looking for it takes a walk through the whole table,
     /// which nobody is to pay for at rest. Gives the time until the next look.
     fn look(&mut self, args: &TraceArgs) -> Result<Duration, Failure> {
-        if let Err(error) = self.probes.refresh_positions() {
-            log::warn!("what was hooked into the firewall meanwhile cannot be told apart: {error}");
+        match self.probes.refresh_positions() {
+            // Whose rules those are is to be known before the next packet comes.
+            Ok(true) => self.send(Job::Tick),
+            Ok(false) => {}
+            Err(error) => log::warn!("what was hooked into the firewall meanwhile cannot be told apart: {error}"),
         }
         if self.probes.counter(Counter::Begun)? == self.ended {
             return Ok(LOOK_EVERY);
