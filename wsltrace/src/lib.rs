@@ -20,5 +20,6 @@ pub mod source;
 pub mod windows;
 pub mod wsl;
 
+mod causes;
 mod logger;
 pub use logger::log_to_stderr;

@@ -16,9 +16,9 @@ mod ports;
 mod progress;
 mod reporter;
 
-use std::fmt::Write as _;
 use std::io::{self, BufWriter, IsTerminal as _, Write as _};
 
+use crate::causes::with_causes;
 use crate::export::{Format, Out};
 
 /// Why a command failed: one line, and what to do about it.
@@ -58,14 +58,7 @@ impl Failure {
 
 impl<E: std::error::Error> From<E> for Failure {
     fn from(error: E) -> Self {
-        let mut message = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            // A writer to a String does not fail.
-            let _ = write!(message, ": {cause}");
-            source = cause.source();
-        }
-        Self::new(message)
+        Self::new(with_causes(&error))
     }
 }
 

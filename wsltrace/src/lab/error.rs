@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::causes::with_causes;
+
 /// A lab that could not be built, broken or used.
 #[derive(Debug, thiserror::Error)]
 pub enum LabError {
@@ -46,13 +48,6 @@ impl LabError {
 
     /// The error with all its causes in one line.
     pub fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
-        text
+        with_causes(self)
     }
 }
