@@ -9,9 +9,9 @@ use serde_json::Value;
 use wsltrace::kernel::netns::Netns;
 use wsltrace::lab::{Lab, LabError, Side};
 use wsltrace::simulate::unknown::LIST;
-use wsltrace::simulate::{End, Machine, Packet, Prediction, Way, predict, read};
+use wsltrace::simulate::{End, Machine, Packet, Prediction, Reader, Way, predict, read_by};
 use wsltrace_tests::decide;
-use wsltrace_tests::rulesets::each::{IPTABLES, NFT, TABLES};
+use wsltrace_tests::rulesets::each::{IPTABLES, IPTABLES_OPEN, NFT, NFT_OPEN, TABLES};
 use wsltrace_tests::rulesets::{
     MARK, Outcome, PORT, Ruleset, Tracer, World, connect, lab, load, name_of_killer, play_each, seed, seen, seen_from, setting,
 };
@@ -23,7 +23,7 @@ const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(172, 28, 16, 1));
 
 fn main() {
     type Test = fn(&Path) -> Outcome<()>;
-    let tests: [(&str, Test); 11] = [
+    let tests: [(&str, Test); 14] = [
         ("what_is_predicted_comes_true_in_random_rulesets_of_nft", |binary| every_killer(binary, World::Nft)),
         ("what_is_predicted_comes_true_in_random_rulesets_of_iptables_nft", |binary| every_killer(binary, World::IptablesNft)),
         ("what_is_predicted_comes_true_in_random_rulesets_of_iptables_legacy", |binary| {
@@ -39,6 +39,9 @@ fn main() {
         ("every_match_of_iptables_nft_is_judged_on_lo_as_the_kernel_does", |_| over_loopback(World::IptablesNft)),
         ("every_match_of_iptables_nft_is_judged_as_the_kernel_does", |_| every_expression(World::IptablesNft)),
         ("every_match_of_iptables_legacy_is_judged_as_the_kernel_does", |_| every_expression(World::IptablesLegacy)),
+        ("what_is_not_known_of_nft_is_maybe_by_its_name", |_| every_open_one(World::Nft)),
+        ("what_is_not_known_of_iptables_nft_is_maybe_by_its_name", |_| every_open_one(World::IptablesNft)),
+        ("what_is_not_known_of_iptables_legacy_is_maybe_by_its_name", |_| every_open_one(World::IptablesLegacy)),
     ];
     let trial = |(name, test): (&'static str, Test)| Trial::ignorable_test(name, move || decide(name, test));
     libtest_mimic::run(&Arguments::from_args(), tests.into_iter().map(trial).collect()).exit();
@@ -56,13 +59,19 @@ fn predicted(lab: &Lab) -> Outcome<Prediction> {
 }
 
 fn judged(lab: &Lab, way: Way, client: IpAddr, destination: IpAddr) -> Outcome<Prediction> {
-    let rulesets = read(&Netns::at(&lab.wsl.path())?)?;
-    if !rulesets.unread.is_empty() {
-        return Err(format!("not read: {:?}", rulesets.unread).into());
-    }
+    let netns = Netns::at(&lab.wsl.path())?;
     let packet = Packet { way, source: Some(client), source_port: None, destination, destination_port: PORT, ecn: Some(false) };
     let machine = Machine { addresses: vec![("eth0".to_owned(), Lab::wsl_address(false))], ..Machine::default() };
-    Ok(predict(&rulesets, &packet, &machine))
+    let by = |reader| -> Outcome<Prediction> {
+        let rulesets = read_by(&netns, reader)?;
+        if !rulesets.unread.is_empty() {
+            return Err(format!("not read: {:?}", rulesets.unread).into());
+        }
+        Ok(predict(&rulesets, &packet, &machine))
+    };
+    let (kernel, nft) = (by(Reader::Kernel)?, by(Reader::Nft)?);
+    // They tell it in different ways, and must be understood to say the same.
+    if kernel == nft { Ok(kernel) } else { Err(format!("by the kernel {kernel:?}\nby nft {nft:?}").into()) }
 }
 
 /// The ends that an answer allows, and whether it is "maybe".
@@ -147,37 +156,56 @@ fn every_expression(world: World) -> Outcome<()> {
     let lab = lab()?;
     let mut answers = Vec::new();
     for text in texts(world, "") {
-        let ruleset = Ruleset { text, place: ("", String::new(), String::new()), policy: false, rejects: false };
-        if let Err(error) = load(&lab, world, &ruleset) {
-            log(&format!("not judged: {error}{}", ruleset.text));
-            continue;
-        }
+        let Some(ruleset) = loaded(&lab, world, text) else { continue };
         let answer = client_sees(&lab, &ruleset).map_err(|error| format!("{error}\n{}", ruleset.text));
         answers.push(answer.and_then(|maybe| if maybe { Err(format!("maybe:\n{}", ruleset.text)) } else { Ok(false) }));
     }
     judge(world, "of one expression", answers)
 }
 
+/// Puts a ruleset without a known killer into the lab; nothing where this kernel or its tools do not have it.
 #[expect(clippy::print_stdout, reason = "what could not be tried")]
-fn log(text: &str) {
-    println!("{text}");
+fn loaded(lab: &Lab, world: World, text: String) -> Option<Ruleset> {
+    let ruleset = Ruleset { text, place: ("", String::new(), String::new()), policy: false, rejects: false };
+    match load(lab, world, &ruleset) {
+        Ok(()) => Some(ruleset),
+        Err(error) => {
+            println!("not judged: {error}{}", ruleset.text);
+            None
+        }
+    }
+}
+
+/// Each rule about something that is not known. Its name stands in a comment of the ruleset, as the one that may be told.
+fn every_open_one(world: World) -> Outcome<()> {
+    let lab = lab()?;
+    let open: &[(&str, &str)] = if world == World::Nft { &NFT_OPEN } else { &IPTABLES_OPEN };
+    let mut answers = Vec::new();
+    for (rule, name) in open {
+        let text = format!("# {name}\n{}", one_rule(world, "", rule));
+        let Some(ruleset) = loaded(&lab, world, text) else { continue };
+        answers.push(client_sees(&lab, &ruleset).map_err(|error| format!("{error}\n{}", ruleset.text)));
+    }
+    judge(world, "of what is not known", answers)
+}
+
+/// A ruleset of one rule at INPUT.
+fn one_rule(world: World, before: &str, rule: &str) -> String {
+    let rest = "*raw\n:PREROUTING ACCEPT\nCOMMIT\n*mangle\n:PREROUTING ACCEPT\nCOMMIT\n*nat\n:PREROUTING ACCEPT\nCOMMIT\n";
+    match world {
+        World::Nft => format!("table inet t {{\nchain c {{\ntype filter hook input priority 0;\n{before}{rule}\n}}\n}}\n"),
+        World::IptablesNft | World::IptablesLegacy => {
+            format!("{rest}*filter\n:INPUT ACCEPT\n{before}-A INPUT {rule} -j DROP\nCOMMIT\n")
+        }
+    }
 }
 
 /// The rulesets of one expression.
 fn texts(world: World, before: &str) -> Vec<String> {
-    let rest = "*raw\n:PREROUTING ACCEPT\nCOMMIT\n*mangle\n:PREROUTING ACCEPT\nCOMMIT\n*nat\n:PREROUTING ACCEPT\nCOMMIT\n";
-    match world {
-        World::Nft => {
-            let chain = |rule: &&str| {
-                format!("table inet t {{\nchain c {{\ntype filter hook input priority 0;\n{before}{rule}\n}}\n}}\n")
-            };
-            NFT.iter().map(chain).chain(TABLES.iter().filter(|_| before.is_empty()).map(|text| format!("{text}\n"))).collect()
-        }
-        World::IptablesNft | World::IptablesLegacy => {
-            let chain = |rule: &&str| format!("{rest}*filter\n:INPUT ACCEPT\n{before}-A INPUT {rule} -j DROP\nCOMMIT\n");
-            IPTABLES.iter().map(chain).collect()
-        }
-    }
+    let rules: &[&str] = if world == World::Nft { &NFT } else { &IPTABLES };
+    // Whole rulesets have no place for another rule.
+    let tables = TABLES.iter().filter(|_| world == World::Nft && before.is_empty());
+    rules.iter().map(|rule| one_rule(world, before, rule)).chain(tables.map(|text| format!("{text}\n"))).collect()
 }
 
 /// Whether an answer is what the client sees.
@@ -196,8 +224,7 @@ fn over_loopback(world: World) -> Outcome<()> {
     let mut answers = Vec::new();
     // A refusal comes back to the very rule that sends it.
     for text in texts(world, before).into_iter().filter(|text| !text.contains("reject")) {
-        let ruleset = Ruleset { text, place: ("", String::new(), String::new()), policy: false, rejects: false };
-        load(&lab, world, &ruleset)?;
+        let Some(ruleset) = loaded(&lab, world, text) else { continue };
         let prediction = judged(&lab, Way::Loopback, localhost, localhost)?;
         let answer = sees(&prediction, &seen_from(&lab.wsl, localhost)?, &ruleset);
         answers.push(answer.map_err(|error| format!("{error}\n{}", ruleset.text)));

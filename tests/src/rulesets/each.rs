@@ -1,7 +1,7 @@
 //! Every kind of expression by itself: rulesets of which some drop the SYN and some do not, as the kernel says.
 
 /// The rule of a chain at INPUT that is reached behind a chain at PREROUTING.
-pub const NFT: [&str; 98] = [
+pub const NFT: [&str; 132] = [
     "tcp dport 8080 drop",
     "tcp dport != 8080 drop",
     "tcp dport 8000-8100 drop",
@@ -99,11 +99,85 @@ pub const NFT: [&str; 98] = [
     "tcp dport . ip saddr vmap { 8080 . 172.28.16.1 : drop }",
     "ip dscp set cs1 drop",
     "ip6 hoplimit set 5 drop",
+    "ip saddr 172.28.16.1 ip daddr 172.28.16.2 tcp dport 8080 drop",
+    "ip saddr . ip daddr . tcp dport { 172.28.16.1 . 172.28.16.2 . 8080 } drop",
+    "ip saddr . tcp dport { 172.28.0.0/16 . 80, 172.28.16.0-172.28.16.9 . 8000-8100 } drop",
+    "ip saddr . tcp dport != { 172.28.16.1 . 80 } drop",
+    "meta l4proto . tcp dport { tcp . 8080 } drop",
+    "iifname . ip saddr . tcp dport { lo . 1.2.3.4 . 8080 } drop",
+    "iifname { \"eth*\", lo } drop",
+    "iifname { \"wl*\", lo } drop",
+    "iifname != { \"wl*\", lo } drop",
+    "ip saddr 172.28.0.0/17 drop",
+    "ip saddr != 172.0.0.0/8 drop",
+    "ip daddr 172.28.16.0/24 drop",
+    "ip6 saddr fe80::/10 drop",
+    "ip frag-off & 0x1fff != 0 drop",
+    "meta mark set ip saddr map { 172.28.16.0/24 : 0x1, 10.0.0.0/8 : 0x2 } meta mark 0x1 drop",
+    "meta mark set iifname map { lo : 1, eth0 : 2 } meta mark 2 drop",
+    "ct mark set 0x1f meta mark set ct mark and 0xf0 meta mark 0x10 drop",
+    "meta mark & 0xff00 != 0x100 drop",
+    "meta mark { 1-5, 7 } drop",
+    "meta mark != { 1-5, 7 } drop",
+    "tcp dport vmap { 0-1023 : accept, 1024-65535 : drop }",
+    "ct state vmap { invalid : drop, established : accept, related : accept, untracked : accept }",
+    "iifname . tcp dport vmap { eth0 . 8080 : drop, lo . 8080 : accept }",
+    "ct state & (new|established) != 0 drop",
+    "tcp flags & (syn|ack) == syn ct state new drop",
+    "tcp flags & fin != 0 drop",
+    "log prefix \"x\" counter drop",
+    "icmp type vmap { echo-request : drop }",
+    "meta pkttype { broadcast, multicast } drop",
+    "meta pkttype vmap { broadcast : accept, host : drop }",
+    "tcp option maxseg size set 1400 drop",
+    "meta priority set 1:2 drop",
+    "ct event set new drop",
+    "@th,16,16 8080 drop",
     "reject with tcp reset",
 ];
 
+/// Rules about something that is not known, each with the name of it on the written list: the answer may be "maybe".
+pub const NFT_OPEN: [(&str, &str); 23] = [
+    ("tcp sport 1024-65535 tcp dport 8080 drop", "the client's port"),
+    ("th dport { 8080 } th sport != 8080 drop", "the client's port"),
+    ("tcp sport . tcp dport { 1024-65535 . 8080 } drop", "the client's port"),
+    ("@nh,96,32 0xac1c1001 drop", "payload"),
+    ("limit rate 10/second drop", "limit"),
+    ("limit rate over 10/second drop", "limit"),
+    ("quota over 25 mbytes drop", "quota"),
+    ("meta skuid 0 drop", "skuid"),
+    ("meta skgid 0 drop", "skgid"),
+    ("meta cpu 0 drop", "cpu"),
+    ("meta length 60 drop", "length"),
+    ("meta length > 1000 drop", "length"),
+    ("meta iifgroup 0 drop", "devgroup"),
+    ("ip ttl 64 drop", "payload"),
+    ("ip dscp cs1 drop", "payload"),
+    ("ether saddr 02:00:00:00:00:01 drop", "ether"),
+    ("tcp option maxseg size 1460 drop", "tcp option"),
+    ("numgen random mod 2 == 0 drop", "numgen"),
+    ("jhash ip saddr mod 2 == 0 drop", "jhash"),
+    ("ct original ip saddr 172.28.16.1 drop", "ct"),
+    ("ct helper \"ftp\" drop", "ct"),
+    ("fib saddr . iif oif missing drop", "fib"),
+    ("fib daddr . iif type local drop", "fib"),
+];
+
+/// The same of iptables.
+pub const IPTABLES_OPEN: [(&str, &str); 9] = [
+    ("-p tcp --sport 1024:65535", "the client's port"),
+    ("-p tcp -m multiport --sports 1:65535", "the client's port"),
+    ("-m limit --limit 10/sec", "limit"),
+    ("-m hashlimit --hashlimit-name x --hashlimit-upto 10/sec --hashlimit-mode srcip", "hashlimit"),
+    ("-m recent --name x --rcheck", "recent"),
+    ("-m statistic --mode random --probability 0.5", "statistic"),
+    ("-m length --length 60", "length"),
+    ("-m ttl --ttl-eq 64", "ttl"),
+    ("-m physdev --physdev-in eth9", "physdev"),
+];
+
 /// Whole rulesets: hooks, their order, NAT.
-pub const TABLES: [&str; 21] = [
+pub const TABLES: [&str; 39] = [
     "table inet t { chain c { type filter hook prerouting priority -300; ct state invalid drop; }; chain d { type filter hook input priority 0; ct state new accept; }; }",
     "table inet t { chain c { type filter hook prerouting priority -300; ct state new drop; }; }",
     "table inet t { chain c { type filter hook prerouting priority -199; ct state new drop; }; }",
@@ -125,10 +199,28 @@ pub const TABLES: [&str; 21] = [
     "table netdev t { chain c { type filter hook ingress device lo priority 0; policy drop; }; }",
     "table inet t { chain c { type filter hook ingress device eth0 priority 0; ip saddr 172.28.16.1 tcp dport 8080 drop; }; }",
     "table ip t { flags dormant; chain c { type filter hook input priority 0; policy drop; }; }",
+    "table inet t { set s { type ipv4_addr . inet_service; flags interval; elements = { 172.28.0.0/16 . 8000-9000, 10.0.0.1 . 80 }; }; chain c { type filter hook input priority 0; ip saddr . tcp dport @s drop; }; }",
+    "table inet t { set s { type ifname; flags interval; elements = { \"eth*\" }; }; chain c { type filter hook input priority 0; iifname @s drop; }; }",
+    "table inet t { set s { type inet_service; flags interval; auto-merge; elements = { 1-1023, 1024-8079, 8081-65535 }; }; chain c { type filter hook input priority 0; tcp dport @s accept; drop; }; }",
+    "table inet t { set s { type inet_service; flags interval; elements = { 8081-65535 }; }; chain c { type filter hook input priority 0; tcp dport != @s drop; }; }",
+    "table inet t { set s { type mark; flags interval; elements = { 1-5 }; }; chain c { type filter hook input priority 0; meta mark set 3; meta mark @s drop; }; }",
+    "table inet t { set s { type ipv4_addr; flags timeout; elements = { 172.28.16.1 timeout 1h }; }; chain c { type filter hook input priority 0; ip saddr @s drop; }; }",
+    "table inet t { set s { type ipv4_addr; counter; elements = { 172.28.16.1 }; }; chain c { type filter hook input priority 0; ip saddr @s drop; }; }",
+    "table inet t { map m { type ipv4_addr . inet_service : verdict; flags interval; elements = { 172.28.0.0/16 . 8000-9000 : drop }; }; chain c { type filter hook input priority 0; ip saddr . tcp dport vmap @m; }; }",
+    "table inet t { map m { type inet_service : verdict; elements = { 22 : accept, * : drop }; }; chain c { type filter hook input priority 0; tcp dport vmap @m; }; }",
+    "table inet t { chain i { tcp dport 22 accept; goto d; }; chain d { reject with icmpx admin-prohibited; }; chain c { type filter hook input priority 10; ct state { established, related } accept; ct status dnat accept; iifname lo accept; ct state invalid drop; iifname eth0 jump i; }; }",
+    "table ip t { chain p { type nat hook prerouting priority -100; fib daddr type local tcp dport 8080 dnat to 172.28.16.2:9999; }; chain c { type filter hook input priority 0; ct status dnat drop; }; }",
+    "table ip t { map m { type inet_service : ipv4_addr . inet_service; elements = { 8080 : 172.28.16.2 . 9999 }; }; chain p { type nat hook prerouting priority -100; dnat ip to tcp dport map @m; }; chain c { type filter hook input priority 0; tcp dport 9999 drop; }; }",
+    "table ip t { chain p { type nat hook prerouting priority -100; dnat to tcp dport map { 8080 : 172.28.16.2 }; }; chain c { type filter hook input priority 0; tcp dport 8080 drop; }; }",
+    "table ip t { chain p { type nat hook prerouting priority -100; redirect to tcp dport map { 8080 : 9999 }; }; }",
+    "table ip t { counter k { }; chain c { type filter hook input priority 0; counter name k drop; }; }",
+    "table inet t { set s { type ipv4_addr; size 100; flags dynamic; }; chain c { type filter hook input priority 0; add @s { ip saddr } drop; }; }",
+    "table inet t { chain c { type filter hook ingress devices = { eth0, lo } priority 0; ip daddr 172.28.16.2 tcp dport 8080 drop; }; }",
+    "table netdev t { chain c { type filter hook ingress device eth0 priority 0; ip saddr 172.28.16.1 tcp dport { 80, 8080 } drop; }; }",
 ];
 
 /// Matches of iptables, of either kind.
-pub const IPTABLES: [&str; 44] = [
+pub const IPTABLES: [&str; 50] = [
     "-p tcp --dport 80:9000",
     "-p tcp ! --dport 80:9000",
     "-p tcp --dport 5:",
@@ -172,5 +264,11 @@ pub const IPTABLES: [&str; 44] = [
     "-m iprange --src-range 172.28.16.1-172.28.16.9",
     "-m iprange ! --dst-range 1.2.3.4-1.2.3.9",
     "-f",
+    "-p tcp -s 172.28.16.1 -d 172.28.16.2 --dport 8080",
+    "-m conntrack --ctstate RELATED,ESTABLISHED,NEW",
+    "-m conntrack --ctstate INVALID",
+    "-m addrtype ! --src-type LOCAL --dst-type LOCAL",
+    "-m mark --mark 0",
+    "-p tcp -m tcp --dport 8080 -m comment --comment \"a b\"",
     "-m comment --comment --dport",
 ];

@@ -54,8 +54,8 @@ fn gather(netns: &Netns, port: u16, machine: &Machine) -> Result<Facts, Failure>
             // Not every distro has one.
             conf: fs::read_to_string("/etc/wsl.conf").ok().filter(|_| wsl == Wsl::Two),
         };
-        let linux = look_at_linux(netns, port, machine);
         let firewalls = look_at_firewalls(netns);
+        let linux = look_at_linux(netns, port, machine, &firewalls);
         let waiting = (!windows.is_finished() && io::stderr().is_terminal()).then(waiting);
         let windows = windows.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         if let Some(line) = waiting {

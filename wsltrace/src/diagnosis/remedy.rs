@@ -101,6 +101,10 @@ impl Obstacle<'_> {
     fn delete(&self) -> Option<String> {
         let [family, table, chain] = self.place();
         match (self.rule.backend, self.rule.handle, self.rule.number) {
+            (Backend::IptablesNft, ..) if self.rule.text.as_deref().is_some_and(|text| text.starts_with("-A ")) => {
+                let words = self.rule.text.as_deref()?.strip_prefix("-A ").filter(|words| is_plain(words))?;
+                Some(format!("{} -t {table} -D {words}", self.program()))
+            }
             (Backend::IptablesLegacy, _, Some(number)) => Some(format!("{} -t {table} -D {chain} {number}", self.legacy())),
             (_, Some(handle), _) => Some(format!("nft delete rule {family} {table} {chain} handle {handle}")),
             _ => None,
@@ -138,6 +142,11 @@ impl Obstacle<'_> {
     fn legacy(&self) -> &'static str {
         if self.v6 { "ip6tables-legacy" } else { "iptables-legacy" }
     }
+}
+
+/// Whether a shell takes words as they are.
+fn is_plain(words: &str) -> bool {
+    words.chars().all(|c| c.is_ascii_alphanumeric() || " -_.,:/+!=".contains(c))
 }
 
 /// The zone in the name of one of firewalld's chains, such as `filter_IN_public_deny`.

@@ -125,12 +125,23 @@ impl Facts {
 
 /// What stops a packet, if anything does; `what` stands before the verb.
 fn stopped(prediction: &Prediction, what: &str) -> Option<Gate> {
+    let stops: Vec<String> = prediction.stops().into_iter().filter_map(in_words).collect();
+    if !stops.is_empty() {
+        return Some(Gate::Shut(format!("{what}{}", stops.join(", or "))));
+    }
     Some(match &prediction.end {
         End::Passes { .. } => return None,
-        End::Dropped { rule, .. } => Gate::Shut(format!("{what}dropped by {}", described(rule))),
-        End::Rejected { rule, .. } => Gate::Shut(format!("{what}rejected by {}", described(rule))),
         End::Queued { rule } => Gate::Unknown(format!("{what}handed to a program by {}", described(rule))),
-        End::Maybe { .. } => Gate::Unknown(format!("the firewall decides, and it depends on {}", prediction.maybe().join(", "))),
+        _ => Gate::Unknown(format!("the firewall decides, and it depends on {}", prediction.maybe().join(", "))),
+    })
+}
+
+/// A stop in words: what is done, and by which rule.
+pub(super) fn in_words(end: &End) -> Option<String> {
+    Some(match end {
+        End::Dropped { rule, .. } => format!("dropped by {}", described(rule)),
+        End::Rejected { rule, .. } => format!("rejected by {}", described(rule)),
+        _ => return None,
     })
 }
 

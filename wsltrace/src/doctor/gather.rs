@@ -3,13 +3,17 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
 use std::time::Duration;
 
+use nix::errno::Errno;
+use socket2::{Domain, Socket, Type};
+
 use super::firewall::Firewalls;
 use super::linux::{Address, Interface, Linux, Managers, Names, Unseen};
-use crate::evidence::{Listener, dnat_targets, routes, sockets, sysctls};
+use crate::causes::with_causes;
+use crate::evidence::{Listener, routes, sockets, sysctls};
 use crate::journey::Family;
 use crate::kernel::addresses::{self, list_addresses};
 use crate::kernel::check::Machine;
@@ -46,7 +50,7 @@ struct Asked {
 impl Asked {
     fn take<T: Default>(&mut self, what: &str, answer: io::Result<T>) -> T {
         answer.unwrap_or_else(|error| {
-            self.unseen.push(Unseen { what: what.to_owned(), why: error.to_string() });
+            self.unseen.push(Unseen { what: what.to_owned(), why: with_causes(&error) });
             T::default()
         })
     }
@@ -60,13 +64,14 @@ pub fn firewalls(netns: &Netns) -> Firewalls {
     }
 }
 
-/// Looks at one port of a network namespace; takes up to a second, and more only where a program hangs.
-pub fn linux(netns: &Netns, port: u16, machine: &Machine) -> Linux {
+/// Looks at one port of a network namespace with these firewalls; takes up to a second, and more only where a program hangs.
+pub fn linux(netns: &Netns, port: u16, machine: &Machine, firewalls: &Firewalls) -> Linux {
     let mut asked = Asked::default();
     let all = asked.take(LISTENERS, sockets::all_listeners(netns));
     let mut other_ports: Vec<u16> = all.iter().map(|found| found.listener.port).filter(|other| *other != port).collect();
     other_ports.dedup();
-    let on_port = all.into_iter().filter(|found| found.listener.port == port).collect();
+    let on_port: Vec<_> = all.into_iter().filter(|found| found.listener.port == port).collect();
+    let free = on_port.is_empty() && asked.unseen.is_empty();
     let links = asked.take("the interfaces", list_links(netns));
     let addresses = asked.take("the addresses", list_addresses(netns));
     let place = |address: &addresses::Address| (address.address, address.interface.clone());
@@ -74,6 +79,9 @@ pub fn linux(netns: &Netns, port: u16, machine: &Machine) -> Linux {
     let bridge = bridge.flat_map(|link| addresses.iter().filter(|address| address.interface == link.name));
     let bridge = bridge.min_by_key(|address| address.address.is_ipv6()).map(place);
     let outer = addresses::outer(&addresses, &links).map(place);
+    let of_v6: Vec<addresses::Address> = addresses.iter().filter(|address| address.address.is_ipv6()).cloned().collect();
+    let outer6 =
+        outer.as_ref().filter(|(address, _)| address.is_ipv4()).and_then(|_| addresses::outer(&of_v6, &links).map(place));
     Linux {
         kernel: machine.release.clone(),
         root: machine.root,
@@ -88,14 +96,31 @@ pub fn linux(netns: &Netns, port: u16, machine: &Machine) -> Linux {
             .any(|link| link.name == "loopback0")
             .then(|| asked.take("the routing rules", routes::has_rule_for(netns, LOOPBACK_TABLE))),
         settings: settings(netns, outer.as_ref().map(|(_, interface)| interface.as_str()), &links, &mut asked),
-        translated_by_way_of: asked.take("where DNAT leads", toward_targets(netns)),
+        refused: if free { refused(netns, port) } else { None },
+        translated_by_way_of: asked.take("where DNAT leads", toward_targets(netns, firewalls)),
         lookup_programs: others(asked.take("the BPF programs that choose sockets", lookup_programs(netns))),
         netfilter_programs: others(asked.take("the BPF programs at netfilter", netfilter_programs())),
         names: names(&mut asked),
         managers: managers(netns, outer.as_ref().map(|(_, interface)| interface.as_str())),
         outer,
+        outer6,
         unseen: asked.unseen,
     }
+}
+
+/// What the kernel says to a server that wants the port, which is free here as far as its sockets tell: in some modes of WSL Windows
+/// is asked too. The socket listens to nobody and is closed at once. An address that is not there is no refusal.
+fn refused(netns: &Netns, port: u16) -> Option<String> {
+    let bind = || -> io::Result<()> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        // As servers do: old connections do not keep the port.
+        socket.set_reuse_address(true)?;
+        socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into())
+    };
+    let answer = netns.run(bind).map_err(io::Error::other).and_then(|answer| answer);
+    // Somebody who is no root may not have low ports, which says nothing of the server.
+    let refusal = answer.err().filter(|error| error.kind() != io::ErrorKind::PermissionDenied)?;
+    Some(refusal.raw_os_error().map_or_else(|| refusal.to_string(), |number| Errno::from_raw(number).desc().to_owned()))
 }
 
 /// Listeners in the namespaces of containers; only root may enter them.
@@ -114,8 +139,11 @@ fn others(names: Vec<String>) -> Vec<String> {
 }
 
 /// The interfaces toward the targets of DNAT rules.
-fn toward_targets(netns: &Netns) -> io::Result<Vec<(IpAddr, String)>> {
-    interfaces_toward(netns, &dnat_targets(netns)?)
+fn toward_targets(netns: &Netns, firewalls: &Firewalls) -> io::Result<Vec<(IpAddr, String)>> {
+    match firewalls {
+        Firewalls::Read(rulesets) => interfaces_toward(netns, &rulesets.targets().into_iter().collect::<Vec<_>>()),
+        Firewalls::NotAsked | Firewalls::Unread(_) => Ok(Vec::new()),
+    }
 }
 
 fn interfaces(netns: &Netns, links: &[Link], addresses: &[addresses::Address], asked: &mut Asked) -> Vec<Interface> {

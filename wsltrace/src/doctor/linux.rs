@@ -26,6 +26,8 @@ pub struct Linux {
     pub interfaces: Vec<Interface>,
     /// The address by which others reach this Linux, and its interface.
     pub outer: Option<(IpAddr, String)>,
+    /// The IPv6 address by which others reach this Linux, and its interface, where the one before is of IPv4.
+    pub outer6: Option<(IpAddr, String)>,
     /// The address of a bridge for containers, and its interface.
     pub bridge: Option<(IpAddr, String)>,
     /// The next hop of the IPv4 default route, and its interface.
@@ -40,6 +42,8 @@ pub struct Linux {
     pub lookup_programs: Vec<String>,
     /// BPF programs that are attached to netfilter, in whatever network namespace.
     pub netfilter_programs: Vec<String>,
+    /// What the kernel said to a server that would listen on the port, where nobody does: null when it may.
+    pub refused: Option<String>,
     /// How names are found.
     pub names: Names,
     /// Managers of the firewall.
@@ -136,6 +140,11 @@ impl Linux {
     pub fn is_conntrack_full(&self) -> bool {
         let number = |name: &str| self.number(&format!("net.netfilter.nf_conntrack_{name}"));
         matches!((number("count"), number("max")), (Some(count), Some(most)) if most > 0 && count >= most)
+    }
+
+    /// The interface of a name.
+    pub fn interface(&self, name: &str) -> Option<&Interface> {
+        self.interfaces.iter().find(|interface| interface.name == name)
     }
 
     /// Every address of this Linux.

@@ -82,7 +82,12 @@ impl Facts {
 
     /// What becomes of a SYN before any socket is looked for.
     fn gate(&self, entry: &Entry) -> Gate {
-        let interface = self.linux.interfaces.iter().find(|interface| interface.name == entry.interface);
+        if entry.interface == "loopback0"
+            && let Some(why) = checks::stopped_at_loopback0(self)
+        {
+            return Gate::Shut(why);
+        }
+        let interface = self.linux.interface(&entry.interface);
         if interface.is_some_and(Interface::is_filtered) {
             return Gate::Unknown(format!("a program or filter at {} may stop it", entry.interface));
         }
@@ -120,11 +125,19 @@ impl Facts {
             port: self.port,
             listeners: &self.linux.listeners,
             address: self.linux.outer.clone(),
+            address6: self.linux.outer6.clone(),
+            around: self.goes_around(),
             gateway: self.linux.gateway.as_ref().map(|(gateway, _)| *gateway),
             bridge: self.linux.bridge.clone(),
             outside,
             gate,
         })
+    }
+
+    /// Whether connections to 127.0.0.1 go out to Windows and come back; without their routes they stay here.
+    fn goes_around(&self) -> bool {
+        let mode = matches!(self.mode(), Some(NetworkingMode::Mirrored | NetworkingMode::Consomme));
+        mode && self.linux.loopback_rules != Some(false) && self.linux.interface("loopback0").is_some()
     }
 
     /// Whether anything at all may come from Windows.

@@ -9,7 +9,7 @@ const WSL: &str = "00:15:5d:00:00:02";
 const WINDOWS: &str = "00:11:22:33:44:55";
 
 /// Adds `loopback0` to a lab.
-pub(super) fn mirror(lab: &Lab) -> Result<(), LabError> {
+pub fn mirror(lab: &Lab) -> Result<(), LabError> {
     join(&lab.client, "loopback0", &lab.wsl, "loopback0")?;
     route(&lab.wsl, WSL, WINDOWS, "")?;
     // Its own `lo` is down, so that 127.0.0.1 has to be an address of the device.

@@ -43,6 +43,7 @@ pub use client::{Attempt, ClientResult, Manner, Seen};
 pub use comparison::{WAYS, compare};
 pub use error::LabError;
 pub use listener::{Binding, Listening};
+pub use mirrored::mirror;
 pub use namespace::Namespace;
 pub use path::Step;
 pub use report::{demo, list, selftest};

@@ -38,7 +38,7 @@ impl Namespace {
     }
 
     /// Runs commands of `ip`, one a line.
-    pub(super) fn ip(&self, commands: &str) -> Result<(), LabError> {
+    pub fn ip(&self, commands: &str) -> Result<(), LabError> {
         self.tool("ip", &["-batch", "-"], commands)
     }
 

@@ -45,6 +45,7 @@ fn verdict(page: Page, examined: &Examination) -> String {
     let (fails, warns) = (count(Severity::Fails), count(Severity::Warns));
     let many = |count: usize, one: &str, more: &str| if count == 1 { format!("1 {one}") } else { format!("{count} {more}") };
     let said = match (fails, warns) {
+        (0, 0) if count(Severity::Unknown) > 0 => "nothing wrong was seen, but not everything could be looked at".to_owned(),
         (0, 0) => "nothing is wrong with it as far as could be seen".to_owned(),
         // The first way is the one that most people mean.
         (0, _) if examined.ways.first().is_some_and(|row| row.answer == Answer::Works) => {
@@ -135,6 +136,10 @@ pub fn script(examined: &Examination) -> String {
         .findings
         .iter()
         .filter(|finding| !finding.remedy.is_empty() && matches!(finding.severity, Severity::Fails | Severity::Warns));
+    let mut with_remedy = with_remedy.peekable();
+    if with_remedy.peek().is_none() {
+        text.push_str("\n# There is nothing to mend.\n");
+    }
     for finding in with_remedy {
         text.push_str(&format!("\n# {}\n", escape(&sentence(&finding.summary))));
         for line in &finding.remedy {

@@ -95,6 +95,10 @@ pub(crate) fn is_fine(code: Code) -> bool {
 
 /// The first letter in upper case and a full stop at the end.
 pub(crate) fn sentence(text: &str) -> String {
+    // What has a digit is a name, such as `eth0`, and names are spelled as they are.
+    if text.split_whitespace().next().is_some_and(|word| word.contains(|c: char| c.is_ascii_digit())) {
+        return format!("{text}.");
+    }
     let mut letters = text.chars();
     let first = letters.next().map(|letter| letter.to_uppercase().to_string()).unwrap_or_default();
     format!("{first}{}.", letters.as_str())

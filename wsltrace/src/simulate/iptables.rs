@@ -53,7 +53,7 @@ fn read(line: &Counted, ipv4: bool) -> Line {
         ["-j", target, options @ ..] => target::read(target, options),
         _ => vec![Statement::Anything(unknown::TARGET)],
     });
-    Line { handle: None, number: line.number, comment, statements }
+    Line { handle: None, number: line.number, comment, text: Some(line.text.clone()), statements }
 }
 
 /// The words of a line; quotes hold several together.

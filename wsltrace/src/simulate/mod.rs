@@ -4,6 +4,7 @@
 mod chain;
 mod hooks;
 mod iptables;
+mod kernel;
 mod nft;
 mod packet;
 mod read;
@@ -24,7 +25,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use packet::{Machine, Packet, Way};
-pub use read::{NOT_INSTALLED, Rulesets, read};
+pub use read::{Reader, Rulesets, read, read_by};
 pub use ruleset::Unread;
 pub use unknown::Because;
 pub use walk::predict;
@@ -103,6 +104,19 @@ impl Prediction {
     pub fn maybe(&self) -> Vec<String> {
         match &self.end {
             End::Maybe { because, .. } => because.iter().map(ToString::to_string).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The ends at which it is stopped, when it is so whatever that depends on; nothing when it may pass, or when there may be ends
+    /// that were not followed.
+    pub fn stops(&self) -> Vec<&End> {
+        let is_stop = |end: &End| matches!(end, End::Dropped { .. } | End::Rejected { .. });
+        match &self.end {
+            End::Maybe { possible, because } if possible.iter().all(is_stop) && !because.iter().any(Because::hides_ends) => {
+                possible.iter().collect()
+            }
+            end if is_stop(end) => vec![end],
             _ => Vec::new(),
         }
     }

@@ -1,26 +1,40 @@
-//! Gathers the rulesets of a namespace from the programs that list them.
+//! Gathers the rulesets of a namespace: those of nftables from the kernel, which does what it tells; their texts from nft, where it is
+//! installed; those of the old iptables from its own programs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
+use std::net::IpAddr;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::ruleset::{Chains, Place, Unread};
-use super::{iptables, nft};
+use super::ruleset::{Chain, Chains, Known, Place, Source, Statement, Target, Unread};
+use super::{iptables, kernel, nft};
 use crate::evidence::Backend;
 use crate::evidence::rules::event::RuleRef;
 use crate::evidence::rules::legacy::{Counted, saved};
 use crate::evidence::rules::{Listing, OWN_PREFIX, generation, inside, legacy_tables, list, owner_backend, present};
 use crate::journey::Family;
 use crate::kernel::command::output_within;
+use crate::kernel::links::list_links;
 use crate::kernel::netns::Netns;
 
 /// Longest time that `nft -j` may take.
 const LIMIT: Duration = Duration::from_secs(2);
 /// Why nothing was read where a program is missing.
-pub const NOT_INSTALLED: &str = "it is not installed";
+const NOT_INSTALLED: &str = "it is not installed";
 /// How often a ruleset is read that changes meanwhile.
 const ATTEMPTS: usize = 3;
+
+/// Who tells the rulesets of nftables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reader {
+    /// The kernel, over netlink.
+    Kernel,
+    /// The program nft, which undoes what it made of somebody's text: a second opinion, by which the tests see that the first one is
+    /// understood.
+    Nft,
+}
 
 /// The rulesets of a namespace.
 #[derive(Clone, Debug, Default)]
@@ -36,13 +50,42 @@ pub struct Rulesets {
 impl Rulesets {
     /// From what the programs print: both listings of nft, and what iptables on top of nftables says of each family.
     pub(super) fn of(objects: nft::Objects, listing: Listing, nft: &[(&'static str, Vec<Counted>)]) -> io::Result<Self> {
-        let lines = |place: &Place| {
-            let (family, saved) = nft.iter().find(|(family, _)| *family == place.family)?;
-            Some(iptables::lines(saved, &place.table, &place.chain, *family == "ip"))
-        };
         let mut chains = Chains::default();
-        nft::parse(objects, &listing, &lines, &mut chains)?;
+        nft::parse(objects, &listing, &|place| lines(nft, place), &mut chains)?;
         Ok(Self { chains, listing: Some(listing), ..Self::default() })
+    }
+
+    /// From what the kernel tells. `listing` has the texts, where nft gave them; `devices` are the names of interfaces by their
+    /// numbers.
+    fn of_kernel(
+        dump: kernel::Dump,
+        listing: Option<Listing>,
+        devices: &HashMap<u32, String>,
+        nft: &[(&'static str, Vec<Counted>)],
+    ) -> Self {
+        let mut chains = Chains::default();
+        kernel::parse(dump, devices, &|place| lines(nft, place), &mut chains);
+        // Without nft's words those of iptables are told, where there are any.
+        let named = |chain: &Arc<Chain>| {
+            let Place { family, table, chain: name, .. } = chain.place.clone();
+            let texts = chain.rules.iter().filter_map(|line| line.handle.zip(line.text.clone()));
+            ((family, table, name), texts.collect())
+        };
+        let listing = listing.unwrap_or_else(|| Listing::of(chains.all().map(named)));
+        Self { chains, listing: Some(listing), ..Self::default() }
+    }
+
+    /// The addresses to which rules give packets for this machine away (DNAT), as far as they name one.
+    pub fn targets(&self) -> BTreeSet<IpAddr> {
+        let address = |target: &Target| target.address.and_then(Known::value);
+        let of = |statement: &Statement| match statement {
+            Statement::Dnat(Source::Constant(target)) => address(target).into_iter().collect(),
+            Statement::Dnat(Source::Map(_, entries)) => {
+                entries.iter().filter_map(|(_, target)| address(target.as_ref()?)).collect::<Vec<_>>()
+            }
+            _ => Vec::new(),
+        };
+        self.chains.all().flat_map(|chain| &chain.rules).flat_map(|line| &line.statements).flat_map(of).collect()
     }
 
     /// Whether both nftables and the old iptables have rules, or policies that stop packets.
@@ -64,13 +107,24 @@ impl Rulesets {
     }
 }
 
+/// What iptables on top of nftables says of a chain, in the order of its rules.
+fn lines(nft: &[(&'static str, Vec<Counted>)], place: &Place) -> Option<Vec<super::ruleset::Line>> {
+    let (family, saved) = nft.iter().find(|(family, _)| *family == place.family)?;
+    Some(iptables::lines(saved, &place.table, &place.chain, *family == "ip"))
+}
+
 /// Reads the rulesets. No table is made and no module loaded by that. What cannot be read is among the rest as such.
 pub fn read(netns: &Netns) -> io::Result<Rulesets> {
+    read_by(netns, Reader::Kernel)
+}
+
+/// The same, as this reader tells those of nftables.
+pub fn read_by(netns: &Netns, reader: Reader) -> io::Result<Rulesets> {
     let mut rulesets = Rulesets::default();
     if inside(netns, present)?.tables {
-        match read_nft(netns) {
+        match read_nft(netns, reader) {
             Ok(read) => rulesets = read,
-            Err(error) => rulesets.unread.push(Unread { what: "nft".to_owned(), why: reason(&error) }),
+            Err(error) => rulesets.unread.push(Unread { what: "nftables".to_owned(), why: reason(&error) }),
         }
     }
     for (family, of, program) in [(Family::Ipv4, "ip", "iptables-legacy-save"), (Family::Ipv6, "ip6", "ip6tables-legacy-save")] {
@@ -85,29 +139,51 @@ pub fn read(netns: &Netns) -> io::Result<Rulesets> {
     Ok(rulesets)
 }
 
-fn read_nft(netns: &Netns) -> io::Result<Rulesets> {
+fn read_nft(netns: &Netns, reader: Reader) -> io::Result<Rulesets> {
     for _ in 0..ATTEMPTS {
         let before = inside(netns, generation)?;
-        let listing = list(netns)?;
-        let objects = printed(netns, &["ruleset"]).or_else(|error| {
-            log::debug!("nft -j list ruleset: {error}");
-            piecemeal(netns, &listing)
-        });
-        let mut of_iptables = Vec::new();
-        for (family, program) in [("ip", "iptables-nft-save"), ("ip6", "ip6tables-nft-save")] {
-            if has_iptables(&listing, family) {
-                // Without it what iptables alone can explain stays unexplained.
-                match saved(netns, program) {
-                    Ok(saved) => of_iptables.push((family, saved)),
-                    Err(error) => log::debug!("{program}: {error}"),
-                }
+        let rulesets = match reader {
+            Reader::Nft => {
+                let listing = list(netns)?;
+                let objects = printed(netns, &["ruleset"]).or_else(|error| {
+                    log::debug!("nft -j list ruleset: {error}");
+                    piecemeal(netns, &listing)
+                });
+                let names = listing.names().map(|(family, table, chain)| (family.as_str(), table.as_str(), chain.as_str()));
+                let of_iptables = saved_on_nftables(netns, names);
+                objects.and_then(|objects| Rulesets::of(objects, listing, &of_iptables))
             }
-        }
+            Reader::Kernel => {
+                let devices = list_links(netns)?.into_iter().map(|link| (link.index, link.name)).collect();
+                let dump = inside(netns, kernel::dump)?;
+                let listing = list(netns).inspect_err(|error| log::debug!("nft -a list ruleset: {error}")).ok();
+                let of_iptables = saved_on_nftables(netns, dump.names());
+                Ok(Rulesets::of_kernel(dump, listing, &devices, &of_iptables))
+            }
+        };
         if inside(netns, generation)? == before {
-            return Rulesets::of(objects?, listing, &of_iptables);
+            return rulesets;
         }
     }
     Err(io::Error::other("the ruleset changed again and again while it was read"))
+}
+
+/// What iptables on top of nftables prints of the families that have tables of it.
+fn saved_on_nftables<'a>(
+    netns: &Netns,
+    names: impl Iterator<Item = (&'a str, &'a str, &'a str)>,
+) -> Vec<(&'static str, Vec<Counted>)> {
+    let families: BTreeSet<&str> = names.filter(|name| is_of_iptables(*name)).map(|(family, ..)| family).collect();
+    let programs = [("ip", "iptables-nft-save"), ("ip6", "ip6tables-nft-save")];
+    let mut all = Vec::new();
+    for (family, program) in programs.into_iter().filter(|(family, _)| families.contains(family)) {
+        // Without it what iptables alone can explain stays unexplained.
+        match saved(netns, program) {
+            Ok(saved) => all.push((family, saved)),
+            Err(error) => log::debug!("{program}: {error}"),
+        }
+    }
+    all
 }
 
 /// What nft lists.
@@ -148,14 +224,11 @@ fn reason(error: &io::Error) -> String {
     if error.kind() == io::ErrorKind::NotFound { NOT_INSTALLED.to_owned() } else { error.to_string() }
 }
 
-/// Whether there is a table of iptables in nftables.
-fn has_iptables(listing: &Listing, family: &'static str) -> bool {
-    ["raw", "mangle", "nat", "filter", "security"].into_iter().any(|table| {
-        listing.chains_of(family, table).any(|chain| {
-            let rule = RuleRef { family, table: table.to_owned(), chain: chain.to_owned(), handle: None };
-            owner_backend(&rule, chain) == Backend::IptablesNft
-        })
-    })
+/// Whether a chain, by its family, table and name, is one of iptables in nftables.
+fn is_of_iptables((family, table, chain): (&str, &str, &str)) -> bool {
+    let Some(family) = ["ip", "ip6"].into_iter().find(|known| *known == family) else { return false };
+    let rule = RuleRef { family, table: table.to_owned(), chain: chain.to_owned(), handle: None };
+    ["raw", "mangle", "nat", "filter", "security"].contains(&table) && owner_backend(&rule, chain) == Backend::IptablesNft
 }
 
 #[cfg(test)]

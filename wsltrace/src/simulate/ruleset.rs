@@ -68,6 +68,8 @@ pub(super) struct Line {
     pub(super) handle: Option<u64>,
     pub(super) number: Option<u32>,
     pub(super) comment: Option<String>,
+    /// As iptables prints it, where it does.
+    pub(super) text: Option<String>,
     pub(super) statements: Vec<Statement>,
 }
 

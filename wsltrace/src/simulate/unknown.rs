@@ -22,6 +22,15 @@ pub struct Because {
     pub place: String,
 }
 
+impl Because {
+    /// Whether there may be other ends than those that were found.
+    pub(super) fn hides_ends(&self) -> bool {
+        [TOO_MANY, UNREAD, BRIDGE].contains(&self.name.as_str()) || (self.name.as_str(), self.place.as_str()) == (CT, EXEMPT)
+    }
+}
+
+/// The place that is told of what a rule exempts from connection tracking.
+pub(super) const EXEMPT: &str = "notrack";
 pub(super) const SOURCE: &str = "the client's address";
 pub(super) const SOURCE_PORT: &str = "the client's port";
 pub(super) const DESTINATION: &str = "the address after DNAT";

@@ -37,7 +37,7 @@ pub fn predict(rulesets: &Rulesets, packet: &Packet, machine: &Machine) -> Predi
     }
     if packet.way.is_answer() && rulesets.chains.exempts() {
         // Of an exempt SYN the answer would not be one to connection tracking.
-        because.insert(Because { name: unknown::CT.to_owned(), place: "notrack".to_owned() });
+        because.insert(Because { name: unknown::CT.to_owned(), place: unknown::EXEMPT.to_owned() });
     }
     let forwarded =
         possible.iter().any(|end| matches!(end, End::Passes { goes: Goes::Forward | Goes::Out, .. })) && !packet.way.is_answer();

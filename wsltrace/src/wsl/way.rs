@@ -24,6 +24,9 @@ pub enum Way {
     LanToWindows,
     /// Another machine connects to this Linux' own address.
     LanToAddress,
+    /// Another machine connects by IPv6, where the ways before this one go by IPv4: to this Linux' own address or, in the modes
+    /// mirrored and consomme, to the same of Windows.
+    Lan6,
     /// A program in this Linux connects to 127.0.0.1.
     Inside4,
     /// A program in this Linux connects to `::1`.
@@ -42,6 +45,7 @@ impl Way {
             Self::WindowsToAddress => "Windows: WSL's address",
             Self::LanToWindows => "LAN: Windows' address",
             Self::LanToAddress => "LAN: this machine",
+            Self::Lan6 => "LAN: over IPv6",
             Self::Inside4 => "here: 127.0.0.1",
             Self::Inside6 => "here: [::1]",
             Self::Container => "a container",
@@ -134,8 +138,10 @@ pub struct Entry {
 /// Who has an address of Windows at the port.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Held {
-    /// Not known.
+    /// Nobody asked: it is taken to be as WSL makes it.
     #[default]
+    NotAsked,
+    /// Windows was asked, and gave no answer.
     NotKnown,
     /// WSL's relay.
     Relay,
@@ -176,6 +182,10 @@ pub struct Setting<'a> {
     pub listeners: &'a [Listener],
     /// The address by which others reach this Linux, and its interface.
     pub address: Option<(IpAddr, String)>,
+    /// Its IPv6 address for others, and its interface, where the other one is of IPv4.
+    pub address6: Option<(IpAddr, String)>,
+    /// In the modes mirrored and consomme: connections to 127.0.0.1 go out to Windows and come back by `loopback0`.
+    pub around: bool,
     /// The next hop of the default route: in nat mode Windows itself, from whose address its programs come.
     pub gateway: Option<IpAddr>,
     /// The address of a bridge that containers hang on, and its name.

@@ -48,8 +48,9 @@ pub fn ways(setting: &Setting) -> Vec<Row> {
         rows.push(setting.lan_to_windows());
     }
     if setting.wsl == Wsl::No || setting.mode == Some(NetworkingMode::Bridged) {
-        rows.push(setting.to_address(Way::LanToAddress));
+        rows.push(setting.to_own_address(Way::LanToAddress));
     }
+    rows.extend(setting.lan6());
     rows.push(setting.inside(Ipv4Addr::LOCALHOST.into()));
     rows.push(setting.inside(Ipv6Addr::LOCALHOST.into()));
     rows.push(setting.container());
@@ -65,7 +66,7 @@ impl Setting<'_> {
             Some(M::None) => ways.map(|way| fails(way, "networkingMode is none: there is no network")),
             Some(M::Nat | M::Bridged) => {
                 let (v4, v6) = (self.relay(Way::WindowsLoopback4), self.relay(Way::WindowsLoopback6));
-                [either(&v4, &v6), v4, v6, self.to_address(Way::WindowsToAddress)]
+                [either(&v4, &v6), v4, v6, self.to_own_address(Way::WindowsToAddress)]
             }
             Some(mode @ (M::Mirrored | M::Consomme)) => {
                 let v4 = self.by_loopback0();
@@ -89,9 +90,10 @@ impl Setting<'_> {
         match held {
             Held::Program(program) => return fails(way, format!("{program} has this address and port on Windows")),
             Held::Portproxy => return unknown(way, "a portproxy entry has this address and port on Windows"),
-            Held::NotKnown | Held::Relay | Held::Nobody => {}
+            Held::NotAsked | Held::NotKnown | Held::Relay | Held::Nobody => {}
         }
-        if !is_relayed(self.listeners, v4) {
+        // Where it is seen to listen, what it should do does not matter.
+        if *held != Held::Relay && !is_relayed(self.listeners, v4) {
             let why = match (self.listeners.is_empty(), is_relayed(self.listeners, !v4)) {
                 (true, _) => nobody(self.port),
                 (false, true) => format!("the relay opens only {other} for this socket"),
@@ -103,7 +105,14 @@ impl Setting<'_> {
             return fails(way, "WSL's relay does not listen there on Windows");
         }
         let entry = Entry { interface: "lo".to_owned(), source: Some(own), destination: own, local: true };
-        self.arrives(way, &Carrier::Relay, &entry)
+        match self.arrives(way, &Carrier::Relay, &entry) {
+            row if *held == Held::NotKnown && row.answer == Answer::Works => Row {
+                answer: Answer::Unknown,
+                why: "WSL's relay should listen there on Windows, which gave no answer".to_owned(),
+                ..row
+            },
+            row => row,
+        }
     }
 
     /// Windows' localhost by the interface of its own that mirrored mode and consomme have.
@@ -136,9 +145,9 @@ impl Setting<'_> {
     fn shared_address(&self, mode: NetworkingMode) -> Row {
         let way = Way::WindowsToAddress;
         match (mode, self.outside.address_loopback) {
-            (NetworkingMode::Consomme, _) | (_, Some(true)) => self.to_address(way),
+            (NetworkingMode::Consomme, _) | (_, Some(true)) => self.to_own_address(way),
             (_, Some(false)) => fails(way, "the address is Windows' own too: use 127.0.0.1, or set hostAddressLoopback"),
-            (_, None) => match self.to_address(way) {
+            (_, None) => match self.to_own_address(way) {
                 row if row.answer == Answer::Works => {
                     unknown(way, "only with hostAddressLoopback=true in .wslconfig, which could not be read; use 127.0.0.1")
                 }
@@ -163,25 +172,44 @@ impl Setting<'_> {
                 Some(false) => fails(way, "in nat mode only through a portproxy entry on Windows, and none leads here"),
                 None => unknown(way, "in nat mode only through a portproxy entry on Windows, which could not be looked at"),
             },
-            Some(M::Mirrored | M::Consomme) => {
-                let row = self.to_address(way);
-                match (row.answer, self.outside.hyper_v, self.mode) {
-                    (Answer::Works, Some(true), Some(M::Mirrored)) => row,
-                    (Answer::Works, Some(false), Some(M::Mirrored)) => {
-                        fails(way, "the Hyper-V firewall of Windows blocks this port")
-                    }
-                    (Answer::Works, ..) => {
-                        Row { why: "Windows' firewall decides, and is not known".to_owned(), answer: Answer::Unknown, ..row }
-                    }
-                    _ => row,
-                }
+            Some(M::Mirrored | M::Consomme) => self.past_windows_firewall(self.to_own_address(way)),
+        }
+    }
+
+    /// What is left of a way from the LAN when Windows' firewall has decided.
+    fn past_windows_firewall(&self, row: Row) -> Row {
+        let mirrored = self.mode == Some(NetworkingMode::Mirrored);
+        match (row.answer, self.outside.hyper_v) {
+            (Answer::Works, Some(true)) if mirrored => row,
+            (Answer::Works, Some(false)) if mirrored => fails(row.way, "the Hyper-V firewall of Windows blocks this port"),
+            (Answer::Works, _) => {
+                Row { why: "Windows' firewall decides, and is not known".to_owned(), answer: Answer::Unknown, ..row }
             }
+            _ => row,
+        }
+    }
+
+    /// Another machine over IPv6, where this Linux has such an address beside one of IPv4.
+    fn lan6(&self) -> Option<Row> {
+        use NetworkingMode as M;
+        let row = self.to_address(Way::Lan6, self.address6.as_ref()?);
+        match (self.wsl, self.mode) {
+            (Wsl::No, _) | (_, Some(M::Bridged)) => Some(row),
+            (_, Some(M::Mirrored | M::Consomme)) => Some(self.past_windows_firewall(row)),
+            // The network behind Windows has no IPv6.
+            _ => None,
         }
     }
 
     /// To this Linux' own address, by the interface that has it.
-    fn to_address(&self, way: Way) -> Row {
-        let Some((address, interface)) = &self.address else { return fails(way, "this Linux has no address that others reach") };
+    fn to_own_address(&self, way: Way) -> Row {
+        match &self.address {
+            Some(own) => self.to_address(way, own),
+            None => fails(way, "this Linux has no address that others reach"),
+        }
+    }
+
+    fn to_address(&self, way: Way, (address, interface): &(IpAddr, String)) -> Row {
         let carrier = Carrier::Interface(interface.clone());
         let is_windows = way == Way::WindowsToAddress && self.mode == Some(NetworkingMode::Nat);
         let source = self.gateway.filter(|_| is_windows);
@@ -191,8 +219,7 @@ impl Setting<'_> {
 
     fn inside(&self, own: IpAddr) -> Row {
         let way = if own.is_ipv4() { Way::Inside4 } else { Way::Inside6 };
-        let around = own.is_ipv4() && matches!(self.mode, Some(NetworkingMode::Mirrored | NetworkingMode::Consomme));
-        // There what is sent to 127.0.0.1 goes out to Windows and comes back.
+        let around = own.is_ipv4() && self.around;
         let interface = if around { "loopback0" } else { "lo" };
         let entry = Entry { interface: interface.to_owned(), source: Some(own), destination: own, local: !around };
         self.arrives(way, &Carrier::Interface(interface.to_owned()), &entry)

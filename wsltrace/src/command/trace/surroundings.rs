@@ -98,10 +98,11 @@ impl Surroundings {
         }
         // Windows is not asked: that takes seconds.
         let wsl = WslFacts { wsl: self.wsl, mode: self.seen().mode, ..WslFacts::default() };
+        let firewalls = look_at_firewalls(netns);
         let facts = Facts {
             port,
-            linux: look_at_linux(netns, port, machine),
-            firewalls: look_at_firewalls(netns),
+            linux: look_at_linux(netns, port, machine, &firewalls),
+            firewalls,
             wsl,
             untraceable: Vec::new(),
             windows: Windows::NotAsked,

@@ -1,11 +1,13 @@
 //! Rules of this Linux that stop the port.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
-use super::super::firewall::{Firewalls, described};
+use super::super::firewall::{Firewalls, described, in_words};
 use super::super::{Facts, Finding, Severity};
 use crate::diagnosis::Obstacle;
-use crate::simulate::{End, Goes, NOT_INSTALLED};
+use crate::evidence::Owner;
+use crate::simulate::{End, Goes};
 use crate::wsl::{Entry, taker};
 
 /// What is stopped, by which rule; each rule once.
@@ -20,31 +22,29 @@ pub(super) fn firewall(facts: &Facts) -> Vec<Finding> {
             _ => (syn, false),
         };
         let what = if answer { "answers to connections" } else { "connections" };
-        let (rule, port, forward, verb) = match &prediction.end {
-            End::Dropped { rule, port, forward } => (rule, *port, *forward, "dropped"),
-            End::Rejected { rule, port, forward } => (rule, *port, *forward, "rejected"),
-            End::Maybe { .. } => {
-                if facts.unread().is_none() && told.insert(prediction.maybe().join(", ")) {
+        let stops = prediction.stops();
+        // Of several the last is the one to open: those before it depend on what is not known.
+        let Some(End::Dropped { rule, port, forward } | End::Rejected { rule, port, forward }) = stops.last() else {
+            match &prediction.end {
+                End::Maybe { .. } if facts.unread().is_none() && told.insert(prediction.maybe().join(", ")) => {
                     found.push(maybe(&entry, &prediction.maybe()));
                 }
-                continue;
-            }
-            End::Queued { rule } => {
-                if told.insert(format!("{rule:?}")) {
+                End::Queued { rule } if told.insert(format!("{rule:?}")) => {
                     let summary = format!("{what} of {who} are handed to a program, which decides (NFQUEUE)");
                     found.push(Finding::new(Severity::Warns, summary).because(described(rule)));
                 }
-                continue;
+                _ => {}
             }
-            End::Passes { .. } => continue,
+            continue;
         };
         if !told.insert(format!("{rule:?}")) {
             continue;
         }
         // Answers carry the server's port as their source.
         let port = port.filter(|_| !answer).unwrap_or(facts.port);
-        let obstacle = Obstacle { rule, port, answer, v6: entry.destination.is_ipv6(), forward };
-        let finding = Finding::new(Severity::Fails, format!("{what} of {who} are {verb} by {}", described(rule)));
+        let obstacle = Obstacle { rule, port, answer, v6: entry.destination.is_ipv6(), forward: *forward };
+        let by: Vec<String> = stops.iter().copied().filter_map(in_words).collect();
+        let finding = Finding::new(Severity::Fails, format!("{what} of {who} are {}", by.join(", or ")));
         let finding = finding.because("the rules were read and followed; `wsltrace` shows it of a real connection");
         found.push(obstacle.mend().into_iter().fold(finding, |finding, command| finding.linux(format!("sudo {command}"))));
     }
@@ -71,6 +71,7 @@ fn entries(facts: &Facts) -> Vec<(Entry, String)> {
             let who = match (entry.interface.as_str(), entry.local) {
                 ("loopback0", _) => "Windows' localhost".to_owned(),
                 (_, true) => format!("programs in this Linux (and of WSL's relay) to {}", entry.destination),
+                (interface, false) if entry.destination.is_ipv6() => format!("others by {interface} over IPv6"),
                 (interface, false) => format!("others by {interface}"),
             };
             all.push((entry, who));
@@ -89,7 +90,25 @@ fn is_led(facts: &Facts, entry: &Entry) -> bool {
 pub(super) fn led_to(facts: &Facts) -> Option<String> {
     facts.entries().iter().filter(|entry| !entry.local).find_map(|entry| match facts.predicted(entry, false)?.end {
         End::Passes { address: Some(to), port: Some(port), goes: Goes::Forward, .. } => {
-            Some(std::net::SocketAddr::new(to, port).to_string())
+            Some(SocketAddr::new(to, port).to_string())
+        }
+        _ => None,
+    })
+}
+
+/// Whether connections from outside are led away, and stopped behind that.
+pub(super) fn is_stopped_on_its_way(facts: &Facts) -> bool {
+    facts.entries().iter().filter(|entry| !entry.local).any(|entry| {
+        let end = facts.predicted(entry, false).map(|prediction| prediction.end);
+        matches!(end, Some(End::Dropped { forward: true, .. } | End::Rejected { forward: true, .. }))
+    })
+}
+
+/// Where a rule of this manager leads connections from outside, and the rule.
+pub(super) fn led_by(facts: &Facts, owner: Owner) -> Option<(SocketAddr, String)> {
+    facts.entries().iter().filter(|entry| !entry.local).find_map(|entry| match facts.predicted(entry, false)?.end {
+        End::Passes { address: Some(to), port: Some(port), translated_by: Some(rule), .. } if rule.owner == owner => {
+            Some((SocketAddr::new(to, port), described(&rule)))
         }
         _ => None,
     })
@@ -145,8 +164,5 @@ pub(super) fn two_worlds(facts: &Facts) -> Vec<Finding> {
 /// What could not be read; what only root may read is told with all else of that kind.
 pub(super) fn unread(facts: &Facts) -> Vec<Finding> {
     let Some(why) = facts.unread().filter(|_| facts.linux.root) else { return Vec::new() };
-    let finding = Finding::new(Severity::Unknown, "the firewall rules could not be read").because(why);
-    let Firewalls::Read(rulesets) = &facts.firewalls else { return vec![finding] };
-    let is_missing = rulesets.unread.iter().any(|unread| unread.what == "nft" && unread.why == NOT_INSTALLED);
-    vec![if is_missing { finding.linux("sudo apt-get install nftables") } else { finding }]
+    vec![Finding::new(Severity::Unknown, "the firewall rules could not be read").because(why)]
 }

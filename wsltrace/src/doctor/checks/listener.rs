@@ -1,7 +1,7 @@
 //! The server's own sockets.
 
 use super::super::{Facts, Finding, Severity};
-use crate::evidence::Listener;
+use crate::evidence::{Listener, Owner};
 use crate::wsl::{Answer, Held, NetworkingMode, Way, Wsl, is_relayed};
 
 /// How many other ports are named when nobody listens on the one.
@@ -23,6 +23,12 @@ pub(super) fn listening(facts: &Facts) -> Vec<Finding> {
             format!("rules of the firewall lead connections on to {to}: the server is there"),
         )];
     }
+    if super::firewall::is_stopped_on_its_way(facts) {
+        return vec![Finding::new(
+            Severity::Fine,
+            "rules of the firewall lead connections through this Linux, to a server elsewhere",
+        )];
+    }
     let finding = Finding::new(Severity::Fails, format!("nothing listens on port {port} in this Linux"));
     if let Some(inside) = facts.linux.elsewhere.iter().find(|listener| listener.port == port) {
         return vec![
@@ -37,6 +43,24 @@ pub(super) fn listening(facts: &Facts) -> Vec<Finding> {
         (_, more) => finding.because(format!("ports with a listener: {}{}", others.join(", "), if more { ", ..." } else { "" })),
     };
     vec![finding.linux("# start the server, or look which port it has:").linux("ss -ltnp")]
+}
+
+/// Whether a server could listen at all, where none does.
+pub(super) fn bind(facts: &Facts) -> Vec<Finding> {
+    let Some(error) = &facts.linux.refused else { return Vec::new() };
+    let port = facts.port;
+    let finding = Finding::new(Severity::Fails, format!("no server can listen on port {port} in this Linux: {error}"))
+        .because(format!("bind() to 0.0.0.0:{port} says so, although nobody listens there"));
+    let shared = facts.wsl.wsl == Wsl::Two && matches!(facts.mode(), Some(NetworkingMode::Mirrored | NetworkingMode::Consomme));
+    let finding = finding.linux(format!("ss -tanp '( sport = :{port} )'"));
+    vec![if shared {
+        finding
+            .because("in this mode a port belongs to Windows or to Linux: a program of Windows may have it, or Windows keeps it")
+            .powershell(format!("Get-NetTCPConnection -LocalPort {port} | Select-Object LocalAddress, State, OwningProcess"))
+            .powershell("netsh interface ipv4 show excludedportrange protocol=tcp")
+    } else {
+        finding.because("a program holds it without listening: with a socket that is only bound, or with a connection of its own")
+    }]
 }
 
 /// Who cannot reach the addresses that it listens on, though somebody can.
@@ -57,8 +81,8 @@ pub(super) fn address(facts: &Facts) -> Vec<Finding> {
     let takes = |way: Way| rows.iter().any(|row| row.way == way && row.listener.is_some());
     // Where another program has the addresses on Windows, that is told instead.
     let outside = super::outside(facts);
-    let is_free = |held: &Held| matches!(held, Held::NotKnown | Held::Relay | Held::Nobody);
-    let is_opened = is_free(&outside.at4) && matches!(outside.at6, Held::NotKnown | Held::Relay);
+    let is_free = |held: &Held| matches!(held, Held::NotAsked | Held::NotKnown | Held::Nobody);
+    let is_opened = is_free(&outside.at4) && matches!(outside.at6, Held::NotAsked | Held::NotKnown | Held::Relay);
     if facts.wsl.wsl == Wsl::Two && by_relay && relayed == [false, true] && is_opened {
         let finding = Finding::new(
             Severity::Warns,
@@ -134,15 +158,18 @@ pub(super) fn accept_queue(facts: &Facts) -> Vec<Finding> {
     facts.linux.listeners.first().map(of).into_iter().collect()
 }
 
-/// What Docker publishes.
+/// What Docker publishes: by a rule of its own, by a program of its own for what rules do not see, or by both.
 pub(super) fn docker(facts: &Facts) -> Vec<Finding> {
     let proxy = facts.linux.listeners.iter().find(|listener| listener.command.as_deref() == Some("docker-proxy"));
-    let Some(proxy) = proxy else { return Vec::new() };
-    vec![
-        Finding::new(Severity::Fine, "the port is published by Docker: the server itself is in a container")
-            .because(format!("{} holds {}", owner(proxy), socket(proxy)))
-            .linux(format!("docker ps --filter publish={}", facts.port)),
-    ]
+    let led = super::firewall::led_by(facts, Owner::Docker);
+    if proxy.is_none() && led.is_none() {
+        return Vec::new();
+    }
+    let finding = Finding::new(Severity::Fine, "the port is published by Docker: the server itself is in a container");
+    let finding = led.into_iter().fold(finding, |finding, (to, rule)| finding.because(format!("DNAT to {to} by {rule}")));
+    let finding =
+        proxy.into_iter().fold(finding, |finding, proxy| finding.because(format!("{} holds {}", owner(proxy), socket(proxy))));
+    vec![finding.linux(format!("docker ps --filter publish={}", facts.port))]
 }
 
 fn owner(listener: &Listener) -> String {

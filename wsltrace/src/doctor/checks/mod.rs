@@ -4,6 +4,7 @@
 mod config;
 mod firewall;
 mod listener;
+mod loopback0;
 mod names;
 mod routing;
 mod setting;
@@ -11,6 +12,7 @@ mod setting;
 mod tests;
 mod windows;
 
+pub(super) use loopback0::stopped_at_loopback0;
 pub(super) use windows::outside;
 
 use super::{Facts, Finding};
@@ -27,6 +29,7 @@ pub struct Check {
 pub const CHECKS: &[Check] = &[
     Check { name: "mode", judge: setting::mode },
     Check { name: "listener", judge: listener::listening },
+    Check { name: "bind", judge: listener::bind },
     Check { name: "listener_address", judge: listener::address },
     Check { name: "listener_owner", judge: listener::unseen_owner },
     Check { name: "accept_queue", judge: listener::accept_queue },
@@ -37,7 +40,7 @@ pub const CHECKS: &[Check] = &[
     Check { name: "firewall_unread", judge: firewall::unread },
     Check { name: "docker", judge: listener::docker },
     Check { name: "network", judge: routing::network },
-    Check { name: "loopback0", judge: routing::loopback0 },
+    Check { name: "loopback0", judge: loopback0::loopback0 },
     Check { name: "relay", judge: windows::relay },
     Check { name: "excluded_range", judge: windows::excluded_range },
     Check { name: "portproxy", judge: windows::portproxy },

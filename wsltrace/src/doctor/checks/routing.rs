@@ -1,4 +1,4 @@
-//! Interfaces, routes and the settings that let packets of Windows' localhost through.
+//! The address, the way out, and what sees packets before the firewalls do.
 
 use super::super::{Facts, Finding, Severity};
 use crate::wsl::{NetworkingMode, Wsl};
@@ -11,8 +11,10 @@ pub(super) fn network(facts: &Facts) -> Vec<Finding> {
         return Vec::new();
     }
     let Some((address, interface)) = &linux.outer else {
-        let finding =
-            Finding::new(Severity::Warns, "this Linux has no address: only connections from inside can reach the server");
+        let finding = Finding::new(
+            Severity::Warns,
+            "this Linux has no address that others could reach: only localhost leads to the server",
+        );
         let of_wsl = facts.wsl.wsl == Wsl::Two;
         return vec![if of_wsl {
             finding.powershell("wsl --shutdown").powershell("# then start it again, and read its warnings")
@@ -35,76 +37,12 @@ pub(super) fn network(facts: &Facts) -> Vec<Finding> {
     }
 }
 
-/// What mirrored mode and consomme need for Windows' localhost; distros and their firewalls set it back now and then.
-pub(super) fn loopback0(facts: &Facts) -> Vec<Finding> {
-    if !matches!(facts.mode(), Some(NetworkingMode::Mirrored | NetworkingMode::Consomme)) {
-        return Vec::new();
-    }
-    let linux = &facts.linux;
-    let mut found = Vec::new();
-    match linux.interfaces.iter().find(|interface| interface.name == "loopback0") {
-        None => {
-            return vec![
-                Finding::new(Severity::Fails, "loopback0 is missing, by which Windows' localhost comes in this mode")
-                    .powershell("wsl --shutdown"),
-            ];
-        }
-        Some(interface) if !interface.up => found.push(
-            Finding::new(Severity::Fails, "loopback0 is switched off, by which Windows' localhost comes in this mode")
-                .linux("sudo ip link set loopback0 up"),
-        ),
-        Some(_) => {}
-    }
-    let setting = |place: &str, key: &str| linux.number(&format!("net.ipv4.conf.{place}.{key}"));
-    // The kernel takes the larger of the two; for the others either is enough.
-    let filters: Vec<&str> = ["all", "loopback0"].into_iter().filter(|place| setting(place, "rp_filter") == Some(1)).collect();
-    if !filters.is_empty() {
-        let set: Vec<String> = filters.iter().map(|place| format!("net.ipv4.conf.{place}.rp_filter=0")).collect();
-        found.push(
-            Finding::new(Severity::Fails, "packets from Windows' localhost are dropped by the reverse path filter (rp_filter)")
-                .because(
-                    filters.iter().map(|place| format!("net.ipv4.conf.{place}.rp_filter = 1")).collect::<Vec<_>>().join(", "),
-                )
-                .linux(format!("sudo sysctl -w {}", set.join(" "))),
-        );
-    }
-    for (key, what) in [
-        (
-            "accept_local",
-            "packets from Windows' localhost are dropped: this Linux takes none with an address of its own (accept_local)",
-        ),
-        ("route_localnet", "packets from Windows' localhost are dropped: 127.0.0.1 is not let in from outside (route_localnet)"),
-    ] {
-        if setting("all", key) == Some(0) && setting("loopback0", key) == Some(0) {
-            found.push(
-                Finding::new(Severity::Fails, what)
-                    .because(format!("net.ipv4.conf.loopback0.{key} = 0"))
-                    .linux(format!("sudo sysctl -w net.ipv4.conf.loopback0.{key}=1")),
-            );
-        }
-    }
-    if linux.loopback_rules == Some(false) {
-        found.push(
-            Finding::new(
-                Severity::Fails,
-                "answers to Windows' localhost stay in this Linux: the routing rules of mirrored mode are gone",
-            )
-            .because("ip rule has no rule that leads to table 127")
-            .powershell("wsl --shutdown"),
-        );
-    }
-    if found.is_empty() {
-        found.push(Finding::new(Severity::Fine, "loopback0, its settings and its routes are as this mode needs them"));
-    }
-    found
-}
-
 /// Programs that see packets before netfilter does.
 pub(super) fn programs(facts: &Facts) -> Vec<Finding> {
     let used = facts.linux.outer.iter().map(|(_, interface)| interface.as_str()).chain(["loopback0", "lo"]);
     let mut found = Vec::new();
     for name in used {
-        let Some(interface) = facts.linux.interfaces.iter().find(|interface| interface.name == name) else { continue };
+        let Some(interface) = facts.linux.interface(name) else { continue };
         let device = crate::escape::shell_word(name);
         let show = format!("sudo bpftool net show dev {device}");
         if interface.xdp {

@@ -122,14 +122,20 @@ fn each_setting_of_mirrored_mode_is_missed() {
     let with = |name: &str, value: &str| {
         let mut facts = mirrored();
         facts.linux.settings.insert(format!("net.ipv4.conf.{name}"), value.to_owned());
-        finding(&facts, "loopback0").remedy[0].text.clone()
+        let found = finding(&facts, "loopback0");
+        (found.severity, found.remedy[0].text.clone())
     };
-    assert_eq!(with("all.rp_filter", "1"), "sudo sysctl -w net.ipv4.conf.all.rp_filter=0");
-    assert_eq!(with("loopback0.accept_local", "0"), "sudo sysctl -w net.ipv4.conf.loopback0.accept_local=1");
-    assert_eq!(with("loopback0.route_localnet", "0"), "sudo sysctl -w net.ipv4.conf.loopback0.route_localnet=1");
+    let (warns, fails) = (Severity::Warns, Severity::Fails);
+    assert_eq!(with("all.rp_filter", "1"), (warns, "sudo sysctl -w net.ipv4.conf.all.rp_filter=0".to_owned()));
+    assert_eq!(with("loopback0.accept_local", "0"), (warns, "sudo sysctl -w net.ipv4.conf.loopback0.accept_local=1".to_owned()));
+    let local = "sudo sysctl -w net.ipv4.conf.loopback0.route_localnet=1".to_owned();
+    assert_eq!(with("loopback0.route_localnet", "0"), (fails, local));
     let mut without = mirrored();
     without.linux.loopback_rules = Some(false);
-    assert_eq!(finding(&without, "loopback0").severity, Severity::Fails);
+    without.linux.settings.insert("net.ipv4.conf.all.rp_filter".to_owned(), "1".to_owned());
+    without.linux.settings.insert("net.ipv4.conf.loopback0.accept_local".to_owned(), "0".to_owned());
+    let of_loopback0 = diagnose(&without).into_iter().filter(|finding| finding.check == "loopback0");
+    assert_eq!(of_loopback0.map(|finding| finding.severity).collect::<Vec<_>>(), [fails, fails, fails]);
     let mut down = mirrored();
     down.linux.interfaces[2].up = false;
     assert_eq!(finding(&down, "loopback0").remedy[0].text, "sudo ip link set loopback0 up");

@@ -90,6 +90,12 @@ impl Listing {
         listing
     }
 
+    /// The chains alone, by family, table and name, each with what is known of its rules' texts: for where nft cannot be asked.
+    pub(crate) fn of(chains: impl Iterator<Item = ((String, String, String), Vec<(u64, String)>)>) -> Self {
+        let chains = chains.map(|(place, rules)| (place, Chain { base: None, rules })).collect();
+        Self { chains, dormant: HashSet::new() }
+    }
+
     /// A chain.
     pub(crate) fn chain(&self, family: &str, table: &str, name: &str) -> Option<&Chain> {
         self.chains.get(&(family.to_owned(), table.to_owned(), name.to_owned()))

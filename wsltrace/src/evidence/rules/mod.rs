@@ -18,6 +18,7 @@ use std::io;
 use std::process::Command;
 use std::time::Duration;
 
+pub(crate) use self::event::family_name;
 use self::event::{Identity, RuleRef, Verdict};
 pub(super) use self::legacy::LegacyCounters;
 pub(crate) use self::legacy::tables as legacy_tables;
@@ -29,7 +30,7 @@ pub(crate) use self::marking::PREFIX as OWN_PREFIX;
 pub(crate) use self::owner::backend as owner_backend;
 use self::pace::Pace;
 use self::questions::details;
-pub(crate) use self::questions::{generation, present};
+pub(crate) use self::questions::{generation, message, present, text_of, user_comment};
 use self::socket::{Listener, OwnTable};
 pub use self::targets::dnat_targets;
 pub(super) use self::twins::Twins;

@@ -14,7 +14,7 @@ use super::OWN_PREFIX;
 use super::event::RuleRef;
 use crate::kernel::netlink;
 
-fn message(family: NetfilterProtoFamily, message: NfTablesMessage) -> NetfilterMessage {
+pub(crate) fn message(family: NetfilterProtoFamily, message: NfTablesMessage) -> NetfilterMessage {
     NetfilterMessage::new(NetfilterHeader::new(family, 0, 0), message)
 }
 
@@ -157,12 +157,12 @@ impl Details {
 }
 
 /// Bytes up to the first zero.
-fn text_of(bytes: &[u8]) -> String {
+pub(crate) fn text_of(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned()
 }
 
 /// The comment in the bytes that nft keeps with a rule: records of a type, a length and a value.
-fn user_comment(mut bytes: &[u8]) -> Option<String> {
+pub(crate) fn user_comment(mut bytes: &[u8]) -> Option<String> {
     const COMMENT: u8 = 0;
     while let [kind, length, rest @ ..] = bytes {
         let value = rest.get(..usize::from(*length))?;

@@ -58,8 +58,9 @@ fn is_option(word: &str) -> bool {
 fn whole(module: &str) -> Option<Statement> {
     const UNDERSTOOD: [&str; 10] =
         ["tcp", "multiport", "conntrack", "state", "comment", "addrtype", "mark", "connmark", "iprange", ""];
-    // A TCP packet never comes to them: the protocol stands before.
-    const OTHERS: [&str; 9] = ["udp", "icmp", "icmp6", "sctp", "dccp", "udplite", "esp", "ah", "ipcomp"];
+    // A TCP packet never comes to them: the protocol stands before. A SYN has none of IPv6's headers between its own and TCP's.
+    const OTHERS: [&str; 13] =
+        ["udp", "icmp", "icmp6", "sctp", "dccp", "udplite", "esp", "ah", "ipcomp", "rt", "frag", "hbh", "dst"];
     if UNDERSTOOD.contains(&module) {
         return None;
     }

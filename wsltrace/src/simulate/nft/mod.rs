@@ -145,6 +145,7 @@ pub(super) fn parse(objects: Objects, listing: &Listing, saved: &Saved<'_>, chai
             Line {
                 handle: Some(rule.handle),
                 number: None,
+                text: None,
                 comment: rule.comment.clone().or_else(|| saved.and_then(|line| line.comment.clone())),
                 statements: reader.statements(&rule.expr),
             }

@@ -198,3 +198,15 @@ fn what_is_not_given_is_not_known() {
     let other = format!("{source}, {}", payload("==", "tcp", "dport", "9"));
     assert_eq!(taken_by(&no_source, &[], &other), "pass");
 }
+
+#[test]
+fn what_is_stopped_at_every_end_is_stopped() {
+    let saddr = r#"{"match": {"op": "==", "left": {"payload": {"protocol": "ip", "field": "saddr"}}, "right": "10.0.0.1"}}, {"drop": null}"#;
+    let anybody = Packet { source: None, ..syn() };
+    let of = |policy| end(&[chain("c", 1, "input", 0, policy), rule("c", 2, saddr)], &anybody);
+    assert_eq!(told(&of("drop")), "maybe the client's address");
+    assert_eq!(of("drop").stops().len(), 2);
+    assert!(of("accept").stops().is_empty());
+    let known = end(&[chain("c", 1, "input", 0, "drop"), rule("c", 2, saddr)], &syn());
+    assert_eq!(known.stops(), [&known.end]);
+}

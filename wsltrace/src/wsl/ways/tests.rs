@@ -24,7 +24,10 @@ fn table(mode: Option<NetworkingMode>, listeners: &str, outside: Outside, gate: 
     let listeners: Vec<Listener> = listeners.split_whitespace().map(listener).collect();
     let wsl = if mode.is_some() { Wsl::Two } else { Wsl::No };
     let address = Some(("172.28.20.5".parse().unwrap(), "eth0".to_owned()));
-    ways(&Setting { wsl, mode, port: 8080, listeners: &listeners, address, gateway: None, bridge: None, outside, gate })
+    let around = matches!(mode, Some(NetworkingMode::Mirrored | NetworkingMode::Consomme));
+    let (address6, gateway, bridge) = (None, None, None);
+    let listeners = &listeners;
+    ways(&Setting { wsl, mode, port: 8080, listeners, address, address6, around, gateway, bridge, outside, gate })
 }
 
 fn open(_: &Entry) -> Gate {
@@ -77,12 +80,54 @@ fn what_windows_does_decides_where_it_is_known() {
     assert_eq!(letters(&nat(Outside { forwarding: Some(false), ..Outside::default() })), "FFFW?WF?");
     assert_eq!(letters(&nat(Outside { at4: Held::Program("nginx.exe".to_owned()), ..Outside::default() })), "FFFW?WF?");
     assert_eq!(letters(&nat(Outside { at4: Held::Nobody, ..Outside::default() })), "FFFW?WF?");
+    // Without Windows' answer nobody knows whether the relay is there; that it does not serve the family is known.
+    let unknown = || Outside { at4: Held::NotKnown, at6: Held::NotKnown, ..Outside::default() };
+    assert_eq!(letters(&nat(unknown())), "??FW?WF?");
+    // What is seen goes before what should be.
+    let seen = table(Some(NetworkingMode::Nat), "::", Outside { at4: Held::Relay, ..Outside::default() }, &open);
+    assert_eq!(letters(&seen), "WWWW?WW?");
     assert_eq!(letters(&nat(Outside { at4: Held::Portproxy, ..Outside::default() })), "??FW?WF?");
     assert_eq!(letters(&nat(Outside { portproxy: Some(false), ..Outside::default() })), "WWFWFWF?");
     let mirrored = |outside| of(NetworkingMode::Mirrored, outside);
     let (closed, opened) = (Some(false), Some(true));
     assert_eq!(letters(&mirrored(Outside { hyper_v: closed, address_loopback: closed, ..Outside::default() })), "WWFFFWF?");
     assert_eq!(letters(&mirrored(Outside { hyper_v: opened, address_loopback: opened, ..Outside::default() })), "WWFWWWF?");
+}
+
+#[test]
+fn ipv6_has_a_row_of_its_own_where_others_can_come_by_it() {
+    let of = |wsl, mode, listeners: &str, outside| {
+        let listeners: Vec<Listener> = listeners.split_whitespace().map(listener).collect();
+        let own = |text: &str| Some((text.parse().unwrap(), "eth0".to_owned()));
+        let (address, address6) = (own("172.28.20.5"), own("2001:db8::5"));
+        let (gateway, bridge, around) = (None, None, false);
+        let (listeners, gate) = (&listeners, &open);
+        let rows = ways(&Setting { wsl, mode, port: 8080, listeners, address, address6, around, gateway, bridge, outside, gate });
+        rows.into_iter().find(|row| row.way == Way::Lan6).map(|row| row.answer)
+    };
+    let asked = Outside { hyper_v: Some(false), ..Outside::default() };
+    assert_eq!(of(Wsl::No, None, "::", Outside::default()), Some(Answer::Works));
+    assert_eq!(of(Wsl::No, None, "::!", Outside::default()), Some(Answer::Works));
+    assert_eq!(of(Wsl::No, None, "0.0.0.0", Outside::default()), Some(Answer::Fails));
+    assert_eq!(of(Wsl::Two, Some(NetworkingMode::Nat), "::", Outside::default()), None);
+    assert_eq!(of(Wsl::Two, Some(NetworkingMode::Bridged), "::", Outside::default()), Some(Answer::Works));
+    assert_eq!(of(Wsl::Two, Some(NetworkingMode::Mirrored), "::", Outside::default()), Some(Answer::Unknown));
+    assert_eq!(of(Wsl::Two, Some(NetworkingMode::Mirrored), "::", asked), Some(Answer::Fails));
+}
+
+#[test]
+fn in_mirrored_mode_127_0_0_1_goes_around_by_windows_only_while_the_routes_are_there() {
+    let listeners = [listener("127.0.0.1")];
+    let of = |around| {
+        let mode = Some(NetworkingMode::Mirrored);
+        let (address, address6, gateway, bridge) = (None, None, None, None);
+        let (listeners, gate, outside) = (&listeners[..], &open, Outside::default());
+        let setting =
+            Setting { wsl: Wsl::Two, mode, port: 8080, listeners, address, address6, around, gateway, bridge, outside, gate };
+        ways(&setting).into_iter().find(|row| row.way == Way::Inside4).unwrap().carrier
+    };
+    assert_eq!(of(true), Some(Carrier::Interface("loopback0".to_owned())));
+    assert_eq!(of(false), Some(Carrier::Interface("lo".to_owned())));
 }
 
 #[test]

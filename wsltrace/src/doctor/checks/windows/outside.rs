@@ -6,13 +6,17 @@ use super::portproxy::leads_in_from_outside;
 use super::relay::{Holder, holder};
 use super::{is_portproxy, process};
 use crate::doctor::Facts;
-use crate::windows::{Action, WindowsFacts};
+use crate::windows::{Action, Windows, WindowsFacts};
 use crate::wsl::config::Config;
 use crate::wsl::{Held, Outside};
 
 /// What is known of Windows, as far as it decides which ways lead to the server.
 pub(in crate::doctor) fn outside(facts: &Facts) -> Outside {
-    let Some(windows) = facts.windows.facts() else { return Outside::default() };
+    let windows = match &facts.windows {
+        Windows::Facts(windows) => windows,
+        Windows::NotAsked => return Outside::default(),
+        Windows::Unavailable(_) => return Outside { at4: Held::NotKnown, at6: Held::NotKnown, ..Outside::default() },
+    };
     let config = windows.wslconfig.known().map(|text| Config::parse(text.as_deref().unwrap_or_default()));
     let flag = |section, key, otherwise| config.as_ref().map(|config| config.flag(section, key).unwrap_or(otherwise));
     Outside {
