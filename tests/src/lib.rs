@@ -4,6 +4,7 @@
 pub mod bpf;
 pub mod guest;
 pub mod leftovers;
+pub mod pretended;
 pub mod process;
 pub mod rulesets;
 pub mod server;

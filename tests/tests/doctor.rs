@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 
 use libtest_mimic::{Arguments, Trial};
 use serde_json::Value;
-use wsltrace::lab::{Binding, Lab, LabError, Listening, Scenario, Seen, Side, all};
+use wsltrace::lab::{Attempt, Binding, Lab, LabError, Listening, Manner, Scenario, Seen, Side, all};
 use wsltrace_tests::decide;
 
 type Test = fn(&Path) -> Result<(), Box<dyn Error>>;
@@ -36,11 +36,12 @@ const UNSEEN: [(&str, &str); 14] = [
 const NOBODY: u32 = 65534;
 
 fn main() {
-    let tests: [(&'static str, Test); 6] = [
+    let tests: [(&'static str, Test); 7] = [
         ("an_examination_is_valid_by_its_schema", valid),
         ("the_exit_status_says_whether_something_will_fail", status),
         ("somebody_who_is_not_root_learns_what_was_not_seen", without_root),
         ("the_table_never_contradicts_the_client", table),
+        ("the_rules_of_nftables_are_read_without_nft", without_nft),
         ("the_script_is_one_and_nothing_is_changed", script),
         ("what_is_typed_wrongly_is_told", usage),
     ];
@@ -193,6 +194,57 @@ fn without_root(binary: &Path) -> Result<(), Box<dyn Error>> {
     let unseen = findings.iter().filter(|finding| finding["severity"] == "unknown");
     let advised = unseen.filter(|finding| finding["remedy"][0]["text"] == "sudo wsltrace doctor --port 8080").count();
     check(&ran, advised > 0, "what root would have seen")
+}
+
+/// With no program in reach but iptables' own lister, or none at all.
+fn without_nft(binary: &Path) -> Result<(), Box<dyn Error>> {
+    let lab = lab(Ipv4Addr::UNSPECIFIED)?;
+    let tools = tempfile::tempdir()?;
+    let attempt = Attempt {
+        target: (Lab::wsl_address(false), PORT).into(),
+        from_port: 0,
+        manner: Manner::Listens,
+        patience: std::time::Duration::from_millis(200),
+    };
+    let connected = || -> Result<bool, Box<dyn Error>> { Ok(attempt.make(&lab.client)?.seen == Seen::Connected) };
+    let examine = || -> Result<Value, Box<dyn Error>> {
+        let netns = lab.wsl.path().display().to_string();
+        let mut command = Command::new(binary);
+        command.args(["doctor", "--port", "8080", "--json", "--netns", &netns]).env("PATH", tools.path());
+        Ok(serde_json::from_slice(&command.output()?.stdout)?)
+    };
+    let row = |value: &Value| value["ways"].as_array().and_then(|rows| rows.first()).map(|row| row["answer"].clone());
+    let shell = |line: &str| -> Result<bool, Box<dyn Error>> {
+        let mut command = Command::new("sh");
+        command.args(["-c", line]);
+        Ok(lab.wsl.run(|| command.status().map_err(LabError::io("run a shell")))?.success())
+    };
+    let table = "table inet t { chain c { type filter hook input priority 0; iifname eth0 tcp dport { 80, 8080 } drop; }; }";
+    if !shell(&format!("nft '{table}'"))? {
+        return Err("nft makes no table".into());
+    }
+    let value = examine()?;
+    if (row(&value), connected()?) != (Some("fails".into()), false) {
+        return Err(format!("a rule of nft: {value:#}").into());
+    }
+    if !shell("nft delete table inet t && iptables-nft -A INPUT -p tcp -m tcp --dport 8080 -j DROP")? {
+        return Err("iptables-nft makes no rule".into());
+    }
+    for save in ["iptables-nft-save", "ip6tables-nft-save"] {
+        let found = ["/usr/sbin", "/sbin", "/usr/bin"].iter().map(|place| Path::new(place).join(save)).find(|path| path.exists());
+        std::os::unix::fs::symlink(found.ok_or("no iptables-nft-save")?, tools.path().join(save))?;
+    }
+    let value = examine()?;
+    if (row(&value), connected()?) != (Some("fails".into()), false) {
+        return Err(format!("a rule of iptables: {value:#}").into());
+    }
+    if !mend(&lab, &value)? || !connected()? {
+        return Err(format!("the commands do not mend it: {value:#}").into());
+    }
+    if row(&examine()?) != Some("works".into()) {
+        return Err("what was mended still fails".into());
+    }
+    Ok(())
 }
 
 fn script(binary: &Path) -> Result<(), Box<dyn Error>> {

@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use serde_json::Value;
+use wsltrace::kernel::netns::Netns;
 use wsltrace::lab::{Attempt, Binding, Lab, LabError, Listening, Manner, PORT, Seen, Side, Tracer};
 use wsltrace::probe::Detail;
+use wsltrace::simulate::{End, Machine, Packet, Prediction, Reader, Way, predict, read_by};
 use wsltrace_tests::guest::Guest;
 
 /// How long the client waits for what is dropped: longer than the tracer needs to see it.
@@ -115,6 +117,9 @@ fn opens(binary: &Path, packages: &Path, manager: &Manager) -> Result<(), Box<dy
     for line in manager.start {
         guest.run(line)?;
     }
+    for attempt in &attempts {
+        foretold(binary, &lab, manager, *attempt, false)?;
+    }
     let remedies = attempts.iter().map(|attempt| remedy(binary, &lab, manager, *attempt)).collect::<Result<Vec<_>, _>>()?;
     // One opens the port in both families.
     expect(remedies.windows(2).all(|two| two[0] == two[1]), "the same commands for both families", &remedies)?;
@@ -123,8 +128,50 @@ fn opens(binary: &Path, packages: &Path, manager: &Manager) -> Result<(), Box<dy
     }
     for attempt in attempts {
         expect(attempt.make(&lab.client)?.seen == Seen::Connected, "the remedy opens the port", &attempt)?;
+        foretold(binary, &lab, manager, attempt, true)?;
     }
     Ok(())
+}
+
+/// What is said of an attempt before it is made: by the simulation, whoever tells the rules, and by the doctor.
+fn foretold(binary: &Path, lab: &Lab, manager: &Manager, attempt: Attempt, passes: bool) -> Result<(), Box<dyn Error>> {
+    let netns = Netns::at(&lab.wsl.path())?;
+    let (destination, destination_port) = (attempt.target.ip(), attempt.target.port());
+    let way = Way::Outside { device: Some("eth0".to_owned()), bridged: false };
+    let packet = Packet { way, source: None, source_port: None, destination, destination_port, ecn: None };
+    let own = |v6| ("eth0".to_owned(), Lab::wsl_address(v6));
+    let ways = [(Lab::container_address(), "docker0".to_owned())].into();
+    let machine = Machine { addresses: vec![own(false), own(true)], ways };
+    let by = |reader| -> Result<Prediction, Box<dyn Error>> { Ok(predict(&read_by(&netns, reader)?, &packet, &machine)) };
+    let (nft, kernel) = (by(Reader::Nft)?, by(Reader::Kernel)?);
+    expect(nft == kernel, "the same by nft and by the kernel", &(&nft, &kernel))?;
+    // For IPv6 firewalld asks the routes for the way back to the client, whom nobody knows yet: that it passes is not certain.
+    let asks_routes = nft.maybe().iter().all(|because| because.starts_with("fib"));
+    let right = match (&nft.end, nft.stops().last()) {
+        (_, Some(End::Dropped { rule, .. } | End::Rejected { rule, .. })) => {
+            !passes && serde_json::to_value(rule)?["owner"] == manager.owner
+        }
+        (End::Passes { .. }, _) => passes,
+        (End::Maybe { .. }, _) => passes && asks_routes && destination.is_ipv6(),
+        _ => false,
+    };
+    expect(right, if passes { "that it passes" } else { "that the manager's rule stops it" }, &nft)?;
+    if manager.behind {
+        return Ok(());
+    }
+    let netns = lab.wsl.path().display().to_string();
+    let ran = Command::new(binary).args(["doctor", "--port", "8080", "--json", "--netns", &netns]).output()?;
+    let examined: Value = serde_json::from_slice(&ran.stdout)?;
+    let way = if destination.is_ipv4() { "lan_to_address" } else { "lan6" };
+    let row = examined["ways"].as_array().into_iter().flatten().find(|row| row["way"] == way).cloned();
+    let wanted = match (passes, &nft.end) {
+        (true, End::Maybe { .. }) => "unknown",
+        (true, _) => "works",
+        (false, _) => "fails",
+    };
+    expect(row.as_ref().is_some_and(|row| row["answer"] == wanted), wanted, &row)?;
+    let text = String::from_utf8_lossy(&ran.stdout);
+    expect(passes || text.contains(manager.remedy), manager.remedy, &text)
 }
 
 /// What is printed for an attempt that the manager's rules let die.
