@@ -24,28 +24,25 @@ const PORTPROXY: &str = include_str!("../../wsltrace/src/windows/transcripts/por
 const ERRORS: &str = include_str!("../../wsltrace/src/windows/transcripts/errors.json");
 const EMPTY: &str = include_str!("../../wsltrace/src/windows/transcripts/empty.json");
 const GARBAGE: &[u8] = include_bytes!("../../wsltrace/src/windows/transcripts/garbage.txt");
-/// Words of widely repeated advice that is wrong.
-const WRONG: [&str; 12] = [
-    "wsl.exe",
-    "LocalState",
-    "hostname -I",
-    "awk",
-    "netsh show portproxy",
-    "WSLNAT",
-    "WinNAT",
-    "-InterfaceDescription",
-    "-Program",
-    "set-target",
-    "iptables-save",
-    "must listen on 0.0.0.0",
+/// Words of widely repeated advice that is wrong, one a line.
+const WRONG: &str = include_str!("../../wsltrace/src/doctor/checks/wrong_advice.txt");
+/// What the same Windows says in other languages, and in other shapes.
+const LIKE_NAT: [(&str, &str); 6] = [
+    ("Chinese", include_str!("../../wsltrace/src/windows/transcripts/nat-zh.json")),
+    ("Japanese", include_str!("../../wsltrace/src/windows/transcripts/nat-ja.json")),
+    ("German", include_str!("../../wsltrace/src/windows/transcripts/nat-de.json")),
+    ("Spanish", include_str!("../../wsltrace/src/windows/transcripts/nat-es.json")),
+    ("lists unwrapped", include_str!("../../wsltrace/src/windows/transcripts/unwrapped.json")),
+    ("words before it", include_str!("../../wsltrace/src/windows/transcripts/bom.json")),
 ];
 /// The server's addresses, in the order of the answers that [`every_mode`] expects.
 const SERVERS: [&[&str]; 6] = [&["0.0.0.0"], &["127.0.0.1"], &["::"], &["::1"], &["::!"], &[]];
 
 fn main() {
-    let tests: [(&'static str, Test); 7] = [
+    let tests: [(&'static str, Test); 8] = [
         ("every_mode_with_every_kind_of_server", every_mode),
         ("a_windows_that_gives_no_answer_makes_nothing_certain", no_answer),
+        ("the_language_of_windows_does_not_matter", languages),
         ("a_server_of_another_distro_has_no_owner", another_distro),
         ("mistakes_in_the_files_of_wsl_are_told", files),
         ("what_mirrored_mode_lacks_is_in_the_table_too", lacking),
@@ -183,7 +180,7 @@ fn every_mode(binary: &Path) -> Outcome {
                 let said = String::from_utf8_lossy(&ran.stdout);
                 let status = i32::from(value["worst"] == "fails");
                 expect(ran.status.code(), Some(status), &format!("{what}: {arguments:?}"), &value)?;
-                for wrong in WRONG {
+                for wrong in WRONG.lines() {
                     expect(said.contains(wrong), false, &format!("{what} says {wrong}: {said}"), &value)?;
                 }
             }
@@ -209,6 +206,18 @@ fn no_answer(binary: &Path) -> Outcome {
     let value = examined(binary, &lab, &Pretended::new("nat", EMPTY.as_bytes())?, false)?;
     expect(answers(&value).as_str(), "FFFWF--", "nobody listens on Windows", &value)?;
     expect(told(&value, "relay"), vec!["fails"], "nobody listens on Windows", &value)
+}
+
+fn languages(binary: &Path) -> Outcome {
+    let lab = lab(false, &["0.0.0.0"])?;
+    let of = |windows: &str| examined(binary, &lab, &Pretended::new("nat", windows.as_bytes())?, false);
+    let english = of(NAT)?;
+    for (language, windows) in LIKE_NAT {
+        let value = of(windows)?;
+        expect(&value["ways"], &english["ways"], language, &value)?;
+        expect(&value["findings"], &english["findings"], language, &value)?;
+    }
+    Ok(())
 }
 
 fn another_distro(binary: &Path) -> Outcome {
