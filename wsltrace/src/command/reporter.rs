@@ -5,14 +5,17 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::time::Instant;
 
 use super::keeper::Keeper;
+use super::unaccepted::Unaccepted;
 use crate::evidence::{Gatherer, Scope};
-use crate::journey::{assemble, decode};
+use crate::journey::{Journey, assemble, decode};
 use crate::kernel::links::Link;
 use crate::kernel::names::{MachineNames, now_ns};
 use crate::kernel::netns::Netns;
 use crate::output::contract::Lost;
-use crate::output::{JsonOutput, Report, Summary, TextOutput};
+use crate::output::{JsonOutput, Report, Summary, TextOutput, near_miss_hint};
+use crate::probe::ACCEPT;
 use crate::recording::{End, Header, Missed};
+use wsltrace_common::Record;
 
 /// What the reporter is asked to do, in order.
 pub(super) enum Job {
@@ -72,6 +75,7 @@ pub(super) struct Reporter {
     pub(super) gatherer: Gatherer,
     pub(super) output: Output,
     pub(super) keeper: Keeper,
+    pub(super) unaccepted: Unaccepted,
     pub(super) interfaces: Vec<String>,
     /// When tracing began, nanoseconds of `CLOCK_MONOTONIC`.
     pub(super) began_ns: u64,
@@ -93,7 +97,7 @@ impl Reporter {
     fn work(&mut self, jobs: &Receiver<Job>, summary: &mut Summary) -> io::Result<()> {
         let mut id = 0;
         let mut missed_ns = 0;
-        while let Some(job) = self.next(jobs)? {
+        while let Some(job) = self.next(jobs, summary)? {
             match job {
                 Job::Links(netns, links) => {
                     self.names.learn(netns, &links);
@@ -123,6 +127,7 @@ impl Reporter {
                     if let Output::Text(text) = &mut self.output {
                         text.tick(Instant::now())?;
                     }
+                    self.unaccepted.tick();
                     if let Err(error) = self.gatherer.tick() {
                         log::warn!("cannot read the kernel's counters: {error}");
                     }
@@ -137,25 +142,15 @@ impl Reporter {
                         continue;
                     }
                     id += 1;
-                    let evidence = if journey.facts.established && !journey.facts.not_accepted {
-                        self.gatherer.on_the_way(&journey)
-                    } else {
-                        self.gatherer.gather(&journey)
-                    };
-                    let report = Report::new(journey, evidence);
-                    summary.add(&report.journey, &report.diagnosis);
-                    let end = || End {
-                        time: jiff::Timestamp::now(),
-                        journeys: 0,
-                        duration_ns: now_ns().saturating_sub(self.began_ns),
-                        lost: Lost::default(),
-                        continued: None,
-                    };
-                    self.keeper.journey(&record, &report, &self.names, end);
-                    self.journey(report)?;
+                    if let Some((record, journey)) = self.unaccepted.keep(Box::new(record), journey, &self.gatherer) {
+                        self.report(&record, journey, summary)?;
+                    }
                 }
                 Job::Armed(header, written) => {
                     self.began_ns = header.clock.monotonic_ns;
+                    if header.armed.probes_on.iter().any(|probe| probe.name == ACCEPT) {
+                        self.unaccepted.leave_to_probe();
+                    }
                     self.keeper.begin(&header);
                     let result = self.armed(&header);
                     // The other side waits; it is only gone when the program ends.
@@ -168,11 +163,19 @@ impl Reporter {
                         text.talk(&said)?;
                     }
                 }
-                Job::Absence(missed) => {
+                Job::Absence(mut missed) => {
+                    let netns = missed.absence.interfaces.first().map_or(0, |interface| interface.netns);
+                    match self.gatherer.wrong_checksums(netns) {
+                        Ok(wrong) => missed.absence.message.extend(near_miss_hint(&missed.absence.near_misses, wrong)),
+                        Err(error) => log::warn!("cannot read the kernel's counters: {error}"),
+                    }
                     self.keeper.missed(&missed);
                     self.absence(&missed)?;
                 }
                 Job::Summary(duration_ns, lost, when) => {
+                    if when == When::AtTheEnd {
+                        self.await_unaccepted(summary)?;
+                    }
                     let line = summary.line(jiff::Timestamp::now(), duration_ns, lost);
                     if when == When::AtTheEnd {
                         let end = End { time: line.time.0, journeys: 0, duration_ns, lost: line.lost, continued: None };
@@ -189,10 +192,47 @@ impl Reporter {
         Ok(())
     }
 
-    /// The next job, or `None` when there will be none; text that is due meanwhile is written.
-    fn next(&mut self, jobs: &Receiver<Job>) -> io::Result<Option<Job>> {
+    /// Tells of a journey, with the evidence for how it ended.
+    fn report(&mut self, record: &Record, journey: Journey, summary: &mut Summary) -> io::Result<()> {
+        let evidence = if journey.facts.established && !journey.facts.not_accepted {
+            self.gatherer.on_the_way(&journey)
+        } else {
+            self.gatherer.gather(&journey)
+        };
+        let report = Report::new(journey, evidence);
+        summary.add(&report.journey, &report.diagnosis);
+        let end = || End {
+            time: jiff::Timestamp::now(),
+            journeys: 0,
+            duration_ns: now_ns().saturating_sub(self.began_ns),
+            lost: Lost::default(),
+            continued: None,
+        };
+        self.keeper.journey(record, &report, &self.names, end);
+        self.journey(report)
+    }
+
+    /// Tells of the connections that have waited long enough to be accepted.
+    fn report_waited(&mut self, summary: &mut Summary) -> io::Result<()> {
+        while let Some(waited) = self.unaccepted.next(Instant::now(), &self.gatherer) {
+            self.report(&waited.record, waited.journey, summary)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until every connection has been accepted or has waited long enough, which takes a second at most.
+    fn await_unaccepted(&mut self, summary: &mut Summary) -> io::Result<()> {
+        while let Some(due) = self.unaccepted.due() {
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            self.report_waited(summary)?;
+        }
+        Ok(())
+    }
+
+    /// The next job, or `None` when there will be none; what is due meanwhile is written.
+    fn next(&mut self, jobs: &Receiver<Job>, summary: &mut Summary) -> io::Result<Option<Job>> {
         loop {
-            let due = match &self.output {
+            let text = match &self.output {
                 Output::Text(text) => text.due(),
                 Output::Json(_) => None,
             };
@@ -202,11 +242,12 @@ impl Reporter {
                 // Nothing to do: a good moment to write.
                 Err(TryRecvError::Empty) => self.keeper.flush(),
             }
-            let Some(due) = due else { return Ok(jobs.recv().ok()) };
+            let Some(due) = text.into_iter().chain(self.unaccepted.due()).min() else { return Ok(jobs.recv().ok()) };
             match jobs.recv_timeout(due.saturating_duration_since(Instant::now())) {
                 Ok(job) => return Ok(Some(job)),
                 Err(RecvTimeoutError::Disconnected) => return Ok(None),
                 Err(RecvTimeoutError::Timeout) => {
+                    self.report_waited(summary)?;
                     if let Output::Text(text) = &mut self.output {
                         text.settle(Instant::now())?;
                     }

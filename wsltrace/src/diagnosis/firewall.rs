@@ -4,7 +4,7 @@
 //! `nft_do_chain` (Linux 6.7 and later); `x_tables`, BPF links, conntrack and NAT leave that to `nf_hook_slow`, as every
 //! back end does before 6.7. So `nf_hook_slow` proves a firewall only at priorities where neither conntrack nor NAT acts.
 
-use super::{Confidence, case::Case, case::Finding, remedy::mend, stages::stage_page};
+use super::{Confidence, case::Case, case::Finding, remedy::mend, routes::mend_way_back, stages::stage_page};
 use crate::{
     evidence::{Backend, Owner, Rule},
     journey::{Outcome, Stage},
@@ -127,8 +127,21 @@ fn refused_by_hook(case: &Case) -> Option<Confidence> {
     }
 }
 
+/// Where a rule did it. Chains of a device's way out and of bridges stand where no stage is named after them.
+pub(super) fn place(case: &Case) -> String {
+    let family = case.evidence.rule.as_ref().map(|rule| rule.family.as_str());
+    let on = case.interface().map(|name| format!(" on {name}")).unwrap_or_default();
+    match family {
+        Some("netdev") if !case.died_at(&[Stage::NetfilterIngress, Stage::TcIngress]) => {
+            format!("the nftables egress chain of its device{on}")
+        }
+        Some("bridge") => format!("a chain of the bridge{on}"),
+        _ => case.place(),
+    }
+}
+
 fn sentence(case: &Case, verb: &str) -> String {
-    let place = case.place();
+    let place = place(case);
     let Some(rule) = &case.evidence.rule else {
         let kind = match (case.evidence.backend, case.symbol()) {
             (Some(Backend::Nft), _) => "an nftables chain did it, ",
@@ -146,7 +159,9 @@ fn sentence(case: &Case, verb: &str) -> String {
     let comment = rule.comment.as_ref().map(|comment| format!(" (\"{comment}\")")).unwrap_or_default();
     let text = rule.text.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
     let twin = if case.evidence.rule_of_twin { ", as the kernel named it for another attempt of this client" } else { "" };
-    format!("{verb} in {place} by {}{comment}{text}{twin}", name(rule))
+    let reverse =
+        if rule.asks_for_way_back() { "; it lets in only what this machine would answer by the same interface" } else { "" };
+    format!("{verb} in {place} by {}{comment}{text}{twin}{reverse}", name(rule))
 }
 
 /// The rule in words, such as `rule 4 of ip filter INPUT`.
@@ -178,8 +193,14 @@ fn owner_name(owner: Owner) -> &'static str {
 fn remedy(case: &Case) -> Vec<String> {
     case.where_to_type()
         .into_iter()
-        .chain(case.evidence.rule.as_ref().map_or_else(|| see(case), |rule| mend(case, rule)))
+        .chain(case.evidence.rule.as_ref().map_or_else(|| see(case), |rule| mend_rule(case, rule)))
         .collect()
+}
+
+/// The commands against a rule; one that asks for the way back is content when there is one.
+fn mend_rule(case: &Case, rule: &Rule) -> Vec<String> {
+    let right_way = if rule.asks_for_way_back() { mend_way_back(case) } else { None };
+    right_way.unwrap_or_else(|| mend(case, rule))
 }
 
 /// Commands that show the rules which can have done it.

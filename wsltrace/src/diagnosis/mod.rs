@@ -6,6 +6,7 @@ mod firewall;
 mod reasons;
 mod remedy;
 mod reply;
+mod routes;
 mod routing;
 mod socket;
 mod stages;
@@ -13,6 +14,8 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod various;
+#[cfg(test)]
+mod way_tests;
 
 pub use firewall::name as rule_name;
 pub use reasons::{REASONS, ReasonPage, reason_page};

@@ -4,10 +4,13 @@
 use super::{
     Confidence,
     case::{Case, Finding},
+    firewall,
     remedy::mend,
-    routing::route_back_by_entrance,
+    routes::route_back_by_entrance,
 };
-use crate::journey::{FREES_UNRESOLVED, Facts, Outcome, Stage};
+use crate::escape::shell_word;
+use crate::evidence::Mirror;
+use crate::journey::{FREES_UNRESOLVED, Facts, Outcome, Stage, StageVisit};
 
 pub(super) fn healthy(case: &Case) -> Option<Finding> {
     let Facts { acknowledged, established, answer_from_outside, .. } = case.journey.facts;
@@ -36,38 +39,86 @@ pub(super) fn unanswered(case: &Case) -> Option<Finding> {
 }
 
 pub(super) fn wrong_interface(case: &Case) -> Option<Finding> {
-    let Facts { answer_elsewhere, answer_left, .. } = case.journey.facts;
-    let entered = case.journey.interface.as_deref();
-    let source = case.journey.flow.source;
-    let mend = route_back_by_entrance(case).unwrap_or_default();
+    let entered = case.journey.entrance();
+    let source = case.journey.last_source();
+    let (mend, why) = (route_back_by_entrance(case).unwrap_or_default(), by_mark(case));
     let look =
         [case.root(&format!("ip route get {source} from {}", case.journey.last_destination().0)), case.root("ip rule show")];
+    let marks = why.is_some().then(|| case.root("nft -a list ruleset | grep mark"));
+    let finding = |finding: Finding| finding.remedy(case.where_to_type()).remedy(mend).remedy(look).remedy(marks);
     // It never left: nobody has the client's address on the other interface.
-    if case.died_at(&[Stage::Neighbour])
-        && case.elsewhere_netns().is_none()
-        && let Some((entered, other)) = entered.zip(case.interface()).filter(|(entered, other)| entered != other)
-    {
+    if let Some((entered, other)) = entered.zip(waits_on(case)).filter(|(entered, other)| entered != other) {
+        let (fate, confidence) = match case.journey.outcome {
+            Outcome::Unfinished => ("so far answers", Confidence::Inferred),
+            _ => ("answers", Confidence::Proved),
+        };
         let summary = format!(
-            "answered by the wrong way: the SYN came in by {entered} and the answer was routed to {other}, where no next hop towards {source} answers"
+            "answered by the wrong way: the SYN came in by {entered} and the answer was routed to {other}, where no next hop towards {source} {fate}{}",
+            why.unwrap_or_default()
         );
-        return Some(Finding::proved(summary).remedy(mend).remedy(look));
+        return Some(finding(Finding::new(confidence, summary)));
     }
-    if !answer_elsewhere || answer_left {
+    let Facts { answer_elsewhere, answer_left, .. } = case.journey.facts;
+    if !answer_elsewhere || answer_left || case.journey.outcome == Outcome::Unfinished {
         return None;
     }
-    let left = case
-        .journey
-        .stages
-        .iter()
-        .rev()
-        .find(|visit| visit.stage == Stage::TcEgress)
-        .and_then(|visit| visit.interface.as_deref());
+    let left = answer(case).find(|visit| visit.stage == Stage::TcEgress).and_then(|visit| visit.interface.as_deref());
+    if left == Some("lo") && case.evidence.has_address(source) {
+        return Some(answered_to_itself(case));
+    }
     let summary = format!(
-        "answered by the wrong way: the SYN came in by {} and the answer left by {}, so the client never gets it",
+        "answered by the wrong way: the SYN came in by {} and the answer left by {}, so the client never gets it{}",
         entered.unwrap_or("one interface"),
-        left.unwrap_or("another")
+        left.unwrap_or("another"),
+        why.unwrap_or_default()
     );
-    Some(Finding::proved(summary).remedy(mend).remedy(look))
+    Some(finding(Finding::proved(summary)))
+}
+
+fn answer<'a>(case: &Case<'a>) -> impl Iterator<Item = &'a StageVisit> {
+    case.journey.stages.iter().skip(case.journey.answer.unwrap_or(usize::MAX))
+}
+
+/// The interface on which the answer waited for a next hop, for ever or until now.
+fn waits_on<'a>(case: &Case<'a>) -> Option<&'a str> {
+    if case.elsewhere_netns().is_some() {
+        return None;
+    }
+    if case.died_at(&[Stage::Neighbour]) {
+        return case.journey.death.as_ref()?.interface.as_deref();
+    }
+    let waits = |visit: &&StageVisit| case.journey.outcome == Outcome::Unfinished && visit.stage == Stage::Neighbour;
+    answer(case).last().filter(waits)?.interface.as_deref()
+}
+
+/// What explains that an answer did not take the way of the routes.
+fn by_mark(case: &Case) -> Option<&'static str> {
+    let right = case.evidence.way_back.as_deref() == case.journey.entrance() && case.evidence.way_back.is_some();
+    right.then_some("; the routes for packets without a mark are right, so most likely a firewall marks it and a rule of `ip rule` (fwmark) takes it there")
+}
+
+/// The client has an address that is also this machine's: the answer stays here.
+fn answered_to_itself(case: &Case) -> Finding {
+    let (entered, source) = (case.journey.entrance().unwrap_or("one interface"), case.journey.last_source());
+    let to_itself = format!(
+        "answered by the wrong way: the SYN came in by {entered} from {source}, which is an address of this machine too, so the answer went to lo and never left"
+    );
+    let mend = match case.evidence.mirror {
+        None => {
+            let look = case.root(&format!("ip address show to {source}"));
+            return Finding::proved(to_itself).remedy(["# give one of the two machines another address:".to_owned(), look]);
+        }
+        Some(Mirror::NoRule) => "ip rule add pref 1 ipproto tcp lookup 127".to_owned(),
+        Some(Mirror::RuleBehind(preference)) => format!("ip rule del pref {preference} lookup local"),
+        Some(Mirror::NoRoute) => {
+            format!("ip route add 127.0.0.1 via 169.254.73.249 dev {} onlink src 127.0.0.1 table 127", shell_word(entered))
+        }
+    };
+    let summary = format!(
+        "{to_itself}; WSL's routing for Windows' localhost (table 127 and the rules that lead to it) is not as WSL has set it, so most likely a program in a distro has changed it"
+    );
+    let again = "# or let WSL set it again, from Windows: wsl --shutdown".to_owned();
+    Finding::proved(summary).remedy([case.root(&mend), again])
 }
 
 pub(super) fn dropped(case: &Case) -> Option<Finding> {
@@ -76,20 +127,21 @@ pub(super) fn dropped(case: &Case) -> Option<Finding> {
         (Some(_), _) | (None, Some("NETFILTER_DROP")) => " by a firewall",
         _ => "",
     };
+    let place = firewall::place(case);
     let answer = match (refused, case.journey.facts.kernel_reset) {
         (true, true) => format!("nothing took {}, and the reset that says so", case.destination()),
         // A firewall's, or one of a kernel that does not tell.
         (true, false) => "refused by a reset, which itself".to_owned(),
         (false, _) => "the listener answered, but its SYN-ACK".to_owned(),
     };
-    let mut summary = format!("{answer} was dropped{by} in {}", case.place());
+    let mut summary = format!("{answer} was dropped{by} in {place}");
     let detail = match (&case.evidence.rule, case.reason()) {
         (Some(rule), _) => {
             let text = rule.text.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
-            format!(" ({} {} {}{text})", rule.family, rule.table, rule.chain)
+            format!(" by {}{text}", firewall::name(rule))
         }
         (None, Some("NETFILTER_DROP")) => "; which rule is not known".to_owned(),
-        (None, Some(reason)) => format!(" ({reason}){}", super::various::named_at_tc(case)),
+        (None, Some(reason)) => format!(" ({reason}){}{}", super::various::named_at_tc(case), super::various::queue_of(case)),
         (None, None) => String::new(),
     };
     summary.push_str(&detail);
@@ -98,9 +150,7 @@ pub(super) fn dropped(case: &Case) -> Option<Finding> {
     let look = match (&case.evidence.rule, case.reason()) {
         (Some(rule), _) => mend(case, rule),
         _ if !by.is_empty() => vec![case.root("nft -a list ruleset")],
-        (None, Some(reason)) if reason == "TC_EGRESS" || reason.starts_with("QDISC_") => {
-            super::various::detach(case).into_iter().chain(super::various::show_tc(case)).collect()
-        }
+        (None, Some(reason)) if reason == "TC_EGRESS" || reason.starts_with("QDISC_") => super::various::mend_tc(case),
         _ => vec![case.root(&format!("ip route get {}", case.journey.flow.source))],
     };
     // Without the rule the client would only be refused sooner.
@@ -134,9 +184,32 @@ pub(super) fn neighbour(case: &Case) -> Option<Finding> {
 }
 
 pub(super) fn forwarded(case: &Case) -> Option<Finding> {
-    let last = case.journey.stages.iter().rev().find(|visit| visit.stage == Stage::TcEgress).or(case.journey.stages.last());
-    let by = last.and_then(|visit| visit.interface.as_deref()).map(|name| format!(" by {name}")).unwrap_or_default();
-    let to = super::case::endpoint(case.journey.last_destination().0, case.journey.last_destination().1);
+    let stages = &case.journey.stages;
+    let last = stages.iter().rev().find(|visit| visit.stage == Stage::TcEgress).or(stages.last());
+    let left = last.and_then(|visit| visit.interface.as_deref());
+    let by = left.map(|name| format!(" by {name}")).unwrap_or_default();
+    let destination = case.journey.last_destination().0;
+    let to = super::case::endpoint(destination, case.journey.last_destination().1);
+    let entered = case.journey.interface.as_deref();
+    if !stages.iter().any(|visit| visit.stage == Stage::Routing || visit.stage == Stage::Output) {
+        let device = entered.map(shell_word);
+        let show = device.map(|device| case.root(&format!("tc -s filter show dev {device} ingress")));
+        let summary = format!(
+            "sent on{by} before this machine's routing saw it, as by a redirect of traffic control (tc mirred), a BPF program or `fwd` of nftables at its interface"
+        );
+        return Some(
+            Finding::proved(summary)
+                .remedy(show)
+                .remedy([case.root("nft -a list ruleset netdev"), case.root("bpftool net show")]),
+        );
+    }
+    if left.is_some() && left == entered {
+        let summary = format!(
+            "sent on to {to}{by}, where it came from: this machine has no better route, as when the interface of a container's network is down or gone"
+        );
+        let look = [case.root(&format!("ip route get {destination}")), case.root("ip -br link show")];
+        return Some(Finding::proved(summary).remedy(look));
+    }
     Some(Finding::proved(format!("sent on to {to}{by}; what happens there is not seen from here")))
 }
 
@@ -153,7 +226,9 @@ pub(super) fn stale(case: &Case) -> Option<Finding> {
     ];
     let challenged = case.journey.outcome == Outcome::Challenged;
     // Where the kernel gives no reason: TCP took the packet and looked for no listener, so it had a connection of these ends.
+    let own = case.evidence.addresses.is_empty() || case.evidence.has_address(case.journey.last_destination().0);
     let took_it = case.reason().is_none()
+        && own
         && case.died_at(&[Stage::SocketLookup])
         && !case.journey.facts.socket_lookup
         && case.symbol().is_some_and(|symbol| symbol.starts_with("tcp_"));

@@ -6,6 +6,7 @@ use super::{
     Confidence,
     case::{Case, Finding},
     firewall::name,
+    routes::{is_led_astray, mend_way_back},
 };
 use crate::escape::shell_word;
 use crate::evidence::{Backend, Rule};
@@ -21,9 +22,6 @@ const ROUTE_INPUT: [&str; 6] = [
     "__fib_validate_source",
 ];
 
-/// The table that routes stand in unless told otherwise.
-const MAIN_TABLE: u32 = 254;
-
 pub(super) fn reverse_path(case: &Case) -> Option<Finding> {
     let confidence = match case.by(&["IP_RPFILTER"], &ROUTE_INPUT)? {
         Confidence::Inferred if martian_by_address(case) || !strict(case) => return None,
@@ -34,27 +32,19 @@ pub(super) fn reverse_path(case: &Case) -> Option<Finding> {
     let summary = format!(
         "dropped by the reverse path filter on {interface}: the kernel would not answer {source} by {interface}, so it takes the source for forged"
     );
-    // Switched off, the filter would let in what is then answered by the wrong way.
-    let mend = route_back_by_entrance(case).unwrap_or_else(|| case.set_for_interface("rp_filter", 0, true));
+    // Switched off, the filter would let in what is then answered by the wrong way, or not at all.
+    let mend = mend_way_back(case).unwrap_or_else(|| case.set_for_interface("rp_filter", 0, true));
     let look = case.root(&format!("ip route get {source}"));
     Some(Finding::new(confidence, summary).remedy(mend).remedy([look]))
-}
-
-/// The command that leads answers back by the interface that the SYN came in by, where another route takes them elsewhere.
-pub(super) fn route_back_by_entrance(case: &Case) -> Option<Vec<String>> {
-    let hop = case.evidence.hop_back?;
-    let interface = case.journey.interface.as_deref().filter(|_| case.elsewhere_netns().is_none())?;
-    let source = case.journey.flow.source;
-    let via = hop.gateway.map(|gateway| format!(" via {gateway}")).unwrap_or_default();
-    let ip = if source.is_ipv4() { "ip" } else { "ip -6" };
-    Some(vec![case.root(&format!("{ip} route replace {source}{via} dev {}", shell_word(interface)))])
 }
 
 pub(super) fn martian(case: &Case) -> Option<Finding> {
     let interface = case.interface().unwrap_or("its interface");
     let flow = &case.journey.flow;
     let (source, destination) = (flow.source, case.journey.last_destination().0);
-    if let Some(finding) = loopback_beyond(case) {
+    if let Some(finding) =
+        loopback_beyond(case).or_else(|| loopback_out(case)).or_else(|| loopback_v6(case)).or_else(|| broadcast(case))
+    {
         return Some(finding);
     }
     let localnet = || case.set_for_interface("route_localnet", 1, false);
@@ -133,7 +123,65 @@ fn loopback_beyond(case: &Case) -> Option<Finding> {
     Some(Finding::new(confidence, summary).remedy(leave))
 }
 
+/// A packet of this machine's own from 127.x that DNAT sends out by another interface than `lo`: the kernel finds no way for it
+/// there, and the rule's hook drops it.
+fn loopback_out(case: &Case) -> Option<Finding> {
+    let translated = case.journey.translated.as_ref().filter(|_| case.died_at(&[Stage::OutputNat]))?;
+    let (source, destination) = (translated.source, translated.destination);
+    let left_to_the_hook = case.symbol() == Some("nf_hook_slow") && case.evidence.rule.is_none();
+    if !left_to_the_hook || !source.is_loopback() || destination.is_loopback() {
+        return None;
+    }
+    let by = translated.rule.as_ref().map_or_else(|| "a DNAT rule".to_owned(), name);
+    let device = case.evidence.way_on.as_deref();
+    let leaves = device.map(|device| format!(" by {device}")).unwrap_or_default();
+    let summary = format!(
+        "dropped after {by} sent it to {destination}: it would leave{leaves} with the source {source}, most likely not allowed there (route_localnet is 0)"
+    );
+    let written = device.map(|device| shell_word(&device.replace('.', "/")));
+    let allow = written.map(|device| case.root(&format!("sysctl -w net.ipv4.conf.{device}.route_localnet=1")));
+    let masquerade = device.map(|device| {
+        let masquerade = format!("iptables -t nat -A POSTROUTING -s {source} -o {} -j MASQUERADE", shell_word(device));
+        format!("# unless a rule already gives it this machine's address there: {}", case.root(&masquerade))
+    });
+    Some(Finding::inferred(summary).remedy(allow).remedy(masquerade))
+}
+
+/// A DNAT rule that leads from outside to `::1`.
+fn loopback_v6(case: &Case) -> Option<Finding> {
+    let (destination, port) = case.journey.last_destination();
+    let unrouted = matches!(case.symbol(), Some("ip6_forward" | "ip6_pkt_discard" | "ip6_pkt_drop"));
+    let astray = destination.is_ipv6() && destination.is_loopback() && unrouted;
+    let translated = case.journey.translated.as_ref().filter(|_| astray)?;
+    let by = translated.rule.as_ref().map_or_else(|| "a DNAT rule".to_owned(), name);
+    let summary = format!(
+        "dropped by routing: {by} sent it to {destination}, and the kernel takes packets for ::1 from lo only (IPv6 has no route_localnet)"
+    );
+    let advice = format!(
+        "# let the rule lead to an address of this machine instead, and the server on port {port} listen there (or on ::)"
+    );
+    Some(Finding::inferred(summary).remedy([advice]))
+}
+
+/// TCP frees what was sent to many without a word.
+fn broadcast(case: &Case) -> Option<Finding> {
+    let destination = case.journey.last_destination().0;
+    let taken_by_tcp = case.symbol().is_some_and(|symbol| symbol.starts_with("tcp_v")) && case.reason().is_none();
+    let of_network = |own: &crate::evidence::OwnAddress| own.broadcast().is_some_and(|all| IpAddr::V4(all) == destination);
+    let all = matches!(destination, IpAddr::V4(address) if address.is_broadcast()) || destination.is_multicast();
+    if !taken_by_tcp || !all && !case.evidence.addresses.iter().any(of_network) || case.evidence.has_address(destination) {
+        return None;
+    }
+    Some(Finding::inferred(format!(
+        "dropped by TCP: {destination} is a broadcast or multicast address, and a connection is made with one machine"
+    )))
+}
+
 pub(super) fn forwarding(case: &Case) -> Option<Finding> {
+    // What is for this machine need not be forwarded.
+    if is_led_astray(case) {
+        return None;
+    }
     let (name, setting) = if case.is_v6() { ("IPv6", "net.ipv6.conf.all.forwarding") } else { ("IPv4", "net.ipv4.ip_forward") };
     let off = case.sysctl(setting) == Some("0");
     let confidence = match (case.reason(), case.symbol()?) {
@@ -148,63 +196,13 @@ pub(super) fn forwarding(case: &Case) -> Option<Finding> {
     let because = if case.journey.translated.is_some() { " (a DNAT rule sent it there)" } else { "" };
     let summary =
         format!("dropped by routing: it is for {destination}{because}, not for this machine, and {name} forwarding is off");
+    let of_interface = case.interface().map(|name| format!("net.ipv4.conf.{}.forwarding", name.replace('.', "/")));
+    let setting = match of_interface.filter(|_| !off && !case.is_v6()) {
+        Some(of_interface) => shell_word(&of_interface),
+        None => setting.to_owned(),
+    };
     let turn_on = case.root(&format!("sysctl -w {setting}=1"));
     Some(Finding::new(confidence, summary).remedy(case.where_to_type()).remedy([turn_on]))
-}
-
-pub(super) fn route(case: &Case) -> Option<Finding> {
-    let reasons = ["IP_INNOROUTES", "IP_OUTNOROUTES"];
-    let confidence = case
-        .by(&reasons, &["ip_error", "ip6_pkt_drop", "ip6_pkt_discard", "ip6_pkt_prohibit", "dst_discard", "dst_discard_out"])?;
-    let destination = case.journey.last_destination().0;
-    let refusing = case.evidence.refusing_route.as_ref();
-    let named = refusing.map(|route| format!("{} {}/{}", route.kind, route.destination.0, route.destination.1));
-    let why = match (confidence, &named) {
-        (_, Some(named)) => format!("the route \"{named}\" refuses packets to {destination}"),
-        (Confidence::Proved, None) => format!("there is no route to {destination}"),
-        (Confidence::Inferred, None) => {
-            format!("the route to {destination} refuses packets (blackhole, prohibit or unreachable), or there is none")
-        }
-    };
-    let family = if case.is_v6() { "ip -6" } else { "ip" };
-    let look = [
-        case.root(&format!("{family} route get {destination} from {}{}", case.journey.flow.source, incoming(case))),
-        case.root(&format!("{family} route show table all")),
-    ];
-    // Which of several tables' routes the kernel took, only its own look-up knows.
-    let confidence = if named.is_some() { Confidence::Inferred } else { confidence };
-    let table = refusing.map(|route| route.table).filter(|table| *table != MAIN_TABLE);
-    let table = table.map(|table| format!(" table {table}")).unwrap_or_default();
-    let mend = named.map(|named| case.root(&format!("{family} route del {named}{table}")));
-    Some(Finding::new(confidence, format!("dropped by routing: {why}")).remedy(case.where_to_type()).remedy(mend).remedy(look))
-}
-
-pub(super) fn route_back(case: &Case) -> Option<Finding> {
-    let silence = case.evidence.silence?;
-    let at_listener = case.died_at(&[Stage::Listener]) || case.journey.died_at.is_none();
-    if silence.proves_a_full_queue() || case.reason().is_some() || !at_listener {
-        return None;
-    }
-    let source = case.journey.last_source();
-    let summary = match case.evidence.route_back {
-        Some(false) => format!("ignored by its listener: there is no route back to {source}, so it could make no answer"),
-        _ if silence.overflows > 0 || silence.syn_queue_full > 0 => return None,
-        // Without cookies the kernel swallows SYNs of strangers already when the SYN queue is filled by three quarters, uncounted.
-        Some(true) if case.sysctl("net.ipv4.tcp_syncookies") == Some("0") => return None,
-        _ => format!(
-            "ignored by its listener though none of its queues overflowed, most likely because there was no route back to {source}"
-        ),
-    };
-    let look = case.root(&format!("ip route get {source} from {}", case.journey.last_destination().0));
-    let add = if case.evidence.route_back == Some(false) { route_by_entrance(case, source) } else { Vec::new() };
-    Some(Finding::inferred(summary).remedy(case.where_to_type()).remedy(add).remedy([look]))
-}
-
-/// Adds a route to a client by the interface that its SYN came in by; nothing where that is not known.
-fn route_by_entrance(case: &Case, source: IpAddr) -> Vec<String> {
-    let Some(entered) = case.journey.interface.as_deref().map(shell_word) else { return Vec::new() };
-    let add = |via: &str| case.root(&format!("ip route add {source}{via} dev {entered}"));
-    vec![add(""), format!("# if it is behind a router: {}", add(" via ROUTER"))]
 }
 
 fn strict(case: &Case) -> bool {
@@ -218,9 +216,4 @@ fn martian_by_address(case: &Case) -> bool {
 fn loopback(case: &Case) -> bool {
     let ends: [IpAddr; 2] = [case.journey.flow.source, case.journey.last_destination().0];
     ends.iter().any(IpAddr::is_loopback)
-}
-
-/// ` iif NAME` for `ip route get`; nothing for a connection made in this machine.
-fn incoming(case: &Case) -> String {
-    case.journey.interface.as_deref().map(|name| format!(" iif {}", shell_word(name))).unwrap_or_default()
 }

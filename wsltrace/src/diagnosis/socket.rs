@@ -23,11 +23,14 @@ enum Mismatch {
 }
 
 pub(super) fn bound_elsewhere(case: &Case) -> Option<Finding> {
-    let listener = first(case, Mismatch::Address)?;
+    let listener = nearest(case, Mismatch::Address)?;
     let (address, port) = case.journey.last_destination();
     let all = if address.is_ipv4() { "0.0.0.0" } else { "::" };
     let bound = endpoint(listener.address, listener.port);
-    let summary = format!("refused: {} listens on {bound} only, and the client asked for {}", who(listener), asked(case));
+    let gone = !case.evidence.addresses.is_empty() && !case.evidence.has_address(listener.address.to_canonical());
+    let gone_now = if gone { ", which is no address of this machine (any longer)" } else { "" };
+    let summary =
+        format!("refused: {} listens on {bound} only{gone_now}, and the client asked for {}", who(listener), asked(case));
     let advice = format!(
         "# stop {} and start it again so that it listens on {all}, not {}: its option is often called --host, --bind or --listen",
         who(listener),
@@ -40,12 +43,12 @@ pub(super) fn bound_elsewhere(case: &Case) -> Option<Finding> {
     );
     let bridge = bridge.lines().map(str::to_owned).collect::<Vec<_>>();
     // A socat in another namespace would listen in the wrong one; a loopback destination cannot be another address of ours.
-    let bridge = if case.elsewhere_netns().is_none() && !address.is_loopback() { bridge } else { Vec::new() };
+    let bridge = if case.elsewhere_netns().is_none() && !address.is_loopback() && !gone { bridge } else { Vec::new() };
     Some(certain(case, summary).remedy([advice]).remedy(bridge))
 }
 
 pub(super) fn other_family(case: &Case) -> Option<Finding> {
-    let listener = first(case, Mismatch::Family)?;
+    let listener = nearest(case, Mismatch::Family)?;
     let wants_v4 = case.journey.last_destination().0.is_ipv4();
     let (has, wants, start) = if wants_v4 {
         ("IPv6 only", "IPv4", "0.0.0.0 or with its IPv6-only option off")
@@ -67,6 +70,9 @@ pub(super) fn policy(case: &Case) -> Option<Finding> {
     if case.journey.outcome == Outcome::Refused {
         return refused_by_device(case).or_else(|| refused_by_program(case));
     }
+    if case.reason().is_none() {
+        return refused_by_ipsec(case);
+    }
     let refusal = match case.reason()? {
         "SOCKET_FILTER" => "a filter that a program attached to the listening socket refused it",
         "TCP_MD5NOTFOUND" => "the listener wants an MD5 signature and the SYN has none",
@@ -81,14 +87,35 @@ pub(super) fn policy(case: &Case) -> Option<Finding> {
         _ => return None,
     };
     let port = case.journey.last_destination().1;
+    let look = match case.reason() {
+        Some("XFRM_POLICY") => "ip xfrm policy".to_owned(),
+        _ => format!("ss -ltnpe 'sport = :{port}'"),
+    };
     Some(
         Finding::proved(format!("dropped in {}: {refusal}", case.place()))
-            .remedy([case.root(&format!("ss -ltnpe 'sport = :{port}'"))]),
+            .remedy(case.where_to_type())
+            .remedy([case.root(&look)]),
     )
 }
 
+/// A listener that could make no answer though there is a route for it, where `IPsec` has refused packets of this machine.
+fn refused_by_ipsec(case: &Case) -> Option<Finding> {
+    let refused = case.evidence.ipsec_refused;
+    let silent = swallowed(case) && case.evidence.route_back == Some(true);
+    let overflowed = case.evidence.silence.is_none_or(|silence| silence.overflows > 0 || silence.syn_queue_full > 0);
+    if !silent || overflowed || refused == 0 {
+        return None;
+    }
+    let client = case.journey.last_source();
+    let summary = format!(
+        "ignored: its listener could make no answer, most likely because an IPsec policy refuses packets to {client} ({refused} were refused here so far)"
+    );
+    let look = [case.root("ip xfrm policy"), case.root("cat /proc/net/xfrm_stat")];
+    Some(Finding::inferred(summary).remedy(case.where_to_type()).remedy(look))
+}
+
 fn refused_by_device(case: &Case) -> Option<Finding> {
-    let listener = first(case, Mismatch::Device)?;
+    let listener = nearest(case, Mismatch::Device)?;
     let device = escape(listener.device.as_deref().unwrap_or_default());
     let came_by = case.interface().unwrap_or("another interface");
     let summary = format!("refused: {} takes connections from {device} only, and this one came by {came_by}", who(listener));
@@ -148,8 +175,16 @@ pub(super) fn none(case: &Case) -> Option<Finding> {
     }
     debug_assert!(sockets.listeners.iter().all(|listener| mismatch(listener, case) != Mismatch::Nothing));
     let start = "# start the server, or find the port that it really listens on:".to_owned();
+    let nearest: Vec<String> = case.evidence.nearest.iter().map(|near| format!("{} ({})", near.port, owner_of(near))).collect();
+    let nearest = match nearest.as_slice() {
+        [] => String::new(),
+        [one] => format!("; the only port that does is {one}"),
+        several => format!("; the nearest ports that do are {}", several.join(", ")),
+    };
+    let translator = case.journey.translated.as_ref().and_then(|translated| translated.rule.as_ref());
+    let by = translator.map(|rule| format!(" by {}", super::firewall::name(rule))).unwrap_or_default();
     Some(
-        certain(case, format!("refused: nothing listens on port {port} (asked for {asked})"))
+        certain(case, format!("refused: nothing listens on port {port} (asked for {asked}{by}){nearest}"))
             .remedy(case.where_to_type())
             .remedy([start, case.root("ss -ltnp")]),
     )
@@ -157,7 +192,7 @@ pub(super) fn none(case: &Case) -> Option<Finding> {
 
 pub(super) fn accept_queue(case: &Case) -> Option<Finding> {
     let listener = listeners(case).find(|listener| mismatch(listener, case) == Mismatch::Nothing);
-    let full = listener.filter(|listener| listener.backlog > 0 && listener.queue > listener.backlog);
+    let full = listener.filter(|listener| is_full(listener));
     let silence = case.evidence.silence;
     let overflows = silence.map(|silence| silence.overflows);
     let confidence = if case.reason() == Some("TCP_LISTEN_OVERFLOW") {
@@ -212,6 +247,11 @@ pub(super) fn syn_queue(case: &Case) -> Option<Finding> {
     Some(Finding::new(confidence, summary).remedy([case.root("sysctl -w net.ipv4.tcp_syncookies=1")]))
 }
 
+/// Whether an accept queue takes no more: it holds one more than its limit, which may be 0.
+fn is_full(listener: &Listener) -> bool {
+    listener.queue > listener.backlog
+}
+
 /// Whether a listener took the SYN and made no answer.
 fn swallowed(case: &Case) -> bool {
     case.journey.outcome == Outcome::Ignored || case.died_at(&[Stage::Listener])
@@ -223,8 +263,11 @@ pub(super) fn not_accepted(case: &Case) -> Option<Finding> {
     if accepted || !(established || acknowledged) {
         return None;
     }
+    if let Some(finding) = no_longer_there(case) {
+        return Some(finding);
+    }
     let mut listeners = listeners(case).filter(|listener| mismatch(listener, case) == Mismatch::Nothing);
-    let listener = if not_accepted { listeners.next() } else { listeners.find(|l| l.backlog > 0 && l.queue > l.backlog) };
+    let listener = if not_accepted { listeners.next() } else { listeners.find(|listener| is_full(listener)) };
     let summary = match listener {
         Some(l) if not_accepted => {
             let who = who(l);
@@ -237,6 +280,24 @@ pub(super) fn not_accepted(case: &Case) -> Option<Finding> {
         None => return None,
     };
     Some(Finding::inferred(summary).remedy(relieve(case, listener)))
+}
+
+/// The client has confirmed, and no connection came of it here: its listener is gone, or there was none and a firewall's SYN proxy
+/// answered.
+fn no_longer_there(case: &Case) -> Option<Finding> {
+    let Facts { established, socket_lookup, answer_from_outside, .. } = case.journey.facts;
+    if established || answer_from_outside || case.evidence.sockets.is_none() || first(case, Mismatch::Nothing).is_some() {
+        return None;
+    }
+    let port = case.journey.last_destination().1;
+    let summary = if socket_lookup || case.journey.attempt > 1 {
+        format!("connected as the client sees it, but no connection came of it here: nothing listens on port {port} any longer")
+    } else {
+        format!(
+            "connected as the client sees it, but most likely with a firewall's SYN proxy (synproxy) only: nothing listens on port {port}"
+        )
+    };
+    Some(Finding::inferred(summary).remedy(case.where_to_type()).remedy([case.root("ss -ltnp")]))
 }
 
 /// What helps a server that does not accept fast enough.
@@ -260,6 +321,11 @@ fn certain(case: &Case, summary: String) -> Finding {
 fn listeners<'a>(case: &Case<'a>) -> impl Iterator<Item = &'a Listener> {
     let port = case.journey.last_destination().1;
     case.evidence.sockets.iter().flat_map(|sockets| &sockets.listeners).filter(move |listener| listener.port == port)
+}
+
+/// A listener that this stands in the way of, where no other fits: one that does would have got the connection.
+fn nearest<'a>(case: &Case<'a>, wanted: Mismatch) -> Option<&'a Listener> {
+    first(case, wanted).filter(|_| first(case, Mismatch::Nothing).is_none())
 }
 
 fn first<'a>(case: &Case<'a>, wanted: Mismatch) -> Option<&'a Listener> {
@@ -290,6 +356,14 @@ fn asked(case: &Case) -> String {
 
 fn bracketed(address: IpAddr) -> String {
     if address.is_ipv6() { format!("[{address}]") } else { address.to_string() }
+}
+
+/// The same in brackets.
+fn owner_of(listener: &Listener) -> String {
+    match (&listener.command, listener.pid) {
+        (Some(command), Some(pid)) => format!("{}, pid {pid}", escape(command)),
+        _ => who(listener),
+    }
 }
 
 /// The process that holds a listener: on WSL it may belong to another distro.

@@ -5,7 +5,7 @@
 use super::{
     Code,
     case::{Case, Finding},
-    firewall, reply, routing, socket, various,
+    firewall, reply, routes, routing, socket, various,
 };
 use crate::journey::Outcome;
 
@@ -36,7 +36,7 @@ pub fn row(code: Code) -> Option<&'static Row> {
 pub const ROWS: &[Row] = &[
     Row {
         code: Code::ReplyWrongInterface,
-        outcomes: &[Outcome::Answered, Outcome::AnswerDropped],
+        outcomes: &[Outcome::Answered, Outcome::AnswerDropped, Outcome::Unfinished],
         title: "the answer leaves by the wrong interface",
         meaning: "The SYN came in by one interface and the SYN-ACK leaves by another, so the client, or a firewall between, throws it away. Usual causes: a VPN inside the distro, overlapping container networks, missing policy routes in mirrored mode.",
         see: &["ip route get CLIENT from SERVER", "ip rule show"],
@@ -158,7 +158,7 @@ pub const ROWS: &[Row] = &[
         meaning: "No route leads to the destination, or a route says blackhole, prohibit or unreachable.",
         see: &["ip route get DESTINATION from CLIENT iif INTERFACE", "ip route show table all"],
         mend: "Add the route, or remove the one that refuses: sudo ip route del blackhole NETWORK",
-        judge: routing::route,
+        judge: routes::route,
     },
     Row {
         code: Code::TcDrop,
@@ -194,7 +194,7 @@ pub const ROWS: &[Row] = &[
         meaning: "The listener took the SYN, but the kernel has no route to the client, so it can make no SYN-ACK.",
         see: &["ip route get CLIENT", "nstat -az TcpExtListenDrops"],
         mend: "Add a route to the client's network: sudo ip route add NETWORK via GATEWAY",
-        judge: routing::route_back,
+        judge: routes::route_back,
     },
     Row {
         code: Code::AcceptQueueFull,

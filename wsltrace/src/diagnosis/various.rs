@@ -31,8 +31,37 @@ pub(super) fn tc(case: &Case) -> Option<Finding> {
         Some(reason) if reason.starts_with("QDISC") => "the queueing discipline",
         _ => "a traffic control (tc) filter or a BPF program at tc",
     };
-    let summary = format!("dropped by {what} in {}{}", case.place(), named_at_tc(case));
-    Some(Finding::new(confidence, summary).remedy(case.where_to_type()).remedy(detach(case)).remedy(show_tc(case)))
+    let summary = format!("dropped by {what} in {}{}{}", case.place(), named_at_tc(case), queue_of(case));
+    Some(Finding::new(confidence, summary).remedy(case.where_to_type()).remedy(mend_tc(case)))
+}
+
+/// Queueing disciplines that the kernel itself gives devices.
+const OWN_QDISCS: [&str; 6] = ["noqueue", "noop", "pfifo_fast", "fq_codel", "mq", "fq"];
+
+/// What is known of the device whose queueing discipline dropped it.
+pub(super) fn queue_of(case: &Case) -> String {
+    let Some(queue) = case.evidence.queue.as_ref().filter(|_| case.reason().is_some_and(|reason| reason.starts_with("QDISC")))
+    else {
+        return String::new();
+    };
+    match (queue.up, &queue.qdisc) {
+        (false, _) => "; that interface is down".to_owned(),
+        (true, Some(kind)) => format!("; it is `{}`", escape(kind)),
+        (true, None) => String::new(),
+    }
+}
+
+/// Commands against what dropped it at tc or in the queue of its device.
+pub(super) fn mend_tc(case: &Case) -> Vec<String> {
+    let queued = case.reason().is_some_and(|reason| reason.starts_with("QDISC"));
+    let queue = case.evidence.queue.as_ref().filter(|_| queued).zip(case.interface().map(shell_word));
+    match queue {
+        Some((queue, device)) if !queue.up => vec![case.root(&format!("ip link set {device} up"))],
+        Some((queue, device)) if queue.qdisc.as_ref().is_some_and(|kind| !OWN_QDISCS.contains(&kind.as_str())) => {
+            vec![case.root(&format!("tc -s qdisc show dev {device}")), case.root(&format!("tc qdisc del dev {device} root"))]
+        }
+        _ => detach(case).into_iter().chain(show_tc(case)).collect(),
+    }
 }
 
 /// The programs that could have done it: XDP programs and queueing disciplines stand elsewhere.
@@ -51,7 +80,7 @@ pub(super) fn named_at_tc(case: &Case) -> String {
 }
 
 /// Detaches the program at tc, where there is only one and a link holds it. A filter of tc may stand there as well.
-pub(super) fn detach(case: &Case) -> Vec<String> {
+fn detach(case: &Case) -> Vec<String> {
     let [program] = suspects(case) else { return Vec::new() };
     let Some(link) = program.link else { return Vec::new() };
     let when = format!("# if no filter of tc did it (see below), this detaches `{}`:", escape(&program.name));
@@ -59,7 +88,7 @@ pub(super) fn detach(case: &Case) -> Vec<String> {
 }
 
 /// Commands that show the traffic control of the device of the death; none when its name is not known.
-pub(super) fn show_tc(case: &Case) -> Vec<String> {
+fn show_tc(case: &Case) -> Vec<String> {
     let Some(device) = case.interface().map(shell_word) else { return Vec::new() };
     let show = ["filter", "filter", "qdisc"].into_iter().zip([" ingress", " egress", ""]);
     show.map(|(what, side)| case.root(&format!("tc -s {what} show dev {device}{side}")))
@@ -72,6 +101,9 @@ pub(super) fn bad_packet(case: &Case) -> Option<Finding> {
     let fault = match case.reason()? {
         "TCP_CSUM" | "SKB_CSUM" => "its TCP checksum is wrong",
         "IP_CSUM" => "the checksum of its IP header is wrong",
+        "IP_INHDR" if matches!(case.symbol(), Some("ip_forward" | "ip6_forward")) => {
+            "its time to live has run out: it came with 1, and this machine would have had to send it on"
+        }
         "IP_INHDR" => "its IP header is malformed",
         "PKT_TOO_SMALL" | "HDR_TRUNC" => "it is shorter than its headers say",
         "IPV6_BAD_EXTHDR" => "an IPv6 extension header of it is malformed",

@@ -10,11 +10,14 @@ use serde::Deserialize;
 use super::Backend;
 use super::rules::{OWN_PREFIX, legacy_tables};
 use crate::journey::{Family, Stage};
+use crate::kernel::check::version;
 use crate::kernel::command::output_within;
 use crate::kernel::netns::Netns;
 
 /// Longest time that `nft` may take.
 const NFT_LIMIT: Duration = Duration::from_secs(2);
+/// The first kernel whose nftables frees what it drops.
+const NFT_FREES_SINCE: (u32, u32) = (6, 7);
 /// Tables that the iptables commands make in nftables.
 const IPTABLES_TABLES: [&str; 5] = ["raw", "mangle", "nat", "filter", "security"];
 
@@ -27,6 +30,8 @@ pub struct Firewalls {
     pub legacy_ipv4: Vec<String>,
     /// The same for IPv6.
     pub legacy_ipv6: Vec<String>,
+    /// Whether nftables frees what it drops itself, as since Linux 6.7; before, it leaves that to the hook like everybody else.
+    pub nft_frees: bool,
 }
 
 /// A chain of nftables that hangs on a hook.
@@ -82,7 +87,9 @@ pub fn firewalls(netns: &Netns) -> io::Result<Firewalls> {
     };
     let nft = netns.run(list).map_err(io::Error::other)?;
     let nft = nft.inspect_err(|error| log::debug!("nft -j list chains: {error}")).ok();
-    Ok(Firewalls { nft, legacy_ipv4, legacy_ipv6 })
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let nft_frees = version(&release).is_some_and(|version| version >= NFT_FREES_SINCE);
+    Ok(Firewalls { nft, legacy_ipv4, legacy_ipv6, nft_frees })
 }
 
 /// The hook of a stage, as nftables spells it.
@@ -121,7 +128,7 @@ pub fn decide(firewalls: &Firewalls, family: Family, stage: Stage, location: Opt
         // Since 6.7 nftables frees what it drops itself.
         Some("nft_do_chain") => one_of_nft(),
         // The old tables, and before 6.7 nftables too, leave it to the hook.
-        Some("nf_hook_slow") => match (legacy, kinds.is_empty()) {
+        Some("nf_hook_slow") => match (legacy, kinds.is_empty() || firewalls.nft_frees) {
             (true, true) => Some(Backend::IptablesLegacy),
             (false, false) => one_of_nft(),
             _ => None,
@@ -142,8 +149,12 @@ mod tests {
     }
 
     fn decided(nft: &[BaseChain], legacy: &[&str], location: &str) -> Option<Backend> {
+        decided_by(false, nft, legacy, location)
+    }
+
+    fn decided_by(nft_frees: bool, nft: &[BaseChain], legacy: &[&str], location: &str) -> Option<Backend> {
         let legacy_ipv4 = legacy.iter().map(|name| (*name).to_owned()).collect();
-        let firewalls = Firewalls { nft: Some(nft.to_vec()), legacy_ipv4, legacy_ipv6: Vec::new() };
+        let firewalls = Firewalls { nft: Some(nft.to_vec()), legacy_ipv4, legacy_ipv6: Vec::new(), nft_frees };
         decide(&firewalls, Family::Ipv4, Stage::InputFilter, Some(location))
     }
 
@@ -163,11 +174,13 @@ mod tests {
         assert_eq!(decided(&other, &["filter"], "nf_hook_slow+0x84"), Some(Backend::IptablesLegacy));
         assert_eq!(decided(&[], &["raw"], "nf_hook_slow+0x84"), None);
         assert_eq!(decided(&[], &["filter"], "tcp_v4_rcv+0x1"), None);
+        let since_6_7 = |legacy: &[&str]| decided_by(true, &own(&iptables), legacy, "nf_hook_slow+0x7d");
+        assert_eq!((since_6_7(&["filter"]), since_6_7(&[])), (Some(Backend::IptablesLegacy), None));
     }
 
     #[test]
     fn an_unknown_nftables_decides_nothing() {
-        let firewalls = Firewalls { nft: None, legacy_ipv4: vec!["filter".to_owned()], legacy_ipv6: Vec::new() };
+        let firewalls = Firewalls { nft: None, legacy_ipv4: vec!["filter".to_owned()], ..Firewalls::default() };
         assert_eq!(decide(&firewalls, Family::Ipv4, Stage::InputFilter, Some("nf_hook_slow")), None);
         assert_eq!(decide(&firewalls, Family::Ipv4, Stage::NetfilterIngress, None), Some(Backend::Nft));
     }

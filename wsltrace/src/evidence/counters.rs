@@ -30,6 +30,16 @@ pub fn icmp_suppressed(counters: &Counters) -> Option<u64> {
     Some(counters.get("Icmp.OutRateLimitGlobal")? + counters.get("Icmp.OutRateLimitHost")? + v6)
 }
 
+/// How many packets of a namespace's own `IPsec` policies have refused so far; 0 on a kernel without `IPsec`.
+pub fn refused_by_ipsec(netns: &Netns) -> io::Result<u64> {
+    let text = match netns.run(|| std::fs::read_to_string("/proc/thread-self/net/xfrm_stat")).map_err(io::Error::other)? {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        text => text?,
+    };
+    let refusals = ["XfrmOutPolBlock", "XfrmOutNoStates"];
+    Ok(text.lines().filter_map(parse_v6).filter(|(name, _)| refusals.contains(&name.as_str())).map(|(_, count)| count).sum())
+}
+
 fn parse_v6(line: &str) -> Option<(String, u64)> {
     let (name, value) = line.split_once(char::is_whitespace)?;
     Some((name.to_owned(), value.trim().parse().ok()?))

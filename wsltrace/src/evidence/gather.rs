@@ -9,127 +9,18 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::backend::{self, Firewalls};
-use super::readings::{Readings, Span};
-use super::rules::{FirewallTrace, LegacyCounters, Scope, Twins};
+use super::readings::Span;
+use super::rules::{FirewallTrace, Scope};
 use super::sockets::{self, Found, SocketOwner};
-use super::{Evidence, Listener, Rule, Sockets, TcProgram, routes, sysctls};
-use crate::journey::{Conntrack, Family, InterfaceName, Journey, Origin, Outcome, Stage};
+use super::watched::{REST_KEPT, Watched, is_silent};
+use super::{Evidence, Listener, Sockets};
+use crate::journey::{Journey, Outcome, Stage};
 use crate::kernel::netns::Netns;
-use crate::probe::{is_own_program, lookup_programs, tc_programs};
 
-/// How long listeners are kept.
-const LISTENERS_KEPT: Duration = Duration::from_millis(200);
-/// How long the firewalls and the owners of sockets are kept: they are dear to find and seldom change.
-const REST_KEPT: Duration = Duration::from_secs(2);
+/// How many other listeners are told of where nothing has the port.
+const NEAREST: usize = 3;
 /// Longest time that the search for owners may take.
 const OWNERS_LIMIT: Duration = Duration::from_millis(300);
-
-/// An answer that is dear to get and seldom changes: it is kept for a while.
-struct Kept<T>(Option<(Instant, T)>);
-
-// Derived, it would ask the same of `T`.
-impl<T> Default for Kept<T> {
-    fn default() -> Self {
-        Self(None)
-    }
-}
-
-impl<T> Kept<T> {
-    fn get(&mut self, read: impl FnOnce() -> io::Result<T>) -> io::Result<&T> {
-        let kept = match self.0.take().filter(|(time, _)| time.elapsed() < REST_KEPT) {
-            Some(kept) => kept,
-            None => (Instant::now(), read()?),
-        };
-        Ok(&self.0.insert(kept).1)
-    }
-}
-
-/// A namespace that is watched.
-struct Watched {
-    netns: Netns,
-    readings: Readings,
-    listeners: HashMap<u16, (Instant, Vec<Found>)>,
-    firewalls: Kept<Firewalls>,
-    /// Names of the programs that look for listeners.
-    lookup_programs: Kept<Vec<String>>,
-    /// Others' programs at tc, by device and whether it is for what comes in.
-    tc_programs: HashMap<(InterfaceName, bool), Kept<Vec<TcProgram>>>,
-    listener_settings: Kept<Vec<(String, String)>>,
-    refusal_settings: Kept<Vec<(String, String)>>,
-    conntrack_settings: Kept<Vec<(String, String)>>,
-    trace: Option<FirewallTrace>,
-    twins: Twins,
-    /// Counters of the old iptables, IPv4 and IPv6.
-    legacy: [Option<LegacyCounters>; 2],
-    /// That rules of both kinds are in use was said.
-    both_told: bool,
-}
-
-impl Watched {
-    /// Others' programs at tc of the device where a journey ended; a device is asked once for many of them.
-    fn others_at_tc(&mut self, journey: &Journey, ingress: bool) -> io::Result<Vec<TcProgram>> {
-        let Some(device) = journey.death.as_ref().and_then(|death| death.interface) else { return Ok(Vec::new()) };
-        let netns = &self.netns;
-        let look = || {
-            let query = || tc_programs(nix::net::if_::if_nametoindex(&*device)?, ingress);
-            let all = netns.run(query).map_err(io::Error::other)??;
-            let others = all.into_iter().filter(|(name, _)| !is_own_program(name));
-            Ok(others.map(|(name, link)| TcProgram { name, link }).collect())
-        };
-        self.tc_programs.entry((device, ingress)).or_default().get(look).cloned()
-    }
-
-    /// The listeners on a port, by a look not older than the time they are kept and, where one is given, than `after`.
-    fn listeners(&mut self, port: u16, after: Option<Instant>) -> io::Result<Vec<Found>> {
-        let now = Instant::now();
-        self.listeners.retain(|_, (time, _)| now.duration_since(*time) < LISTENERS_KEPT);
-        if let Some((time, found)) = self.listeners.get(&port)
-            && after.is_none_or(|after| *time >= after)
-        {
-            return Ok(found.clone());
-        }
-        let found = sockets::listeners(&self.netns, port)?;
-        self.listeners.insert(port, (now, found.clone()));
-        Ok(found)
-    }
-
-    /// The rule of the old iptables whose counter this journey's packet moved.
-    fn legacy_killer(&mut self, journey: &Journey, stage: Stage, began: Instant) -> io::Result<Option<Rule>> {
-        let (Some(table), Some(hook)) = (backend::legacy_table(stage), backend::hook(stage)) else { return Ok(None) };
-        let counters = &mut self.legacy[usize::from(journey.flow.family == Family::Ipv6)];
-        let hook = hook.to_ascii_uppercase();
-        counters.as_mut().map_or(Ok(None), |counters| counters.killer(table, &hook, began))
-    }
-
-    /// The rule of the old iptables that exempted this journey's packet from connection tracking.
-    fn legacy_exempter(&mut self, journey: &Journey, began: Instant) -> io::Result<Option<Rule>> {
-        let counters = &mut self.legacy[usize::from(journey.flow.family == Family::Ipv6)];
-        let hook = if journey.origin == Origin::Remote { "PREROUTING" } else { "OUTPUT" };
-        counters.as_mut().map_or(Ok(None), |counters| counters.exempter(hook, began))
-    }
-
-    /// Begins to read the counters of the old iptables where it is in use, and reads them again where its rules have changed.
-    fn look_at_legacy(&mut self) -> io::Result<()> {
-        for (counters, family) in self.legacy.iter_mut().zip([Family::Ipv4, Family::Ipv6]) {
-            match counters {
-                Some(counters) => counters.tick()?,
-                none => *none = LegacyCounters::start(&self.netns, family)?,
-            }
-        }
-        let old = self.legacy.iter().flatten().any(LegacyCounters::has_rules);
-        let new = self.trace.as_ref().is_some_and(FirewallTrace::has_rules);
-        if old && new && !std::mem::replace(&mut self.both_told, true) {
-            log::warn!(
-                "two firewalls are at work in network namespace {}, and every packet meets both: nftables ('sudo nft list \
-                 ruleset' shows its rules, those of iptables-nft too) and iptables-legacy ('sudo iptables-legacy-save', \
-                 'sudo ip6tables-legacy-save')",
-                self.netns.label()
-            );
-        }
-        Ok(())
-    }
-}
 
 /// Collects evidence in the namespaces that it watches.
 #[derive(Default)]
@@ -150,21 +41,7 @@ impl Gatherer {
         if self.watched.contains_key(&netns.inum()) {
             return Ok(());
         }
-        let mut watched = Watched {
-            netns: netns.clone(),
-            readings: Readings::default(),
-            listeners: HashMap::new(),
-            firewalls: Kept::default(),
-            lookup_programs: Kept::default(),
-            tc_programs: HashMap::new(),
-            listener_settings: Kept::default(),
-            refusal_settings: Kept::default(),
-            conntrack_settings: Kept::default(),
-            trace: None,
-            twins: Twins::default(),
-            legacy: [None, None],
-            both_told: false,
-        };
+        let mut watched = Watched::new(netns);
         watched.readings.take(&watched.netns)?;
         self.watched.insert(netns.inum(), watched);
         Ok(())
@@ -195,6 +72,23 @@ impl Gatherer {
         }
     }
 
+    /// How many TCP segments with a wrong checksum came in a namespace since the oldest reading that is kept.
+    pub fn wrong_checksums(&self, inum: u32) -> io::Result<u64> {
+        self.watched.get(&inum).map_or(Ok(0), |watched| watched.readings.wrong_checksums(&watched.netns))
+    }
+
+    /// Whether a journey's connection stands and no application has accepted it. What cannot be known counts as accepted.
+    pub fn is_unaccepted(&self, journey: &Journey) -> bool {
+        let made = journey.stages.iter().rfind(|visit| visit.stage == Stage::Established);
+        let Some(watched) = made.and_then(|visit| self.watched.get(&visit.netns)) else { return false };
+        let other =
+            journey.translated.as_ref().map_or((journey.flow.source, journey.flow.source_port), |t| (t.source, t.source_port));
+        sockets::is_unaccepted(&watched.netns, journey.last_destination().into(), other.into()).unwrap_or_else(|error| {
+            log::warn!("cannot look at a connection in network namespace {}: {error}", watched.netns.label());
+            false
+        })
+    }
+
     /// Forgets a namespace that is gone.
     pub fn forget(&mut self, inum: u32) {
         self.watched.remove(&inum);
@@ -222,94 +116,20 @@ impl Gatherer {
         if wants_sockets(journey, died_at) {
             self.add_sockets(journey, began, &mut evidence);
         }
-        let Some(watched) = self.watched.get_mut(&inum) else { return evidence };
-        if is_silent(journey, died_at)
-            && let Err(error) = add_silence(watched, journey, span, &mut evidence)
-        {
-            log::warn!("cannot find out why a listener in network namespace {inum} is silent: {error}");
-        }
         if journey.outcome == Outcome::Refused {
-            match watched.refusal_settings.get(|| sysctls::of_refusals(&watched.netns)) {
-                Ok(settings) => evidence.sysctls.clone_from(settings),
-                Err(error) => log::warn!("cannot read the settings of network namespace {inum}: {error}"),
-            }
-            match watched.lookup_programs.get(|| lookup_programs(&watched.netns)) {
-                Ok(names) => evidence.lookup_programs = names.iter().filter(|name| !is_own_program(name)).cloned().collect(),
-                Err(error) => log::warn!("cannot list the programs that look for listeners in network namespace {inum}: {error}"),
-            }
+            self.add_nearest(journey, &mut evidence);
         }
-        if (died_at == Some(Stage::Routing) && matches!(journey.outcome, Outcome::Dropped | Outcome::Rejected)
-            || journey.facts.answer_elsewhere
-            || died_at == Some(Stage::Neighbour))
-            && let Err(error) = add_routing(watched, journey, &mut evidence)
+        if evidence.translator.is_none()
+            && let Some(watched) = self.watched.get_mut(&journey.netns)
         {
-            log::warn!("cannot read the routes of network namespace {inum}: {error}");
-        }
-        if matches!(died_at, Some(Stage::TcIngress | Stage::TcEgress)) {
-            match watched.others_at_tc(journey, died_at == Some(Stage::TcIngress)) {
-                Ok(programs) => evidence.tc_programs = programs,
-                Err(error) => log::warn!("cannot list the programs at tc in network namespace {inum}: {error}"),
-            }
-        }
-        if matches!(died_at, Some(Stage::Conntrack | Stage::OutputConntrack)) {
-            match watched.conntrack_settings.get(|| sysctls::of_conntrack(&watched.netns)) {
-                Ok(settings) => evidence.sysctls.extend(settings.iter().cloned()),
-                Err(error) => log::warn!("cannot read the limits of conntrack in network namespace {inum}: {error}"),
-            }
-        }
-        if journey.conntrack == Some(Conntrack::Untracked) && evidence.exempted_by.is_none() && inum == journey.netns {
-            match watched.legacy_exempter(journey, began) {
-                Ok(rule) => evidence.exempted_by = rule,
+            match watched.legacy_translator(journey, began) {
+                Ok(rule) => evidence.translator = rule,
                 Err(error) => log::warn!("cannot read the counters of iptables-legacy in network namespace {inum}: {error}"),
             }
         }
-        if may_be_a_rule(journey)
-            && let Some(named) = watched.trace.as_mut().and_then(|trace| trace.killer(journey))
-        {
-            evidence.backend = Some(named.rule.backend);
-            let generation = watched.trace.as_ref().and_then(FirewallTrace::generation);
-            watched.twins.remember(journey, generation, &named);
-            evidence.rule = Some(named.rule);
-            evidence.stage = named.stage;
-            return evidence;
-        }
-        if is_firewalled(journey)
-            && let Some(named) = watched.twins.of(journey, watched.trace.as_ref().and_then(FirewallTrace::generation))
-        {
-            evidence.backend = Some(named.rule.backend);
-            evidence.rule = Some(named.rule);
-            evidence.stage = named.stage;
-            evidence.rule_of_twin = true;
-            return evidence;
-        }
-        if let Some(stage) = died_at.filter(|_| is_firewalled(journey)) {
-            match watched.firewalls.get(|| backend::firewalls(&watched.netns)) {
-                Ok(firewalls) => {
-                    evidence.backend = backend::decide(firewalls, journey.flow.family, stage, journey.location.as_deref());
-                }
-                Err(error) => log::warn!("cannot look at the firewalls of network namespace {inum}: {error}"),
-            }
-            // Beside rules of nftables, only a counter tells that it was the old iptables.
-            let left_to_the_hook = journey.location.as_deref().is_some_and(|place| place.starts_with("nf_hook_slow"));
-            if evidence.backend == Some(super::Backend::IptablesLegacy) || evidence.backend.is_none() && left_to_the_hook {
-                match watched.legacy_killer(journey, stage, began) {
-                    Ok(rule) => {
-                        evidence.backend = rule.as_ref().map(|rule| rule.backend).or(evidence.backend);
-                        evidence.rule = rule;
-                    }
-                    Err(error) => log::warn!("cannot read the counters of iptables-legacy in network namespace {inum}: {error}"),
-                }
-            }
-        }
-        if journey.outcome == Outcome::Dropped && is_firewalled(journey) {
-            match watched.readings.icmp_suppressed(&watched.netns, span) {
-                Ok((rise, dropped)) => {
-                    evidence.icmp_suppressed = rise;
-                    evidence.dropped_by_netfilter = dropped;
-                }
-                Err(error) => log::warn!("cannot read the counters of network namespace {inum}: {error}"),
-            }
-        }
+        let Some(watched) = self.watched.get_mut(&inum) else { return evidence };
+        watched.add_place(journey, died_at, span, &mut evidence);
+        watched.add_rule(journey, died_at, span, &mut evidence);
         evidence
     }
 
@@ -333,6 +153,25 @@ impl Gatherer {
         evidence.elsewhere = named(of_others);
     }
 
+    /// The nearest ports that somebody listens on, where nobody has the packet's.
+    fn add_nearest(&mut self, journey: &Journey, evidence: &mut Evidence) {
+        let inum = journey.last_netns();
+        if evidence.sockets.as_ref().is_none_or(|sockets| !sockets.listeners.is_empty()) {
+            return;
+        }
+        let Some(watched) = self.watched.get_mut(&inum) else { return };
+        let all = match watched.all_listeners.get(|| sockets::all_listeners(&watched.netns)) {
+            Ok(all) => all.clone(),
+            Err(error) => {
+                log::warn!("cannot list the listeners of network namespace {inum}: {error}");
+                return;
+            }
+        };
+        let nearest = sockets::nearest(all, journey.last_destination().1, NEAREST);
+        self.find_owners(nearest.iter());
+        evidence.nearest = nearest.into_iter().map(|found| self.with_owner(found)).collect();
+    }
+
     fn find_owners<'a>(&mut self, found: impl Iterator<Item = &'a Found>) {
         let now = Instant::now();
         self.owners.retain(|_, (time, _)| now.duration_since(*time) < REST_KEPT);
@@ -353,30 +192,6 @@ impl Gatherer {
     }
 }
 
-/// What bears on a listener's silence. The route back is asked for only where the counters do not settle it.
-fn add_silence(watched: &mut Watched, journey: &Journey, span: Span, evidence: &mut Evidence) -> io::Result<()> {
-    let (own_address, port) = journey.last_destination();
-    let listeners = watched.listeners(port, Some(span.began))?;
-    evidence.silence = watched.readings.silence(&watched.netns, span, port, &listeners)?;
-    evidence.sysctls.clone_from(watched.listener_settings.get(|| sysctls::of_listeners(&watched.netns))?);
-    if !evidence.silence.is_some_and(|silence| silence.proves_a_full_queue()) {
-        evidence.route_back = routes::is_way(&watched.netns, own_address, journey.last_source())?;
-    }
-    Ok(())
-}
-
-/// What bears on a death in routing, and on an answer that goes another way than its SYN came.
-fn add_routing(watched: &Watched, journey: &Journey, evidence: &mut Evidence) -> io::Result<()> {
-    let came_by = journey.interface.as_deref();
-    let interface = journey.death.as_ref().and_then(|death| death.interface.as_deref()).or(came_by);
-    evidence.sysctls = sysctls::of_routing(&watched.netns, journey.flow.family, interface)?;
-    evidence.refusing_route = routes::refusing(&watched.netns, journey.last_destination().0)?;
-    if let Some(came_by) = came_by.filter(|_| watched.netns.inum() == journey.netns) {
-        evidence.hop_back = routes::hop_by(&watched.netns, journey.flow.source, came_by)?;
-    }
-    Ok(())
-}
-
 /// A journey on the clock of the readings; one from before the machine's start counts as begun at its start.
 fn span(journey: &Journey) -> Span {
     // In this order: when something comes between, it is taken for too early, and no reading that knows of it is a basis.
@@ -386,26 +201,11 @@ fn span(journey: &Journey) -> Span {
     Span { began, ended: began + Duration::from_nanos(journey.facts.lasted_ns) }
 }
 
-fn is_silent(journey: &Journey, died_at: Option<Stage>) -> bool {
-    journey.outcome == Outcome::Ignored
-        || journey.outcome == Outcome::Dropped
-            && died_at.is_some_and(|stage| matches!(stage, Stage::Listener | Stage::SocketLookup))
-}
-
 fn wants_sockets(journey: &Journey, died_at: Option<Stage>) -> bool {
     matches!(journey.outcome, Outcome::Refused | Outcome::Challenged)
         || is_silent(journey, died_at)
         || journey.facts.not_accepted
         || journey.outcome == Outcome::Answered && journey.facts.acknowledged && !journey.facts.established
-}
-
-/// Whether a rule may have ended it: then the kernel is asked, whatever the reason of the drop says.
-fn may_be_a_rule(journey: &Journey) -> bool {
-    matches!(journey.outcome, Outcome::Dropped | Outcome::Rejected | Outcome::AnswerDropped | Outcome::Unfinished)
-}
-
-fn is_firewalled(journey: &Journey) -> bool {
-    journey.outcome == Outcome::Rejected || journey.reason.as_deref() == Some("NETFILTER_DROP")
 }
 
 #[cfg(test)]

@@ -1,18 +1,24 @@
 //! What user space can find out about a failed journey: rules and sockets. Every field is what was observed; nothing here
 //! judges.
 
+pub mod addresses;
 pub mod backend;
 mod behind;
 pub mod counters;
 mod gather;
+mod policy;
 mod readings;
 pub mod routes;
 pub(crate) mod rules;
 pub mod sockets;
 pub mod sysctls;
+mod watched;
+mod way;
 
+pub use addresses::OwnAddress;
 pub use behind::namespaces_behind;
 pub use gather::Gatherer;
+pub use policy::RefusingRule;
 pub use readings::Silence;
 pub use routes::{Hop, Refusing};
 pub use rules::{Scope, dnat_targets};
@@ -77,6 +83,16 @@ pub struct Rule {
     pub owner: Owner,
 }
 
+impl Rule {
+    /// Whether it asks the routes for the way back, as firewalld's check and `-m rpfilter` do.
+    pub fn asks_for_way_back(&self) -> bool {
+        let text = self.text.as_deref().unwrap_or_default();
+        let oif = text.split_once("fib saddr").and_then(|(_, rest)| rest.split_once(" oif "));
+        let none = |value: &str| matches!(value.trim_start_matches("eq ").split(' ').next(), Some("missing" | "0"));
+        oif.is_some_and(|(_, value)| none(value)) || text.split_whitespace().any(|word| word == "rpfilter")
+    }
+}
+
 /// A listening TCP socket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -107,6 +123,37 @@ pub struct Listener {
 pub struct Sockets {
     /// Listeners on the port that the packet had last, in the namespace where it ended.
     pub listeners: Vec<Listener>,
+}
+
+/// Why the kernel does not find an address of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Astray {
+    /// No rule of `ip rule` leads such a packet to the table of own addresses.
+    NoRule,
+    /// The table of own addresses does not have it.
+    NoRoute,
+}
+
+/// What is wrong with the routing by which answers to Windows' localhost leave, in mirrored mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Mirror {
+    /// No rule leads to its table (127).
+    NoRule,
+    /// The rule of this preference, which leads to the own addresses, comes before it.
+    RuleBehind(u32),
+    /// Its table has no route.
+    NoRoute,
+}
+
+/// What a device has packets wait in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Queue {
+    /// Whether the device is up.
+    pub up: bool,
+    /// The kind of its root queueing discipline, such as `tbf`.
+    pub qdisc: Option<String>,
 }
 
 /// A BPF program at tc of a device.
@@ -152,12 +199,38 @@ pub struct Evidence {
     /// The way to the client by the interface that its SYN came in by, where the kernel would take another; `None` also where
     /// there is none.
     pub hop_back: Option<Hop>,
-    /// A route that refuses packets to the destination, where routing ended the journey.
+    /// The interface by which an answer without a mark goes to the client, by the routes as they are now.
+    pub way_back: Option<String>,
+    /// A route that refuses packets to the destination, where routing ended the journey, or to the client, where a listener made no
+    /// answer.
     pub refusing_route: Option<Refusing>,
+    /// A rule of `ip rule` that refuses such packets.
+    pub refusing_rule: Option<RefusingRule>,
+    /// What is wrong with WSL's routing for Windows' localhost in mirrored mode, where an answer to it went astray.
+    pub mirror: Option<Mirror>,
+    /// The interface by which a packet that OUTPUT's DNAT rewrote would leave.
+    pub way_on: Option<String>,
+    /// How many packets of the namespace `IPsec` policies have refused so far, where a listener made no answer.
+    pub ipsec_refused: u64,
+    /// The queue of the device where the packet was dropped from it.
+    pub queue: Option<Queue>,
+    /// The addresses of the namespace where the packet ended, where they bear on that; empty also when they were not asked for.
+    pub addresses: Vec<OwnAddress>,
+    /// What keeps a packet for one of those addresses from being taken for this machine's.
+    pub astray: Option<Astray>,
+    /// Listeners on other ports, the nearest first, where nothing has the packet's.
+    pub nearest: Vec<Listener>,
     /// By how much the kernel's count of ICMP errors that it did not send rose in the namespace of the death since a reading from before the SYN; `None` also where the kernel does not count them.
     pub icmp_suppressed: Option<u64>,
     /// How many journeys of this namespace were dropped by netfilter in that time.
     pub dropped_by_netfilter: u64,
     /// Sysctls that bear on the death, with their values, such as `("net.ipv4.conf.eth0.rp_filter", "1")`.
     pub sysctls: Vec<(String, String)>,
+}
+
+impl Evidence {
+    /// Whether an address is one of the namespace's where the packet ended, as far as its addresses were asked for.
+    pub fn has_address(&self, address: IpAddr) -> bool {
+        address.is_loopback() || self.addresses.iter().any(|own| own.address == address)
+    }
 }

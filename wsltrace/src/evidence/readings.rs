@@ -54,6 +54,8 @@ struct Counts {
     syn_queue_full: u64,
     /// See [`counters::icmp_suppressed`].
     icmp_suppressed: Option<u64>,
+    /// TCP segments with a wrong checksum.
+    wrong_checksums: u64,
 }
 
 impl Counts {
@@ -65,6 +67,7 @@ impl Counts {
             overflows: count("ListenOverflows"),
             syn_queue_full: count("TCPReqQFullDrop"),
             icmp_suppressed: counters::icmp_suppressed(&counters),
+            wrong_checksums: count("Tcp.InCsumErrors"),
         })
     }
 }
@@ -109,6 +112,12 @@ impl Readings {
         let reading = Reading { begun, done: Instant::now(), counts, by_listener, silent: HashMap::new(), dropped: 0 };
         self.kept.push_back(reading);
         Ok(())
+    }
+
+    /// How many segments with a wrong checksum came since the oldest reading.
+    pub(super) fn wrong_checksums(&self, netns: &Netns) -> io::Result<u64> {
+        let Some(oldest) = self.kept.front() else { return Ok(0) };
+        Ok(Counts::read(netns)?.wrong_checksums.saturating_sub(oldest.counts.wrong_checksums))
     }
 
     /// The place of the newest reading from before a moment.

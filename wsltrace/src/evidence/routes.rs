@@ -33,12 +33,39 @@ pub struct Refusing {
     pub destination: (IpAddr, u8),
     /// The number of its table.
     pub table: u32,
+    /// Whether only packets with a mark come to that table; what mark the packet had is not known.
+    #[serde(default)]
+    pub marked: bool,
 }
 
 /// Whether a packet of this machine's address `from` has a way to `to` by the routes as they are now; `None` when the kernel
 /// does not say.
 pub fn is_way(netns: &Netns, from: IpAddr, to: IpAddr) -> io::Result<Option<bool>> {
-    netns.run(|| ask(from, to)).map_err(io::Error::other)?
+    Ok(match netns.run(|| ask(from, to)).map_err(io::Error::other)?? {
+        Way::Route(_) => Some(true),
+        Way::None => Some(false),
+        Way::Unknown => None,
+    })
+}
+
+/// The interface by which a packet of this machine's address `from` that has no mark goes to `to`; `None` when it has no way.
+pub fn way_by(netns: &Netns, from: IpAddr, to: IpAddr) -> io::Result<Option<String>> {
+    netns
+        .run(|| {
+            let Way::Route(route) = ask(from, to)? else { return Ok(None) };
+            let oif = |attribute: &RouteAttribute| if let RouteAttribute::Oif(index) = attribute { Some(*index) } else { None };
+            let index = route.attributes.iter().find_map(oif);
+            // It may have gone meanwhile.
+            let name = |index| nix::net::if_::if_indextoname(index).map(|name| name.to_string_lossy().into_owned());
+            Ok(index.and_then(|index| name(index).ok()))
+        })
+        .map_err(io::Error::other)?
+}
+
+/// Whether some table has this address as one of the machine's own.
+pub fn is_local(netns: &Netns, to: IpAddr) -> io::Result<bool> {
+    let routes = netns.run(|| all(to)).map_err(io::Error::other)??;
+    Ok(routes.iter().any(|route| route.header.kind == RouteType::Local && covers(network(route, to), bits(route), to)))
 }
 
 /// The next hop of the route to `to` that leads by this interface, whatever other routes there are; `None` without one.
@@ -119,44 +146,57 @@ pub fn has_rule_for(netns: &Netns, table: u32) -> io::Result<bool> {
     }))
 }
 
-/// The narrowest route of somebody's own that refuses packets to `to`. Whether it is the one that the kernel takes depends on
-/// the rules between the tables.
-pub fn refusing(netns: &Netns, to: IpAddr) -> io::Result<Option<Refusing>> {
+/// All routes of an address's family, in the calling thread's namespace.
+pub(super) fn all(like: IpAddr) -> io::Result<Vec<RouteMessage>> {
     let mut all = RouteMessage::default();
-    all.header.address_family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-    let routes = netns.run(|| netlink::dump(NETLINK_ROUTE, RouteNetlinkMessage::GetRoute(all))).map_err(io::Error::other)??;
-    let refusing = routes.iter().filter_map(|message| match message {
-        RouteNetlinkMessage::NewRoute(route) => refuses(route, to),
-        _ => None,
-    });
-    Ok(refusing.max_by_key(|route| route.destination.1))
+    all.header.address_family = if like.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let answers = netlink::dump(NETLINK_ROUTE, RouteNetlinkMessage::GetRoute(all))?;
+    let route = |message| if let RouteNetlinkMessage::NewRoute(route) = message { Some(route) } else { None };
+    Ok(answers.into_iter().filter_map(route).collect())
 }
 
-fn refuses(route: &RouteMessage, to: IpAddr) -> Option<Refusing> {
+pub(super) fn bits(route: &RouteMessage) -> u8 {
+    route.header.destination_prefix_length
+}
+
+/// Where a route leads.
+pub(super) fn network(route: &RouteMessage, like: IpAddr) -> IpAddr {
+    let destination = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(to) => address(to),
+        _ => None,
+    });
+    let unspecified = if like.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    destination.unwrap_or(unspecified)
+}
+
+/// The number of a route's table.
+pub(super) fn table(route: &RouteMessage) -> u32 {
+    let number = |attribute: &RouteAttribute| if let RouteAttribute::Table(number) = attribute { Some(*number) } else { None };
+    route.attributes.iter().find_map(number).unwrap_or_else(|| u32::from(route.header.table))
+}
+
+/// Of routes to one network the kernel takes that of the smallest metric.
+pub(super) fn metric(route: &RouteMessage) -> u32 {
+    let metric = |attribute: &RouteAttribute| if let RouteAttribute::Priority(metric) = attribute { Some(*metric) } else { None };
+    route.attributes.iter().find_map(metric).unwrap_or(0)
+}
+
+/// The route, when it throws packets away by somebody's will.
+pub(super) fn refusal_of(route: &RouteMessage, to: IpAddr) -> Option<Refusing> {
     let kind = match route.header.kind {
         RouteType::BlackHole => "blackhole",
         RouteType::Unreachable => "unreachable",
         RouteType::Prohibit => "prohibit",
         _ => return None,
     };
-    let bits = route.header.destination_prefix_length;
-    let (mut destination, mut table) = (None, u32::from(route.header.table));
-    for attribute in &route.attributes {
-        match attribute {
-            RouteAttribute::Destination(to) => destination = address(to),
-            RouteAttribute::Table(number) => table = *number,
-            _ => {}
-        }
-    }
-    let unspecified = || if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let destination = destination.unwrap_or_else(unspecified);
     // The kernel's own last resort stands for "there is none".
-    let own = route.header.protocol == RouteProtocol::Kernel && bits == 0;
-    (!own && covers(destination, bits, to)).then_some(Refusing { kind: kind.into(), destination: (destination, bits), table })
+    let own = route.header.protocol == RouteProtocol::Kernel && bits(route) == 0;
+    let destination = (network(route, to), bits(route));
+    (!own).then(|| Refusing { kind: kind.into(), destination, table: table(route), marked: false })
 }
 
 /// Whether an address lies in a network.
-fn covers(network: IpAddr, bits: u8, address: IpAddr) -> bool {
+pub(super) fn covers(network: IpAddr, bits: u8, address: IpAddr) -> bool {
     let same = |one: u128, other: u128, len: u8| bits == 0 || (one ^ other) >> (len - bits.min(len)) == 0;
     match (network, address) {
         (IpAddr::V4(one), IpAddr::V4(other)) => same(one.to_bits().into(), other.to_bits().into(), 32),
@@ -173,20 +213,29 @@ fn address(address: &RouteAddress) -> Option<IpAddr> {
     }
 }
 
-fn ask(from: IpAddr, to: IpAddr) -> io::Result<Option<bool>> {
+/// What the kernel says to a question for the way.
+enum Way {
+    Route(Box<RouteMessage>),
+    None,
+    /// Nothing that tells either.
+    Unknown,
+}
+
+fn ask(from: IpAddr, to: IpAddr) -> io::Result<Way> {
     let bits = if to.is_ipv4() { 32 } else { 128 };
     let Ok(request) =
         RouteMessageBuilder::<IpAddr>::new().destination_prefix(to, bits).and_then(|to| to.source_prefix(from, bits))
     else {
         // Of two families.
-        return Ok(None);
+        return Ok(Way::Unknown);
     };
     match netlink::ask(NETLINK_ROUTE, RouteNetlinkMessage::GetRoute(request.build())) {
-        Ok(RouteNetlinkMessage::NewRoute(route)) => Ok(Some(leads_on(&route))),
-        Ok(_) => Ok(None),
+        Ok(RouteNetlinkMessage::NewRoute(route)) if leads_on(&route) => Ok(Way::Route(Box::new(route))),
+        Ok(RouteNetlinkMessage::NewRoute(_)) => Ok(Way::None),
+        Ok(_) => Ok(Way::Unknown),
         // For IPv4 each kind of refusing route is an error: none, unreachable, prohibit, blackhole.
         Err(error) => match error.raw_os_error() {
-            Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EACCES | libc::EINVAL) => Ok(Some(false)),
+            Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EACCES | libc::EINVAL) => Ok(Way::None),
             _ => Err(error),
         },
     }
@@ -238,22 +287,6 @@ mod tests {
         assert_eq!(hop("10.2.0.9", "near0"), Some(Hop { gateway: Some("10.1.0.2".parse().unwrap()) }));
         assert_eq!(hop("10.3.0.9", "near0"), None);
         assert!(hop_by(&netns, "10.1.0.9".parse().unwrap(), "none").is_err());
-    }
-
-    #[test]
-    fn the_narrowest_refusing_route_is_found_in_any_table() {
-        let Some(netns) = fresh("the_narrowest_refusing_route_is_found_in_any_table") else { return };
-        ip(&netns, "link set lo up");
-        for (wide, narrow, to) in [("10.0.0.0/8", "10.9.0.0/16", "10.9.0.1"), ("fd00::/16", "fd00:9::/32", "fd00:9::1")] {
-            let to: IpAddr = to.parse().unwrap();
-            assert_eq!(refusing(&netns, to).unwrap(), None);
-            ip(&netns, &format!("route add blackhole {wide}"));
-            ip(&netns, &format!("route add prohibit {narrow} table 77"));
-            let found = refusing(&netns, to).unwrap().unwrap();
-            assert_eq!((found.kind.as_ref(), found.table), ("prohibit", 77));
-            assert_eq!(format!("{}/{}", found.destination.0, found.destination.1), narrow);
-        }
-        assert_eq!(refusing(&netns, "192.0.2.1".parse().unwrap()).unwrap(), None);
     }
 
     #[test]

@@ -131,8 +131,11 @@ fn outcome(record: &Record, facts: Facts, reason: Option<&str>) -> Outcome {
         return if seen_leaving { Outcome::Answered } else { Outcome::Unfinished };
     }
     if facts.reset {
-        let in_a_hook = reason == Some("NETFILTER_DROP") || record.death.time_ns == 0 && !was_delivered(record);
-        let firewall = !facts.kernel_reset && !facts.answer_from_outside && in_a_hook;
+        // A chain at the device's ingress hook sends its reset straight to the device, so that it seems to come from outside: but
+        // what died in a hook here came to nobody outside.
+        let died_in_a_hook = record.death.time_ns != 0 && reason == Some("NETFILTER_DROP");
+        let unseen_in_a_hook = record.death.time_ns == 0 && !was_delivered(record) && !facts.answer_from_outside;
+        let firewall = !facts.kernel_reset && (died_in_a_hook || unseen_in_a_hook);
         return if firewall { Outcome::Rejected } else { Outcome::Refused };
     }
     // An unanswered neighbour is reported by ICMP as well, but nobody rejected the packet.

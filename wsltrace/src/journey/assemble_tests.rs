@@ -163,6 +163,16 @@ fn a_refused_syn_died_before_its_reset_went_out() {
 }
 
 #[test]
+fn a_reset_from_a_chain_at_the_device_is_a_rejection_though_it_passes_no_output() {
+    let flags = Flags::RESET | Flags::ANSWER_FROM_OUTSIDE | Flags::ANSWER_LEFT;
+    let mut record = answered(record(&[&[StageCode::TcIngress]]), flags, &[StageCode::TcEgress]);
+    record.death = died(&record, NETFILTER_DROP);
+    assert_eq!(made(&record).outcome, Outcome::Rejected);
+    record.death = died(&record, NO_SOCKET);
+    assert_eq!(made(&record).outcome, Outcome::Refused);
+}
+
+#[test]
 fn a_firewalls_reset_is_a_rejection() {
     let record = record(&[&TO_ROUTING, &TO_LOOKUP[..3]]);
     let mut record = answered(record, Flags::RESET | Flags::ANSWER_LEFT, &ANSWER);

@@ -236,6 +236,16 @@ impl Journey {
         self.translated.as_ref().map_or(self.flow.source, |t| t.source)
     }
 
+    /// The interface by which the packet came into the namespace of its last stage.
+    pub fn entrance(&self) -> Option<&str> {
+        let netns = self.last_netns();
+        if netns == self.netns {
+            return self.interface.as_deref();
+        }
+        let syn = self.stages.iter().take(self.answer.unwrap_or(usize::MAX));
+        syn.filter(|visit| visit.netns == netns).find_map(|visit| visit.interface.as_deref())
+    }
+
     /// The namespace of the last stage, where a listener had to be.
     pub fn last_netns(&self) -> u32 {
         self.death.as_ref().map(|d| d.netns).or_else(|| self.stages.last().map(|s| s.netns)).unwrap_or(self.netns)

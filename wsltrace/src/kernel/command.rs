@@ -3,8 +3,11 @@
 use std::io::{self, Read};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+/// Between two looks whether a program that has answered has ended.
+const SHORTEST_PAUSE: Duration = Duration::from_micros(100);
+const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 /// Longest answer that is read, bytes.
 const MAX_LEN: u64 = 16 << 20;
 
@@ -20,11 +23,22 @@ pub(crate) fn output_within(limit: Duration, command: &mut Command) -> io::Resul
         // Nobody waits any longer when the time was up.
         drop(sender.send(read.map(|_| bytes)));
     });
+    let end = Instant::now() + limit;
     let answer = receiver.recv_timeout(limit);
-    if answer.is_err() {
-        child.kill()?;
-    }
-    let status = child.wait()?;
+    // It may close its output and go on.
+    let mut pause = SHORTEST_PAUSE;
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        if answer.is_err() || Instant::now() >= end {
+            child.kill()?;
+            child.wait()?;
+            return Err(io::Error::new(io::ErrorKind::TimedOut, format!("{name} did not end in time")));
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    };
     let bytes = answer.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, format!("{name} gave no answer in time")))??;
     if !status.success() {
         return Err(io::Error::other(format!("{name} failed: {status}")));
@@ -42,6 +56,8 @@ mod tests {
         let run = |program: &str, argument: &str| output_within(Duration::from_millis(300), Command::new(program).arg(argument));
         assert_eq!(run("echo", "hello").unwrap(), "hello\n");
         assert_eq!(run("sleep", "60").unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let silent = output_within(Duration::from_millis(300), Command::new("sh").args(["-c", "exec >&-; sleep 60"]));
+        assert_eq!(silent.unwrap_err().kind(), io::ErrorKind::TimedOut, "it closes its output and stays");
         assert!(run("false", "").unwrap_err().to_string().starts_with("false failed"));
         assert_eq!(run("/nowhere/at/all", "").unwrap_err().kind(), io::ErrorKind::NotFound);
     }

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp, XdpAttached};
 use rtnetlink::packet_route::nsid::{NsidAttribute, NsidMessage};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
-use rtnetlink::packet_route::tc::{TcAttribute, TcMessage};
+use rtnetlink::packet_route::tc::{TcAttribute, TcHandle, TcMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{Socket, SocketAddr};
@@ -122,6 +122,22 @@ pub fn list_links(netns: &Netns) -> io::Result<Vec<Link>> {
             _ => None,
         })
         .collect())
+}
+
+/// The kind of the queueing discipline that a device's packets enter first; `None` when there is none.
+pub fn root_qdisc(netns: &Netns, index: u32) -> io::Result<Option<String>> {
+    let request = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default());
+    let answers = flatten(netns.run(|| netlink::dump(NETLINK_ROUTE, request)))?;
+    let root = answers.into_iter().find_map(|answer| match answer {
+        RouteNetlinkMessage::NewQueueDiscipline(message)
+            if u32::try_from(message.header.index) == Ok(index) && message.header.parent == TcHandle::ROOT =>
+        {
+            Some(message)
+        }
+        _ => None,
+    });
+    let kind = |attribute| if let TcAttribute::Kind(kind) = attribute { Some(kind) } else { None };
+    Ok(root.and_then(|message| message.attributes.into_iter().find_map(kind)))
 }
 
 /// The numbers of the interfaces at which filters of tc may stand: those with a `clsact` or `ingress` queueing discipline.

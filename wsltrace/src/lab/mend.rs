@@ -13,12 +13,15 @@ use super::tool::locate;
 use super::{Lab, LabError, Namespace, Scenario, Seen, Side};
 
 /// Programs that print what a firewall or the routing has, and their arguments; without counters, which rise by themselves.
-const LISTINGS: [(&str, &[&str]); 5] = [
+const LISTINGS: [(&str, &[&str]); 8] = [
     ("nft", &["-a", "-s", "list", "ruleset"]),
     ("iptables-legacy-save", &[]),
     ("ip6tables-legacy-save", &[]),
     ("ip", &["-4", "route", "show", "table", "all"]),
     ("ip", &["-6", "route", "show", "table", "all"]),
+    ("ip", &["-4", "rule", "show"]),
+    ("ip", &["-6", "rule", "show"]),
+    ("tc", &["qdisc", "show"]),
 ];
 /// What a shell answers when there is no such program.
 const NOT_FOUND: i32 = 127;
@@ -110,6 +113,7 @@ fn state(namespace: &Namespace) -> Result<BTreeSet<String>, LabError> {
         for (program, arguments) in LISTINGS {
             let Some(path) = locate(program) else { continue };
             let output = Command::new(&path).args(arguments).output().map_err(LabError::io(format!("run {program}")))?;
+            let listed = format!("{program} {}", arguments.join(" "));
             let mut table = String::new();
             for line in String::from_utf8_lossy(&output.stdout).lines() {
                 // The same rule may stand in several tables; a chain's line of its own has its counters.
@@ -117,7 +121,7 @@ fn state(namespace: &Namespace) -> Result<BTreeSet<String>, LabError> {
                     line.clone_into(&mut table);
                 }
                 if !line.starts_with(['#', ':']) {
-                    lines.insert(format!("{program}: {table} {}", line.trim()));
+                    lines.insert(format!("{listed}: {table} {}", line.trim()));
                 }
             }
         }

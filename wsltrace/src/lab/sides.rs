@@ -119,6 +119,11 @@ impl Lab {
         self.wsl.iptables(if self.v6 { over_v6(program) } else { program }, arguments)
     }
 
+    /// Runs commands of `ip` in WSL, one a line, for the client's family.
+    pub(super) fn ip(&self, commands: &str) -> Result<(), LabError> {
+        self.wsl.ip_of(self.v6, commands)
+    }
+
     /// Keeps a server, or whatever else must not end before the lab.
     pub fn keep(&mut self, server: impl Any + Send + Sync) {
         self.kept.push(Box::new(server));

@@ -15,8 +15,13 @@ pub(super) fn locate(tool: &str) -> Option<PathBuf> {
 }
 
 /// What a tool says when the kernel, not the rule, is at fault: then the scenario cannot be played here.
-const MISSING_IN_KERNEL: [&str; 4] =
-    ["Table does not exist", "Operation not supported", "Protocol not supported", "missing kernel module"];
+const MISSING_IN_KERNEL: [&str; 5] = [
+    "Table does not exist",
+    "Operation not supported",
+    "Protocol not supported",
+    "missing kernel module",
+    "qdisc kind is unknown",
+];
 
 impl Namespace {
     /// Adds an nftables chain with one rule, or none; `kind` is its type, hook, priority and policy. The table is called
@@ -39,7 +44,18 @@ impl Namespace {
 
     /// Runs commands of `ip`, one a line.
     pub fn ip(&self, commands: &str) -> Result<(), LabError> {
-        self.tool("ip", &["-batch", "-"], commands)
+        self.ip_of(false, commands)
+    }
+
+    /// The same for one family.
+    pub(super) fn ip_of(&self, v6: bool, commands: &str) -> Result<(), LabError> {
+        self.tool("ip", if v6 { &["-6", "-batch", "-"] } else { &["-batch", "-"] }, commands)
+    }
+
+    /// Runs a command of `tc`.
+    pub(super) fn tc(&self, command: &str) -> Result<(), LabError> {
+        let arguments: Vec<&str> = command.split_whitespace().collect();
+        self.tool("tc", &arguments, "")
     }
 
     fn tool(&self, tool: &str, arguments: &[&str], input: &str) -> Result<(), LabError> {

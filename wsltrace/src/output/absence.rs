@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::contract::NearMiss;
 use crate::source::Source;
 
 /// Why it is told now that no SYN came.
@@ -50,25 +51,120 @@ pub fn absence_message(waited: &Waited, mode: Option<&str>, port: u16, found: &[
             "{seen}. Look at the command: does it name port {port} and an address of this machine? A proxy (http_proxy) may stand between"
         );
     }
-    let listener = format!("ask PowerShell who has the port there: Get-NetTCPConnection -State Listen -LocalPort {port}");
-    let look = match mode {
-        Some("nat" | "bridged") => format!(
-            "Windows' localhost comes through WSL's relay (wslrelay.exe), which opens 127.0.0.1 for an IPv4 listener and [::1] for an IPv6 or dual-stack one, about a second after the server started: try the other of the two, and {listener}. Other machines need a portproxy entry on Windows (netsh interface portproxy show all) that points to this machine's current address"
-        ),
-        Some("mirrored") => format!(
-            "in mirrored mode Windows' localhost comes by loopback0 and other machines by eth0, where the Hyper-V firewall blocks unless a rule allows the port; IPv6 localhost is not carried: use 127.0.0.1, and {listener}"
-        ),
-        Some("consomme" | "virtioproxy") => {
-            format!("Windows itself listens for the servers of this machine (wsldevicehost); {listener}")
-        }
-        Some("none") => "this machine has no network: networkingMode is none".to_owned(),
-        _ => format!(
-            "check that the client uses this machine's address and this port; on Windows {listener}, then look at Windows' firewall and at portproxy entries (netsh interface portproxy show all)"
-        ),
-    };
+    let look = causes(mode, port);
     let found = match found.first() {
         Some(worst) => format!(" What is wrong here may be the cause: {worst}."),
         None => String::new(),
     };
+    let look = match look.as_slice() {
+        [only] => only.clone(),
+        causes => (1..).zip(causes).map(|(number, cause)| format!("({number}) {cause}")).collect::<Vec<_>>().join("; "),
+    };
     format!("{seen}.{found} Look at the client's side: {look}. `sudo wsltrace doctor --port {port}` examines all of this")
+}
+
+/// What on Windows' side remains as the cause in a networking mode, the most frequent first.
+fn causes(mode: Option<&str>, port: u16) -> Vec<String> {
+    let listener = format!("ask PowerShell: Get-NetTCPConnection -State Listen -LocalPort {port}");
+    let excluded = "netsh int ipv4 show excludedportrange protocol=tcp";
+    match mode {
+        Some("nat" | "bridged") => vec![
+            "Windows' localhost comes through WSL's relay (wslrelay.exe), which opens 127.0.0.1 for an IPv4 listener and [::1] for an IPv6 or dual-stack one, about a second after the server started: try the other of the two".to_owned(),
+            format!("another program, or a portproxy entry, has the port on Windows; {listener}"),
+            format!("Windows keeps the port for itself: {excluded}"),
+            "the relay is off (localhostForwarding=false in .wslconfig), or no longer works, as after sleep: wsl --shutdown in PowerShell starts it anew".to_owned(),
+            "other machines reach this one only by a portproxy entry (netsh interface portproxy show all) that points to its current address, with the service iphlpsvc running and Windows' firewall letting the port in".to_owned(),
+        ],
+        Some("mirrored") => vec![
+            "other machines come by eth0, where the Hyper-V firewall blocks unless a rule allows the port (New-NetFirewallHyperVRule)".to_owned(),
+            format!("another program has the port on Windows; {listener}"),
+            "Windows' localhost comes by loopback0 and is 127.0.0.1 only: IPv6 localhost is not carried, and Windows' own addresses only with hostAddressLoopback=true in .wslconfig".to_owned(),
+            "the port stands in ignoredPorts in .wslconfig".to_owned(),
+        ],
+        Some("consomme" | "virtioproxy") => vec![
+            format!("Windows itself listens for the servers of this machine (wsldevicehost), unless another program has the port; {listener}"),
+            "Windows' localhost is 127.0.0.1 only: IPv6 localhost is not carried".to_owned(),
+            "for other machines, Windows' firewall does not let the port in".to_owned(),
+        ],
+        Some("none") => vec!["this machine has no network: networkingMode is none".to_owned()],
+        _ => vec![format!(
+            "check that the client uses this machine's address and this port; on Windows {listener}, then look at Windows' firewall and at portproxy entries (netsh interface portproxy show all)"
+        )],
+    }
+}
+
+/// What SYNs to other ports and segments with wrong checksums say about the SYN that did not come; nothing where there were none.
+pub fn near_miss_hint(near_misses: &[NearMiss], wrong_checksums: u64) -> Option<String> {
+    let mirrored = near_misses.iter().find(|miss| miss.interface == "loopback0");
+    let checksums = match wrong_checksums {
+        0 => None,
+        1 => Some("1 TCP segment with a wrong checksum came meanwhile, which the kernel drops".to_owned()),
+        count => Some(format!("{count} TCP segments with a wrong checksum came meanwhile, which the kernel drops")),
+    };
+    Some(match (mirrored, checksums) {
+        (Some(miss), checksums) => format!(
+            ". A SYN to port {} came by loopback0: if nobody asked for that port, Windows has changed it on the way, as some of its updates do{}; update Windows, or set networkingMode=nat",
+            miss.port,
+            checksums.map(|checksums| format!(" ({checksums})")).unwrap_or_default()
+        ),
+        (None, Some(checksums)) => {
+            format!(
+                ". {checksums}: the SYN may have been changed on its way, or the checksum offload of a virtual device is broken"
+            )
+        }
+        (None, None) => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(mode: Option<&str>) -> String {
+        let waited = Waited { why: Why::Time(Duration::from_secs(10)), from: Vec::new(), hidden: 0 };
+        absence_message(&waited, mode, 8080, &[])
+    }
+
+    #[test]
+    fn each_mode_has_its_causes_in_order() {
+        let orders: [(&str, &[&str]); 5] = [
+            (
+                "nat",
+                &[
+                    "wslrelay.exe",
+                    "-LocalPort 8080",
+                    "excludedportrange",
+                    "localhostForwarding",
+                    "wsl --shutdown",
+                    "portproxy show",
+                    "iphlpsvc",
+                ],
+            ),
+            ("bridged", &["wslrelay.exe", "excludedportrange"]),
+            ("mirrored", &["New-NetFirewallHyperVRule", "-LocalPort 8080", "loopback0", "hostAddressLoopback", "ignoredPorts"]),
+            ("consomme", &["wsldevicehost", "-LocalPort 8080", "127.0.0.1 only", "firewall"]),
+            ("none", &["networkingMode is none"]),
+        ];
+        for (mode, words) in orders {
+            let message = told(Some(mode));
+            let places: Vec<_> = words.iter().map(|word| message.find(word)).collect();
+            assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{mode}: {places:?} in {message}");
+        }
+        assert_eq!(told(Some("virtioproxy")), told(Some("consomme")));
+        assert!(!told(Some("mirrored")).contains("wslrelay") && !told(Some("nat")).contains("HyperV"));
+        assert!(told(None).contains("portproxy"), "what is not known to be otherwise");
+    }
+
+    #[test]
+    fn a_changed_port_and_wrong_checksums_are_told() {
+        let miss = |interface: &str| NearMiss { port: 23440, interface: interface.to_owned(), count: 1 };
+        assert_eq!(near_miss_hint(&[], 0), None);
+        assert_eq!(near_miss_hint(&[miss("eth0")], 0), None, "somebody asks for another port");
+        let changed = near_miss_hint(&[miss("eth0"), miss("loopback0")], 0).unwrap_or_default();
+        assert!(changed.contains("23440") && changed.contains("update Windows") && !changed.contains("checksum"), "{changed}");
+        let both = near_miss_hint(&[miss("loopback0")], 2).unwrap_or_default();
+        assert!(both.contains("23440") && both.contains("2 TCP segments with a wrong checksum"), "{both}");
+        let spoilt = near_miss_hint(&[], 1).unwrap_or_default();
+        assert!(spoilt.contains("1 TCP segment with a wrong checksum") && !spoilt.contains("loopback0"), "{spoilt}");
+    }
 }

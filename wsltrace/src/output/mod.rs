@@ -27,7 +27,7 @@ mod snapshot_tests;
 #[cfg(test)]
 mod text_tests;
 
-pub use absence::{Waited, Why, absence_message};
+pub use absence::{Waited, Why, absence_message, near_miss_hint};
 pub use bench::{bench, bench_comparison, bench_csv, bench_ways};
 pub use difference::{Side, difference};
 pub use doctor::{examination, script};

@@ -110,7 +110,7 @@ pub const TRACEPOINTS: [Tracepoint; 5] = [
 pub const ACCEPT: &str = "security_sock_graft";
 /// What is lost without it.
 pub(super) const ACCEPT_COSTS: &str =
-    "the stage accepted is not shown, and an application that does not accept is found only by its overfull queue";
+    "the stage accepted is not shown, and an application that does not accept is found by a look at its sockets a second later";
 
 #[cfg(test)]
 mod tests {

@@ -13,6 +13,7 @@ use crate::cli::{TraceArgs, bitmap};
 use crate::command::Failure;
 use crate::command::keeper::Keeper;
 use crate::command::reporter::{Job, Output, Reported, Reporter, is_wanted};
+use crate::command::unaccepted::Unaccepted;
 use crate::evidence::{Gatherer, Scope, namespaces_behind};
 use crate::kernel::links::{Link, LinkEvent, LinkWatcher, list_links};
 use crate::kernel::names::{MachineNames, now_ns};
@@ -194,6 +195,7 @@ fn start_reporter(args: &TraceArgs, facts: Arc<KernelFacts>, wsl: Wsl, keeper: K
         gatherer: Gatherer::new(),
         output,
         keeper,
+        unaccepted: Unaccepted::default(),
         interfaces: args.interfaces.clone(),
         began_ns: now_ns(),
     };

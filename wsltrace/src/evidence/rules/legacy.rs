@@ -16,10 +16,15 @@ use crate::kernel::netns::Netns;
 
 /// Longest time that `iptables-legacy-save` may take.
 const SAVE_LIMIT: Duration = Duration::from_secs(2);
+/// How many journeys may have the counters read in a second: each look runs a program. Those of a flood beyond that stay unnamed.
+const LOOKS_PER_SECOND: u32 = 50;
 /// How many readings are kept.
 const MAX_READINGS: usize = 16;
 /// Targets that end a packet's way.
 const KILLERS: [&str; 3] = ["DROP", "REJECT", "NFQUEUE"];
+
+/// Targets that give a packet another address.
+const TRANSLATORS: [&str; 5] = ["DNAT", "REDIRECT", "NETMAP", "SNAT", "MASQUERADE"];
 
 /// A rule or policy with its counter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +51,11 @@ impl Counted {
         KILLERS.contains(&self.target.as_str())
     }
 
+    /// Whether it gives packets another address.
+    fn translates(&self) -> bool {
+        TRANSLATORS.contains(&self.target.as_str())
+    }
+
     /// Whether it exempts packets from connection tracking.
     fn exempts(&self) -> bool {
         self.target == "NOTRACK" || self.target == "CT" && self.text.split_whitespace().any(|word| word == "--notrack")
@@ -61,6 +71,8 @@ pub(crate) struct LegacyCounters {
     readings: VecDeque<(Instant, Instant, Vec<Counted>)>,
     /// What the tables looked like at the last reading.
     shapes: Vec<Shape>,
+    /// How often journeys asked in this second.
+    looks: u32,
 }
 
 /// A table's name, its number of rules and its size in bytes: what changes with nearly every change of its rules.
@@ -72,13 +84,14 @@ impl LegacyCounters {
         if tables(netns, family)?.is_empty() {
             return Ok(None);
         }
-        let mut counters = Self { netns: netns.clone(), family, readings: VecDeque::new(), shapes: Vec::new() };
+        let mut counters = Self { netns: netns.clone(), family, readings: VecDeque::new(), shapes: Vec::new(), looks: 0 };
         counters.read()?;
         Ok(Some(counters))
     }
 
     /// Takes another reading when the rules have changed. Nobody tells of that, so it is looked for.
     pub(crate) fn tick(&mut self) -> io::Result<()> {
+        self.looks = 0;
         if shapes(&self.netns, self.family)? != self.shapes {
             self.read()?;
         }
@@ -113,8 +126,17 @@ impl LegacyCounters {
         self.mover("raw", hook, began, Counted::exempts)
     }
 
+    /// The rule, on the way from this hook's chain, that gave a packet another address which came at `began`.
+    pub(crate) fn translator(&mut self, hook: &str, began: Instant) -> io::Result<Option<Rule>> {
+        self.mover("nat", hook, began, Counted::translates)
+    }
+
     /// The one rule of the wanted kind whose counter a packet moved that came at `began`.
     fn mover(&mut self, table: &str, hook: &str, began: Instant, wanted: fn(&Counted) -> bool) -> io::Result<Option<Rule>> {
+        self.looks += 1;
+        if self.looks > LOOKS_PER_SECOND {
+            return Ok(None);
+        }
         let Some(base) = self.readings.iter().rposition(|(_, after, _)| *after < began) else {
             self.read()?;
             return Ok(None);
@@ -240,6 +262,7 @@ pub(crate) fn rule(counted: &Counted, family: &str, all: &[Counted]) -> Rule {
             "REJECT" => "reject",
             "NFQUEUE" | "QUEUE" => "queue",
             "CT" | "NOTRACK" => "notrack",
+            target if TRANSLATORS.contains(&target) => "accept",
             _ => "drop",
         }
         .to_owned(),

@@ -7,7 +7,9 @@ use crate::diagnosis::Code;
 use crate::evidence::Backend::{self, IptablesLegacy, IptablesNft, Nft};
 use crate::journey::{Outcome, Stage};
 use crate::lab::mend::Mended;
+use crate::lab::network::Way;
 use crate::lab::path::{answer, inbound};
+use crate::lab::sides::CLIENT_V4;
 use crate::lab::{Lab, LabError, PORT, Seen, Side};
 
 /// Every drop of netfilter has this reason; kernels before 5.17 give none.
@@ -18,7 +20,7 @@ const IPTABLES_NFT: &[&str] = &["iptables-nft"];
 const LEGACY: &[&str] = &["iptables-legacy"];
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    [drops(), rejects(), vec![both_worlds()]].concat()
+    [drops(), rejects(), vec![both_worlds(), deep(), second_table()], reverse_path_checks()].concat()
 }
 
 fn drops() -> Vec<Scenario> {
@@ -90,6 +92,75 @@ fn both_worlds() -> Scenario {
         drop_by_iptables(lab, "iptables-legacy", "filter", "INPUT")
     });
     Scenario { tools: &["nft", "iptables-legacy"], note: "two firewalls are at work", ..base }
+}
+
+/// Through verdict maps, sets, jumps and gotos.
+fn deep() -> Scenario {
+    let base = drop("drop-deep-nft", "nftables drops five chains deep, behind verdict maps", Nft, Stage::InputFilter, |lab| {
+        serve_any(lab)?;
+        let (family, client) = (lab.family(), lab.at(CLIENT_V4));
+        let of = if lab.v6 { "ipv6_addr" } else { "ipv4_addr" };
+        lab.wsl.nft_script(&format!(
+            "table inet lab {{
+                set blocked {{ type {of}; elements = {{ {client} }}; }}
+                chain fifth {{ counter; {family} saddr @blocked counter drop comment \"blocked\"; }}
+                chain fourth {{ goto fifth; }}
+                chain third {{ meta l4proto vmap {{ tcp : jump fourth }}; }}
+                chain second {{ tcp dport vmap {{ {PORT} : goto third, 81 : drop }}; }}
+                chain first {{ iifname vmap {{ \"eth0\" : jump second }}; }}
+                chain input {{ type filter hook input priority filter + 5; policy accept; jump first; }}
+            }}"
+        ))
+    });
+    Scenario {
+        mended: Some(Mended::Added(1)),
+        expect: Expect { firewall: Some((Nft, "fifth")), says: "(\"blocked\")", ..base.expect },
+        ..base
+    }
+}
+
+/// What one table accepts, the next one is still asked about.
+fn second_table() -> Scenario {
+    let title = "one table of nftables lets the port in, and the policy of another drops it";
+    let base = drop("drop-second-table-nft", title, Nft, Stage::InputFilter, |lab| {
+        serve_any(lab)?;
+        lab.wsl.nft_script(&format!(
+            "table inet first {{
+                chain input {{ type filter hook input priority filter; tcp dport {PORT} accept; }}
+            }}
+            table inet second {{
+                chain input {{
+                    type filter hook input priority filter + 10; policy drop
+                    ct state established accept
+                    icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept
+                }}
+            }}"
+        ))
+    });
+    Scenario { mended: Some(Mended::Added(1)), expect: Expect { says: "the policy of inet second input", ..base.expect }, ..base }
+}
+
+/// Rules that ask for the way back, as firewalld's: they are content when there is one.
+fn reverse_path_checks() -> Vec<Scenario> {
+    let title = "nftables drops what would be answered by another interface (fib), as firewalld does";
+    let legacy = "iptables (legacy) drops what would be answered by another interface (-m rpfilter)";
+    let by_nft = drop("drop-reverse-path-nft", title, Nft, Stage::PreroutingMangle, |lab| {
+        back_by_another(lab)?;
+        let chain = "type filter hook prerouting priority mangle + 10; policy accept";
+        lab.wsl.nft("inet", chain, "fib saddr . mark . iif oif missing drop")
+    });
+    let by_legacy = drop("drop-reverse-path-iptables-legacy", legacy, IptablesLegacy, Stage::PreroutingRaw, |lab| {
+        back_by_another(lab)?;
+        lab.iptables("iptables-legacy", "-t raw -A PREROUTING -i eth0 -m rpfilter --invert -j DROP")
+    });
+    let mended = |base: Scenario| Scenario { behind: Some(Side::Backend), mended: Some(Mended::Set), ..base };
+    vec![mended(by_nft), mended(by_legacy)]
+}
+
+/// A server, and a route that leads its answers elsewhere.
+fn back_by_another(lab: &mut Lab) -> Result<(), LabError> {
+    serve_any(lab)?;
+    lab.wsl.route_to(lab.at(CLIENT_V4), Way::Device("eth1"))
 }
 
 fn drop(

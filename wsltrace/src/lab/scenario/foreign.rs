@@ -1,15 +1,15 @@
 //! Somebody else's BPF programs stand where the tracer's do.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 
 use nix::errno::Errno;
 
-use super::{Expect, Scenario, serve_any, template};
+use super::{Expect, Scenario, UNACCEPTED, serve, serve_any, template};
 use crate::diagnosis::Code;
 use crate::journey::{Outcome, Stage};
 use crate::lab::foreign::{Attach, Foreign};
 use crate::lab::path::{answer, inbound};
-use crate::lab::{Lab, LabError, Manner, Seen, Side};
+use crate::lab::{Binding, Lab, LabError, Manner, PORT, Seen, Side};
 
 const GROUP: &str = "foreign programs";
 const XDP_PASS: i32 = 2;
@@ -23,7 +23,7 @@ const PREROUTING: u32 = 0;
 const FIRST: i32 = i32::MIN + 1;
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![xdp(), tcx_pass(), tcx_drop(), netfilter_drop(), netfilter_drop_first(), steered(), lookup_drop()]
+    vec![xdp(), tcx_pass(), tcx_drop(), netfilter_drop(), netfilter_drop_first(), steered(), lookup_drop(), lookup_drop_beside()]
 }
 
 fn xdp() -> Scenario {
@@ -76,6 +76,8 @@ fn netfilter_drop_first() -> Scenario {
 
 /// Nobody listens on the port: the program gives the connection to a server on another one.
 fn steered() -> Scenario {
+    let title = "nothing is broken: a BPF program (sk_lookup) gives the connection to another port";
+    let base = template("foreign-lookup-steers", title, GROUP);
     Scenario {
         break_it: |lab| {
             let listener = lab.wsl.run(|| {
@@ -86,11 +88,8 @@ fn steered() -> Scenario {
             Ok(())
         },
         manner: Manner::Silent,
-        ..template(
-            "foreign-lookup-steers",
-            "nothing is broken: a BPF program (sk_lookup) gives the connection to another port",
-            GROUP,
-        )
+        expect: Expect { codes: UNACCEPTED, ..base.expect },
+        ..base
     }
 }
 
@@ -110,6 +109,20 @@ fn lookup_drop() -> Scenario {
             ..base.expect
         },
         ..base
+    }
+}
+
+/// A server of the other family has nothing to do with it.
+fn lookup_drop_beside() -> Scenario {
+    Scenario {
+        name: "foreign-lookup-drops-beside",
+        title: "somebody's BPF program (sk_lookup) refuses, and a server of the other IP family is there, too",
+        v6: true,
+        break_it: |lab| {
+            serve(lab, Side::Wsl, Binding::new(Ipv6Addr::UNSPECIFIED, PORT))?;
+            beside_a_server(lab, Attach::SocketLookup, SK_DROP)
+        },
+        ..lookup_drop()
     }
 }
 

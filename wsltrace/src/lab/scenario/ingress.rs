@@ -1,17 +1,19 @@
 //! Drops before PREROUTING, in the device's own nftables chain. (Drops at tc are among the foreign programs.)
 
+use nix::errno::Errno;
+
 use super::{Expect, Scenario, serve_any, template};
 use crate::diagnosis::Code;
 use crate::evidence::Backend;
 use crate::journey::{Outcome, Stage};
 use crate::lab::mend::Mended;
 use crate::lab::path::inbound;
-use crate::lab::{PORT, Seen, Side};
+use crate::lab::{PORT, Seen, Side, Step};
 
 const GROUP: &str = "ingress";
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![netdev_drop()]
+    vec![netdev_drop(), inet_drop(), netdev_reject()]
 }
 
 fn netdev_drop() -> Scenario {
@@ -33,6 +35,42 @@ fn netdev_drop() -> Scenario {
         },
         client: Seen::NoAnswer,
         mended: Some(Mended::Removed),
+        ..base
+    }
+}
+
+/// The same hook in a table of the `inet` family.
+fn inet_drop() -> Scenario {
+    Scenario {
+        name: "ingress-drop-inet",
+        title: "nftables drops in an ingress chain of the family inet",
+        break_it: |lab| {
+            serve_any(lab)?;
+            let kind = "type filter hook ingress device eth0 priority 0; policy accept";
+            lab.wsl.nft("inet", kind, &format!("tcp dport {PORT} drop"))
+        },
+        ..netdev_drop()
+    }
+}
+
+/// Its reset goes straight to the device.
+fn netdev_reject() -> Scenario {
+    let base = netdev_drop();
+    Scenario {
+        name: "ingress-reject-nft",
+        title: "nftables rejects in the ingress chain of the device",
+        break_it: |lab| {
+            serve_any(lab)?;
+            let kind = "type filter hook ingress device eth0 priority 0; policy accept";
+            lab.wsl.nft("netdev", kind, &format!("tcp dport {PORT} reject with tcp reset"))
+        },
+        client: Seen::Failed(Errno::ECONNREFUSED),
+        expect: Expect {
+            outcomes: &[Outcome::Rejected],
+            codes: &[Code::FirewallReject],
+            path: vec![Step::Must(Stage::TcIngress), Step::Must(Stage::TcEgress)],
+            ..base.expect
+        },
         ..base
     }
 }

@@ -15,7 +15,7 @@ const OTHER_ADDRESS: Ipv4Addr = Ipv4Addr::new(172, 28, 16, 3);
 
 pub(super) fn scenarios() -> Vec<Scenario> {
     vec![
-        refused("no-listener", "nothing listens on the port", &[Code::NoListener], |_| Ok(())),
+        no_listener(),
         over_v6(refused("no-listener-v6", "nothing listens on the port, asked over IPv6", &[Code::NoListener], |_| Ok(()))),
         refused("listener-loopback", "the server listens on 127.0.0.1 only", &[Code::ListenerBoundElsewhere], |lab| {
             serve(lab, Side::Wsl, Binding::new(Ipv4Addr::LOCALHOST, PORT))
@@ -33,8 +33,44 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         over_v6(refused("listener-v4-only", "an IPv4 server, asked over IPv6", &[Code::ListenerOtherFamily], |lab| {
             serve(lab, Side::Wsl, Binding::new(Ipv4Addr::UNSPECIFIED, PORT))
         })),
+        Scenario {
+            expect: Expect { says: "the nearest ports that do are 8081 (", ..no_listener().expect },
+            ..refused("no-listener-near", "the server listens on the next port", &[Code::NoListener], |lab| {
+                let any = lab.any();
+                serve(lab, Side::Wsl, Binding::new(any, PORT + 1))?;
+                serve(lab, Side::Wsl, Binding::new(any, PORT + 10_000))
+            })
+        },
+        Scenario {
+            tools: &["ip"],
+            expect: Expect {
+                says: "which is no address of this machine",
+                codes: &[Code::ListenerBoundElsewhere],
+                ..no_listener().expect
+            },
+            ..refused("listener-address-gone", "the server listens on an address that WSL had once", &[], |lab| {
+                lab.wsl.address("eth0", OTHER_ADDRESS.into(), 20)?;
+                serve(lab, Side::Wsl, Binding::new(OTHER_ADDRESS, PORT))?;
+                lab.wsl.ip(&format!("address del {OTHER_ADDRESS}/20 dev eth0"))
+            })
+        },
         accept_queue_full(),
+        Scenario {
+            break_it: |lab| {
+                let server = Listening::full(&lab.wsl, Binding::new(lab.any(), PORT).backlog(0))?;
+                lab.keep(server);
+                Ok(())
+            },
+            expect: Expect { says: "is full (1 wait, limit 0)", ..accept_queue_full().expect },
+            name: "accept-queue-of-one",
+            title: "the server does not accept, and its queue has room for one (backlog 0)",
+            ..accept_queue_full()
+        },
     ]
+}
+
+fn no_listener() -> Scenario {
+    refused("no-listener", "nothing listens on the port", &[Code::NoListener], |_| Ok(()))
 }
 
 fn refused(

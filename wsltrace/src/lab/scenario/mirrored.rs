@@ -17,7 +17,7 @@ use crate::lab::{Binding, PORT, Seen, Side, Step};
 const GROUP: &str = "mirrored mode";
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![docker_raw(), dnat(), marks()]
+    vec![docker_raw(), dnat(), marks(), rule_gone()]
 }
 
 /// Docker shields ports that are published on 127.0.0.1 from the network; its exception for `loopback0` stands too low.
@@ -74,6 +74,35 @@ fn dnat() -> Scenario {
             codes: &[Code::MartianAddress],
             translated: Some((Ipv4Addr::LOCALHOST.into(), SocketAddr::new(CONTAINER.into(), INNER_PORT))),
             path: [through(Stage::TcEgress), wires(), inbound(Stage::Routing)[1..].to_vec()].concat(),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+/// Somebody in a distro took the rule away that leads answers for 127.0.0.1 to `loopback0`: they stay on `lo`, where nobody waits.
+fn rule_gone() -> Scenario {
+    let base =
+        template("mirrored-rule-missing", "the rule that leads answers to Windows' localhost out by loopback0 is gone", GROUP);
+    let stays = inbound(Stage::SocketLookup);
+    Scenario {
+        tools: &["ip"],
+        target: Ipv4Addr::LOCALHOST.into(),
+        break_it: |lab| {
+            mirror(lab)?;
+            serve(lab, Side::Wsl, Binding::new(Ipv4Addr::LOCALHOST, PORT))?;
+            lab.wsl.ip("rule del pref 1")
+        },
+        client: Seen::NoAnswer,
+        mended: Some(Mended::Added(1)),
+        expect: Expect {
+            outcomes: &[Outcome::AnswerDropped],
+            died: Some((Stage::SocketLookup, Side::Wsl)),
+            reason: Some(("NO_SOCKET", (5, 18))),
+            codes: &[Code::ReplyWrongInterface],
+            proved: true,
+            says: "is not as WSL has set it",
+            path: [inbound(Stage::SocketLookup), vec![Step::Must(Stage::SynAck)], answer(), stays].concat(),
             ..base.expect
         },
         ..base

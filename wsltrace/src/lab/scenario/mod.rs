@@ -1,5 +1,6 @@
 //! The table of scenarios. To add one, add it to the file of its subject: nothing else has to change.
 
+mod astray;
 mod bridge;
 mod conntrack;
 mod detail;
@@ -21,6 +22,7 @@ mod reply;
 mod routing;
 mod stale;
 mod suppressed;
+mod tables;
 mod v6;
 
 use std::net::{IpAddr, SocketAddr};
@@ -145,6 +147,8 @@ pub fn all() -> Vec<Scenario> {
         listener::scenarios(),
         routing::scenarios(),
         forwarding::scenarios(),
+        tables::scenarios(),
+        astray::scenarios(),
         reader::scenarios(),
         neighbour::scenarios(),
         reply::scenarios(),
@@ -210,6 +214,10 @@ fn template(name: &'static str, title: &'static str, group: &'static str) -> Sce
         },
     }
 }
+
+/// What may be said of a connection that its server never accepts: whether it was given a second for that depends on when the trace
+/// ends.
+const UNACCEPTED: &[Code] = &[Code::Healthy, Code::NotAccepted];
 
 /// A server on every address of WSL of the client's family.
 fn serve_any(lab: &mut Lab) -> Result<(), LabError> {

@@ -75,7 +75,7 @@ fn of_a_stranger() -> Scenario {
     }
 }
 
-/// Without a look at the application nothing is wrong: there is room in the queue. The client waits longer than the tracer does.
+/// There is room in the queue. The client waits longer than the tracer does.
 fn not_accepted() -> Scenario {
     let base = template("not-accepted", "the server never accepts, but its queue has room", GROUP);
     Scenario {
@@ -86,7 +86,7 @@ fn not_accepted() -> Scenario {
         },
         client: Seen::Unserved,
         silence: Duration::from_secs(3),
-        expect: Expect { codes: &[Code::Healthy, Code::NotAccepted], path: not_taken(), ..base.expect },
+        expect: Expect { codes: &[Code::NotAccepted], path: not_taken(), ..base.expect },
         ..base
     }
 }

@@ -31,6 +31,8 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         wrong_interface(),
         wrong_neighbour(),
         dropped_by_tc(),
+        dropped_at_egress(),
+        dropped_by_queue(),
         never_confirmed(),
         two_tracers(template("two-tracers", "nothing is broken: two tracers watch at once", GROUP)),
         two_tracers(Scenario {
@@ -241,6 +243,41 @@ fn dropped_by_tc() -> Scenario {
             path: [answered_inbound(), answer()].concat(),
             ..base.expect
         },
+        ..base
+    }
+}
+
+/// In the chain of the device's way out, which stands behind POSTROUTING.
+fn dropped_at_egress() -> Scenario {
+    let base =
+        dies("reply-drop-egress", "nftables drops the answers in the egress chain of the device", Stage::Postrouting, "egress");
+    Scenario {
+        break_it: |lab| {
+            serve_any(lab)?;
+            let kind = "type filter hook egress device eth0 priority 0; policy accept";
+            lab.wsl.nft("netdev", kind, &format!("tcp sport {PORT} drop"))
+        },
+        expect: Expect {
+            says: "in the nftables egress chain of its device on eth0",
+            path: [answered_inbound(), up_to_answer(Stage::Snat)].concat(),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+fn dropped_by_queue() -> Scenario {
+    let base = dropped_by_tc();
+    Scenario {
+        name: "reply-drop-qdisc",
+        title: "the queueing discipline of the device has no room for the answers",
+        tools: &["tc"],
+        break_it: |lab| {
+            serve_any(lab)?;
+            lab.wsl.tc("qdisc add dev eth0 root tbf rate 8bit burst 10 limit 1")
+        },
+        mended: Some(Mended::Set),
+        expect: Expect { reason: Some(("QDISC_DROP", (5, 18))), says: "it is `tbf`", ..base.expect },
         ..base
     }
 }

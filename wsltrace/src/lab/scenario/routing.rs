@@ -74,7 +74,24 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             },
             ..dies("blackhole-route", "a blackhole route to the destination", Code::NoRoute, None)
         },
+        ipv6_off(),
     ]
+}
+
+/// The client still knows the hardware address. Switched on again, WSL has lost its addresses: no command of the report gives them back.
+fn ipv6_off() -> Scenario {
+    let base = dies("ipv6-off", "IPv6 is switched off on eth0", Code::NoRoute, Some(("IPV6DISABLED", (5, 18))));
+    Scenario {
+        v6: true,
+        target: Lab::wsl_address(true),
+        break_it: |lab| {
+            serve_any(lab)?;
+            lab.wsl.set_sysctl("net.ipv6.conf.eth0.disable_ipv6", "1")
+        },
+        mended: None,
+        expect: Expect { died: Some((Stage::TcIngress, Side::Wsl)), path: inbound(Stage::TcIngress), ..base.expect },
+        ..base
+    }
 }
 
 /// Makes the client send packets for 127.0.0.1 to WSL: its own `lo` is down, so the address is like any other to it.

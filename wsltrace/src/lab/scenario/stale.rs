@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
-use super::{Expect, Scenario, template};
+use super::{Expect, Scenario, UNACCEPTED, template};
 use crate::diagnosis::Code;
 use crate::journey::{Outcome, Stage};
 use crate::lab::path::inbound;
@@ -56,6 +56,8 @@ fn half_open() -> Scenario {
 }
 
 fn time_wait() -> Scenario {
+    let title = "nothing is broken: the older connection from the client's port is in TIME_WAIT";
+    let base = template("reused-port-time-wait", title, GROUP);
     Scenario {
         break_it: |lab| {
             let server = listen(lab)?;
@@ -72,11 +74,8 @@ fn time_wait() -> Scenario {
         },
         from_port: REUSED,
         manner: Manner::Silent,
-        ..template(
-            "reused-port-time-wait",
-            "nothing is broken: the older connection from the client's port is in TIME_WAIT",
-            GROUP,
-        )
+        expect: Expect { codes: UNACCEPTED, ..base.expect },
+        ..base
     }
 }
 
@@ -86,7 +85,7 @@ fn challenged(name: &'static str, title: &'static str, break_it: fn(&mut Lab) ->
         break_it,
         from_port: REUSED,
         manner: Manner::Silent,
-        again: Some(base.expect.clone()),
+        again: Some(Expect { codes: UNACCEPTED, ..base.expect.clone() }),
         expect: Expect {
             outcomes: &[Outcome::Challenged],
             died: Some((Stage::SocketLookup, Side::Wsl)),

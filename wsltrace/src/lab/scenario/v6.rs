@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use nix::errno::Errno;
 
 use super::{
-    Expect, Scenario, conntrack, firewall, foreign, forwarding, handshake, ingress, listener, neighbour, overflow, policy, queue,
-    reader, reply, routing,
+    Expect, Scenario, astray, conntrack, firewall, foreign, forwarding, handshake, ingress, listener, neighbour, overflow,
+    policy, queue, reader, reply, routing, tables,
 };
 use crate::lab::Seen;
 use crate::lab::sides::{over_v6, twin};
@@ -107,6 +107,46 @@ const OVER_V6: &[OverV6] = &[
         "neighbour-cold-container-v6",
         "nothing is broken: SYN and answer wait for neighbour discovery on the container's bridge",
     ),
+    ("rule-blackhole", "rule-blackhole-v6", "a rule of `ip -6 rule` refuses what comes in by eth0"),
+    (
+        "rule-mark-blackhole",
+        "rule-mark-blackhole-v6",
+        "a firewall marks the SYN, and the IPv6 routing table for its mark refuses all",
+    ),
+    ("route-local-missing", "route-local-missing-v6", "WSL's own IPv6 address is missing in the routing table `local`"),
+    ("rule-prohibit-back", "rule-prohibit-back-v6", "a rule of `ip -6 rule` prohibits what goes to the client"),
+    ("route-blackhole-back", "route-blackhole-back-v6", "a blackhole route to the IPv6 client"),
+    ("reply-mark-elsewhere", "reply-mark-elsewhere-v6", "a firewall marks the answers, and an IPv6 rule takes them elsewhere"),
+    ("redirect-no-listener", "redirect-no-listener-v6", "a rule redirects the port over IPv6 to one without a server"),
+    (
+        "redirect-no-listener-legacy",
+        "redirect-no-listener-ip6tables-legacy",
+        "ip6tables (legacy) redirects to a port without a server",
+    ),
+    ("ttl-used-up", "hop-limit-used-up", "the SYN comes with a hop limit of 1 and is for a container"),
+    ("ingress-redirect-nft", "ingress-redirect-nft-v6", "nftables at the device sends the IPv6 SYN out by another one (fwd)"),
+    ("ingress-drop-inet", "ingress-drop-inet-v6", "nftables drops IPv6 in an ingress chain of the family inet"),
+    ("ingress-reject-nft", "ingress-reject-nft-v6", "nftables rejects IPv6 in the ingress chain of the device"),
+    ("reply-drop-egress", "reply-drop-egress-v6", "nftables drops the answers over IPv6 in the egress chain of the device"),
+    ("reply-drop-qdisc", "reply-drop-qdisc-v6", "the queueing discipline has no room for answers over IPv6"),
+    ("no-listener-near", "no-listener-near-v6", "the server listens on the next port, asked over IPv6"),
+    ("accept-queue-of-one", "accept-queue-of-one-v6", "the queue has room for one (backlog 0), asked over IPv6"),
+    ("drop-deep-nft", "drop-deep-nft-v6", "nftables drops IPv6 five chains deep, behind verdict maps"),
+    (
+        "drop-second-table-nft",
+        "drop-second-table-nft-v6",
+        "one table lets the port in over IPv6, and the policy of another drops it",
+    ),
+    (
+        "drop-reverse-path-nft",
+        "drop-reverse-path-nft-v6",
+        "nftables drops IPv6 that would be answered by another interface (fib)",
+    ),
+    (
+        "drop-reverse-path-iptables-legacy",
+        "drop-reverse-path-ip6tables-legacy",
+        "ip6tables (legacy) drops what would be answered by another interface (-m rpfilter)",
+    ),
     ("foreign-lookup-drops", "foreign-lookup-drops-v6", "somebody's BPF program (sk_lookup) refuses every connection over IPv6"),
 ];
 
@@ -126,6 +166,8 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         policy::scenarios(),
         reader::scenarios(),
         foreign::scenarios(),
+        tables::scenarios(),
+        astray::scenarios(),
     ]
     .concat();
     all.into_iter().filter_map(|base| Some(asked_over_v6(*OVER_V6.iter().find(|row| row.0 == base.name)?, base))).collect()
@@ -170,6 +212,9 @@ fn over_v6_expected(name: &str, expect: Expect) -> Expect {
         "neighbour-stopped" => Expect { reason: Some(("NOT_SPECIFIED", (5, 18))), proved: false, inferred: true, ..expect },
         // Here the reason is that of other refusals too, and only the setting tells.
         "ip-forward-off" => Expect { reason: Some(("IP_INADDRERRORS", (6, 18))), proved: false, inferred: true, ..expect },
+        // The kernel has a route that says so, instead of none.
+        "rule-blackhole" | "rule-mark-blackhole" => Expect { reason: Some(("NOT_SPECIFIED", (5, 18))), ..expect },
+        "redirect-no-listener-legacy" => Expect { says: "by rule 1 of ip6", ..expect },
         _ => expect,
     }
 }

@@ -1,0 +1,236 @@
+//! Judgements on what routing did, there and back, on hand-made journeys.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use super::{Code, Confidence, Diagnosis, diagnose, row};
+use crate::{
+    evidence::{Astray, Evidence, Hop, Mirror, OwnAddress, Queue, Refusing, RefusingRule, Silence},
+    journey::{DeathPlace, Journey, Outcome, Stage, StageVisit, Translated},
+    output::samples::{self, PREROUTING, after_prerouting, ip, journey, listener, with_listeners},
+};
+
+use Confidence::{Inferred, Proved};
+
+#[track_caller]
+fn expect(journey: &Journey, evidence: &Evidence, code: Code, confidence: Confidence) -> Diagnosis {
+    let found = diagnose(journey, evidence);
+    assert_eq!((found.code, found.confidence), (code, confidence), "{}", found.summary);
+    assert!(row(code).unwrap().outcomes.contains(&journey.outcome));
+    found
+}
+
+fn dropped(reason: &str, location: &str) -> Journey {
+    journey(&PREROUTING, Outcome::Dropped, PREROUTING.last().copied(), Some((reason, location)))
+}
+
+fn own(address: &str) -> OwnAddress {
+    OwnAddress { address: ip(address), prefix: 20, interface: "eth0".to_owned() }
+}
+
+fn rule(marked: bool) -> RefusingRule {
+    RefusingRule { preference: 10, text: "from all iif eth0 prohibit".into(), marked }
+}
+
+#[test]
+fn what_is_for_an_own_address_is_no_matter_of_forwarding() {
+    let unrouted = dropped("IP_INADDRERRORS", "ip_error+0x8a");
+    let destination = unrouted.flow.destination;
+    let astray = |astray| Evidence { addresses: vec![own(&destination.to_string())], astray, ..Evidence::default() };
+    expect(&unrouted, &Evidence::default(), Code::NoForwarding, Proved);
+    let found = expect(&unrouted, &astray(Some(Astray::NoRule)), Code::NoRoute, Inferred);
+    assert_eq!(found.remedy[0], "sudo ip rule add pref 0 lookup local");
+    let found = expect(&unrouted, &astray(Some(Astray::NoRoute)), Code::NoRoute, Inferred);
+    assert_eq!(found.remedy[0], format!("sudo ip route add local {destination} dev eth0 table local"));
+    assert!(expect(&unrouted, &astray(None), Code::NoRoute, Inferred).summary.contains("to a table that does not say so"));
+    let by_rule = Evidence { refusing_rule: Some(rule(false)), ..Evidence::default() };
+    let found = expect(&unrouted, &by_rule, Code::NoRoute, Inferred);
+    assert_eq!(found.remedy[0], "sudo ip rule del pref 10 from all iif eth0 prohibit");
+    let if_marked = Evidence { refusing_rule: Some(rule(true)), ..Evidence::default() };
+    expect(&unrouted, &if_marked, Code::NoForwarding, Proved);
+}
+
+#[test]
+fn a_refusing_route_or_rule_is_named_there_and_back() {
+    let refused = dropped("IP_INNOROUTES", "ip_error+0x8a");
+    let route = Refusing { kind: "blackhole".into(), destination: (ip("0.0.0.0"), 0), table: 77, marked: true };
+    let by_route = Evidence { refusing_route: Some(route.clone()), ..Evidence::default() };
+    let found = expect(&refused, &by_route, Code::NoRoute, Inferred);
+    assert!(found.summary.contains("if they have the mark that leads there"), "{}", found.summary);
+    assert_eq!(found.remedy[0], "sudo ip route del blackhole 0.0.0.0/0 table 77");
+    let silent = samples::ignored().journey;
+    let no_way = |evidence| Evidence { silence: Some(Silence::default()), route_back: Some(false), ..evidence };
+    let found = expect(&silent, &no_way(by_route), Code::NoRouteBack, Inferred);
+    assert_eq!(found.remedy[0], "sudo ip route del blackhole 0.0.0.0/0 table 77");
+    let by_rule = no_way(Evidence { refusing_rule: Some(rule(false)), ..Evidence::default() });
+    assert!(expect(&silent, &by_rule, Code::NoRouteBack, Inferred).remedy[0].starts_with("sudo ip rule del pref 10"));
+    let blocked = Evidence {
+        silence: Some(Silence::default()),
+        route_back: Some(true),
+        ipsec_refused: 2,
+        ..with_listeners(vec![listener("0.0.0.0")])
+    };
+    assert!(expect(&silent, &blocked, Code::SocketPolicy, Inferred).summary.contains("IPsec"));
+}
+
+#[test]
+fn the_reverse_path_is_mended_where_there_is_none_too() {
+    let filtered = dropped("IP_RPFILTER", "ip_rcv_finish_core+0x18c");
+    let source = filtered.flow.source;
+    let none = Evidence { route_back: Some(false), ..Evidence::default() };
+    let found = expect(&filtered, &none, Code::ReversePathFilter, Proved);
+    assert_eq!(found.remedy[0], format!("sudo ip route add {source} dev eth0"));
+    let elsewhere = Evidence {
+        route_back: Some(true),
+        way_back: Some("tun0".to_owned()),
+        hop_back: Some(Hop { gateway: None }),
+        ..Evidence::default()
+    };
+    let found = expect(&filtered, &elsewhere, Code::ReversePathFilter, Proved);
+    assert_eq!(found.remedy[0], format!("sudo ip route replace {source} dev eth0"));
+    let right = Evidence { way_back: Some("eth0".to_owned()), ..elsewhere };
+    let found = expect(&filtered, &right, Code::ReversePathFilter, Proved);
+    assert!(found.remedy[0].contains("rp_filter=0"), "the routes are right: {}", found.remedy[0]);
+}
+
+/// A SYN that came by `eth0` and whose answer left by `interface`.
+fn answered_by(interface: &str, stage: Stage, outcome: Outcome) -> Journey {
+    let mut journey = samples::healthy().journey;
+    journey.outcome = outcome;
+    journey.facts.established = false;
+    journey.facts.acknowledged = false;
+    journey.facts.answer_left = false;
+    journey.facts.answer_elsewhere = stage == Stage::TcEgress;
+    let first = journey.stages.first().unwrap().clone();
+    journey.stages.truncate(1);
+    let visit = |stage, ns| StageVisit { stage, ns, interface: Some(interface.into()), ..first };
+    journey.stages.extend([visit(Stage::Output, 10), visit(stage, 20)]);
+    journey.answer = Some(1);
+    journey
+}
+
+#[test]
+fn an_answer_that_leaves_elsewhere_by_its_mark_is_told_from_one_by_the_routes() {
+    let wrong = answered_by("tun0", Stage::TcEgress, Outcome::Answered);
+    let way = |device: &str| Evidence {
+        way_back: Some(device.to_owned()),
+        hop_back: Some(Hop { gateway: None }),
+        ..Evidence::default()
+    };
+    let found = expect(&wrong, &way("tun0"), Code::ReplyWrongInterface, Proved);
+    assert!(found.remedy[0].contains("route replace") && !found.summary.contains("fwmark"), "{found:?}");
+    let found = expect(&wrong, &way("eth0"), Code::ReplyWrongInterface, Proved);
+    assert!(!found.remedy[0].contains("route replace") && found.summary.contains("fwmark"), "{found:?}");
+    let waits = answered_by("tun0", Stage::Neighbour, Outcome::Unfinished);
+    assert!(expect(&waits, &way("tun0"), Code::ReplyWrongInterface, Inferred).summary.contains("so far"));
+    let waits = answered_by("eth0", Stage::Neighbour, Outcome::Unfinished);
+    expect(&waits, &way("eth0"), Code::NoNeighbour, Inferred);
+}
+
+#[test]
+fn an_answer_to_an_own_address_stays_on_lo() {
+    let mut to_itself = answered_by("lo", Stage::TcEgress, Outcome::Answered);
+    let source = to_itself.flow.source;
+    let evidence = Evidence { addresses: vec![own(&source.to_string())], ..Evidence::default() };
+    let found = expect(&to_itself, &evidence, Code::ReplyWrongInterface, Proved);
+    assert!(found.summary.contains("an address of this machine too"), "{}", found.summary);
+    to_itself.flow.source = ip("127.0.0.1");
+    for (mirror, mend) in [
+        (Mirror::NoRule, "sudo ip rule add pref 1 ipproto tcp lookup 127"),
+        (Mirror::RuleBehind(0), "sudo ip rule del pref 0 lookup local"),
+        (Mirror::NoRoute, "sudo ip route add 127.0.0.1 via 169.254.73.249 dev eth0 onlink src 127.0.0.1 table 127"),
+    ] {
+        let evidence = Evidence { mirror: Some(mirror), ..Evidence::default() };
+        assert_eq!(expect(&to_itself, &evidence, Code::ReplyWrongInterface, Proved).remedy[0], mend);
+    }
+}
+
+#[test]
+fn addresses_that_cannot_be_are_told_by_the_place_where_there_is_no_reason() {
+    let delivered = after_prerouting(&[Stage::Input, Stage::SocketLookup]);
+    let mut to_all = journey(&delivered, Outcome::Dropped, Some(Stage::SocketLookup), Some(("NOT_SPECIFIED", "tcp_v4_rcv+0x99")));
+    let network = Evidence { addresses: vec![own("172.28.16.2")], ..Evidence::default() };
+    to_all.flow.destination = ip("172.28.31.255");
+    assert!(expect(&to_all, &network, Code::MartianAddress, Inferred).summary.contains("broadcast"));
+    to_all.flow.destination = ip("172.28.16.2");
+    expect(&to_all, &network, Code::StaleConnection, Inferred);
+
+    let stages = [Stage::Output, Stage::OutputNat];
+    let mut out = journey(&stages, Outcome::Dropped, Some(Stage::OutputNat), Some(("NETFILTER_DROP", "nf_hook_slow+0x7d")));
+    out.translated = Some(Translated {
+        source: ip("127.0.0.1"),
+        source_port: 40000,
+        destination: ip("172.17.0.2"),
+        destination_port: 80,
+        rule: None,
+    });
+    let by_docker0 = Evidence { way_on: Some("docker0".to_owned()), ..Evidence::default() };
+    let found = expect(&out, &by_docker0, Code::MartianAddress, Inferred);
+    assert_eq!(found.remedy[0], "sudo sysctl -w net.ipv4.conf.docker0.route_localnet=1");
+    let by_rule = Evidence { rule: Some(samples::rule()), ..by_docker0 };
+    expect(&out, &by_rule, Code::FirewallDrop, Proved);
+}
+
+#[test]
+fn a_time_to_live_that_ran_out_is_no_malformed_header() {
+    assert!(
+        expect(&dropped("IP_INHDR", "ip_forward+0x2c0"), &Evidence::default(), Code::BadPacket, Proved)
+            .summary
+            .contains("time to live")
+    );
+    assert!(
+        expect(&dropped("IP_INHDR", "ip_rcv_core+0x1"), &Evidence::default(), Code::BadPacket, Proved)
+            .summary
+            .contains("malformed")
+    );
+}
+
+#[test]
+fn a_queue_that_drops_is_told_with_its_device() {
+    let mut full = journey(
+        &[Stage::Output, Stage::TcEgress],
+        Outcome::Dropped,
+        Some(Stage::TcEgress),
+        Some(("QDISC_DROP", "__dev_queue_xmit+0xdd1")),
+    );
+    full.death = full.death.map(|death| DeathPlace { interface: Some("eth0".into()), ..death });
+    let with =
+        |up, qdisc: Option<&str>| Evidence { queue: Some(Queue { up, qdisc: qdisc.map(str::to_owned) }), ..Evidence::default() };
+    assert_eq!(expect(&full, &with(false, Some("noop")), Code::TcDrop, Proved).remedy, ["sudo ip link set eth0 up"]);
+    assert_eq!(expect(&full, &with(true, Some("tbf")), Code::TcDrop, Proved).remedy[1], "sudo tc qdisc del dev eth0 root");
+    assert!(
+        !expect(&full, &with(true, Some("fq_codel")), Code::TcDrop, Proved).remedy.concat().contains("qdisc del"),
+        "the kernel's own"
+    );
+}
+
+#[test]
+fn a_client_whose_connection_came_to_nothing_was_not_accepted() {
+    let mut half = samples::healthy().journey;
+    half.facts.established = false;
+    half.facts.acknowledged = true;
+    half.facts.socket_lookup = true;
+    assert!(expect(&half, &with_listeners(Vec::new()), Code::NotAccepted, Inferred).summary.contains("any longer"));
+    expect(&half, &with_listeners(vec![listener("0.0.0.0")]), Code::Healthy, Proved);
+    expect(&half, &Evidence::default(), Code::Healthy, Proved);
+    half.facts.socket_lookup = false;
+    half.facts.answer_from_outside = true;
+    expect(&half, &with_listeners(Vec::new()), Code::Healthy, Proved);
+    half.facts.answer_from_outside = false;
+    assert!(expect(&half, &with_listeners(Vec::new()), Code::NotAccepted, Inferred).summary.contains("SYN proxy"));
+}
+
+#[test]
+fn what_was_sent_on_tells_where_it_went() {
+    let mut on = samples::other(Outcome::Forwarded).journey;
+    let first = on.stages.first().unwrap().clone();
+    let visit = |stage, interface: &str| StageVisit { stage, interface: Some(interface.into()), ..first };
+    let mut told = |stages: Vec<StageVisit>| {
+        on.stages = stages;
+        expect(&on, &Evidence::default(), Code::Forwarded, Proved).summary
+    };
+    let routed =
+        |device: &str| vec![visit(Stage::TcIngress, "eth0"), visit(Stage::Routing, "eth0"), visit(Stage::TcEgress, device)];
+    assert!(told(routed("eth0")).contains("where it came from"));
+    assert!(told(routed("eth1")).ends_with("what happens there is not seen from here"));
+    let taken = vec![visit(Stage::TcIngress, "eth0"), visit(Stage::TcEgress, "eth1")];
+    assert!(told(taken).contains("before this machine's routing saw it"));
+}

@@ -1,0 +1,83 @@
+//! The addresses that a namespace has.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
+use rtnetlink::sys::protocols::NETLINK_ROUTE;
+use serde::{Deserialize, Serialize};
+
+use crate::kernel::netlink;
+use crate::kernel::netns::Netns;
+
+/// An address of an interface.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct OwnAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// How many bits of it are the network's.
+    pub prefix: u8,
+    /// The interface.
+    pub interface: String,
+}
+
+impl OwnAddress {
+    /// The network's last address, which stands for all of it, for IPv4.
+    pub fn broadcast(&self) -> Option<Ipv4Addr> {
+        let IpAddr::V4(address) = self.address else { return None };
+        // A network of one or two has none.
+        (self.prefix < 31).then(|| Ipv4Addr::from_bits(address.to_bits() | u32::MAX >> self.prefix))
+    }
+}
+
+/// All addresses of a namespace.
+pub fn of(netns: &Netns) -> io::Result<Vec<OwnAddress>> {
+    netns
+        .run(|| {
+            let answers = netlink::dump(NETLINK_ROUTE, RouteNetlinkMessage::GetAddress(AddressMessage::default()))?;
+            Ok(answers.into_iter().filter_map(own).collect())
+        })
+        .map_err(io::Error::other)?
+}
+
+fn own(message: RouteNetlinkMessage) -> Option<OwnAddress> {
+    let RouteNetlinkMessage::NewAddress(message) = message else { return None };
+    let interface = nix::net::if_::if_indextoname(message.header.index).ok()?.to_string_lossy().into_owned();
+    let (mut local, mut address) = (None, None);
+    for attribute in message.attributes {
+        match attribute {
+            AddressAttribute::Local(own) => local = Some(own),
+            AddressAttribute::Address(of_prefix) => address = Some(of_prefix),
+            _ => {}
+        }
+    }
+    // With a peer, `Address` is the peer's.
+    Some(OwnAddress { address: local.or(address)?, prefix: message.header.prefix_len, interface })
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+    use crate::kernel::netns::tests::{fresh, ip};
+
+    #[test]
+    fn addresses_of_both_families_are_found_with_their_interface() {
+        let Some(netns) = fresh("addresses_of_both_families_are_found_with_their_interface") else { return };
+        ip(&netns, "link set lo up");
+        ip(&netns, "link add one type veth peer name two");
+        ip(&netns, "address add 172.28.16.2/20 dev one");
+        ip(&netns, "address add 10.1.0.1 peer 10.1.0.2/32 dev two");
+        ip(&netns, "address add fd00::2/64 dev one nodad");
+        let found = of(&netns).unwrap();
+        let of_one: Vec<_> =
+            found.iter().filter(|own| own.interface == "one").map(|own| (own.address.to_string(), own.prefix)).collect();
+        assert_eq!(of_one, [("172.28.16.2".to_owned(), 20), ("fd00::2".to_owned(), 64)]);
+        let at = |address: &str| found.iter().find(|own| own.address.to_string() == address).unwrap();
+        assert_eq!(at("10.1.0.1").interface, "two");
+        assert_eq!(at("172.28.16.2").broadcast(), Some(Ipv4Addr::new(172, 28, 31, 255)));
+        assert_eq!((at("10.1.0.1").broadcast(), at("fd00::2").broadcast()), (None, None));
+        assert_eq!(at("::1").interface, "lo");
+    }
+}

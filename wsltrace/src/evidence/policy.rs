@@ -1,0 +1,358 @@
+//! The rules by which the kernel chooses a routing table (`ip rule`), followed through the tables as the kernel does: which rule or
+//! route refuses a packet, and whether one leads to the table of this machine's own addresses. The mark of a packet is not known: what
+//! only marked packets meet is told only where the others would get through.
+
+use std::borrow::Cow;
+use std::io;
+use std::net::IpAddr;
+
+use rtnetlink::packet_route::route::{RouteMessage, RouteType};
+use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
+use rtnetlink::packet_route::{AddressFamily, IpProtocol, RouteNetlinkMessage};
+use rtnetlink::sys::protocols::NETLINK_ROUTE;
+use serde::{Deserialize, Serialize};
+
+use super::Mirror;
+use super::routes::{Refusing, bits, covers, metric, network, refusal_of, table};
+use crate::kernel::netlink;
+use crate::kernel::netns::Netns;
+
+/// `RT_TABLE_LOCAL`: this machine's own addresses.
+const LOCAL_TABLE: u32 = 255;
+
+/// WSL's table for Windows' localhost, in mirrored mode.
+const MIRROR_TABLE: u32 = 127;
+
+/// A rule that takes packets only to throw them away.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct RefusingRule {
+    /// Rules are asked in the order of this number.
+    pub preference: u32,
+    /// As `ip rule` prints it: `from all iif eth0 prohibit`.
+    pub text: Cow<'static, str>,
+    /// Whether it is only for packets with a mark; what mark the packet had is not known.
+    pub marked: bool,
+}
+
+/// A packet whose way is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Packet<'a> {
+    /// Its source.
+    pub(super) from: IpAddr,
+    /// Its destination.
+    pub(super) to: IpAddr,
+    /// The interface that it came in by; `lo` for one that was made here.
+    pub(super) came_by: &'a str,
+    /// Its ports.
+    pub(super) ports: (u16, u16),
+}
+
+/// What refuses a packet.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    Rule(RefusingRule),
+    Route(Refusing),
+}
+
+/// Where the rules end.
+enum Decision {
+    Refused(Refusal),
+    /// Some route takes it.
+    Leads,
+    /// No route does.
+    Nothing,
+}
+
+/// The rules of a family, in the order in which they are asked.
+pub(super) struct Rules(Vec<Rule>);
+
+/// One rule.
+struct Rule {
+    preference: u32,
+    inverted: bool,
+    action: RuleAction,
+    table: u32,
+    source: Option<(IpAddr, u8)>,
+    destination: Option<(IpAddr, u8)>,
+    iif: Option<String>,
+    mark: Option<(u32, Option<u32>)>,
+    protocol: Option<IpProtocol>,
+    ports: [Option<(u16, u16)>; 2],
+    /// Routes of no more than so many bits do not count.
+    suppresses: Option<u32>,
+    /// It asks for something that is not looked at here, such as the outgoing interface.
+    more: bool,
+}
+
+impl Rules {
+    /// Reads the rules of a namespace, for the family of an address.
+    pub(super) fn read(netns: &Netns, like: IpAddr) -> io::Result<Self> {
+        let mut all = RuleMessage::default();
+        all.header.family = if like.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        let rules = netns.run(|| netlink::dump(NETLINK_ROUTE, RouteNetlinkMessage::GetRule(all))).map_err(io::Error::other)??;
+        let read = |message: RouteNetlinkMessage| match message {
+            RouteNetlinkMessage::NewRule(rule) => Some(Rule::of(rule)),
+            _ => None,
+        };
+        let mut rules: Vec<Rule> = rules.into_iter().filter_map(read).collect();
+        rules.sort_by_key(|rule| rule.preference);
+        Ok(Self(rules))
+    }
+
+    /// What refuses this packet, by these routes.
+    pub(super) fn refusal(&self, packet: &Packet<'_>, routes: &[RouteMessage]) -> Option<Refusal> {
+        match self.follow(packet, routes, false) {
+            Decision::Refused(refusal) => Some(refusal),
+            Decision::Nothing => None,
+            Decision::Leads => match self.follow(packet, routes, true) {
+                Decision::Refused(Refusal::Rule(rule)) => Some(Refusal::Rule(RefusingRule { marked: true, ..rule })),
+                Decision::Refused(Refusal::Route(route)) => Some(Refusal::Route(Refusing { marked: true, ..route })),
+                _ => None,
+            },
+        }
+    }
+
+    /// The way of a packet through the rules, as one without a mark or as one with the mark that each rule asks for.
+    fn follow(&self, packet: &Packet<'_>, routes: &[RouteMessage], marked: bool) -> Decision {
+        for rule in self.0.iter().filter(|rule| (marked || rule.mark.is_none()) && rule.matches(packet)) {
+            if let Some(text) = rule.text() {
+                let rule = RefusingRule { preference: rule.preference, text: text.into(), marked: false };
+                return Decision::Refused(Refusal::Rule(rule));
+            }
+            let Some(route) = rule.route(packet.to, routes) else { continue };
+            return refusal_of(route, packet.to).map_or(Decision::Leads, |route| Decision::Refused(Refusal::Route(route)));
+        }
+        Decision::Nothing
+    }
+
+    /// What keeps an answer to Windows' localhost from the table that WSL's mirrored mode has for it.
+    pub(super) fn mirror(&self, answer: &Packet<'_>) -> Option<Mirror> {
+        let to = |table: u32| {
+            self.0.iter().find(|rule| rule.table == table && rule.action == RuleAction::ToTable && rule.matches(answer))
+        };
+        match (to(MIRROR_TABLE), to(LOCAL_TABLE)) {
+            (None, _) => Some(Mirror::NoRule),
+            (Some(mirror), Some(local)) if local.preference <= mirror.preference => Some(Mirror::RuleBehind(local.preference)),
+            (Some(_), _) => None,
+        }
+    }
+
+    /// Whether a rule leads this packet to the table of this machine's own addresses.
+    pub(super) fn lead_to_local(&self, packet: &Packet<'_>) -> bool {
+        self.0.iter().any(|rule| rule.table == LOCAL_TABLE && rule.action == RuleAction::ToTable && rule.matches(packet))
+    }
+}
+
+impl Rule {
+    fn of(message: RuleMessage) -> Self {
+        let header = message.header;
+        let mut rule = Self {
+            preference: 0,
+            inverted: header.flags.contains(RuleFlags::Invert),
+            action: header.action,
+            table: u32::from(header.table),
+            source: None,
+            destination: None,
+            iif: None,
+            mark: None,
+            protocol: None,
+            ports: [None, None],
+            suppresses: None,
+            more: header.tos != 0,
+        };
+        let mut mark_bits = None;
+        for attribute in message.attributes {
+            match attribute {
+                RuleAttribute::Priority(preference) => rule.preference = preference,
+                RuleAttribute::Table(table) => rule.table = table,
+                RuleAttribute::Source(address) => rule.source = Some((address, header.src_len)),
+                RuleAttribute::Destination(address) => rule.destination = Some((address, header.dst_len)),
+                RuleAttribute::Iifname(name) => rule.iif = Some(name),
+                RuleAttribute::FwMark(mark) => rule.mark = Some((mark, None)),
+                RuleAttribute::FwMask(bits) => mark_bits = Some(bits),
+                RuleAttribute::IpProtocol(protocol) => rule.protocol = Some(protocol),
+                RuleAttribute::SourcePortRange(range) => rule.ports[0] = Some((range.start, range.end)),
+                RuleAttribute::DestinationPortRange(range) => rule.ports[1] = Some((range.start, range.end)),
+                RuleAttribute::Oifname(_) | RuleAttribute::UidRange(_) | RuleAttribute::TunId(_) => rule.more = true,
+                RuleAttribute::SuppressPrefixLen(bits) => rule.suppresses = Some(bits).filter(|bits| *bits != u32::MAX),
+                RuleAttribute::L3MDev(of_device) => rule.more |= of_device,
+                _ => {}
+            }
+        }
+        // A mask of 0 is that of a rule for every mark.
+        rule.mark = rule.mark.map(|(mark, _)| (mark, mark_bits)).filter(|(_, mask)| *mask != Some(0));
+        rule
+    }
+
+    /// How it refuses.
+    fn refusal(&self) -> Option<&'static str> {
+        match self.action {
+            RuleAction::Blackhole => Some("blackhole"),
+            RuleAction::Unreachable => Some("unreachable"),
+            RuleAction::Prohibit => Some("prohibit"),
+            _ => None,
+        }
+    }
+
+    /// Whether it is about this packet, whatever mark that has.
+    fn matches(&self, packet: &Packet<'_>) -> bool {
+        let within = |of: Option<(IpAddr, u8)>, address| of.is_none_or(|(network, bits)| covers(network, bits, address));
+        let port = |range: Option<(u16, u16)>, port| range.is_none_or(|(first, last)| (first..=last).contains(&port));
+        let all = within(self.source, packet.from)
+            && within(self.destination, packet.to)
+            && self.iif.as_deref().is_none_or(|name| name == packet.came_by)
+            && self.protocol.is_none_or(|protocol| protocol == IpProtocol::Tcp)
+            && port(self.ports[0], packet.ports.0)
+            && port(self.ports[1], packet.ports.1);
+        // What else it asks for may or may not be so.
+        !self.more && all != self.inverted
+    }
+
+    /// The route of its table that takes packets to this address; none that throws them back to the next rule.
+    fn route<'a>(&self, to: IpAddr, routes: &'a [RouteMessage]) -> Option<&'a RouteMessage> {
+        if self.action != RuleAction::ToTable {
+            return None;
+        }
+        let takes = |route: &&RouteMessage| table(route) == self.table && covers(network(route, to), bits(route), to);
+        let best = routes.iter().filter(takes).min_by_key(|route| (u8::MAX - bits(route), metric(route)))?;
+        let counts = best.header.kind != RouteType::Throw && self.suppresses.is_none_or(|most| u32::from(bits(best)) > most);
+        counts.then_some(best)
+    }
+
+    /// A rule that refuses, as `ip rule` takes and prints it.
+    fn text(&self) -> Option<String> {
+        use std::fmt::Write as _;
+        let refusal = self.refusal()?;
+        let network = |of: Option<(IpAddr, u8)>| of.map(|(address, bits)| format!("{address}/{bits}"));
+        let mut text = if self.inverted { "not ".to_owned() } else { String::new() };
+        let mut say = |what: &str, value: String| _ = write!(text, "{what} {value} ");
+        say("from", network(self.source).unwrap_or_else(|| "all".to_owned()));
+        if let Some(to) = network(self.destination) {
+            say("to", to);
+        }
+        if let Some((mark, mask)) = self.mark {
+            let mask = mask.filter(|mask| *mask != u32::MAX).map(|mask| format!("/{mask:#x}")).unwrap_or_default();
+            say("fwmark", format!("{mark:#x}{mask}"));
+        }
+        if let Some(name) = &self.iif {
+            say("iif", name.clone());
+        }
+        if self.protocol.is_some() {
+            say("ipproto", "tcp".to_owned());
+        }
+        for (what, range) in ["sport", "dport"].into_iter().zip(self.ports) {
+            if let Some((first, last)) = range {
+                say(what, format!("{first}-{last}"));
+            }
+        }
+        text.push_str(refusal);
+        Some(text)
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::super::routes;
+    use super::*;
+    use crate::kernel::netns::tests::{fresh, ip};
+
+    fn packet<'a>(from: &str, to: &str, came_by: &'a str) -> Packet<'a> {
+        Packet { from: from.parse().unwrap(), to: to.parse().unwrap(), came_by, ports: (40000, 8080) }
+    }
+
+    fn refusal(netns: &Netns, packet: &Packet<'_>) -> Option<Refusal> {
+        let routes = netns.run(|| routes::all(packet.to)).unwrap().unwrap();
+        Rules::read(netns, packet.to).unwrap().refusal(packet, &routes)
+    }
+
+    #[test]
+    fn a_rule_that_refuses_this_packet_is_told_as_ip_rule_takes_it() {
+        let Some(netns) = fresh("a_rule_that_refuses_this_packet_is_told_as_ip_rule_takes_it") else { return };
+        ip(&netns, "link set lo up");
+        for (ip_family, from, to) in [("", "10.1.0.1", "10.2.0.1"), ("-6 ", "fd01::1", "fd02::1")] {
+            let bits = if ip_family.is_empty() { 32 } else { 128 };
+            let packet = packet(from, to, "eth0");
+            ip(&netns, &format!("{ip_family}route add {to} dev lo"));
+            for (rule, marked) in [
+                ("from all fwmark 0x1/0xff blackhole".to_owned(), true),
+                (format!("from {from}/{bits} iif eth0 prohibit"), false),
+                (format!("from all to {to}/{bits} ipproto tcp dport 8080-8090 unreachable"), false),
+            ] {
+                assert_eq!(refusal(&netns, &packet), None);
+                ip(&netns, &format!("{ip_family}rule add pref 77 {rule}"));
+                let told = RefusingRule { preference: 77, text: rule.clone().into(), marked };
+                assert_eq!(refusal(&netns, &packet), Some(Refusal::Rule(told)));
+                ip(&netns, &format!("{ip_family}rule del pref 77 {rule}"));
+            }
+            for other in [
+                "pref 77 from all iif eth1 prohibit",
+                "pref 77 from all ipproto udp prohibit",
+                "pref 77 from all dport 1-8079 prohibit",
+                // Behind the table that has a route.
+                "pref 40000 from all prohibit",
+            ] {
+                ip(&netns, &format!("{ip_family}rule add {other}"));
+                assert_eq!(refusal(&netns, &packet), None, "{other}");
+                ip(&netns, &format!("{ip_family}rule del {other}"));
+            }
+        }
+    }
+
+    #[test]
+    fn the_route_that_the_kernel_takes_is_the_one_that_may_refuse() {
+        let Some(netns) = fresh("the_route_that_the_kernel_takes_is_the_one_that_may_refuse") else { return };
+        ip(&netns, "link set lo up");
+        for (ip_family, from, to, wide, narrow) in [
+            ("", "10.1.0.1", "10.9.0.1", "10.0.0.0/8", "10.9.0.0/16"),
+            ("-6 ", "fd01::1", "fd00:9::1", "fd00::/16", "fd00:9::/32"),
+        ] {
+            let packet = packet(from, to, "eth0");
+            let told = |kind: &'static str, table, marked| {
+                let (network, bits) = if table == 254 { (wide, 0) } else { (narrow, 0) };
+                let (network, bits) =
+                    network.split_once('/').map_or((network, bits), |(network, bits)| (network, bits.parse().unwrap()));
+                Some(Refusal::Route(Refusing { kind: kind.into(), destination: (network.parse().unwrap(), bits), table, marked }))
+            };
+            assert_eq!(refusal(&netns, &packet), None, "there is no route at all");
+            ip(&netns, &format!("{ip_family}route add blackhole {wide}"));
+            assert_eq!(refusal(&netns, &packet), told("blackhole", 254, false));
+            ip(&netns, &format!("{ip_family}route add {narrow} dev lo"));
+            assert_eq!(refusal(&netns, &packet), None, "a narrower route leads on");
+            ip(&netns, &format!("{ip_family}route add prohibit {narrow} table 77"));
+            assert_eq!(refusal(&netns, &packet), None, "no rule leads to the table");
+            ip(&netns, &format!("{ip_family}rule add pref 9 fwmark 1 lookup 77"));
+            assert_eq!(refusal(&netns, &packet), told("prohibit", 77, true));
+            ip(&netns, &format!("{ip_family}rule add pref 8 lookup 77"));
+            assert_eq!(refusal(&netns, &packet), told("prohibit", 77, false));
+            ip(&netns, &format!("{ip_family}rule add pref 7 lookup main suppress_prefixlength 0"));
+            assert_eq!(refusal(&netns, &packet), None);
+            ip(&netns, &format!("{ip_family}rule del pref 8"));
+            ip(&netns, &format!("{ip_family}route replace throw {narrow}"));
+        }
+    }
+
+    #[test]
+    fn whether_rules_lead_to_own_addresses() {
+        let Some(netns) = fresh("whether_rules_lead_to_own_addresses") else { return };
+        let [of_eth0, of_loopback0] = ["eth0", "loopback0"].map(|device| packet("10.1.0.1", "10.2.0.1", device));
+        let leads = |packet: Packet<'_>| Rules::read(&netns, packet.to).unwrap().lead_to_local(&packet);
+        assert!(leads(of_eth0));
+        ip(&netns, "rule add pref 5 iif loopback0 ipproto tcp lookup local");
+        ip(&netns, "rule del pref 0");
+        assert!(!leads(of_eth0) && leads(of_loopback0));
+    }
+
+    #[test]
+    fn what_keeps_answers_from_windows_localhost_is_told() {
+        let Some(netns) = fresh("what_keeps_answers_from_windows_localhost_is_told") else { return };
+        let answer = packet("127.0.0.1", "127.0.0.1", "lo");
+        let mirror = || Rules::read(&netns, answer.to).unwrap().mirror(&answer);
+        assert_eq!(mirror(), Some(Mirror::NoRule));
+        ip(&netns, "rule add pref 1 ipproto tcp lookup 127");
+        assert_eq!(mirror(), Some(Mirror::RuleBehind(0)));
+        ip(&netns, "rule add pref 2 lookup local");
+        ip(&netns, "rule del pref 0 lookup local");
+        assert_eq!(mirror(), None);
+    }
+}

@@ -1,0 +1,334 @@
+//! One namespace that is watched: what is kept of it, and what it is asked when a journey has ended there.
+
+use std::collections::HashMap;
+use std::io;
+use std::time::{Duration, Instant};
+
+use super::backend::{self, Firewalls};
+use super::readings::{Readings, Span};
+use super::rules::{FirewallTrace, LegacyCounters, Twins};
+use super::sockets::{self, Found};
+use super::{Evidence, OwnAddress, Rule, TcProgram, addresses, routes, sysctls, way};
+use crate::journey::{Conntrack, Family, InterfaceName, Journey, Origin, Outcome, Stage};
+use crate::kernel::netns::Netns;
+use crate::probe::{is_own_program, lookup_programs, tc_programs};
+
+/// How long listeners are kept.
+const LISTENERS_KEPT: Duration = Duration::from_millis(200);
+/// How long the firewalls and the owners of sockets are kept: they are dear to find and seldom change.
+pub(super) const REST_KEPT: Duration = Duration::from_secs(2);
+
+/// An answer that is dear to get and seldom changes: it is kept for a while.
+pub(super) struct Kept<T>(Option<(Instant, T)>);
+
+// Derived, it would ask the same of `T`.
+impl<T> Default for Kept<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<T> Kept<T> {
+    pub(super) fn get(&mut self, read: impl FnOnce() -> io::Result<T>) -> io::Result<&T> {
+        let kept = match self.0.take().filter(|(time, _)| time.elapsed() < REST_KEPT) {
+            Some(kept) => kept,
+            None => (Instant::now(), read()?),
+        };
+        Ok(&self.0.insert(kept).1)
+    }
+}
+
+/// A namespace that is watched.
+pub(super) struct Watched {
+    pub(super) netns: Netns,
+    pub(super) readings: Readings,
+    pub(super) listeners: HashMap<u16, (Instant, Vec<Found>)>,
+    pub(super) firewalls: Kept<Firewalls>,
+    /// Names of the programs that look for listeners.
+    pub(super) lookup_programs: Kept<Vec<String>>,
+    /// Others' programs at tc, by device and whether it is for what comes in.
+    pub(super) tc_programs: HashMap<(InterfaceName, bool), Kept<Vec<TcProgram>>>,
+    pub(super) addresses: Kept<Vec<OwnAddress>>,
+    /// All listeners, of whatever port.
+    pub(super) all_listeners: Kept<Vec<Found>>,
+    pub(super) listener_settings: Kept<Vec<(String, String)>>,
+    pub(super) refusal_settings: Kept<Vec<(String, String)>>,
+    pub(super) conntrack_settings: Kept<Vec<(String, String)>>,
+    pub(super) trace: Option<FirewallTrace>,
+    pub(super) twins: Twins,
+    /// Counters of the old iptables, IPv4 and IPv6.
+    pub(super) legacy: [Option<LegacyCounters>; 2],
+    /// That rules of both kinds are in use was said.
+    pub(super) both_told: bool,
+}
+
+impl Watched {
+    /// Nothing is known of it yet.
+    pub(super) fn new(netns: &Netns) -> Self {
+        Self {
+            netns: netns.clone(),
+            readings: Readings::default(),
+            listeners: HashMap::new(),
+            firewalls: Kept::default(),
+            lookup_programs: Kept::default(),
+            tc_programs: HashMap::new(),
+            addresses: Kept::default(),
+            all_listeners: Kept::default(),
+            listener_settings: Kept::default(),
+            refusal_settings: Kept::default(),
+            conntrack_settings: Kept::default(),
+            trace: None,
+            twins: Twins::default(),
+            legacy: [None, None],
+            both_told: false,
+        }
+    }
+
+    /// Others' programs at tc of the device where a journey ended; a device is asked once for many of them.
+    pub(super) fn others_at_tc(&mut self, journey: &Journey, ingress: bool) -> io::Result<Vec<TcProgram>> {
+        let Some(device) = journey.death.as_ref().and_then(|death| death.interface) else { return Ok(Vec::new()) };
+        let netns = &self.netns;
+        let look = || {
+            let query = || tc_programs(nix::net::if_::if_nametoindex(&*device)?, ingress);
+            let all = netns.run(query).map_err(io::Error::other)??;
+            let others = all.into_iter().filter(|(name, _)| !is_own_program(name));
+            Ok(others.map(|(name, link)| TcProgram { name, link }).collect())
+        };
+        self.tc_programs.entry((device, ingress)).or_default().get(look).cloned()
+    }
+
+    /// The listeners on a port, by a look not older than the time they are kept and, where one is given, than `after`.
+    pub(super) fn listeners(&mut self, port: u16, after: Option<Instant>) -> io::Result<Vec<Found>> {
+        let now = Instant::now();
+        self.listeners.retain(|_, (time, _)| now.duration_since(*time) < LISTENERS_KEPT);
+        if let Some((time, found)) = self.listeners.get(&port)
+            && after.is_none_or(|after| *time >= after)
+        {
+            return Ok(found.clone());
+        }
+        let found = sockets::listeners(&self.netns, port)?;
+        self.listeners.insert(port, (now, found.clone()));
+        Ok(found)
+    }
+
+    /// The rule of the old iptables whose counter this journey's packet moved.
+    pub(super) fn legacy_killer(&mut self, journey: &Journey, stage: Stage, began: Instant) -> io::Result<Option<Rule>> {
+        let (Some(table), Some(hook)) = (backend::legacy_table(stage), backend::hook(stage)) else { return Ok(None) };
+        let counters = &mut self.legacy[usize::from(journey.flow.family == Family::Ipv6)];
+        let hook = hook.to_ascii_uppercase();
+        counters.as_mut().map_or(Ok(None), |counters| counters.killer(table, &hook, began))
+    }
+
+    /// The rule of the old iptables that gave this journey's packet another address.
+    pub(super) fn legacy_translator(&mut self, journey: &Journey, began: Instant) -> io::Result<Option<Rule>> {
+        let Some(translated) = &journey.translated else { return Ok(None) };
+        let counters = &mut self.legacy[usize::from(journey.flow.family == Family::Ipv6)];
+        let of_destination =
+            (translated.destination, translated.destination_port) != (journey.flow.destination, journey.flow.destination_port);
+        let hook = match (of_destination, journey.origin) {
+            (true, Origin::Remote) => "PREROUTING",
+            (true, _) => "OUTPUT",
+            (false, _) => "POSTROUTING",
+        };
+        counters.as_mut().map_or(Ok(None), |counters| counters.translator(hook, began))
+    }
+
+    /// The rule of the old iptables that exempted this journey's packet from connection tracking.
+    pub(super) fn legacy_exempter(&mut self, journey: &Journey, began: Instant) -> io::Result<Option<Rule>> {
+        let counters = &mut self.legacy[usize::from(journey.flow.family == Family::Ipv6)];
+        let hook = if journey.origin == Origin::Remote { "PREROUTING" } else { "OUTPUT" };
+        counters.as_mut().map_or(Ok(None), |counters| counters.exempter(hook, began))
+    }
+
+    /// Begins to read the counters of the old iptables where it is in use, and reads them again where its rules have changed.
+    pub(super) fn look_at_legacy(&mut self) -> io::Result<()> {
+        for (counters, family) in self.legacy.iter_mut().zip([Family::Ipv4, Family::Ipv6]) {
+            match counters {
+                Some(counters) => counters.tick()?,
+                none => *none = LegacyCounters::start(&self.netns, family)?,
+            }
+        }
+        let old = self.legacy.iter().flatten().any(LegacyCounters::has_rules);
+        let new = self.trace.as_ref().is_some_and(FirewallTrace::has_rules);
+        if old && new && !std::mem::replace(&mut self.both_told, true) {
+            log::warn!(
+                "two firewalls are at work in network namespace {}, and every packet meets both: nftables ('sudo nft list \
+                 ruleset' shows its rules, those of iptables-nft too) and iptables-legacy ('sudo iptables-legacy-save', \
+                 'sudo ip6tables-legacy-save')",
+                self.netns.label()
+            );
+        }
+        Ok(())
+    }
+}
+
+impl Watched {
+    /// What bears on the end by its place.
+    pub(super) fn add_place(&mut self, journey: &Journey, died_at: Option<Stage>, span: Span, evidence: &mut Evidence) {
+        let (inum, began) = (self.netns.inum(), span.began);
+        if is_silent(journey, died_at)
+            && let Err(error) = add_silence(self, journey, span, evidence)
+        {
+            log::warn!("cannot find out why a listener in network namespace {inum} is silent: {error}");
+        }
+        // A socket's address may be gone, and a destination may be nobody's own.
+        if journey.outcome == Outcome::Refused || died_at == Some(Stage::SocketLookup) {
+            match self.addresses.get(|| addresses::of(&self.netns)) {
+                Ok(own) => evidence.addresses.clone_from(own),
+                Err(error) => log::warn!("cannot list the addresses of network namespace {inum}: {error}"),
+            }
+        }
+        if journey.outcome == Outcome::Refused {
+            match self.refusal_settings.get(|| sysctls::of_refusals(&self.netns)) {
+                Ok(settings) => evidence.sysctls.clone_from(settings),
+                Err(error) => log::warn!("cannot read the settings of network namespace {inum}: {error}"),
+            }
+            match self.lookup_programs.get(|| lookup_programs(&self.netns)) {
+                Ok(names) => evidence.lookup_programs = names.iter().filter(|name| !is_own_program(name)).cloned().collect(),
+                Err(error) => log::warn!("cannot list the programs that look for listeners in network namespace {inum}: {error}"),
+            }
+        }
+        if (died_at == Some(Stage::Routing) && matches!(journey.outcome, Outcome::Dropped | Outcome::Rejected)
+            || journey.facts.answer_elsewhere
+            || died_at == Some(Stage::Neighbour))
+            && let Err(error) = add_way(&self.netns, journey, died_at, evidence)
+        {
+            log::warn!("cannot read the routes of network namespace {inum}: {error}");
+        }
+        if died_at == Some(Stage::OutputNat)
+            && journey.translated.is_some()
+            && let Err(error) = way::add_way_on(&self.netns, journey, evidence)
+        {
+            log::warn!("cannot read the routes of network namespace {inum}: {error}");
+        }
+        if journey.reason.as_deref().is_some_and(|reason| reason.starts_with("QDISC_"))
+            && let Err(error) = way::add_queue(&self.netns, journey, evidence)
+        {
+            log::warn!("cannot look at the devices of network namespace {inum}: {error}");
+        }
+        if matches!(died_at, Some(Stage::TcIngress | Stage::TcEgress)) {
+            match self.others_at_tc(journey, died_at == Some(Stage::TcIngress)) {
+                Ok(programs) => evidence.tc_programs = programs,
+                Err(error) => log::warn!("cannot list the programs at tc in network namespace {inum}: {error}"),
+            }
+        }
+        if matches!(died_at, Some(Stage::Conntrack | Stage::OutputConntrack)) {
+            match self.conntrack_settings.get(|| sysctls::of_conntrack(&self.netns)) {
+                Ok(settings) => evidence.sysctls.extend(settings.iter().cloned()),
+                Err(error) => log::warn!("cannot read the limits of conntrack in network namespace {inum}: {error}"),
+            }
+        }
+        if journey.conntrack == Some(Conntrack::Untracked) && evidence.exempted_by.is_none() && inum == journey.netns {
+            match self.legacy_exempter(journey, began) {
+                Ok(rule) => evidence.exempted_by = rule,
+                Err(error) => log::warn!("cannot read the counters of iptables-legacy in network namespace {inum}: {error}"),
+            }
+        }
+    }
+
+    /// The rule that ended a journey, or what else is known of the firewall.
+    pub(super) fn add_rule(&mut self, journey: &Journey, died_at: Option<Stage>, span: Span, evidence: &mut Evidence) {
+        let inum = self.netns.inum();
+        self.name_rule(journey, evidence);
+        if evidence.rule.is_none()
+            && let Some(stage) = died_at.filter(|_| is_firewalled(journey))
+        {
+            self.name_by_counter(journey, stage, span.began, evidence);
+        }
+        if evidence.rule.as_ref().is_some_and(Rule::asks_for_way_back)
+            && let Err(error) = way::add_way_back(&self.netns, journey, evidence)
+        {
+            log::warn!("cannot read the routes of network namespace {inum}: {error}");
+        }
+        if evidence.rule.is_none() && journey.outcome == Outcome::Dropped && is_firewalled(journey) {
+            match self.readings.icmp_suppressed(&self.netns, span) {
+                Ok((rise, dropped)) => {
+                    evidence.icmp_suppressed = rise;
+                    evidence.dropped_by_netfilter = dropped;
+                }
+                Err(error) => log::warn!("cannot read the counters of network namespace {inum}: {error}"),
+            }
+        }
+    }
+
+    /// The rule of nftables that the kernel named for this packet, or for one like it.
+    fn name_rule(&mut self, journey: &Journey, evidence: &mut Evidence) {
+        if may_be_a_rule(journey)
+            && let Some(named) = self.trace.as_mut().and_then(|trace| trace.killer(journey))
+        {
+            evidence.backend = Some(named.rule.backend);
+            let generation = self.trace.as_ref().and_then(FirewallTrace::generation);
+            self.twins.remember(journey, generation, &named);
+            evidence.rule = Some(named.rule);
+            evidence.stage = named.stage;
+            return;
+        }
+        if is_firewalled(journey)
+            && let Some(named) = self.twins.of(journey, self.trace.as_ref().and_then(FirewallTrace::generation))
+        {
+            evidence.backend = Some(named.rule.backend);
+            evidence.rule = Some(named.rule);
+            evidence.stage = named.stage;
+            evidence.rule_of_twin = true;
+        }
+    }
+
+    /// The kind of firewall by its chains and the place of the death, and the rule of the old iptables by its counter.
+    fn name_by_counter(&mut self, journey: &Journey, stage: Stage, began: Instant, evidence: &mut Evidence) {
+        let inum = self.netns.inum();
+        match self.firewalls.get(|| backend::firewalls(&self.netns)) {
+            Ok(firewalls) => {
+                evidence.backend = backend::decide(firewalls, journey.flow.family, stage, journey.location.as_deref());
+            }
+            Err(error) => log::warn!("cannot look at the firewalls of network namespace {inum}: {error}"),
+        }
+        // Beside rules of nftables, only a counter tells that it was the old iptables.
+        let left_to_the_hook = journey.location.as_deref().is_some_and(|place| place.starts_with("nf_hook_slow"));
+        if evidence.backend == Some(super::Backend::IptablesLegacy) || evidence.backend.is_none() && left_to_the_hook {
+            match self.legacy_killer(journey, stage, began) {
+                Ok(rule) => {
+                    evidence.backend = rule.as_ref().map(|rule| rule.backend).or(evidence.backend);
+                    evidence.rule = rule;
+                }
+                Err(error) => log::warn!("cannot read the counters of iptables-legacy in network namespace {inum}: {error}"),
+            }
+        }
+    }
+}
+
+/// What bears on a listener's silence. The route back is asked for only where the counters do not settle it.
+fn add_silence(watched: &mut Watched, journey: &Journey, span: Span, evidence: &mut Evidence) -> io::Result<()> {
+    let (own_address, port) = journey.last_destination();
+    let listeners = watched.listeners(port, Some(span.began))?;
+    evidence.silence = watched.readings.silence(&watched.netns, span, port, &listeners)?;
+    evidence.sysctls.clone_from(watched.listener_settings.get(|| sysctls::of_listeners(&watched.netns))?);
+    if !evidence.silence.is_some_and(|silence| silence.proves_a_full_queue()) {
+        evidence.route_back = routes::is_way(&watched.netns, own_address, journey.last_source())?;
+        way::add_refused_answer(&watched.netns, journey, evidence)?;
+    }
+    Ok(())
+}
+
+/// What bears on a death in routing, and on an answer that goes another way than its SYN came.
+fn add_way(netns: &Netns, journey: &Journey, died_at: Option<Stage>, evidence: &mut Evidence) -> io::Result<()> {
+    if died_at == Some(Stage::Routing) && journey.outcome != Outcome::AnswerDropped {
+        return way::add_routing(netns, journey, evidence);
+    }
+    way::add_way_back(netns, journey, evidence)
+}
+
+/// Whether a listener took the SYN and made no answer.
+pub(super) fn is_silent(journey: &Journey, died_at: Option<Stage>) -> bool {
+    journey.outcome == Outcome::Ignored
+        || journey.outcome == Outcome::Dropped
+            && died_at.is_some_and(|stage| matches!(stage, Stage::Listener | Stage::SocketLookup))
+}
+
+/// Whether a rule may have ended it: then the kernel is asked, whatever the reason of the drop says.
+fn may_be_a_rule(journey: &Journey) -> bool {
+    matches!(journey.outcome, Outcome::Dropped | Outcome::Rejected | Outcome::AnswerDropped | Outcome::Unfinished)
+}
+
+fn is_firewalled(journey: &Journey) -> bool {
+    journey.outcome == Outcome::Rejected || journey.reason.as_deref() == Some("NETFILTER_DROP")
+}
