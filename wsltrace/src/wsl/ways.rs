@@ -256,7 +256,7 @@ impl Setting<'_> {
                 None if self.listeners.is_empty() => row(Answer::Fails, None, nobody(self.port)),
                 None => {
                     let bound: Vec<String> = self.listeners.iter().map(bound).collect();
-                    row(Answer::Fails, None, format!("the server listens on {} only", bound.join(" and ")))
+                    row(Answer::Fails, None, format!("the server listens only on {}", bound.join(" and ")))
                 }
             },
         }

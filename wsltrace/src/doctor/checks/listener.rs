@@ -102,7 +102,7 @@ pub(super) fn address(facts: &Facts) -> Vec<Finding> {
         && facts.can_be_reached()
     {
         return vec![
-            Finding::new(Severity::Fails, format!("Windows cannot reach the server: it listens on {all} only"))
+            Finding::new(Severity::Fails, format!("Windows cannot reach the server: it listens only on {all}"))
                 .linux("# let the server listen on 0.0.0.0"),
         ];
     }
@@ -110,7 +110,7 @@ pub(super) fn address(facts: &Facts) -> Vec<Finding> {
     if loopback_only {
         let who = if facts.wsl.wsl == Wsl::No { "other machines" } else { "other machines, portproxy and WSL's own address" };
         return vec![
-            Finding::new(Severity::Warns, format!("only localhost leads to the server, {who} do not: it listens on {all} only"))
+            Finding::new(Severity::Warns, format!("only localhost leads to the server, {who} do not: it listens only on {all}"))
                 .linux("# when others shall reach it, let the server listen on 0.0.0.0"),
         ];
     }

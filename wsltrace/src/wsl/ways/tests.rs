@@ -152,5 +152,5 @@ fn the_kernel_chooses_the_closest_socket() {
     assert_eq!(taker(&listeners, "10.0.0.1".parse().unwrap(), "eth0"), None);
     // The relay looks at addresses only; on `lo` nobody takes what it brings.
     let rows = table(Some(NetworkingMode::Nat), "0.0.0.0%eth0", Outside::default(), &open);
-    assert_eq!((letters(&rows), rows[1].why.as_str()), ("FFFW?FF?".to_owned(), "the server listens on 0.0.0.0%eth0 only"));
+    assert_eq!((letters(&rows), rows[1].why.as_str()), ("FFFW?FF?".to_owned(), "the server listens only on 0.0.0.0%eth0"));
 }

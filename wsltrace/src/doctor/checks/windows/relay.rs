@@ -8,8 +8,8 @@ use super::excluded::excluding;
 use super::{Both, address_for_windows, carried_by_relay, is_portproxy, is_relay, mode, named, process, serves_own_address};
 use crate::doctor::{Facts, Finding, Severity};
 use crate::windows::WindowsListener;
-use crate::wsl::NetworkingMode;
 use crate::wsl::config::Config;
+use crate::wsl::{NetworkingMode, taker};
 
 /// Who of Windows carries connections into Linux in the modes without a relay.
 const CARRIERS: [&str; 3] = ["wsldevicehost", "wslrelay", "wslhost"];
@@ -36,12 +36,13 @@ fn by_relay(facts: &Facts, listeners: &[WindowsListener]) -> Vec<Finding> {
     let (mut reached, mut missing) = (Vec::new(), Vec::new());
     for (loopback, wanted) in families {
         match holder(listeners, loopback) {
-            Holder::Relay => reached.push(loopback),
+            // A relay helps nobody whose connections no socket here takes.
+            Holder::Relay if taker(&facts.linux.listeners, loopback, "lo").is_some() => reached.push(loopback),
             // Its entry is told of by its own check.
             Holder::Other(other) if is_portproxy(other) && entries_are_known(facts) => {}
             Holder::Other(other) => findings.push(held(facts, loopback, other, wanted)),
             Holder::Nobody if wanted => missing.push(loopback),
-            Holder::Nobody => {}
+            Holder::Relay | Holder::Nobody => {}
         }
     }
     // What explains a relay that is missing is told with it by its own check.
@@ -269,6 +270,9 @@ mod tests {
         let findings = relay(&relay_on(listening(nat(), &["0.0.0.0", "::"]), &["127.0.0.1"]));
         assert_eq!((findings.len(), findings[0].severity), (1, Severity::Warns));
         assert!(findings[0].evidence.contains(&"the relay did open 127.0.0.1:8080".to_owned()));
+        // The other half leads nowhere.
+        let findings = relay(&relay_on(listening(nat(), &["::1"]), &["127.0.0.1"]));
+        assert_eq!((findings.len(), findings[0].severity), (1, Severity::Fails));
     }
 
     #[test]
