@@ -1,13 +1,17 @@
 //! One attempt: a connection, or a request over one, and what came of it.
 
+use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
+use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
+use std::task::{Poll, ready};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 
 /// How an attempt fails.
@@ -89,10 +93,12 @@ pub struct Connection {
     stream: TcpStream,
 }
 
-impl Connection {
-    /// Bytes that a client needs to read answers into: the longest head of one.
-    pub const BUFFER: usize = 16 << 10;
+/// Longest head of an answer.
+const LONGEST_HEAD: usize = 16 << 10;
+/// Bytes to read at once.
+pub const BUFFER: usize = 16 << 10;
 
+impl Connection {
     /// Connects.
     pub async fn open(address: SocketAddr) -> Result<Self, Failure> {
         let failed = |error: io::Error| Failure::of(&error);
@@ -102,38 +108,22 @@ impl Connection {
         Ok(Self { stream })
     }
 
-    /// Sends a request and reads the whole answer; says whether the connection may be used again.
-    pub async fn request(&mut self, request: &[u8], buffer: &mut [u8]) -> Result<bool, Failure> {
+    /// Sends a request and reads the whole answer; says whether the connection may be used again. `buffer` is read into, and holds
+    /// nothing from one reading to the next: all clients of a thread can share one, which stays in the processor's cache.
+    pub async fn request(&mut self, request: &[u8], buffer: &Mutex<Vec<u8>>) -> Result<bool, Failure> {
         let failed = |error: io::Error| Failure::of(&error);
         self.stream.write_all(request).await.map_err(failed)?;
-        let mut used = 0;
-        let head = loop {
-            used += self.more(used, buffer).await?;
-            let head = Head::parse(buffer.get(..used).unwrap_or_default()).map_err(|Malformed| Failure::Short)?;
-            if let Some(head) = head {
-                break head;
+        let mut answer = Answer::default();
+        loop {
+            let read = poll_fn(|context| {
+                let mut buffer = buffer.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut room = ReadBuf::new(&mut buffer);
+                ready!(Pin::new(&mut self.stream).poll_read(context, &mut room)).map_err(failed)?;
+                Poll::Ready(answer.goes_on(room.filled()))
+            });
+            if let Some(keeps) = read.await? {
+                return Ok(keeps);
             }
-        };
-        let mut left = head.body.map(|body| (head.length + body).saturating_sub(used));
-        while left != Some(0) {
-            // The head is not needed any more.
-            let got = match self.stream.read(buffer).await.map_err(failed)? {
-                0 if left.is_none() => return Ok(false),
-                0 => return Err(Failure::Short),
-                got => got,
-            };
-            left = left.map(|left| left.saturating_sub(got));
-        }
-        Ok(head.keeps)
-    }
-
-    /// Reads some more of a head.
-    async fn more(&mut self, used: usize, buffer: &mut [u8]) -> Result<usize, Failure> {
-        let room = buffer.get_mut(used..).filter(|room| !room.is_empty()).ok_or(Failure::Short)?;
-        match self.stream.read(room).await.map_err(|error| Failure::of(&error))? {
-            0 if used == 0 => Err(Failure::Closed),
-            0 => Err(Failure::Short),
-            got => Ok(got),
         }
     }
 
@@ -148,6 +138,59 @@ impl Connection {
     /// The segments of this side so far; none where the kernel does not tell.
     pub fn segments(&self) -> Segments {
         tcp_info(&self.stream).unwrap_or_default()
+    }
+}
+
+/// What has come of an answer so far.
+#[derive(Default)]
+struct Answer {
+    /// The beginning of a head that is not whole.
+    begun: Vec<u8>,
+    /// What is known once the head is there.
+    rest: Option<Rest>,
+}
+
+/// The body of an answer.
+struct Rest {
+    /// Bytes that are still to come; `None`: up to the end of the connection.
+    left: Option<usize>,
+    keeps: bool,
+}
+
+impl Answer {
+    /// Takes what came next, nothing where the other side has ended; once the answer is whole it says whether the connection may be
+    /// used again.
+    fn goes_on(&mut self, bytes: &[u8]) -> Result<Option<bool>, Failure> {
+        match (&mut self.rest, bytes.is_empty()) {
+            (Some(Rest { left: None, .. }), true) => Ok(Some(false)),
+            (Some(_), true) => Err(Failure::Short),
+            (None, true) => Err(if self.begun.is_empty() { Failure::Closed } else { Failure::Short }),
+            (Some(rest), false) => {
+                rest.left = rest.left.map(|left| left.saturating_sub(bytes.len()));
+                Ok((rest.left == Some(0)).then_some(rest.keeps))
+            }
+            (None, false) => self.begins(bytes),
+        }
+    }
+
+    fn begins(&mut self, bytes: &[u8]) -> Result<Option<bool>, Failure> {
+        let is_first = self.begun.is_empty();
+        if !is_first {
+            self.begun.extend(bytes);
+        }
+        let so_far = if is_first { bytes } else { &self.begun };
+        let Some(head) = Head::parse(so_far).map_err(|Malformed| Failure::Short)? else {
+            if is_first {
+                self.begun.extend(bytes);
+            }
+            return if self.begun.len() < LONGEST_HEAD { Ok(None) } else { Err(Failure::Short) };
+        };
+        let left = head.body.map(|body| head.length.saturating_add(body).saturating_sub(so_far.len()));
+        if left == Some(0) {
+            return Ok(Some(head.keeps));
+        }
+        self.rest = Some(Rest { left, keeps: head.keeps });
+        Ok(None)
     }
 }
 

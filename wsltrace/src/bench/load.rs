@@ -17,7 +17,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::runtime::Builder;
 use tokio::sync::{Semaphore, watch};
 
-use super::attempt::{Connection, Failure, Mode, request};
+use super::attempt::{BUFFER, Connection, Failure, Mode, request};
 use super::patience::Patience;
 use super::tally::Tally;
 use super::target::Resolved;
@@ -53,6 +53,8 @@ struct Shared {
     /// How many of its numbers are taken.
     taken: AtomicU64,
     turns: Semaphore,
+    /// For what is read.
+    buffer: Mutex<Vec<u8>>,
     /// Held for some stores to memory only, and by this thread alone until it has ended.
     tally: Mutex<Tally>,
 }
@@ -88,6 +90,7 @@ impl Shared {
             threads,
             taken: AtomicU64::new(0),
             turns: Semaphore::new(0),
+            buffer: Mutex::new(vec![0; BUFFER]),
             tally: Mutex::default(),
             load,
         }
@@ -158,13 +161,12 @@ async fn stopped(stop: &mut Stop) {
 struct Client {
     shared: Arc<Shared>,
     connection: Option<Connection>,
-    buffer: Vec<u8>,
     patience: Patience,
 }
 
 impl Client {
     fn new(shared: Arc<Shared>) -> Self {
-        Self { connection: None, buffer: vec![0; Connection::BUFFER], patience: Patience::new(shared.load.limit), shared }
+        Self { connection: None, patience: Patience::new(shared.load.limit), shared }
     }
 
     /// Waits for its turn, where there are turns, makes an attempt, counts what came of it, and goes on until the time is up.
@@ -206,7 +208,7 @@ impl Client {
         let result = match self.shared.load.mode {
             Mode::Connect => Ok(false),
             Mode::Http | Mode::HttpKeepAlive => {
-                let exchange = connection.request(&self.shared.request, &mut self.buffer);
+                let exchange = connection.request(&self.shared.request, &self.shared.buffer);
                 self.patience.over(exchange).await.unwrap_or(Err(Failure::TimedOut))
             }
         };

@@ -22,6 +22,9 @@ const NAME: usize = 18;
 /// Longest bar.
 const LONGEST: usize = 64;
 
+/// What the figures are, and what they are not.
+const NOTE: &str = "The middle half of the handshakes by their whole time, mean of each part; with the tracer on. What an attempt takes beyond that is the request, the programs, and their wait for a processor.";
+
 /// A leg with the path that it belongs to.
 struct Row<'a> {
     path: &'a str,
@@ -45,15 +48,7 @@ pub(super) fn handshakes(page: Page, bench: &Bench) -> String {
         for (number, some) in rows.chunks(room.max(1)).enumerate() {
             text.push_str(&table(page, some, number * room.max(1)));
         }
-        text.push_str(&format!(
-            "{}\n",
-            page.wrap(
-                "The middle half of the handshakes by their whole time, mean of each part; with the tracer on.",
-                0,
-                0,
-                FAINT
-            )
-        ));
+        text.push_str(&format!("{}\n", page.wrap(NOTE, 0, 0, FAINT)));
     }
     for (path, remark) in traced().filter_map(|(path, traced)| Some((path, traced.remark.as_ref()?))) {
         text.push_str(&format!("{}\n", page.wrap(&format!("{path}: {remark}"), 0, 2, Style::new())));
