@@ -180,7 +180,8 @@ pub(crate) fn failure_sentences(bench: &Bench) -> impl Iterator<Item = String> {
 /// What the tracer cost, of each path.
 pub(crate) fn cost_sentences(bench: &Bench) -> impl Iterator<Item = String> {
     bench.paths.iter().filter_map(|path| {
-        let traced = path.traced.as_ref()?;
+        // Where nothing was answered, there is nothing to compare.
+        let traced = path.traced.as_ref().filter(|traced| traced.per_second > 0.0 && path.per_second > 0.0)?;
         let added = match traced.cost {
             Some(cost) => format!("p50 {}", interval(cost)),
             None => "too few rounds to tell".to_owned(),
