@@ -170,6 +170,7 @@ impl Reader {
             }
             self.read();
             if Instant::now() >= next {
+                self.probes.refresh_positions()?;
                 if self.probes.counter(Counter::Begun)? != self.ended {
                     self.sweep(false)?;
                 }
