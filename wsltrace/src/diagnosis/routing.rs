@@ -48,7 +48,13 @@ pub(super) fn martian(case: &Case) -> Option<Finding> {
         return Some(finding);
     }
     let localnet = || case.set_for_interface("route_localnet", 1, false);
-    let local_source = || case.set_for_interface("accept_local", 1, false);
+    let local_source = || {
+        let set = case.set_for_interface("accept_local", 1, false);
+        let mirrored = source == destination || case.journey.entrance() == Some("loopback0");
+        // Let in, it would be answered to this machine itself.
+        let elsewhere = "# unless WSL's networking mode is mirrored, one of the two machines needs another address instead".to_owned();
+        set.into_iter().chain((!mirrored).then_some(elsewhere)).collect()
+    };
     let (confidence, why, remedy) = match case.reason() {
         Some("IP_LOCALNET") => {
             (Confidence::Proved, format!("a 127.x address on {interface} is not allowed there (route_localnet is 0)"), localnet())

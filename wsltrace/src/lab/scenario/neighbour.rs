@@ -96,6 +96,7 @@ fn mute_client() -> Scenario {
     }
 }
 
+/// What is printed only looks: no command of this machine's starts a container that is gone, and the rule that leads to it may be right.
 /// Every SYN that the client sends meanwhile waits with the first, and all die in one instant.
 fn stopped_container() -> Scenario {
     let base = template("neighbour-stopped", "a published port whose container has stopped", GROUP);
