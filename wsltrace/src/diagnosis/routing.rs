@@ -52,7 +52,8 @@ pub(super) fn martian(case: &Case) -> Option<Finding> {
         let set = case.set_for_interface("accept_local", 1, false);
         let mirrored = source == destination || case.journey.entrance() == Some("loopback0");
         // Let in, it would be answered to this machine itself.
-        let elsewhere = "# unless WSL's networking mode is mirrored, one of the two machines needs another address instead".to_owned();
+        let elsewhere =
+            "# unless WSL's networking mode is mirrored, one of the two machines needs another address instead".to_owned();
         set.into_iter().chain((!mirrored).then_some(elsewhere)).collect()
     };
     let (confidence, why, remedy) = match case.reason() {
