@@ -2,7 +2,9 @@
 //! apart. Netlink tells it as well, but only where the kernel has `nfnetlink_hook`, which WSL's lacks.
 
 use aya_ebpf::{helpers::bpf_get_current_task, macros::map, maps::Array};
-use wsltrace_common::{ABSENT, HOOKS, HookList, HooksRequest, LIST_FAILED, LIST_MADE, LIST_UNCHANGED, MOST_HOOKED, NetfilterHooks, UNREADABLE};
+use wsltrace_common::{
+    ABSENT, HOOKS, HookList, HooksRequest, LIST_FAILED, LIST_MADE, LIST_UNCHANGED, MOST_HOOKED, NetfilterHooks, UNREADABLE,
+};
 
 use crate::kernel::{offset, read};
 
