@@ -73,9 +73,9 @@ impl Traced {
         let arguments = ["--no-firewall-trace"];
         let mut tracer = Tracer::start_reading(binary, &lab.wsl, &arguments, move |stdout| pass_on(stdout, &to))?;
         tracer.await_armed()?;
-        let traced = Self { lab, attempt: scenario.attempt(), journeys, _tracer: tracer };
-        traced.nft("add table inet late")?;
-        Ok(traced)
+        let started = Self { lab, attempt: scenario.attempt(), journeys, _tracer: tracer };
+        started.nft("add table inet late")?;
+        Ok(started)
     }
 
     fn nft(&self, command: &str) -> Result<(), Box<dyn Error>> {

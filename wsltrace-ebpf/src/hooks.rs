@@ -111,7 +111,7 @@ fn read_list(list: &mut HookList, entries: u64) -> Option<()> {
             break;
         }
         let operation: u64 = read(operations + index as u64 * 8)?;
-        *list.priorities.get_mut(index)? = read::<u32>(operation + priority)? as i32;
+        *list.priorities.get_mut(index)? = read::<u32>(operation + priority)?.cast_signed();
     }
     Some(())
 }
