@@ -87,9 +87,12 @@ fn place_of<'a>(remedy: &[&str], lab: &'a Lab) -> &'a Namespace {
     [Side::Container, Side::Backend].into_iter().filter_map(|side| lab.find(side)).find(told).unwrap_or(&lab.wsl)
 }
 
-/// A line of the report that is a command. The lab runs as root, and `sudo` may not be there.
+/// A line of the report that is a command. The lab runs as root, and `sudo` may not be there; a shell that has an `ip` of its own, as
+/// busybox has, must take the real one.
 fn command(line: &str) -> Option<String> {
-    (!line.starts_with('#')).then(|| line.strip_prefix("sudo ").unwrap_or(line).to_owned())
+    let command = line.strip_prefix("sudo ").unwrap_or(line);
+    let real = command.strip_prefix("ip ").and_then(|arguments| Some(format!("{} {arguments}", locate("ip")?.display())));
+    (!line.starts_with('#')).then(|| real.unwrap_or_else(|| command.to_owned()))
 }
 
 fn run(namespace: &Namespace, command: &str) -> Result<(), LabError> {
