@@ -28,8 +28,8 @@ use wsltrace_tests::leftovers::{Object, held_by};
 
 /// Most instructions on the way at rest.
 const DOZEN: usize = 12;
-/// Programs that are let off; names as the kernel cuts them.
-const ENTRANCES: [&str; 4] = ["tc_ingress", "tc_ingress_l3", "nf_output", "collect"];
+/// Programs that are let off, the entrances and those that no packet runs; names as the kernel cuts them.
+const ENTRANCES: [&str; 5] = ["tc_ingress", "tc_ingress_l3", "nf_output", "collect", "list_hooks"];
 /// `--detail full` has 31 netfilter positions.
 const NETFILTER: usize = 31;
 
