@@ -110,7 +110,8 @@ impl Facts {
         // Which of several containers has the address is not known.
         let namespaces: BTreeSet<u32> = there.iter().map(|listener| listener.netns).collect();
         // From 127.0.0.1 it gets an answer only if its source is rewritten as well.
-        let works = !entry.local && namespaces.len() == 1 && taker(&there, address, "eth0").is_some();
+        let back_out = self.linux.translated_by_way_of.iter().any(|(to, by)| *to == address && *by == entry.interface);
+        let works = !entry.local && !back_out && namespaces.len() == 1 && taker(&there, address, "eth0").is_some();
         // The answer comes back through the same firewalls.
         let answer = Way::ForwardedAnswer { device: Some(entry.interface.clone()) };
         if let Some(gate) =

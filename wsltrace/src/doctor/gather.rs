@@ -13,7 +13,7 @@ use socket2::{Domain, Socket, Type};
 use super::firewall::Firewalls;
 use super::linux::{Address, Interface, Linux, Managers, Names, Unseen};
 use crate::causes::with_causes;
-use crate::evidence::{Listener, routes, sockets, sysctls};
+use crate::evidence::{Listener, own_routing, routes, sockets, sysctls};
 use crate::journey::Family;
 use crate::kernel::addresses::{self, list_addresses};
 use crate::kernel::check::Machine;
@@ -82,6 +82,8 @@ pub fn linux(netns: &Netns, port: u16, machine: &Machine, firewalls: &Firewalls)
     let of_v6: Vec<addresses::Address> = addresses.iter().filter(|address| address.address.is_ipv6()).cloned().collect();
     let outer6 =
         outer.as_ref().filter(|(address, _)| address.is_ipv4()).and_then(|_| addresses::outer(&of_v6, &links).map(place));
+    let own: Vec<_> = outer.iter().chain(&outer6).map(|(own, _)| *own).collect();
+    let own_routing = own.into_iter().find_map(|own| asked.take("the routing rules", own_routing(netns, own)));
     Linux {
         kernel: machine.release.clone(),
         root: machine.root,
@@ -97,6 +99,7 @@ pub fn linux(netns: &Netns, port: u16, machine: &Machine, firewalls: &Firewalls)
             .then(|| asked.take("the routing rules", routes::has_rule_for(netns, LOOPBACK_TABLE))),
         settings: settings(netns, outer.as_ref().map(|(_, interface)| interface.as_str()), &links, &mut asked),
         refused: if free { refused(netns, port) } else { None },
+        own_routing,
         translated_by_way_of: asked.take("where DNAT leads", toward_targets(netns, firewalls)),
         lookup_programs: others(asked.take("the BPF programs that choose sockets", lookup_programs(netns))),
         netfilter_programs: others(asked.take("the BPF programs at netfilter", netfilter_programs())),

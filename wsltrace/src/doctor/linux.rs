@@ -34,6 +34,9 @@ pub struct Linux {
     pub gateway: Option<(IpAddr, String)>,
     /// In mirrored mode: whether a rule leads to the table by which answers to Windows' localhost find back.
     pub loopback_rules: Option<bool>,
+    /// What leads the packets of other machines, or the answers to them, otherwise than by the tables that every machine has: rules of
+    /// `ip rule`, routes that refuse.
+    pub own_routing: Option<String>,
     /// The interfaces that lead to where DNAT rules send packets.
     pub translated_by_way_of: Vec<(IpAddr, String)>,
     /// Settings by their names.
@@ -68,7 +71,8 @@ pub struct Interface {
     pub tc: Vec<String>,
     /// The same for packets that go out.
     pub tc_out: Vec<String>,
-    /// Whether filters of tc may see its packets (a `clsact` or `ingress` queueing discipline is there).
+    /// Whether filters of tc may see its packets (a `clsact` or `ingress` queueing discipline is there), or its queue shapes or loses
+    /// them.
     pub filters: bool,
 }
 

@@ -89,7 +89,10 @@ impl Facts {
         }
         let interface = self.linux.interface(&entry.interface);
         if interface.is_some_and(Interface::is_filtered) {
-            return Gate::Unknown(format!("a program or filter at {} may stop it", entry.interface));
+            return Gate::Unknown(format!("a program, filter or queue at {} may stop it", entry.interface));
+        }
+        if let Some(what) = self.linux.own_routing.as_ref().filter(|_| !entry.local) {
+            return Gate::Unknown(format!("its way, or that of the answer, depends on {what}"));
         }
         if !self.linux.netfilter_programs.is_empty() {
             return Gate::Unknown("a BPF program at netfilter may stop it".to_owned());

@@ -18,7 +18,7 @@ mod way;
 pub use addresses::OwnAddress;
 pub use behind::namespaces_behind;
 pub use gather::Gatherer;
-pub use policy::RefusingRule;
+pub use policy::{RefusingRule, own_routing};
 pub use readings::Silence;
 pub use routes::{Hop, Refusing};
 pub use rules::{Scope, dnat_targets};

@@ -13,7 +13,7 @@ use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use serde::{Deserialize, Serialize};
 
 use super::Mirror;
-use super::routes::{Refusing, bits, covers, metric, network, refusal_of, table};
+use super::routes::{Refusing, all, bits, covers, is_local, metric, network, refusal_of, table};
 use crate::kernel::netlink;
 use crate::kernel::netns::Netns;
 
@@ -82,6 +82,30 @@ struct Rule {
     suppresses: Option<u32>,
     /// It asks for something that is not looked at here, such as the outgoing interface.
     more: bool,
+}
+
+/// What leads packets to or from this address of the machine otherwise than on every machine: rules between tables, routes that
+/// refuse, what is missing. `None` where nothing does.
+pub fn own_routing(netns: &Netns, own: IpAddr) -> io::Result<Option<String>> {
+    const LOCAL: u32 = 255;
+    const MAIN: u32 = 254;
+    let rules = Rules::read(netns, own)?;
+    if let Some(rule) = rules.0.iter().find(|rule| !rule.is_usual()) {
+        return Ok(Some(format!("the rule of preference {} between routing tables", rule.preference)));
+    }
+    if !rules.0.iter().any(|rule| rule.table == LOCAL) {
+        return Ok(Some("that no rule leads to the routing table of own addresses".to_owned()));
+    }
+    let routes = netns.run(|| all(own)).map_err(io::Error::other)??;
+    if let Some(refusing) = routes.iter().find_map(|route| refusal_of(route, own)) {
+        let (network, bits) = refusing.destination;
+        return Ok(Some(format!("the {} route of {network}/{bits}", refusing.kind)));
+    }
+    if !is_local(netns, own)? {
+        return Ok(Some(format!("that the routing tables do not have {own}")));
+    }
+    let leads = |route: &RouteMessage| route.header.kind == RouteType::Unicast && table(route) == MAIN;
+    Ok((!routes.iter().any(leads)).then(|| "that no route leads to other machines".to_owned()))
 }
 
 impl Rules {
@@ -182,6 +206,11 @@ impl Rule {
         // A mask of 0 is that of a rule for every mark.
         rule.mark = rule.mark.map(|(mark, _)| (mark, mark_bits)).filter(|(_, mask)| *mask != Some(0));
         rule
+    }
+
+    /// Whether it leads to a table that every machine has, or to that of WSL's mirrored mode.
+    fn is_usual(&self) -> bool {
+        self.action == RuleAction::ToTable && !self.inverted && matches!(self.table, 127 | 253..=255)
     }
 
     /// How it refuses.

@@ -140,12 +140,17 @@ pub fn root_qdisc(netns: &Netns, index: u32) -> io::Result<Option<String>> {
     Ok(root.and_then(|message| message.attributes.into_iter().find_map(kind)))
 }
 
-/// The numbers of the interfaces at which filters of tc may stand: those with a `clsact` or `ingress` queueing discipline.
+/// Queueing disciplines that drop nothing but what does not fit.
+const PLAIN_QUEUES: [&str; 11] =
+    ["noqueue", "pfifo_fast", "pfifo", "bfifo", "fq", "fq_codel", "codel", "sfq", "mq", "mqprio", "cake"];
+
+/// The numbers of the interfaces at which tc may stop a packet: those with a `clsact` or `ingress` queueing discipline, where
+/// filters may stand, and those with one that shapes or loses.
 pub fn filtered_interfaces(netns: &Netns) -> io::Result<Vec<u32>> {
     let request = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default());
     let answers = flatten(netns.run(|| netlink::dump(NETLINK_ROUTE, request)))?;
     let holds_filters =
-        |attribute: &TcAttribute| matches!(attribute, TcAttribute::Kind(kind) if kind == "clsact" || kind == "ingress");
+        |attribute: &TcAttribute| matches!(attribute, TcAttribute::Kind(kind) if !PLAIN_QUEUES.contains(&kind.as_str()));
     Ok(answers
         .into_iter()
         .filter_map(|answer| match answer {
