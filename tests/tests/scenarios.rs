@@ -17,7 +17,7 @@ fn trial(scenario: Scenario) -> Trial {
         };
         match run(&scenario, &binary).ending {
             Ending::Passed => Ok(Completion::Completed),
-            Ending::Skipped(why) => Ok(skip(scenario.name, &why)),
+            Ending::Skipped(why) | Ending::Impossible(why) => Ok(skip(scenario.name, &why)),
             Ending::Failed(problems) => Err(Failed::from(problems.join("\n"))),
         }
     })

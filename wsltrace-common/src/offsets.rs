@@ -32,6 +32,7 @@ pub struct Offsets {
     pub sock_net: u32,
     pub tcp_sock_rcv_nxt: u32,
     pub tcp_sock_bytes_received: u32,
+    pub tcp_sock_bytes_sent: u32,
     pub inet_request_sock_rmt_addr: u32,
     pub inet_request_sock_v6_rmt_addr: u32,
     pub inet_request_sock_rmt_port: u32,

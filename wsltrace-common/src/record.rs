@@ -160,13 +160,17 @@ impl Flags {
     pub const ANSWERED_BEFORE: u32 = 1 << 20;
     /// A newer attempt of the same key was begun while this one lived.
     pub const SUPERSEDED: u32 = 1 << 21;
-    /// The record counts as established and waiting to be accepted.
+    /// Established, and the application has not accepted, which would be seen.
     pub const UNACCEPTED: u32 = 1 << 22;
     /// The application took the connection.
     pub const ACCEPTED: u32 = 1 << 23;
     /// The connection was established, but the application had not taken it when the journey was given up. Only where that can
     /// be seen.
     pub const NOT_ACCEPTED: u32 = 1 << 24;
+    /// The record counts as established and held to see what becomes of the connection.
+    pub const SETTLING: u32 = 1 << 25;
+    /// The server's side reset the connection, at `Record::last_ns`, before it had sent a byte.
+    pub const SERVER_RESET: u32 = 1 << 26;
 }
 
 /// The record of one journey.

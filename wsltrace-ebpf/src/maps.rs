@@ -84,9 +84,9 @@ pub static IN_FLIGHT: SharedU64 = SharedU64::new();
 #[unsafe(no_mangle)]
 pub static AWAITING: SharedU64 = SharedU64::new();
 
-/// Established journeys that wait for the application to accept. Stays zero where that cannot be seen.
+/// Established journeys that are held to see what becomes of their connections.
 #[unsafe(no_mangle)]
-pub static UNACCEPTED: SharedU64 = SharedU64::new();
+pub static SETTLING: SharedU64 = SharedU64::new();
 
 /// A record to start from: too large for the stack.
 pub static EMPTY_RECORD: Record = {
@@ -107,7 +107,7 @@ pub static SWITCHES: aya_ebpf::maps::Array<u32> = aya_ebpf::maps::Array::with_ma
 pub const SWITCH_ARMED: u32 = 0;
 /// Index in `SWITCHES`: SYNs to other ports are counted when this is not zero.
 pub const SWITCH_NEAR_MISSES: u32 = 1;
-/// Index in `SWITCHES`: it is seen when applications accept, so established journeys wait for that when this is not zero.
+/// Index in `SWITCHES`: it is seen when applications accept, so established journeys are held for that when this is not zero.
 pub const SWITCH_ACCEPT: u32 = 2;
 
 /// Whether a switch is on.
@@ -147,10 +147,10 @@ pub fn nobody_waits() -> bool {
     AWAITING.load() == 0
 }
 
-/// Whether no established journey waits to be accepted.
+/// Whether no established journey is held to see what becomes of its connection.
 #[inline(always)]
-pub fn all_accepted() -> bool {
-    UNACCEPTED.load() == 0
+pub fn all_settled() -> bool {
+    SETTLING.load() == 0
 }
 
 /// An IPv4 address (network byte order) mapped into IPv6.

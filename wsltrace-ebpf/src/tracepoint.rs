@@ -9,24 +9,41 @@ use wsltrace_common::{ABSENT, Address, Flags, Key, StageCode};
 use crate::{
     journey,
     kernel::{Place, SkBuff, offset, read},
-    maps::{NETWORK_NAMESPACES, all_accepted, asleep, mapped, nobody_waits},
+    maps::{NETWORK_NAMESPACES, all_settled, asleep, mapped, nobody_waits},
     packet::{self, Kind},
 };
 
-/// The kernel's TCP answers a packet with RST. Argument 1 is the packet that it answers; it is null when there is none.
+/// The kernel's TCP sends a RST. Argument 1 is the packet that it answers; null where none does: then the socket of argument 0 is
+/// given up by its owner.
 #[btf_tracepoint(function = "tcp_send_reset")]
 pub fn tcp_send_reset(context: BtfTracePointContext) -> i32 {
-    if !asleep() {
-        let _: Option<()> = kernel_reset(SkBuff(context.arg(1)));
+    let skb = SkBuff(context.arg(1));
+    if skb.0.is_null() {
+        let socket: u64 = context.arg(0);
+        // Null to the verifier, for which that must be asked.
+        if socket != 0 && !all_settled() {
+            let _: Option<()> = given_up(socket);
+        }
+    } else if !asleep() {
+        let _: Option<()> = kernel_reset(skb);
     }
     0
 }
 
 #[inline(always)]
-fn kernel_reset(skb: SkBuff) -> Option<()> {
-    if skb.0.is_null() {
+fn given_up(socket: u64) -> Option<()> {
+    if offset!(tcp_sock_bytes_sent) == ABSENT {
         return None;
     }
+    let sent: u64 = read(socket + u64::from(offset!(tcp_sock_bytes_sent)))?;
+    if sent == 0 {
+        journey::reset_by_server(&key_of(socket)?);
+    }
+    Some(())
+}
+
+#[inline(always)]
+fn kernel_reset(skb: SkBuff) -> Option<()> {
     let packet = packet::from_skb(skb)?;
     if packet.kind == Kind::SYN {
         let found = journey::find(&packet)?;
@@ -102,13 +119,33 @@ fn address_of(family: u16, base: u64, v4: u32, v6: u32) -> Option<Address> {
 pub fn inet_sock_set_state(context: BtfTracePointContext) -> i32 {
     const TCP_ESTABLISHED: i32 = 1;
     const TCP_SYN_RECV: i32 = 3;
-    if nobody_waits() && asleep() {
+    const TCP_FIN_WAIT1: i32 = 4;
+    const TCP_CLOSE_WAIT: i32 = 8;
+    if all_settled() && nobody_waits() && asleep() {
         return 0;
     }
-    if context.arg::<i32>(1) == TCP_SYN_RECV && context.arg::<i32>(2) == TCP_ESTABLISHED {
-        let _: Option<()> = became_established(context.arg(0));
+    match (context.arg::<i32>(1), context.arg::<i32>(2)) {
+        (TCP_SYN_RECV, TCP_ESTABLISHED) => drop(became_established(context.arg(0))),
+        (TCP_ESTABLISHED, TCP_FIN_WAIT1) => drop(was_closed(context.arg(0), 1)),
+        (TCP_ESTABLISHED, TCP_CLOSE_WAIT) => drop(was_closed(context.arg(0), 2)),
+        _ => {}
     }
     0
+}
+
+/// `sequences`: how many may have been the client's first, as for [`was_accepted`].
+#[inline(always)]
+fn was_closed(socket: u64, sequences: u32) -> Option<()> {
+    if all_settled() {
+        return None;
+    }
+    let key = key_of(socket)?;
+    for back in 0..sequences {
+        if journey::closed(&Key { sequence: key.sequence.wrapping_sub(back), ..key }) {
+            break;
+        }
+    }
+    Some(())
 }
 
 #[inline(always)]
@@ -125,7 +162,7 @@ fn became_established(socket: u64) -> Option<()> {
 /// unseen.
 #[fentry(function = "security_sock_graft")]
 pub fn security_sock_graft(context: FEntryContext) -> i32 {
-    if !(all_accepted() && nobody_waits() && asleep()) {
+    if !(all_settled() && nobody_waits() && asleep()) {
         let _: Option<()> = was_accepted(context.arg(0));
     }
     0

@@ -22,4 +22,5 @@ pub mod wsl;
 
 mod causes;
 mod logger;
+mod units;
 pub use logger::log_to_stderr;

@@ -38,11 +38,6 @@ pub(crate) fn virtual_machines() -> PathBuf {
     root().join("target/vm")
 }
 
-/// The list of scenarios that a kernel in a virtual machine may be unable to play.
-pub(crate) fn expected_skips_of_kernels() -> PathBuf {
-    root().join("tests/expected-skips-vm.txt")
-}
-
 /// The skips that CI accepts.
 pub(crate) fn expected_skips() -> PathBuf {
     root().join("tests/expected-skips.txt")

@@ -4,14 +4,14 @@ use wsltrace_common::{Death, Flags, Key, Record, StageCode};
 
 use super::{
     Found,
-    find::{OLDER_ATTEMPTS, carries, exactly, find, newest, unaccepted},
+    find::{OLDER_ATTEMPTS, carries, exactly, find, newest, settling},
     finish, forget, last_place, now_ns,
     pass::note_translation,
     push,
 };
 use crate::{
     kernel::{Place, offset, skb_netns},
-    maps::{NETWORK_NAMESPACES, SWITCH_ACCEPT, UNACCEPTED, switched_on},
+    maps::{NETWORK_NAMESPACES, SETTLING, SWITCH_ACCEPT, switched_on},
     packet::{Kind, Packet},
 };
 
@@ -128,8 +128,8 @@ pub fn consumed(packet: &Packet, location: u64) {
     }
 }
 
-/// The connection of this key became established: the journey ends (or waits to be accepted, where that is seen), and older
-/// attempts that wait for the same client end.
+/// The connection of this key became established: the journey is held a while to see what becomes of it, and older attempts that
+/// wait for the same client end.
 #[inline(always)]
 pub fn established(key: &Key, accept_is_seen: bool) {
     let Some(found) = newest(key) else { return };
@@ -151,26 +151,43 @@ pub fn established(key: &Key, accept_is_seen: bool) {
     record.flags |= Flags::ESTABLISHED | Flags::ACK;
     let place = Place { netns: last_place(record).netns, ifindex: record.ifindex };
     push(record, StageCode::Established as u8, false, place);
-    if record.flags & Flags::ACCEPTED != 0 || !accept_is_seen || !switched_on(SWITCH_ACCEPT) {
-        finish(&found);
-        return;
-    }
     forget(record);
-    record.flags |= Flags::UNACCEPTED;
-    UNACCEPTED.increment();
+    if record.flags & Flags::ACCEPTED == 0 && accept_is_seen && switched_on(SWITCH_ACCEPT) {
+        record.flags |= Flags::UNACCEPTED;
+    }
+    record.flags |= Flags::SETTLING;
+    SETTLING.increment();
 }
 
 /// The application took the connection of this key. That can come before it is established: Fast Open hands connections over
 /// early, and another CPU may be quicker than the one that changes the socket's state. Whether there is such a journey.
 #[inline(always)]
 pub fn accepted(key: &Key) -> bool {
-    let Some(found) = unaccepted(key).or_else(|| newest(key)) else { return false };
+    let Some(found) = settling(key).or_else(|| newest(key)) else { return false };
     let record = found.record();
-    record.flags |= Flags::ACCEPTED;
+    record.flags = record.flags & !Flags::UNACCEPTED | Flags::ACCEPTED;
     let place = Place { netns: last_place(record).netns, ifindex: record.ifindex };
     push(record, StageCode::Accepted as u8, false, place);
-    if record.flags & Flags::ESTABLISHED != 0 {
+    true
+}
+
+/// One side closed the connection of this key in order, with a FIN: what was to be seen has been seen, but for an application that
+/// may still accept. Whether there is such a journey.
+#[inline(always)]
+pub fn closed(key: &Key) -> bool {
+    let Some(found) = settling(key) else { return false };
+    if found.record().flags & Flags::UNACCEPTED == 0 {
         finish(&found);
     }
     true
+}
+
+/// The server's side reset the connection of this key before it had sent a byte.
+#[inline(always)]
+pub fn reset_by_server(key: &Key) {
+    let Some(found) = settling(key) else { return };
+    let record = found.record();
+    record.last_ns = now_ns();
+    record.flags |= Flags::SERVER_RESET;
+    finish(&found);
 }

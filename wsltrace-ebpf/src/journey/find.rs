@@ -26,9 +26,9 @@ pub fn exactly(key: &Key) -> Option<Found> {
     if found.record().flags & (Flags::DONE | Flags::UNACCEPTED) != 0 { None } else { Some(found) }
 }
 
-/// The newest journey known under a key that is established and waits to be accepted.
+/// The newest journey known under a key that is established and held to see what becomes of the connection.
 #[inline(always)]
-pub fn unaccepted(key: &Key) -> Option<Found> {
+pub fn settling(key: &Key) -> Option<Found> {
     let mut exact = Key { slot: FIRST_SLOT, ..*key };
     let unknown = Key { slot: 0, ..*key };
     // SAFETY: LRU elements are only reused for other keys: a wrong one leads to a record that does not wait.
@@ -43,7 +43,7 @@ pub fn unaccepted(key: &Key) -> Option<Found> {
         exact.slot = newest.wrapping_sub(back);
         if let Some(record) = JOURNEYS.get_ptr_mut(&exact) {
             let found = Found(record);
-            if found.record().flags & (Flags::DONE | Flags::UNACCEPTED) == Flags::UNACCEPTED {
+            if found.record().flags & (Flags::DONE | Flags::SETTLING) == Flags::SETTLING {
                 return Some(found);
             }
         }

@@ -16,14 +16,14 @@ use wsltrace_common::{Counter, Flags, HEADER_SIZE, Key, MAX_STAGES, Record, SILE
 
 pub use self::{
     begin::enter,
-    end::{accepted, consumed, dropped, established},
+    end::{accepted, closed, consumed, dropped, established, reset_by_server},
     find::{exactly, find, newest},
     pass::{is_none_of_ours, visit, went_on},
 };
 use crate::{
     debug,
     kernel::Place,
-    maps::{AWAITING, IN_FLIGHT, JOURNEYS, RECORDS, UNACCEPTED, WAKE_ABOVE, count},
+    maps::{AWAITING, IN_FLIGHT, JOURNEYS, RECORDS, SETTLING, WAKE_ABOVE, count},
 };
 
 /// A record in the table.
@@ -101,9 +101,9 @@ fn forget(record: &mut Record) {
         record.flags &= !Flags::AWAITING;
         AWAITING.decrement();
     }
-    if record.flags & Flags::UNACCEPTED != 0 {
-        record.flags &= !Flags::UNACCEPTED;
-        UNACCEPTED.decrement();
+    if record.flags & Flags::SETTLING != 0 {
+        record.flags &= !Flags::SETTLING;
+        SETTLING.decrement();
     }
 }
 

@@ -194,7 +194,7 @@ impl Reporter {
 
     /// Tells of a journey, with the evidence for how it ended.
     fn report(&mut self, record: &Record, journey: Journey, summary: &mut Summary) -> io::Result<()> {
-        let evidence = if journey.facts.established && !journey.facts.not_accepted {
+        let evidence = if journey.facts.established && !journey.came_to_nothing() {
             self.gatherer.on_the_way(&journey)
         } else {
             self.gatherer.gather(&journey)

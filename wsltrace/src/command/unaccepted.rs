@@ -45,7 +45,7 @@ impl Unaccepted {
     pub(super) fn keep(&mut self, record: Box<Record>, journey: Journey, gatherer: &Gatherer) -> Option<(Box<Record>, Journey)> {
         let open = journey.outcome == Outcome::Answered
             && journey.facts.established
-            && !journey.facts.not_accepted
+            && !journey.came_to_nothing()
             && !journey.stages.iter().any(|visit| visit.stage == Stage::Accepted);
         if self.seen_by_probe || !open || self.looks >= LOOKS_PER_SECOND {
             return Some((record, journey));

@@ -11,6 +11,7 @@ use crate::{
     escape::escape,
     evidence::Listener,
     journey::{Facts, Outcome, Stage},
+    units::duration,
 };
 
 /// What stands between a listener and the packet.
@@ -259,6 +260,9 @@ fn swallowed(case: &Case) -> bool {
 
 pub(super) fn not_accepted(case: &Case) -> Option<Finding> {
     let Facts { established, acknowledged, not_accepted, .. } = case.journey.facts;
+    if let Some(after_ns) = case.journey.facts.server_reset_ns {
+        return Some(reset_at_once(case, after_ns));
+    }
     let accepted = case.journey.stages.iter().any(|visit| visit.stage == Stage::Accepted);
     if accepted || !(established || acknowledged) {
         return None;
@@ -280,6 +284,24 @@ pub(super) fn not_accepted(case: &Case) -> Option<Finding> {
         None => return None,
     };
     Some(Finding::inferred(summary).remedy(relieve(case, listener)))
+}
+
+/// The application took the connection and gave it up, or went away while the connection waited for it.
+fn reset_at_once(case: &Case, after_ns: u64) -> Finding {
+    let port = case.journey.last_destination().1;
+    let after = duration(after_ns);
+    let look = case.root(&format!("ss -ltnp 'sport = :{port}'"));
+    let Some(listener) = first(case, Mismatch::Nothing) else {
+        let known = case.evidence.sockets.is_some();
+        let gone = if known { format!(": nothing listens on port {port} any longer") } else { String::new() };
+        let summary = format!("connected, and the server's side reset the connection {after} later, before it sent a byte{gone}");
+        return Finding::proved(summary).remedy([look]);
+    };
+    let who = who(listener);
+    let summary = format!("connected, and {who} reset the connection {after} later, before it sent a byte");
+    let watch = listener.pid.map(|pid| format!("sudo strace -f -e trace=network,close -p {pid}"));
+    let advice = format!("# see in the log of {who} why it gives up its connections: here it may crash, or refuse this client");
+    Finding::proved(summary).remedy([look].into_iter().chain(watch).chain([advice]))
 }
 
 /// The client has confirmed, and no connection came of it here: its listener is gone, or there was none and a firewall's SYN proxy

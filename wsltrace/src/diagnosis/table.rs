@@ -55,10 +55,13 @@ pub const ROWS: &[Row] = &[
     Row {
         code: Code::NotAccepted,
         outcomes: &[Outcome::Answered],
-        title: "connected, but the application does not accept",
-        meaning: "The handshake is complete, but the server's process does not call accept(): it hangs or has too few workers. The client hangs after it has connected.",
-        see: &["ss -ltn 'sport = :PORT'   (Recv-Q above Send-Q)"],
-        mend: "Look at the server process; restart it.",
+        title: "connected, but the application does not accept, or resets at once",
+        meaning: "The handshake is complete, but the server's process does not call accept(): it hangs or has too few workers, and the client hangs after it has connected. Or it gives the connection up within a moment, before it has sent a byte: the client sees that the connection was reset.",
+        see: &[
+            "ss -ltn 'sport = :PORT'   (Recv-Q above Send-Q)",
+            "sudo strace -f -e trace=network,close -p PID   (accept4, and close at once)",
+        ],
+        mend: "Look at the server process and its log; restart it.",
         judge: socket::not_accepted,
     },
     Row {

@@ -156,6 +156,19 @@ fn an_application_that_does_not_accept_is_told_of_by_the_probe_or_by_its_overful
 }
 
 #[test]
+fn a_reset_by_the_server_is_told_with_its_time_and_with_who_it_was() {
+    let mut journey = samples::healthy().journey;
+    journey.facts.server_reset_ns = Some(340_000);
+    let found = expect(&journey, &with_listeners(vec![listener("0.0.0.0")]), Code::NotAccepted, Proved);
+    assert!(found.summary.contains("reset the connection 340 \u{b5}s later, before it sent a byte"), "{}", found.summary);
+    let gone = expect(&journey, &with_listeners(Vec::new()), Code::NotAccepted, Proved);
+    assert!(gone.summary.ends_with("nothing listens on port 8080 any longer"), "{}", gone.summary);
+    // Who listens is not known: nothing is said of it.
+    let unknown = expect(&journey, &Evidence::default(), Code::NotAccepted, Proved);
+    assert!(unknown.summary.ends_with("before it sent a byte"), "{}", unknown.summary);
+}
+
+#[test]
 fn routing_is_judged_by_reason_and_else_by_place() {
     let none = Evidence::default();
     let at = "ip_rcv_finish_core+0x18c";

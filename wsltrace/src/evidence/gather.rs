@@ -204,7 +204,7 @@ fn span(journey: &Journey) -> Span {
 fn wants_sockets(journey: &Journey, died_at: Option<Stage>) -> bool {
     matches!(journey.outcome, Outcome::Refused | Outcome::Challenged)
         || is_silent(journey, died_at)
-        || journey.facts.not_accepted
+        || journey.came_to_nothing()
         || journey.outcome == Outcome::Answered && journey.facts.acknowledged && !journey.facts.established
 }
 

@@ -76,11 +76,21 @@ fn facts(record: &Record) -> Facts {
         acknowledged: has(Flags::ACK),
         established: has(Flags::ESTABLISHED),
         not_accepted: has(Flags::NOT_ACCEPTED),
+        server_reset_ns: has(Flags::SERVER_RESET).then(|| lasted(record, StageCode::Established)).flatten(),
         syn_ack_again: has(Flags::SYN_ACK_AGAIN),
         socket_lookup: entries(record).any(|(code, _)| code == StageCode::SocketLookup),
         consumed: record.consumed.time_ns != 0,
         seen_as_copy: record.death.time_ns == 0 && record.stray.time_ns != 0,
     }
+}
+
+/// The time from the stage's last visit to the record's last event.
+fn lasted(record: &Record, stage: StageCode) -> Option<u64> {
+    let since = entries(record)
+        .filter(|(code, _)| *code == stage)
+        .last()
+        .map(|(_, entry)| entry.time_and_code >> StageEntry::TIME_SHIFT)?;
+    Some(record.last_ns.saturating_sub(record.first_ns).saturating_sub(since))
 }
 
 /// The event that ended the journey, when it was a death.

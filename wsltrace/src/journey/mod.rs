@@ -224,6 +224,11 @@ impl Journey {
         }
     }
 
+    /// Whether the client was answered for nothing: the application did not take the connection, or reset it at once.
+    pub fn came_to_nothing(&self) -> bool {
+        self.facts.not_accepted || self.facts.server_reset_ns.is_some()
+    }
+
     /// The destination as the packet last had it: what a listener had to be bound to.
     pub fn last_destination(&self) -> (IpAddr, u16) {
         self.translated
@@ -278,6 +283,8 @@ pub struct Facts {
     pub established: bool,
     /// The connection was established, and the application had not taken it a second later. Only where that can be seen.
     pub not_accepted: bool,
+    /// The server's side reset the connection before it had sent a byte, this many nanoseconds after it was established.
+    pub server_reset_ns: Option<u64>,
     /// The SYN-ACK was sent again.
     pub syn_ack_again: bool,
     /// The SYN went through the socket lookup.

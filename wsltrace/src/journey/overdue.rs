@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use wsltrace_common::{Flags, Record, SILENCE_NS, StageCode};
+use wsltrace_common::{Flags, Record, SETTLE_NS, SILENCE_NS, StageCode};
 
 /// How long after its last event a journey is written that may still go on.
 const SILENCE: Duration = Duration::from_nanos(SILENCE_NS);
+/// The same for a connection that nothing has happened to since it was made, or accepted where that is seen.
+const SETTLED: Duration = Duration::from_nanos(SETTLE_NS);
 /// The same for a SYN-ACK that the client has not acknowledged.
 const UNANSWERED: Duration = Duration::from_secs(3);
 /// The same for a packet that waits for its neighbour: the kernel asks three times, a second apart, before it gives up.
@@ -28,7 +30,9 @@ pub fn is_overdue(record: &Record, now_ns: u64) -> bool {
             && record.death.time_ns == 0
             && record.answer_death.time_ns == 0;
     let unacknowledged = record.flags & Flags::SYN_ACK != 0 && record.flags & Flags::ACK == 0;
-    let patience = if waits_for_neighbour {
+    let patience = if record.flags & (Flags::SETTLING | Flags::UNACCEPTED) == Flags::SETTLING {
+        SETTLED
+    } else if waits_for_neighbour {
         NEIGHBOUR
     } else if unacknowledged {
         UNANSWERED
@@ -36,4 +40,20 @@ pub fn is_overdue(record: &Record, now_ns: u64) -> bool {
         SILENCE
     };
     u128::from(now_ns.saturating_sub(record.last_ns)) >= patience.as_nanos()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_established_connection_is_held_for_a_moment_and_for_a_second_while_nobody_accepts() {
+        // SAFETY: a record is made of integers, for which zeroes are a value.
+        let mut record: Record = unsafe { std::mem::zeroed() };
+        record.last_ns = 1;
+        record.flags = Flags::SYN_ACK | Flags::ACK | Flags::ESTABLISHED | Flags::SETTLING;
+        assert!(!is_overdue(&record, SETTLE_NS) && is_overdue(&record, SETTLE_NS + 1));
+        record.flags |= Flags::UNACCEPTED;
+        assert!(!is_overdue(&record, SILENCE_NS) && is_overdue(&record, SILENCE_NS + 1));
+    }
 }

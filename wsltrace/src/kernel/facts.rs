@@ -71,6 +71,7 @@ const HOOKS: &str = "the netfilter stages show no interface or namespace";
 const SOCKETS: &str = "the events of sockets cannot be matched to their SYN";
 const REQUESTS: &str = "the SYN-ACKs sent again cannot be matched to their SYN";
 const RESETS: &str = "the kernel's own resets cannot be told from a firewall's";
+const AT_ONCE: &str = "a server that resets its connections at once goes unnoticed";
 const TASKS: &str = "the program behind a local connection is not named";
 const POSITIONS: &str = "every position of netfilter is watched, also where nothing is hooked in: that costs traffic more";
 const STATE: &str = "conntrack's state is not shown";
@@ -87,7 +88,7 @@ macro_rules! field {
     };
 }
 
-const FIELDS: [Field; 36] = [
+const FIELDS: [Field; 37] = [
     field!(sk_buff_head, "sk_buff", "head", PACKETS),
     field!(sk_buff_network_header, "sk_buff", "network_header", PACKETS),
     field!(sk_buff_mac_header, "sk_buff", "mac_header", PACKETS),
@@ -111,6 +112,7 @@ const FIELDS: [Field; 36] = [
     field!(sock_net, "sock", "__sk_common.skc_net.net", SOCKETS),
     field!(tcp_sock_rcv_nxt, "tcp_sock", "rcv_nxt", SOCKETS),
     field!(tcp_sock_bytes_received, "tcp_sock", "bytes_received", SOCKETS),
+    field!(tcp_sock_bytes_sent, "tcp_sock", "bytes_sent", AT_ONCE),
     field!(inet_request_sock_rmt_addr, "inet_request_sock", "req.__req_common.skc_daddr", REQUESTS),
     field!(inet_request_sock_v6_rmt_addr, "inet_request_sock", "req.__req_common.skc_v6_daddr", REQUESTS),
     field!(inet_request_sock_rmt_port, "inet_request_sock", "req.__req_common.skc_dport", REQUESTS),
@@ -150,6 +152,7 @@ const ABSENT_EVERYWHERE: Offsets = Offsets {
     sock_net: ABSENT,
     tcp_sock_rcv_nxt: ABSENT,
     tcp_sock_bytes_received: ABSENT,
+    tcp_sock_bytes_sent: ABSENT,
     inet_request_sock_rmt_addr: ABSENT,
     inet_request_sock_v6_rmt_addr: ABSENT,
     inet_request_sock_rmt_port: ABSENT,

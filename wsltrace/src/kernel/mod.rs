@@ -5,6 +5,7 @@ pub mod addresses;
 pub mod btf;
 pub mod check;
 pub(crate) mod command;
+pub mod config;
 mod facts;
 pub mod links;
 pub mod names;

@@ -26,6 +26,8 @@ pub enum Seen {
     Connected,
     /// The connection was made, but nobody greeted in time.
     Unserved,
+    /// The connection was made, and reset before a byte came.
+    Reset,
     /// No answer in time.
     NoAnswer,
     /// `connect` failed with this error.
@@ -37,6 +39,7 @@ impl fmt::Display for Seen {
         match self {
             Self::Connected => f.write_str("connected"),
             Self::Unserved => f.write_str("connected, and not served"),
+            Self::Reset => f.write_str("connected, then reset"),
             Self::NoAnswer => f.write_str("no answer"),
             Self::Failed(errno) => write!(f, "{} ({errno:?})", errno.desc()),
         }
@@ -124,7 +127,10 @@ impl Attempt {
             return Ok((Seen::NoAnswer, local, None));
         }
         if let Some(error) = socket.take_error().map_err(failed("tell how it went with"))? {
-            return Ok((Seen::Failed(Errno::from_raw(error.raw_os_error().unwrap_or_default())), local, None));
+            let errno = Errno::from_raw(error.raw_os_error().unwrap_or_default());
+            // Who refuses a connection does so with another error: this one was made, and given up before we looked.
+            let seen = if errno == Errno::ECONNRESET { Seen::Reset } else { Seen::Failed(errno) };
+            return Ok((seen, local, None));
         }
         if self.manner == Manner::Leaves {
             return Ok((Seen::Connected, local, None));
@@ -142,6 +148,7 @@ impl Attempt {
         match (&socket).read_exact(&mut [0]) {
             Ok(()) => Ok((Seen::Connected, local, None)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok((Seen::Unserved, local, Some(Arc::new(socket)))),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok((Seen::Reset, local, None)),
             Err(error) => Err(failed("read the greeting of")(error)),
         }
     }

@@ -79,18 +79,27 @@ pub struct Listening {
 impl Listening {
     /// A server that accepts, greets with a byte, and closes when the client does.
     pub fn accepting(namespace: &Namespace, binding: Binding) -> Result<Self, LabError> {
+        Self::doing(namespace, binding, serve)
+    }
+
+    /// A server that accepts, and does this with each connection.
+    pub(super) fn doing(
+        namespace: &Namespace,
+        binding: Binding,
+        then: fn(TcpStream) -> io::Result<()>,
+    ) -> Result<Self, LabError> {
         let mut server = Self::idle(namespace, binding)?;
-        server.accept_all();
+        server.accept_all(then);
         Ok(server)
     }
 
-    fn accept_all(&mut self) {
+    fn accept_all(&mut self, then: fn(TcpStream) -> io::Result<()>) {
         let socket = Arc::clone(&self.socket);
         self.acceptor = Some(thread::spawn(move || {
             // Ends with an error when `drop` shuts the socket down.
             while let Ok((connection, _)) = socket.accept() {
                 // A client that goes away early is its own affair.
-                let _ = serve(connection.into());
+                let _ = then(connection.into());
             }
         }));
     }
@@ -106,7 +115,7 @@ impl Listening {
             Some(libc::ENOPROTOOPT) => LabError::Unsupported("this kernel lacks an option of listening sockets".into()),
             _ => LabError::io("set an option of the listening socket")(error),
         })?;
-        server.accept_all();
+        server.accept_all(serve);
         Ok(server)
     }
 

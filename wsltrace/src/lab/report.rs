@@ -28,7 +28,7 @@ pub fn demo(name: Option<&str>, binary: &Path, out: &mut dyn Write) -> Result<()
     let wanted = name.unwrap_or(SHOWCASE);
     let scenario = find(wanted)
         .ok_or_else(|| LabError::Failed(format!("no scenario is called '{}'; see 'wsltrace demo'", wanted.escape_debug())))?;
-    if let Some(why) = scenario.obstacle() {
+    if let Some(why) = scenario.impossible().or_else(|| scenario.obstacle()) {
         return Err(LabError::Unsupported(format!("cannot play {}: {why}", scenario.name)));
     }
     play(&scenario, binary, out)?;
@@ -69,13 +69,14 @@ pub fn selftest(names: &[String], json: bool, binary: &Path, out: &mut dyn Write
             .ok_or_else(|| LabError::Failed(format!("no scenario is called '{}'; see 'wsltrace demo'", name.escape_debug())))
     };
     let scenarios = if names.is_empty() { all() } else { names.iter().map(one).collect::<Result<_, _>>()? };
-    let mut counts = [0_usize; 3];
+    let mut counts = [0_usize; 4];
     for scenario in &scenarios {
         let report = run(scenario, binary);
         counts[match report.ending {
             Ending::Passed => 0,
             Ending::Failed(_) => 1,
             Ending::Skipped(_) => 2,
+            Ending::Impossible(_) => 3,
         }] += 1;
         write_report(&report, json, out).and_then(|()| out.flush()).map_err(LabError::io("write to standard output"))?;
     }
@@ -90,6 +91,7 @@ fn write_report(report: &ScenarioReport, json: bool, out: &mut dyn Write) -> io:
     match &report.ending {
         Ending::Passed => writeln!(out, "{:<30} ok", report.name),
         Ending::Skipped(why) => writeln!(out, "{:<30} skipped  {why}", report.name),
+        Ending::Impossible(why) => writeln!(out, "{:<30} not here {why}", report.name),
         Ending::Failed(problems) => {
             writeln!(out, "{:<30} failed", report.name)?;
             problems.iter().try_for_each(|problem| writeln!(out, "{:<30}   {problem}", ""))
@@ -97,11 +99,19 @@ fn write_report(report: &ScenarioReport, json: bool, out: &mut dyn Write) -> io:
     }
 }
 
-fn write_counts([passed, failed, skipped]: [usize; 3], json: bool, out: &mut dyn Write) -> io::Result<()> {
+fn write_counts([passed, failed, skipped, impossible]: [usize; 4], json: bool, out: &mut dyn Write) -> io::Result<()> {
     if json {
-        return writeln!(out, "{}", serde_json::json!({"passed": passed, "failed": failed, "skipped": skipped}));
+        return writeln!(
+            out,
+            "{}",
+            serde_json::json!({"passed": passed, "failed": failed, "skipped": skipped, "impossible": impossible})
+        );
     }
-    writeln!(out, "{passed} passed, {failed} failed, {skipped} skipped")
+    write!(out, "{passed} passed, {failed} failed, {skipped} skipped")?;
+    if impossible > 0 {
+        write!(out, "; {impossible} faults that this kernel cannot have")?;
+    }
+    writeln!(out)
 }
 
 #[cfg(test)]
@@ -130,7 +140,9 @@ mod tests {
         assert_eq!(text(|out| write_report(&report, false, out).unwrap()).lines().count(), 3);
         let json: serde_json::Value = serde_json::from_str(&text(|out| write_report(&report, true, out).unwrap())).unwrap();
         assert_eq!(json, serde_json::json!({"name": "x", "client": null, "result": "failed", "why": ["a", "b"]}));
-        assert_eq!(text(|out| write_counts([3, 0, 1], false, out).unwrap()), "3 passed, 0 failed, 1 skipped\n");
+        assert_eq!(text(|out| write_counts([3, 0, 1, 0], false, out).unwrap()), "3 passed, 0 failed, 1 skipped\n");
+        let said = text(|out| write_counts([3, 0, 1, 2], false, out).unwrap());
+        assert_eq!(said, "3 passed, 0 failed, 1 skipped; 2 faults that this kernel cannot have\n");
     }
 
     #[test]

@@ -15,8 +15,10 @@ pub enum Ending {
     Passed,
     /// What was not.
     Failed(Vec<String>),
-    /// Why it cannot be played on this machine.
+    /// Why it cannot be played on this machine, though the kernel could have the fault.
     Skipped(String),
+    /// Why this kernel cannot have the fault at all.
+    Impossible(String),
 }
 
 /// One line of the self-test.
@@ -106,6 +108,9 @@ pub(super) fn connect(scenario: &Scenario, lab: &Lab) -> Result<(ClientResult, V
 }
 
 fn report(scenario: &Scenario, play: impl FnOnce(&Lab) -> Result<(ClientResult, Vec<String>), LabError>) -> ScenarioReport {
+    if let Some(why) = scenario.impossible() {
+        return ScenarioReport { name: scenario.name, client: None, ending: Ending::Impossible(why) };
+    }
     let (client, ending) = match scenario.obstacle().map_or_else(|| broken_lab(scenario), |why| Err(LabError::Unsupported(why))) {
         Ok(lab) => match play(&lab) {
             Ok((client, problems)) if problems.is_empty() => (Some(client), Ending::Passed),

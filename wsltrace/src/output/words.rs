@@ -1,8 +1,9 @@
-//! Words, colours and lines: durations as people read them, text wrapped to the terminal, escapes for colours.
+//! Words, colours and lines: text wrapped to the terminal, escapes for colours.
 
 use anstyle::{AnsiColor, Style};
 
 use super::contract::PortRange;
+pub(crate) use crate::units::duration;
 use crate::{diagnosis::Code, escape::escape, journey::Flow};
 
 pub(super) const BAD: Style = AnsiColor::Red.on_default().bold();
@@ -67,25 +68,6 @@ pub(crate) fn ports(ranges: &[PortRange]) -> String {
     };
     let several = ranges.len() > 1 || ranges.iter().any(|range| range.first != range.last);
     format!("port{} {}", if several { "s" } else { "" }, ranges.iter().map(one).collect::<Vec<_>>().join(", "))
-}
-
-/// Nanoseconds with three digits and a fitting unit.
-pub(crate) fn duration(ns: u64) -> String {
-    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
-    let value = ns as f64;
-    let (value, unit) = match ns {
-        0..1_000 => return format!("{ns} ns"),
-        1_000..1_000_000 => (value / 1e3, "\u{b5}s"),
-        1_000_000..1_000_000_000 => (value / 1e6, "ms"),
-        _ => (value / 1e9, "s"),
-    };
-    if value < 10.0 {
-        format!("{value:.2} {unit}")
-    } else if value < 100.0 {
-        format!("{value:.1} {unit}")
-    } else {
-        format!("{value:.0} {unit}")
-    }
 }
 
 /// Whether a journey with this code needs no more than a line.

@@ -179,18 +179,23 @@ impl Probes {
     fn load_tracepoints(&mut self, facts: &KernelFacts, btf: &Btf) -> Result<(), ProbeError> {
         for tracepoint in TRACEPOINTS {
             let name = tracepoint.name;
-            if name == "tcp_send_reset"
-                && facts.events.tcp_send_reset.is_none_or(|event| event.skb != Some(1) || event.arguments < 3)
-            {
-                self.lacks(name, "before Linux 6.10 it does not tell of packets without a socket", tracepoint.costs);
-                continue;
+            if name == "tcp_send_reset" {
+                let event = facts.events.tcp_send_reset.filter(|event| event.skb == Some(1));
+                if event.is_none_or(|event| event.arguments < 3) {
+                    let reason = "before Linux 6.10 it does not tell of packets without a socket";
+                    self.lacks("tcp_send_reset without a socket", reason, tracepoint.costs);
+                }
+                if event.is_none() {
+                    self.lacks(name, "its arguments are not those that are known", Some(table::RESET_COSTS));
+                    continue;
+                }
             }
             let program: &mut BtfTracePoint = program(&mut self.loaded.ebpf, name)?;
             let attached = program.load(name, btf).and_then(|()| program.attach());
             match (attached, tracepoint.costs) {
                 (Ok(_), _) => self.count_attached(name, 1),
                 (Err(source), None) => return Err(ProbeError::Program { probe: name, source }),
-                (Err(source), costs) => self.lacks(name, &source.to_string(), costs),
+                (Err(source), costs) => self.lacks(name, &refusal(name, &source), costs),
             }
         }
         Ok(())
@@ -210,7 +215,11 @@ impl Probes {
                 self.set_switch(2, true)
             }
             Err(error) => {
-                self.lacks(ACCEPT, &refusal(&error), Some(ACCEPT_COSTS));
+                self.lacks(
+                    ACCEPT,
+                    &format!("this kernel refuses programs on its functions (fentry): {}", refusal(ACCEPT, &error)),
+                    Some(ACCEPT_COSTS),
+                );
                 Ok(())
             }
         }
@@ -394,19 +403,18 @@ fn key_bytes(key: &Key) -> [u8; size_of::<Key>()] {
 }
 
 /// Why the kernel refuses a program that is optional, in one line: what the verifier says of it is for the log.
-fn refusal(error: &aya::programs::ProgramError) -> String {
-    let why = match error {
+fn refusal(name: &str, error: &aya::programs::ProgramError) -> String {
+    match error {
         aya::programs::ProgramError::LoadError { io_error, verifier_log } => {
             let said = verifier_log.to_string();
             // A kernel that refuses the whole kind of program does not ask the verifier.
             if !said.trim().is_empty() {
-                log::debug!("the verifier on {ACCEPT}: {said}");
+                log::debug!("the verifier on {name}: {said}");
             }
             io_error.to_string()
         }
         _ => error.to_string(),
-    };
-    format!("this kernel refuses programs on its functions (fentry): {why}")
+    }
 }
 
 fn absent(what: &str) -> ObjectError {

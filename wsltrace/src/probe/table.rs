@@ -106,6 +106,9 @@ pub const TRACEPOINTS: [Tracepoint; 5] = [
     Tracepoint { name: "tcp_retransmit_synack", costs: Some("a SYN-ACK that has to be sent again goes unnoticed") },
 ];
 
+/// What is lost without any event of resets.
+pub(super) const RESET_COSTS: &str = "a server that resets its connections at once goes unnoticed";
+
 /// The function that every `accept` calls with the connection that it returns, and the program of the same name.
 pub const ACCEPT: &str = "security_sock_graft";
 /// What is lost without it.

@@ -28,7 +28,6 @@ use crate::{
     error::Error,
     places,
     setup::{self, Part},
-    skips,
 };
 
 /// Names the kernel image that `cargo xtask test` boots.
@@ -104,18 +103,17 @@ fn play(arguments: &Arguments) -> Result<(), Error> {
         report.read(line).into_iter().for_each(|row| say(&row));
     })?;
     say(&report.summary());
-    let may_skip = skips::read(&places::expected_skips_of_kernels())?;
-    judge(&end, &report, &may_skip, &console)
+    judge(&end, &report, &console)
 }
 
 /// A guest that hangs, one that dies, and one whose tests fail are three different things.
-fn judge(end: &End, report: &Report, may_skip: &[String], console: &Path) -> Result<(), Error> {
+fn judge(end: &End, report: &Report, console: &Path) -> Result<(), Error> {
     let place = report.last().map_or_else(|| "before the first scenario".to_owned(), |name| format!("after {name}"));
     let what = match end {
         End::Silent(limit) => format!("the guest hangs: it said nothing for {} s, {place}", limit.as_secs()),
         End::Overdue(limit) => format!("the guest was not done within {} min; killed {place}", limit.as_secs() / 60),
         End::Over(status) if report.status().is_none() => format!("the guest died {place} (QEMU: {status})"),
-        End::Over(_) => return report.judge(may_skip).map_err(Error::Tests),
+        End::Over(_) => return report.judge().map_err(Error::Tests),
     };
     Err(Error::Guest { what, console: console.to_owned(), tail: guest::tail(console) })
 }
@@ -137,7 +135,7 @@ mod tests {
         for line in lines {
             report.read(line);
         }
-        match judge(end, &report, &[], Path::new("/nonexistent/console.log")) {
+        match judge(end, &report, Path::new("/nonexistent/console.log")) {
             Ok(()) => "good".to_owned(),
             Err(error) => error.to_string(),
         }
@@ -146,7 +144,7 @@ mod tests {
     #[test]
     fn a_guest_that_hangs_one_that_dies_and_one_that_fails_are_told_apart() {
         const PASSED: &str = r#"{"name":"a","client":"connected","result":"passed"}"#;
-        const COUNTS: &str = r#"{"failed":0,"passed":1,"skipped":0}"#;
+        const COUNTS: &str = r#"{"failed":0,"passed":1,"skipped":0,"impossible":0}"#;
         let over = End::Over(ExitStatus::from_raw(0));
         assert_eq!(said(&over, &[PASSED, COUNTS, "end 0"]), "good");
         assert!(said(&over, &[PASSED]).starts_with("the guest died after a (QEMU: exit status: 0)"));

@@ -199,6 +199,7 @@ fn taken_away() -> Scenario {
     let base = template("ingress-redirect-nft", "nftables at the device sends the SYN out by another one (fwd)", GROUP);
     Scenario {
         tools: &["nft"],
+        options: &["NFT_FWD_NETDEV"],
         behind: Some(Side::Backend),
         break_it: |lab| {
             serve_any(lab)?;

@@ -147,8 +147,9 @@ fn reverse_path_checks() -> Vec<Scenario> {
     let by_nft = drop("drop-reverse-path-nft", title, Nft, Stage::PreroutingMangle, |lab| {
         back_by_another(lab)?;
         let chain = "type filter hook prerouting priority mangle + 10; policy accept";
-        lab.wsl.nft("inet", chain, "fib saddr . mark . iif oif missing drop")
+        lab.wsl.nft(lab.family(), chain, "fib saddr . mark . iif oif missing drop")
     });
+    let by_nft = Scenario { options: &["NFT_FIB_IPV4"], ..by_nft };
     let by_legacy = drop("drop-reverse-path-iptables-legacy", legacy, IptablesLegacy, Stage::PreroutingRaw, |lab| {
         back_by_another(lab)?;
         lab.iptables("iptables-legacy", "-t raw -A PREROUTING -i eth0 -m rpfilter --invert -j DROP")

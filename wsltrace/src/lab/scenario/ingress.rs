@@ -59,6 +59,7 @@ fn netdev_reject() -> Scenario {
     Scenario {
         name: "ingress-reject-nft",
         title: "nftables rejects in the ingress chain of the device",
+        options: &["NFT_REJECT_NETDEV"],
         break_it: |lab| {
             serve_any(lab)?;
             let kind = "type filter hook ingress device eth0 priority 0; policy accept";

@@ -20,6 +20,7 @@ mod queue;
 mod reader;
 mod reply;
 mod routing;
+mod served;
 mod stale;
 mod suppressed;
 mod tables;
@@ -36,6 +37,7 @@ use super::{Attempt, Binding, Lab, LabError, Listening, Manner, PORT, Seen, Side
 use crate::diagnosis::Code;
 use crate::evidence::Backend;
 use crate::journey::{Conntrack, Origin, Outcome, Stage};
+use crate::kernel::config;
 use crate::probe::Detail;
 
 /// A lab with one known fault, and what must be said about it.
@@ -49,6 +51,8 @@ pub struct Scenario {
     pub group: &'static str,
     /// The firewall tools it needs.
     pub tools: &'static [&'static str],
+    /// What the kernel must have been built with, beyond what the program itself needs: names of its configuration's options.
+    pub options: &'static [&'static str],
     /// Whether it needs IPv6.
     pub v6: bool,
     /// What hangs behind WSL.
@@ -126,6 +130,12 @@ impl Scenario {
         self.again.as_ref().filter(|_| attempt > 1).unwrap_or(&self.expect)
     }
 
+    /// Why this kernel cannot have the fault, whatever is installed.
+    pub fn impossible(&self) -> Option<String> {
+        let missing = config::built_without(self.options);
+        (!missing.is_empty()).then(|| format!("this kernel was built without {}", missing.join(" and ")))
+    }
+
     /// Why it cannot be played on this machine, as far as can be known without trying.
     pub fn obstacle(&self) -> Option<String> {
         if !nix::unistd::geteuid().is_root() {
@@ -160,6 +170,7 @@ pub fn all() -> Vec<Scenario> {
         stale::scenarios(),
         handshake::scenarios(),
         overflow::scenarios(),
+        served::scenarios(),
         policy::scenarios(),
         packet::scenarios(),
         bridge::scenarios(),
@@ -182,6 +193,7 @@ fn template(name: &'static str, title: &'static str, group: &'static str) -> Sce
         title,
         group,
         tools: &[],
+        options: &[],
         v6: false,
         behind: None,
         break_it: serve_any,

@@ -274,10 +274,10 @@ fn dropped_by_queue() -> Scenario {
         tools: &["tc"],
         break_it: |lab| {
             serve_any(lab)?;
-            lab.wsl.tc("qdisc add dev eth0 root tbf rate 8bit burst 10 limit 1")
+            lab.wsl.tc("qdisc add dev eth0 root pfifo limit 0")
         },
         mended: Some(Mended::Set),
-        expect: Expect { reason: Some(("QDISC_DROP", (5, 18))), says: "it is `tbf`", ..base.expect },
+        expect: Expect { reason: Some(("QDISC_DROP", (5, 18))), says: "it is `pfifo`", ..base.expect },
         ..base
     }
 }

@@ -6,7 +6,7 @@ use nix::errno::Errno;
 
 use super::{
     Expect, Scenario, astray, conntrack, firewall, foreign, forwarding, handshake, ingress, listener, neighbour, overflow,
-    policy, queue, reader, reply, routing, tables,
+    policy, queue, reader, reply, routing, served, tables,
 };
 use crate::lab::Seen;
 use crate::lab::sides::{over_v6, twin};
@@ -50,6 +50,7 @@ const OVER_V6: &[OverV6] = &[
         "accept-queue-drained-v6",
         "the accept queue is full when the SYN comes over IPv6, and empty when it is looked at",
     ),
+    ("reset-at-once", "reset-at-once-v6", "the server accepts, and resets the connection at once, over IPv6"),
     ("not-accepted", "not-accepted-v6", "the server never accepts, but its queue has room; over IPv6"),
     ("syn-queue-full", "syn-queue-full-v6", "the queue of half-open connections is full over IPv6, and SYN cookies are off"),
     (
@@ -162,6 +163,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         routing::scenarios(),
         neighbour::scenarios(),
         overflow::scenarios(),
+        served::scenarios(),
         handshake::scenarios(),
         policy::scenarios(),
         reader::scenarios(),
@@ -187,6 +189,7 @@ fn asked_over_v6((_, name, title): OverV6, base: Scenario) -> Scenario {
         },
         tools => tools,
     };
+    let options: &[_] = if base.options == ["NFT_FIB_IPV4"] { &["NFT_FIB_IPV6"] } else { base.options };
     // IPv6 has counters of its own.
     let witness = base.witness.filter(|(group, _)| !matches!(*group, "Ip" | "Icmp"));
     Scenario {
@@ -195,6 +198,7 @@ fn asked_over_v6((_, name, title): OverV6, base: Scenario) -> Scenario {
         client,
         witness,
         tools,
+        options,
         group: "over IPv6",
         v6: true,
         target: twin(base.target),

@@ -1,0 +1,66 @@
+//! Connections that are made, and what their server does with them.
+
+use std::io::{self, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use socket2::SockRef;
+
+use super::{Expect, Scenario, template};
+use crate::diagnosis::Code;
+use crate::lab::{Binding, Lab, LabError, Listening, Manner, PORT, Seen};
+
+const GROUP: &str = "what the server does";
+
+pub(super) fn scenarios() -> Vec<Scenario> {
+    vec![reset_at_once(), reset_after_greeting(), closed_at_once()]
+}
+
+/// As a server does that crashes, or gives its clients up without reading them.
+fn reset_at_once() -> Scenario {
+    let base = template("reset-at-once", "the server accepts, and resets the connection at once", GROUP);
+    Scenario {
+        break_it: |lab| serve_by(lab, |connection| reset(&connection)),
+        client: Seen::Reset,
+        expect: Expect { codes: &[Code::NotAccepted], proved: true, says: "reset the connection", ..base.expect },
+        ..base
+    }
+}
+
+/// That is how some servers end a connection that they have served.
+fn reset_after_greeting() -> Scenario {
+    Scenario {
+        break_it: |lab| {
+            serve_by(lab, |mut connection| {
+                connection.write_all(b"!")?;
+                reset(&connection)
+            })
+        },
+        ..template("reset-after-greeting", "nothing is broken: the server answers, and then resets the connection", GROUP)
+    }
+}
+
+/// Whoever only looks whether a port is open is served like this.
+fn closed_at_once() -> Scenario {
+    Scenario {
+        break_it: |lab| {
+            serve_by(lab, |connection| {
+                drop(connection);
+                Ok(())
+            })
+        },
+        manner: Manner::Silent,
+        ..template("closed-at-once", "nothing is broken: the server accepts, and closes at once in order", GROUP)
+    }
+}
+
+fn serve_by(lab: &mut Lab, then: fn(TcpStream) -> io::Result<()>) -> Result<(), LabError> {
+    let server = Listening::doing(&lab.wsl, Binding::new(lab.any(), PORT), then)?;
+    lab.keep(server);
+    Ok(())
+}
+
+/// Closes with a RST.
+fn reset(connection: &TcpStream) -> io::Result<()> {
+    SockRef::from(connection).set_linger(Some(Duration::ZERO))
+}
