@@ -124,36 +124,29 @@ pub fn inet_sock_set_state(context: BtfTracePointContext) -> i32 {
     if all_settled() && nobody_waits() && asleep() {
         return 0;
     }
-    match (context.arg::<i32>(1), context.arg::<i32>(2)) {
-        (TCP_SYN_RECV, TCP_ESTABLISHED) => drop(became_established(context.arg(0))),
-        (TCP_ESTABLISHED, TCP_FIN_WAIT1) => drop(was_closed(context.arg(0), 1)),
-        (TCP_ESTABLISHED, TCP_CLOSE_WAIT) => drop(was_closed(context.arg(0), 2)),
-        _ => {}
-    }
+    // A client that closes counts one more: its FIN.
+    let sequences = match (context.arg::<i32>(1), context.arg::<i32>(2)) {
+        (TCP_SYN_RECV, TCP_ESTABLISHED) => 0,
+        (TCP_ESTABLISHED, TCP_FIN_WAIT1) if !all_settled() => 1,
+        (TCP_ESTABLISHED, TCP_CLOSE_WAIT) if !all_settled() => 2,
+        _ => return 0,
+    };
+    let _: Option<()> = changed(context.arg(0), sequences);
     0
 }
 
-/// `sequences`: how many may have been the client's first, as for [`was_accepted`].
+/// The connection became established when `sequences` is 0, and was closed otherwise.
 #[inline(always)]
-fn was_closed(socket: u64, sequences: u32) -> Option<()> {
-    if all_settled() {
-        return None;
-    }
+fn changed(socket: u64, sequences: u32) -> Option<()> {
     let key = key_of(socket)?;
-    for back in 0..sequences {
-        if journey::closed(&Key { sequence: key.sequence.wrapping_sub(back), ..key }) {
-            break;
-        }
+    if sequences > 0 {
+        journey::closed(&key, sequences);
+        return Some(());
     }
-    Some(())
-}
-
-#[inline(always)]
-fn became_established(socket: u64) -> Option<()> {
     let is_mptcp = offset!(tcp_sock_is_mptcp);
     // A connection of MPTCP is given to the application behind another socket, by which it is not known here.
     let accept_is_seen = is_mptcp == ABSENT || read::<u8>(socket + u64::from(is_mptcp)) == Some(0);
-    journey::established(&key_of(socket)?, accept_is_seen);
+    journey::established(&key, accept_is_seen);
     Some(())
 }
 
@@ -182,11 +175,7 @@ fn was_accepted(socket: u64) -> Option<()> {
     let state: u8 = read(socket + u64::from(offset!(sock_state)))?;
     // A client that left before counts one more: its FIN.
     let sequences = if state == TCP_ESTABLISHED { 1 } else { 2 };
-    for back in 0..sequences {
-        if journey::accepted(&Key { sequence: key.sequence.wrapping_sub(back), ..key }) {
-            break;
-        }
-    }
+    journey::accepted(&key, sequences);
     Some(())
 }
 

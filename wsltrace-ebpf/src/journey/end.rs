@@ -160,32 +160,30 @@ pub fn established(key: &Key, accept_is_seen: bool) {
 }
 
 /// The application took the connection of this key. That can come before it is established: Fast Open hands connections over
-/// early, and another CPU may be quicker than the one that changes the socket's state. Whether there is such a journey.
+/// early, and another CPU may be quicker than the one that changes the socket's state. `sequences` as for [`settling`].
 #[inline(always)]
-pub fn accepted(key: &Key) -> bool {
-    let Some(found) = settling(key).or_else(|| newest(key)) else { return false };
+pub fn accepted(key: &Key, sequences: u32) {
+    let Some(found) = settling(key, sequences).or_else(|| newest(key)) else { return };
     let record = found.record();
     record.flags = record.flags & !Flags::UNACCEPTED | Flags::ACCEPTED;
     let place = Place { netns: last_place(record).netns, ifindex: record.ifindex };
     push(record, StageCode::Accepted as u8, false, place);
-    true
 }
 
 /// One side closed the connection of this key in order, with a FIN: what was to be seen has been seen, but for an application that
-/// may still accept. Whether there is such a journey.
+/// may still accept. `sequences` as for [`settling`].
 #[inline(always)]
-pub fn closed(key: &Key) -> bool {
-    let Some(found) = settling(key) else { return false };
+pub fn closed(key: &Key, sequences: u32) {
+    let Some(found) = settling(key, sequences) else { return };
     if found.record().flags & Flags::UNACCEPTED == 0 {
         finish(&found);
     }
-    true
 }
 
 /// The server's side reset the connection of this key before it had sent a byte.
 #[inline(always)]
 pub fn reset_by_server(key: &Key) {
-    let Some(found) = settling(key) else { return };
+    let Some(found) = settling(key, 1) else { return };
     let record = found.record();
     record.last_ns = now_ns();
     record.flags |= Flags::SERVER_RESET;

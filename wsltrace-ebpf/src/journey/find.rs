@@ -26,29 +26,54 @@ pub fn exactly(key: &Key) -> Option<Found> {
     if found.record().flags & (Flags::DONE | Flags::UNACCEPTED) != 0 { None } else { Some(found) }
 }
 
-/// The newest journey known under a key that is established and held to see what becomes of the connection.
+/// The newest journey known under a key that is established and held to see what becomes of the connection. `sequences`: 2 when the
+/// key's sequence number may count the client's FIN.
 #[inline(always)]
-pub fn settling(key: &Key) -> Option<Found> {
-    let mut exact = Key { slot: FIRST_SLOT, ..*key };
-    let unknown = Key { slot: 0, ..*key };
-    // SAFETY: LRU elements are only reused for other keys: a wrong one leads to a record that does not wait.
-    if let Some(attempt) = unsafe { ATTEMPTS.get(&unknown) } {
-        exact.slot = attempt.slot;
-    // SAFETY: as above.
-    } else if let Some(alias) = unsafe { ALIASES.get(&unknown) } {
-        copy(alias, &mut exact);
-    }
-    let newest = exact.slot;
-    for back in 0..=OLDER_ATTEMPTS {
-        exact.slot = newest.wrapping_sub(back);
-        if let Some(record) = JOURNEYS.get_ptr_mut(&exact) {
-            let found = Found(record);
-            if found.record().flags & (Flags::DONE | Flags::SETTLING) == Flags::SETTLING {
-                return Some(found);
+pub fn settling(key: &Key, sequences: u32) -> Option<Found> {
+    let mut exact = *key;
+    // SAFETY: the key is ours.
+    unsafe { journey_settling(&raw mut exact, sequences) };
+    exactly(&exact)
+}
+
+/// Makes the key that of the newest attempt known under it that is held; its slot becomes 0 when there is none. A global BPF
+/// function, see packet.rs.
+///
+/// # Safety
+///
+/// `key` is null or valid.
+#[unsafe(no_mangle)]
+#[inline(never)]
+unsafe extern "C" fn journey_settling(key: *mut Key, sequences: u32) -> u32 {
+    // SAFETY: as the caller promises.
+    let Some(key) = (unsafe { key.as_mut() }) else { return 0 };
+    let sequence = key.sequence;
+    for back in 0..2 {
+        if back == sequences {
+            break;
+        }
+        (key.sequence, key.slot) = (sequence.wrapping_sub(back), 0);
+        // SAFETY: LRU elements are only reused for other keys: a wrong one leads to a record that is not held.
+        if let Some(attempt) = unsafe { ATTEMPTS.get(&*key) } {
+            key.slot = attempt.slot;
+        // SAFETY: as above.
+        } else if let Some(alias) = unsafe { ALIASES.get(&*key) } {
+            copy(alias, key);
+        } else {
+            key.slot = FIRST_SLOT;
+        }
+        let newest = key.slot;
+        for older in 0..=OLDER_ATTEMPTS {
+            key.slot = newest.wrapping_sub(older);
+            if let Some(found) = exactly(key)
+                && found.record().flags & (Flags::DONE | Flags::SETTLING) == Flags::SETTLING
+            {
+                return 0;
             }
         }
     }
-    None
+    key.slot = 0;
+    0
 }
 
 /// The newest living attempt known under a key (whatever its slot) or one of its aliases.

@@ -9,7 +9,7 @@ use crate::kernel::command::output_within;
 use crate::kernel::links::{Link, list_links};
 use crate::kernel::netns::Netns;
 use crate::kernel::{self, check};
-use crate::probe::{Detail, Probes, Role, Sizes};
+use crate::probe::{Detail, Loader, Probes, Role, Sizes};
 use crate::wsl::{self, Source, Wsl};
 
 /// Longest time that another program may take to tell its version; `wslinfo` asks Windows.
@@ -77,7 +77,8 @@ fn probes() -> Result<String, Failure> {
     let netns = Netns::current()?;
     let facts = kernel::read()?;
     let no_ports = crate::cli::bitmap(&[]);
-    let mut probes = Probes::load(&facts, &no_ports, Detail::Full, Sizes { journeys: None, ring_bytes: None }, 0)?;
+    let mut probes =
+        Probes::load(Loader::begin(), &facts, &no_ports, Detail::Full, Sizes { journeys: None, ring_bytes: None }, 0)?;
     probes.attach_namespace(&netns, Role::Traced)?;
     let up: Vec<Link> = list_links(&netns)?.into_iter().filter(|link| link.up).collect();
     probes.attach_interfaces(&netns, &up)?;

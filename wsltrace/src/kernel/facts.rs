@@ -19,6 +19,8 @@ pub struct MissingField {
 /// The arguments of a trace event: how many there are, and the positions of those that matter, from 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Event {
+    /// The number of its type in the kernel's BTF.
+    pub id: u32,
     /// How many arguments it has.
     pub arguments: u32,
     /// The `struct sk_buff *`.
@@ -40,6 +42,15 @@ pub struct Events {
     pub tcp_retransmit_synack: Option<Event>,
 }
 
+impl Events {
+    /// The event of this name.
+    pub fn named(&self, name: &str) -> Option<Event> {
+        // The table's places are functions that want to change it.
+        let mut events = *self;
+        EVENTS.iter().find(|event| event.name == name).and_then(|event| *(event.place)(&mut events))
+    }
+}
+
 /// What the kernel's BTF tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KernelFacts {
@@ -51,8 +62,9 @@ pub struct KernelFacts {
     pub drop_reasons: HashMap<u32, String>,
     /// Its trace events.
     pub events: Events,
-    /// `security_sock_graft`, which every `accept` calls, is described, so that a program could be put on it.
-    pub accept: bool,
+    /// `security_sock_graft`, which every `accept` calls: the number of its type, if it is described, so that a program could be put
+    /// on it.
+    pub accept: Option<u32>,
 }
 
 /// One field to find.
@@ -241,7 +253,7 @@ fn gather(btf: &Btf) -> KernelFacts {
     }
     let mut events = Events::default();
     for WantedEvent { typedef, name, costs, place } in EVENTS {
-        let event = btf.find(Kind::Typedef, typedef).and_then(|id| btf.event_arguments(id)).map(|shapes| event(&shapes));
+        let event = btf.find(Kind::Typedef, typedef).and_then(|id| Some(event(id, &btf.event_arguments(id)?)));
         if event.is_none() {
             missing.push(MissingField { name, costs });
         }
@@ -264,12 +276,13 @@ fn gather(btf: &Btf) -> KernelFacts {
     if let Some((number, _)) = drop_reasons.iter().find(|(_, name)| *name == "OTHERHOST") {
         offsets.reason_otherhost = *number;
     }
-    KernelFacts { offsets, missing, drop_reasons, events, accept: btf.find(Kind::Func, ACCEPT).is_some() }
+    KernelFacts { offsets, missing, drop_reasons, events, accept: btf.find(Kind::Func, ACCEPT) }
 }
 
-fn event(shapes: &[Shape<'_>]) -> Event {
+fn event(id: u32, shapes: &[Shape<'_>]) -> Event {
     let position = |wanted: Shape<'_>| shapes.iter().position(|shape| *shape == wanted).and_then(|at| u32::try_from(at).ok());
     Event {
+        id,
         arguments: u32::try_from(shapes.len()).unwrap_or(u32::MAX),
         skb: position(Shape::PointerTo("sk_buff")),
         location: position(Shape::VoidPointer),
@@ -302,7 +315,7 @@ mod tests {
         assert_eq!(facts.offsets, ABSENT_EVERYWHERE);
         assert_eq!(facts.missing.len(), FIELDS.len() + EVENTS.len());
         assert!(facts.drop_reasons.is_empty());
-        assert!(!facts.accept);
+        assert_eq!(facts.accept, None);
     }
 
     #[test]
@@ -324,14 +337,14 @@ mod tests {
         blob.event("btf_trace_consume_skb", &[void_pointer, skb_pointer]);
         blob.function(ACCEPT);
         let facts = from_btf(blob.finish()).unwrap();
-        assert_eq!(facts.events.kfree_skb, Some(Event { arguments: 3, skb: Some(0), location: Some(1), reason: Some(2) }));
-        assert_eq!(facts.events.consume_skb, Some(Event { arguments: 1, skb: Some(0), location: None, reason: None }));
+        assert_eq!(facts.events.kfree_skb, Some(Event { id: 7, arguments: 3, skb: Some(0), location: Some(1), reason: Some(2) }));
+        assert_eq!(facts.events.consume_skb, Some(Event { id: 10, arguments: 1, skb: Some(0), location: None, reason: None }));
         assert_eq!(facts.offsets.consume_skb_location_argument, ABSENT);
         assert_eq!(facts.offsets.reason_otherhost, 8);
         assert_eq!(facts.drop_reasons.len(), 3);
         assert_eq!(facts.drop_reasons[&3], "NO_SOCKET");
         assert_eq!(facts.drop_reasons[&0], "SKB_NOT_DROPPED_YET");
-        assert!(facts.accept);
+        assert!(facts.accept.is_some());
     }
 
     #[test]

@@ -4,22 +4,25 @@ mod object;
 mod positions;
 mod sys;
 mod table;
+mod tracing;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 
+use aya::Ebpf;
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::tc::{TcAttachOptions, TcAttachType};
-use aya::programs::{BtfTracePoint, FEntry, LinkOrder, SchedClassifier, SkLookup};
-use aya::{Btf, Ebpf};
+use aya::programs::{LinkOrder, SchedClassifier, SkLookup};
 use wsltrace_common::{Counter, Key, NAMESPACE_FOLLOWED, NAMESPACE_TRACED, NearMiss, PORT_WORDS, Record, octets};
 
 use crate::kernel::KernelFacts;
 use crate::kernel::links::{ARPHRD_LOOPBACK, Link};
 use crate::kernel::netns::{Netns, NetnsError};
 use object::Loaded;
-pub use object::{ObjectError, Sizes};
+pub use object::{Loader, ObjectError, Sizes};
 use positions::Positions;
+use tracing::Tracing;
+
 /// Whether a program of this name is one of the tracer's, of this run or of another.
 pub(crate) fn is_own_program(name: &str) -> bool {
     /// The kernel keeps so many bytes of a name.
@@ -30,7 +33,6 @@ pub(crate) fn is_own_program(name: &str) -> bool {
 }
 
 pub(crate) use sys::{lookup_programs, netfilter_programs, tc_programs};
-use table::ACCEPT_COSTS;
 pub use table::{ACCEPT, Hook, POSITIONS, Position, TRACEPOINTS};
 
 /// How many netfilter positions are linked.
@@ -76,6 +78,12 @@ pub struct Missing {
     pub cost: String,
 }
 
+impl Missing {
+    fn new(probe: &str, reason: &str, costs: Option<&str>) -> Self {
+        Self { probe: probe.to_owned(), reason: reason.to_owned(), cost: costs.unwrap_or_default().to_owned() }
+    }
+}
+
 /// Why tracing cannot begin.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
@@ -102,9 +110,17 @@ pub enum ProbeError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The kernel's BTF could not be read by aya.
-    #[error("cannot read the kernel's type information (BTF)")]
-    Btf(#[source] aya_obj::btf::BtfError),
+    /// The kernel lacks an event that nothing works without.
+    #[error("this kernel has no trace event {0} that a program can listen to")]
+    Event(&'static str),
+    /// A program could not be put on an event that nothing works without.
+    #[error("cannot listen to the trace event {probe}")]
+    Trace {
+        /// The event.
+        probe: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
     /// A map could not be used.
     #[error("cannot use the map {map}")]
     Map {
@@ -135,6 +151,7 @@ pub enum ProbeError {
 pub struct Probes {
     loaded: Loaded,
     positions: Positions,
+    tracing: Tracing,
     collect: OwnedFd,
     journeys: sys::Buckets<Key, Record>,
     missing: Vec<Missing>,
@@ -144,97 +161,45 @@ pub struct Probes {
 impl Probes {
     /// Loads every program. Nothing is attached to a namespace yet.
     pub fn load(
+        loader: Loader,
         facts: &KernelFacts,
         ports: &[u64; PORT_WORDS],
         detail: Detail,
         sizes: Sizes,
         log_level: u8,
     ) -> Result<Self, ProbeError> {
-        let mut loaded = object::load(facts, ports, sizes, log_level)?;
-        let positions = Positions::new(&mut loaded, detail)?;
+        let mut loaded = object::load(loader, facts, ports, sizes, log_level)?;
+        let mut positions = Positions::new(&mut loaded, detail)?;
         let collect = loaded.load_program("collect", sys::ProgramType::Syscall)?;
+        let mut missing = missing_fields(facts);
+        let wanted = tracing::wanted(facts, &mut missing)?;
+        let certain = positions::certain(detail);
+        let all: Vec<_> = wanted.iter().map(|it| (it.name, it.kind)).chain(positions::programs_of(&certain)).collect();
+        let (mut programs, classifiers) = loaded.load_programs(&all, load_classifiers)?;
+        classifiers?;
+        positions.adopt(&certain, programs.split_off(wanted.len()))?;
         let mut probes = Self {
             loaded,
             positions,
+            tracing: Tracing::default(),
             collect,
             journeys: sys::Buckets::new(),
-            missing: missing_fields(facts),
+            missing,
             attached: BTreeMap::new(),
         };
-        probes.load_classifiers()?;
-        let btf = Btf::from_sys_fs().map_err(ProbeError::Btf)?;
-        probes.load_tracepoints(facts, &btf)?;
-        probes.load_accept(facts, &btf)?;
+        for (wanted, program) in wanted.into_iter().zip(programs) {
+            if probes.tracing.attach(wanted, program, &mut probes.missing)? {
+                probes.count_attached(wanted.name, 1);
+                if wanted.name == ACCEPT {
+                    probes.set_switch(2, true)?;
+                }
+            }
+        }
         Ok(probes)
-    }
-
-    fn load_classifiers(&mut self) -> Result<(), ProbeError> {
-        for name in ["tc_ingress", "tc_egress"] {
-            load_classifier(&mut self.loaded.ebpf, name)?;
-        }
-        let program: &mut SkLookup = program(&mut self.loaded.ebpf, "socket_lookup")?;
-        program.load().map_err(|source| ProbeError::Program { probe: "socket_lookup", source })
-    }
-
-    fn load_tracepoints(&mut self, facts: &KernelFacts, btf: &Btf) -> Result<(), ProbeError> {
-        for tracepoint in TRACEPOINTS {
-            let name = tracepoint.name;
-            if name == "tcp_send_reset" {
-                let event = facts.events.tcp_send_reset.filter(|event| event.skb == Some(1));
-                if event.is_none_or(|event| event.arguments < 3) {
-                    let reason = "before Linux 6.10 it does not tell of packets without a socket";
-                    self.lacks("tcp_send_reset without a socket", reason, tracepoint.costs);
-                }
-                if event.is_none() {
-                    self.lacks(name, "its arguments are not those that are known", Some(table::RESET_COSTS));
-                    continue;
-                }
-            }
-            let program: &mut BtfTracePoint = program(&mut self.loaded.ebpf, name)?;
-            let attached = program.load(name, btf).and_then(|()| program.attach());
-            match (attached, tracepoint.costs) {
-                (Ok(_), _) => self.count_attached(name, 1),
-                (Err(source), None) => return Err(ProbeError::Program { probe: name, source }),
-                (Err(source), costs) => self.lacks(name, &refusal(name, &source), costs),
-            }
-        }
-        Ok(())
-    }
-
-    /// The part of `accept` that joins a connection with its new socket. Some machines let no program onto kernel functions; then
-    /// established journeys do not wait to be accepted.
-    fn load_accept(&mut self, facts: &KernelFacts, btf: &Btf) -> Result<(), ProbeError> {
-        if !facts.accept {
-            self.lacks(ACCEPT, "this kernel does not describe the function", Some(ACCEPT_COSTS));
-            return Ok(());
-        }
-        let program: &mut FEntry = program(&mut self.loaded.ebpf, ACCEPT)?;
-        match program.load(ACCEPT, btf).and_then(|()| program.attach()) {
-            Ok(_) => {
-                self.count_attached(ACCEPT, 1);
-                self.set_switch(2, true)
-            }
-            Err(error) => {
-                self.lacks(
-                    ACCEPT,
-                    &format!("this kernel refuses programs on its functions (fentry): {}", refusal(ACCEPT, &error)),
-                    Some(ACCEPT_COSTS),
-                );
-                Ok(())
-            }
-        }
     }
 
     fn count_attached(&mut self, probe: &'static str, places: usize) {
         *self.attached.entry(probe).or_default() += u32::try_from(places).unwrap_or(u32::MAX);
-    }
-
-    fn lacks(&mut self, probe: &str, reason: &str, costs: Option<&str>) {
-        self.missing.push(Missing {
-            probe: probe.to_owned(),
-            reason: reason.to_owned(),
-            cost: costs.unwrap_or_default().to_owned(),
-        });
     }
 
     /// Attaches the netfilter positions and the socket lookup in a namespace, and makes it known to the probes.
@@ -335,19 +300,8 @@ impl Probes {
 
     /// How many events the tracepoints were not told of: the kernel leaves out a program that interrupts itself, as when a
     /// packet is freed by an interrupt while another one's end is being looked at.
-    pub fn missed_events(&mut self) -> Result<u64, ProbeError> {
-        let mut missed = 0;
-        for tracepoint in TRACEPOINTS {
-            let program: &mut BtfTracePoint = program(&mut self.loaded.ebpf, tracepoint.name)?;
-            if let Ok(fd) = program.fd() {
-                missed += sys::recursion_misses(fd).map_err(ProbeError::Misses)?;
-            }
-        }
-        let program: &mut FEntry = program(&mut self.loaded.ebpf, ACCEPT)?;
-        if let Ok(fd) = program.fd() {
-            missed += sys::recursion_misses(fd).map_err(ProbeError::Misses)?;
-        }
-        Ok(missed)
+    pub fn missed_events(&self) -> Result<u64, ProbeError> {
+        self.tracing.missed().map_err(ProbeError::Misses)
     }
 
     /// Takes the ring buffer of ended journeys; it can be taken once.
@@ -402,21 +356,6 @@ fn key_bytes(key: &Key) -> [u8; size_of::<Key>()] {
     bytes
 }
 
-/// Why the kernel refuses a program that is optional, in one line: what the verifier says of it is for the log.
-fn refusal(name: &str, error: &aya::programs::ProgramError) -> String {
-    match error {
-        aya::programs::ProgramError::LoadError { io_error, verifier_log } => {
-            let said = verifier_log.to_string();
-            // A kernel that refuses the whole kind of program does not ask the verifier.
-            if !said.trim().is_empty() {
-                log::debug!("the verifier on {name}: {said}");
-            }
-            io_error.to_string()
-        }
-        _ => error.to_string(),
-    }
-}
-
 fn absent(what: &str) -> ObjectError {
     ObjectError::Mismatch(what.to_owned())
 }
@@ -427,6 +366,15 @@ where
 {
     let program = ebpf.program_mut(name).ok_or_else(|| absent(name))?;
     program.try_into().map_err(|source| ProbeError::Program { probe: name, source })
+}
+
+/// What aya loads itself at the start.
+fn load_classifiers(ebpf: &mut Ebpf) -> Result<(), ProbeError> {
+    for name in ["tc_ingress", "tc_egress"] {
+        load_classifier(ebpf, name)?;
+    }
+    let program: &mut SkLookup = program(ebpf, "socket_lookup")?;
+    program.load().map_err(|source| ProbeError::Program { probe: "socket_lookup", source })
 }
 
 /// A TC program, loaded when it is first asked for: few machines have devices without a link-layer header.

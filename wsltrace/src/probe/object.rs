@@ -1,8 +1,10 @@
-//! The eBPF object: aya makes the maps and loads the programs whose types it knows; the netfilter programs come out of the same
-//! object with its maps' descriptors filled in.
+//! The eBPF object: aya makes the maps and loads the programs of tc and of the socket lookup; the others come out of the same object
+//! with its maps' descriptors filled in.
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
 
 use aya::maps::Map;
 use aya::{Ebpf, EbpfLoader};
@@ -50,10 +52,26 @@ pub struct Sizes {
     pub ring_bytes: Option<u32>,
 }
 
+/// aya's loader in the making. It reads all of the kernel's type information whether or not anybody wants it, so it does that on
+/// another CPU while the caller finds out what to load.
+pub struct Loader(JoinHandle<EbpfLoader<'static>>);
+
+impl Loader {
+    /// Begins.
+    pub fn begin() -> Self {
+        Self(std::thread::spawn(|| {
+            let mut loader = EbpfLoader::new();
+            // Nothing of ours needs relocations against it.
+            loader.btf(None);
+            loader
+        }))
+    }
+}
+
 /// The object with its maps made.
 pub(super) struct Loaded {
     pub(super) ebpf: Ebpf,
-    /// A second copy, with the maps' descriptors filled in: for the programs whose types aya does not know. It is large, so it goes
+    /// A second copy, with the maps' descriptors filled in: for the programs that aya does not load. It is large, so it goes
     /// when what is needed was loaded, and is made again should more be.
     linked: Option<Object>,
     /// The maps by name: aya's own may be taken from it by whoever reads them.
@@ -63,13 +81,17 @@ pub(super) struct Loaded {
 }
 
 /// Makes the maps. `ports` is a bitmap.
-pub(super) fn load(facts: &KernelFacts, ports: &[u64; PORT_WORDS], sizes: Sizes, log_level: u8) -> Result<Loaded, ObjectError> {
+pub(super) fn load(
+    loader: Loader,
+    facts: &KernelFacts,
+    ports: &[u64; PORT_WORDS],
+    sizes: Sizes,
+    log_level: u8,
+) -> Result<Loaded, ObjectError> {
     if OBJECT.is_empty() {
         return Err(ObjectError::Absent);
     }
-    let mut loader = EbpfLoader::new();
-    // Nothing of ours needs aya's relocations against the kernel's BTF, and reading it takes a while.
-    loader.btf(None);
+    let mut loader: EbpfLoader<'_> = loader.0.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     loader.override_global("OFFSETS", &facts.offsets, true);
     loader.override_global("PORTS", &ports[..], true);
     loader.override_global("AYA_LOG_LEVEL", &log_level, false);
@@ -119,28 +141,44 @@ fn descriptor(name: &str, map: &Map) -> Result<OwnedFd, ObjectError> {
 }
 
 impl Loaded {
-    /// Loads one of the programs whose type aya does not know.
+    /// Loads one of the programs that aya does not.
     pub(super) fn load_program(&mut self, name: &str, kind: ProgramType) -> Result<OwnedFd, ObjectError> {
         let linked = linked(&mut self.linked, &self.maps)?;
         Ok(sys::load_program(kind, name, code(linked, self.btf.as_fd(), name)?)?)
     }
 
-    /// Loads netfilter programs, on all CPUs: each is verified on its own, and that is most of the time of a start.
-    pub(super) fn load_netfilter(&mut self, names: &[&str]) -> Result<Vec<OwnedFd>, ObjectError> {
-        let linked = linked(&mut self.linked, &self.maps)?;
-        let programs: Vec<(&str, Code<'_>)> =
-            names.iter().map(|name| Ok((*name, code(linked, self.btf.as_fd(), name)?))).collect::<Result<_, ObjectError>>()?;
-        let share = programs.len().div_ceil(std::thread::available_parallelism().map_or(1, usize::from)).max(1);
-        std::thread::scope(|scope| {
-            let load = |share: &[(&str, Code<'_>)]| -> Result<Vec<OwnedFd>, LoadError> {
-                share.iter().map(|(name, code)| sys::load_program(ProgramType::Netfilter, name, *code)).collect()
-            };
-            let threads: Vec<_> = programs.chunks(share).map(|share| scope.spawn(move || load(share))).collect();
-            let mut loaded = Vec::with_capacity(names.len());
-            for thread in threads {
-                loaded.extend(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+    /// Loads programs on all CPUs: each is verified on its own, and that is most of the time of a start. `meanwhile` is done at the same
+    /// time with what aya loads itself. The results are in the order of `wanted`.
+    pub(super) fn load_programs<T>(
+        &mut self,
+        wanted: &[(&str, ProgramType)],
+        meanwhile: impl FnOnce(&mut Ebpf) -> T,
+    ) -> Result<(Vec<Result<OwnedFd, LoadError>>, T), ObjectError> {
+        let Self { ebpf, linked: object, maps, btf } = self;
+        let object = linked(object, maps)?;
+        let programs: Vec<_> = wanted
+            .iter()
+            .map(|(name, kind)| Ok((*name, *kind, code(object, btf.as_fd(), name)?)))
+            .collect::<Result<_, ObjectError>>()?;
+        let workers = std::thread::available_parallelism().map_or(1, usize::from).min(programs.len());
+        let next = AtomicUsize::new(0);
+        let work = || {
+            let mut loaded = Vec::new();
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                let Some((name, kind, code)) = programs.get(index) else { return loaded };
+                loaded.push((index, sys::load_program(*kind, name, *code)));
             }
-            Ok(loaded)
+        };
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+            let other = meanwhile(ebpf);
+            let mut loaded: Vec<_> = threads
+                .into_iter()
+                .flat_map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                .collect();
+            loaded.sort_unstable_by_key(|(index, _)| *index);
+            Ok((loaded.into_iter().map(|(_, result)| result).collect(), other))
         })
     }
 

@@ -12,8 +12,9 @@ use aya::maps::{Array, MapData};
 use wsltrace_common::{HookList, HooksRequest, LIST_MADE, LIST_UNCHANGED, MOST_HOOKED, NetfilterHooks};
 
 use super::object::Loaded;
+use super::sys::{LoadError, ProgramType};
 use super::table::{FIRST, LAST, POSITIONS, Position};
-use super::{Detail, ProbeError, absent, sys};
+use super::{Detail, ObjectError, ProbeError, absent, sys};
 use crate::kernel::netns::Netns;
 
 /// The families that netfilter links are made for, in the order of [`NetfilterHooks`].
@@ -51,7 +52,7 @@ pub(super) struct Taken {
 impl Positions {
     /// Nothing is linked yet.
     pub(super) fn new(loaded: &mut Loaded, detail: Detail) -> Result<Self, ProbeError> {
-        let lister = loaded.load_program("list_hooks", sys::ProgramType::Syscall)?;
+        let lister = loaded.load_program("list_hooks", ProgramType::Syscall)?;
         Ok(Self { detail, lister, programs: BTreeMap::new(), watched: Vec::new() })
     }
 
@@ -120,10 +121,32 @@ impl Positions {
         if missing.is_empty() {
             return Ok(());
         }
-        let names: Vec<&str> = missing.iter().filter_map(|index| POSITIONS.get(*index)).map(|it| it.program).collect();
-        self.programs.extend(missing.into_iter().zip(loaded.load_netfilter(&names)?));
+        let (programs, ()) = loaded.load_programs(&programs_of(&missing), |_| ())?;
+        self.adopt(&missing, programs)
+    }
+
+    /// Takes over programs that have been loaded, or not, for these positions.
+    pub(super) fn adopt(&mut self, positions: &[usize], programs: Vec<Result<OwnedFd, LoadError>>) -> Result<(), ProbeError> {
+        for (position, program) in positions.iter().zip(programs) {
+            self.programs.insert(*position, program.map_err(ObjectError::from)?);
+        }
         Ok(())
     }
+}
+
+/// The positions that are taken in every namespace, whatever is hooked in there.
+pub(super) fn certain(detail: Detail) -> Vec<usize> {
+    let is_certain = |position: &Position| match detail {
+        Detail::Full => true,
+        Detail::Auto => position.light || position.priority == LAST,
+        Detail::Light => position.light,
+    };
+    (0..).zip(&POSITIONS).filter(|(_, position)| is_certain(position)).map(|(index, _)| index).collect()
+}
+
+/// What to load for these positions.
+pub(super) fn programs_of(positions: &[usize]) -> Vec<(&'static str, ProgramType)> {
+    positions.iter().filter_map(|index| POSITIONS.get(*index)).map(|it| (it.program, ProgramType::Netfilter)).collect()
 }
 
 /// What the kernel says of a namespace's hooks.
@@ -253,6 +276,10 @@ mod tests {
         assert_eq!(taken(Hook::Output, &[]), ["nf_output"]);
         assert_eq!(taken(Hook::Postrouting, &[]), ["nf_postrouting", "nf_postrouting_end"]);
         assert_eq!(needed(|_, _| false).len(), 14);
+        let empty = NetfilterHooks { lists: [[NOTHING; 5]; 2] };
+        let places = needed(|family, position| stands_in_band(&empty, family, position));
+        let positions: BTreeSet<usize> = places.into_iter().map(|(position, _)| position).collect();
+        assert_eq!(positions.into_iter().collect::<Vec<_>>(), certain(Detail::Auto));
     }
 
     #[test]

@@ -14,14 +14,24 @@ use aya::programs::{
 };
 use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_func_info, bpf_insn, bpf_prog_info};
 
-/// Program types that aya has no name for.
+/// The types of the programs that are not loaded by aya.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ProgramType {
     /// `BPF_PROG_TYPE_SYSCALL`: run by `BPF_PROG_TEST_RUN`, attached to nothing.
-    Syscall = 31,
+    Syscall,
     /// `BPF_PROG_TYPE_NETFILTER`.
-    Netfilter = 32,
+    Netfilter,
+    /// `BPF_PROG_TYPE_TRACING` on a trace event; `id`: the number of the type `btf_trace_NAME` in the kernel's BTF.
+    TracePoint { id: u32 },
+    /// `BPF_PROG_TYPE_TRACING` on the entry of a function; `id`: the number of the function in the kernel's BTF.
+    FunctionEntry { id: u32 },
 }
+
+const BPF_PROG_TYPE_TRACING: u32 = 26;
+const BPF_PROG_TYPE_SYSCALL: u32 = 31;
+const BPF_PROG_TYPE_NETFILTER: u32 = 32;
+const BPF_TRACE_RAW_TP: u32 = 23;
+const BPF_TRACE_FENTRY: u32 = 24;
 
 /// A program ready to be loaded.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +55,13 @@ pub struct LoadError {
     name: String,
     log: String,
     source: io::Error,
+}
+
+impl LoadError {
+    /// What the system call said.
+    pub(super) fn reason(&self) -> &io::Error {
+        &self.source
+    }
 }
 
 fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<libc::c_long> {
@@ -91,10 +108,15 @@ fn try_load(kind: ProgramType, name: &str, code: Code<'_>, log: &mut [u8]) -> io
     let mut attr = empty_attr();
     // SAFETY: this is the variant of BPF_PROG_LOAD; all of it is zero.
     let load = unsafe { &mut attr.__bindgen_anon_3 };
-    load.prog_type = kind as u32;
     match kind {
-        ProgramType::Netfilter => load.expected_attach_type = BPF_NETFILTER,
-        ProgramType::Syscall => load.prog_flags = BPF_F_SLEEPABLE,
+        ProgramType::Netfilter => (load.prog_type, load.expected_attach_type) = (BPF_PROG_TYPE_NETFILTER, BPF_NETFILTER),
+        ProgramType::Syscall => (load.prog_type, load.prog_flags) = (BPF_PROG_TYPE_SYSCALL, BPF_F_SLEEPABLE),
+        ProgramType::TracePoint { id } => {
+            (load.prog_type, load.expected_attach_type, load.attach_btf_id) = (BPF_PROG_TYPE_TRACING, BPF_TRACE_RAW_TP, id);
+        }
+        ProgramType::FunctionEntry { id } => {
+            (load.prog_type, load.expected_attach_type, load.attach_btf_id) = (BPF_PROG_TYPE_TRACING, BPF_TRACE_FENTRY, id);
+        }
     }
     load.insns = code.instructions.as_ptr() as u64;
     load.insn_cnt = u32::try_from(code.instructions.len()).map_err(io::Error::other)?;
@@ -138,6 +160,14 @@ pub(super) fn link_netfilter(program: impl AsFd, family: u32, hook: u32, priorit
     // SAFETY: `bpf_attr` is larger than the structure, has its alignment, and is made of integers.
     unsafe { (&raw mut attr).cast::<NetfilterLink>().write(link) };
     owned(bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr)?)
+}
+
+/// Puts a program of type tracing where it was loaded for.
+pub(super) fn open_tracing(program: impl AsFd) -> io::Result<OwnedFd> {
+    let mut attr = empty_attr();
+    // The place is the program's own, so the name is null.
+    attr.raw_tracepoint.prog_fd = u32::try_from(program.as_fd().as_raw_fd()).map_err(io::Error::other)?;
+    owned(bpf(bpf_cmd::BPF_RAW_TRACEPOINT_OPEN, &mut attr)?)
 }
 
 /// Runs a syscall program with a context; gives what it returned.

@@ -25,7 +25,7 @@ use crate::kernel::links::list_links;
 use crate::kernel::names::{MachineNames, now_ns};
 use crate::kernel::netns::{Netns, NetnsError};
 use crate::kernel::{self, KernelFacts, check};
-use crate::probe::{Detail, Missing, ProbeError, Probes, Role, Sizes};
+use crate::probe::{Detail, Loader, Missing, ProbeError, Probes, Role, Sizes};
 use crate::wsl::Wsl;
 
 /// How often what has ended is looked for: the kernel side wakes the reader only for many records.
@@ -74,7 +74,7 @@ impl Tracing {
 
     /// Puts the probes in and begins to trace, for so many paths.
     pub fn start(&self, paths: usize) -> Result<Tracer, TraceError> {
-        let mut probes = Probes::load(&self.facts, &self.ports, Detail::default(), Sizes::default(), 0)?;
+        let mut probes = Probes::load(Loader::begin(), &self.facts, &self.ports, Detail::default(), Sizes::default(), 0)?;
         let records = probes.take_records()?;
         let mut names = MachineNames::new(self.facts.clone(), self.wsl == Wsl::Two);
         let followed = namespaces_behind(&self.netns)?.joined.into_iter().map(|joined| joined.netns);

@@ -20,7 +20,7 @@ use crate::kernel::names::{MachineNames, now_ns};
 use crate::kernel::netns::Netns;
 use crate::kernel::{self, KernelFacts, check};
 use crate::output::{JsonOutput, Shown, TextOptions, TextOutput, Verbosity};
-use crate::probe::{Probes, Role, Sizes};
+use crate::probe::{Loader, Probes, Role, Sizes};
 use crate::wsl::Wsl;
 
 /// How many jobs may wait for the reporter. When it falls behind, records stay where they cost this process no memory: in the ring
@@ -62,6 +62,7 @@ type AsyncRecords = RingBuf<MapData>;
 impl Session {
     pub(super) fn start(args: &TraceArgs, netns: Netns, machine: &check::Machine) -> Result<Self, Failure> {
         let wsl = machine.wsl;
+        let loader = Loader::begin();
         // Watch before listing, so that no interface falls between.
         let watcher = LinkWatcher::new(&netns)?;
         let links = list_links(&netns)?;
@@ -80,7 +81,7 @@ impl Session {
         let facts = Arc::new(kernel::read()?);
         let sizes = Sizes { journeys: args.table_entries, ring_bytes: args.ring_pages.map(|pages| pages * 4096) };
         let log_level = if args.verbose { 4 } else { 0 };
-        let mut probes = Probes::load(&facts, &bitmap(&args.ports), args.detail, sizes, log_level)?;
+        let mut probes = Probes::load(loader, &facts, &bitmap(&args.ports), args.detail, sizes, log_level)?;
         let records = probes.take_records()?;
         let (jobs, reporter, reporter_gone) = start_reporter(args, facts, wsl, keeper)?;
         let mut session = Self {
