@@ -25,6 +25,7 @@ const AS_ROOT: &str = "sudo -E env \"PATH=$PATH\" cargo xtask test";
 /// Runs the tests; without root only those that need none, which is an error unless that was asked for.
 pub(crate) fn run(unit: bool, arguments: &[String]) -> Result<(), Error> {
     let all = !unit && is_root();
+    let mut guest = None;
     let mut cargo = own_cargo();
     cargo.current_dir(places::root()).args(["test", "--workspace", "--no-fail-fast", "--target-dir"]).arg(places::user_target());
     if all {
@@ -39,18 +40,28 @@ pub(crate) fn run(unit: bool, arguments: &[String]) -> Result<(), Error> {
             // Their test says that it is skipped.
             Err(error) => say(&format!("test: no packages of ufw, firewalld and Docker: {error}")),
         }
+        guest = vm::start_default()?;
     } else {
         cargo.args(["--exclude", END_TO_END]);
     }
     cargo.args(with_output_shown(arguments));
     let (status, tally) = follow(&mut cargo)?;
-    let outcome = judge(&cargo, status, &tally);
-    say(&tally.summary());
-    outcome?;
+    let mut outcome = judge(&cargo, status, &tally);
+    let summary = tally.summary();
     if all {
-        fuzz::run(fuzz::SHORT)?;
-        return vm::run_default();
+        outcome = outcome.and_then(|()| fuzz::run(fuzz::SHORT));
+        let in_guest = guest.map_or(Ok(()), vm::Started::finish);
+        say(&summary);
+        return match (outcome, in_guest) {
+            (Err(error), Err(other)) => {
+                say(&format!("error: {other}"));
+                Err(error)
+            }
+            (outcome, in_guest) => outcome.and(in_guest),
+        };
     }
+    say(&summary);
+    outcome?;
     if unit {
         return Ok(());
     }

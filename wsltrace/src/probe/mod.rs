@@ -161,14 +161,14 @@ pub struct Probes {
 impl Probes {
     /// Loads every program. Nothing is attached to a namespace yet.
     pub fn load(
-        loader: Loader,
+        begun: Loader,
         facts: &KernelFacts,
         ports: &[u64; PORT_WORDS],
         detail: Detail,
         sizes: Sizes,
         log_level: u8,
     ) -> Result<Self, ProbeError> {
-        let mut loaded = object::load(loader, facts, ports, sizes, log_level)?;
+        let mut loaded = object::load(begun, facts, ports, sizes, log_level)?;
         let mut positions = Positions::new(&mut loaded, detail)?;
         let collect = loaded.load_program("collect", sys::ProgramType::Syscall)?;
         let mut missing = missing_fields(facts);

@@ -14,6 +14,7 @@ mod report;
 use std::{
     fs,
     path::{Path, PathBuf},
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -57,24 +58,44 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
     setup::ensure(&[Part::Build, Part::Test, Part::Vm])?;
     build::run(true)?;
-    play(arguments)
+    play(arguments, say)
 }
 
-/// Boots the kernel that the environment names, or the one beside the checkout, as a part of `cargo xtask test`. The program
-/// has been built for release.
-pub(crate) fn run_default() -> Result<(), Error> {
+/// Boots the kernel that the environment names, or the one beside the checkout, as a part of `cargo xtask test`, while that goes on
+/// with other things: the guest has one processor. The program has been built for release. `None`: there is no kernel.
+pub(crate) fn start_default() -> Result<Option<Started>, Error> {
     let named = std::env::var_os(VARIABLE).map(PathBuf::from);
     let beside = places::root().join(BESIDE);
     let Some(kernel) = named.or_else(|| beside.is_file().then_some(beside)) else {
         say(&format!("vm: not run: {VARIABLE} names no kernel image, and there is none at {BESIDE}"));
-        return Ok(());
+        return Ok(None);
     };
     setup::ensure(&[Part::Vm])?;
     let kernel = kernel.to_string_lossy().into_owned();
-    play(&Arguments { kernel, scenarios: Vec::new(), modules: None, processors: 1, limit: 60 })
+    say("vm: started; its table comes at the end");
+    Ok(Some(Started(thread::spawn(move || {
+        let mut rows = Vec::new();
+        let arguments = Arguments { kernel, scenarios: Vec::new(), modules: None, processors: 1, limit: 60 };
+        let result = play(&arguments, |row| rows.push(row.to_owned()));
+        (rows, result)
+    }))))
 }
 
-fn play(arguments: &Arguments) -> Result<(), Error> {
+/// A guest at work.
+pub(crate) struct Started(JoinHandle<(Vec<String>, Result<(), Error>)>);
+
+impl Started {
+    /// Waits for its end, and says what it said.
+    pub(crate) fn finish(self) -> Result<(), Error> {
+        let (rows, result) = self.0.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        for row in rows {
+            say(&row);
+        }
+        result
+    }
+}
+
+fn play(arguments: &Arguments, mut say: impl FnMut(&str)) -> Result<(), Error> {
     let kernel = match arguments.kernel.strip_prefix("debian:") {
         Some(suite) => debian::bring(suite)?,
         None => PathBuf::from(&arguments.kernel),
