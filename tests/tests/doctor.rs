@@ -16,11 +16,12 @@ type Test = fn(&Path) -> Result<(), Box<dyn Error>>;
 const PORT: u16 = 8080;
 /// Faults of the lab that an examination does not see, with the reason. Of each it may say that the way works, and the tracer is
 /// there to say that it does not.
-const UNSEEN: [(&str, &str); 15] = [
+const UNSEEN: [(&str, &str); 17] = [
     ("reverse-path-filter", "it depends on the client's address"),
     ("no-route-back", "it depends on the client's address"),
     ("reply-wrong-interface", "it depends on the client's address"),
     ("reply-wrong-neighbour", "it depends on the client's address"),
+    ("martian-own-address", "it depends on the client's address"),
     ("reply-unanswered", "the client's side decides"),
     ("neighbour-mute-client", "the client's side decides"),
     ("conntrack-invalid", "the client's side decides: its SYN is malformed"),
@@ -29,6 +30,7 @@ const UNSEEN: [(&str, &str); 15] = [
     ("syn-queue-full", "it comes with the connections"),
     ("overflow-of-a-stranger", "it comes with the connections"),
     ("not-accepted", "it comes with the connections"),
+    ("reset-at-once", "it comes with the connections"),
     ("listener-min-ttl", "the kernel does not tell of it"),
     ("listener-filter", "the kernel does not tell of it"),
     ("listener-md5", "the kernel does not tell of it"),

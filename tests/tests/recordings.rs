@@ -402,7 +402,9 @@ fn wireshark(binary: &Path) -> Result<(), Box<dyn Error>> {
         return Err(format!("packets: {all:?}").into());
     }
     let lines: Vec<Value> = String::from_utf8(ran.stdout)?.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
-    let first = lines.iter().find(|line| line["type"] == "journey").ok_or("no journey")?;
+    // They are told in the order of their ends, and the packets stand in the order of their times.
+    let journeys = lines.iter().filter(|line| line["type"] == "journey");
+    let first = journeys.min_by_key(|line| line["time"].as_str().map(str::to_owned)).ok_or("no journey")?;
     let nanoseconds = first["time"].as_str().and_then(|time| time.get(20..29)).ok_or("no time")?;
     if !all[0][3].ends_with(nanoseconds) {
         return Err(format!("the first packet is of {}, the journey of {}", all[0][3], first["time"]).into());

@@ -1,6 +1,7 @@
 //! What the kernel tells of packets' ends and of TCP's decisions.
 
 use aya_ebpf::{
+    EbpfContext as _,
     macros::{btf_tracepoint, fentry},
     programs::{BtfTracePointContext, FEntryContext},
 };
@@ -17,17 +18,24 @@ use crate::{
 /// given up by its owner.
 #[btf_tracepoint(function = "tcp_send_reset")]
 pub fn tcp_send_reset(context: BtfTracePointContext) -> i32 {
-    let skb = SkBuff(context.arg(1));
-    if skb.0.is_null() {
-        let socket: u64 = context.arg(0);
-        // Null to the verifier, for which that must be asked.
-        if socket != 0 && !all_settled() {
-            let _: Option<()> = given_up(socket);
-        }
-    } else if !asleep() {
-        let _: Option<()> = kernel_reset(skb);
+    if asleep() && all_settled() {
+        return 0;
     }
+    let _: Option<()> = reset_sent(&context);
     0
+}
+
+#[inline(always)]
+fn reset_sent(context: &BtfTracePointContext) -> Option<()> {
+    // Read as a number: before arguments were marked as nullable (Linux 6.12 is), the verifier takes every pointer for one that is
+    // not null, and drops a branch for one that is.
+    let answered: u64 = read(context.as_ptr() as u64 + size_of::<u64>() as u64)?;
+    let (socket, skb): (u64, _) = (context.arg(0), SkBuff(context.arg(1)));
+    if answered == 0 {
+        // Where they are marked, it has to be asked.
+        return if socket == 0 { None } else { given_up(socket) };
+    }
+    if skb.0.is_null() { None } else { kernel_reset(skb) }
 }
 
 #[inline(always)]

@@ -18,12 +18,19 @@ pub const OLDER_ATTEMPTS: u16 = 8;
 /// An address that no `sk_buff` has.
 const NO_SKB: u64 = u64::MAX;
 
-/// The record under exactly this key, slot included, unless it has ended and only waits for user space or to be accepted: no
-/// packet belongs to it any more.
+/// The record under exactly this key, slot included, unless it has ended and only waits for user space, or is held to see what
+/// becomes of its connection: no packet belongs to it any more.
 #[inline(always)]
 pub fn exactly(key: &Key) -> Option<Found> {
     let found = Found(JOURNEYS.get_ptr_mut(key)?);
-    if found.record().flags & (Flags::DONE | Flags::UNACCEPTED) != 0 { None } else { Some(found) }
+    if found.record().flags & (Flags::DONE | Flags::SETTLING) != 0 { None } else { Some(found) }
+}
+
+/// The record under exactly this key, slot included, if it is held to see what becomes of its connection.
+#[inline(always)]
+fn held(key: &Key) -> Option<Found> {
+    let found = Found(JOURNEYS.get_ptr_mut(key)?);
+    if found.record().flags & (Flags::DONE | Flags::SETTLING) == Flags::SETTLING { Some(found) } else { None }
 }
 
 /// The newest journey known under a key that is established and held to see what becomes of the connection. `sequences`: 2 when the
@@ -33,7 +40,7 @@ pub fn settling(key: &Key, sequences: u32) -> Option<Found> {
     let mut exact = *key;
     // SAFETY: the key is ours.
     unsafe { journey_settling(&raw mut exact, sequences) };
-    exactly(&exact)
+    held(&exact)
 }
 
 /// Makes the key that of the newest attempt known under it that is held; its slot becomes 0 when there is none. A global BPF
@@ -65,9 +72,7 @@ unsafe extern "C" fn journey_settling(key: *mut Key, sequences: u32) -> u32 {
         let newest = key.slot;
         for older in 0..=OLDER_ATTEMPTS {
             key.slot = newest.wrapping_sub(older);
-            if let Some(found) = exactly(key)
-                && found.record().flags & (Flags::DONE | Flags::SETTLING) == Flags::SETTLING
-            {
+            if held(key).is_some() {
                 return 0;
             }
         }

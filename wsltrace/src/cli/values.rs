@@ -39,8 +39,11 @@ pub(super) fn parse_payload(text: &str) -> Result<usize, String> {
 }
 
 pub(super) fn parse_port(text: &str) -> Result<u16, String> {
-    let range = parse_ports(text)?;
-    if range.first == range.last { Ok(range.first) } else { Err("name one port: each has a server of its own".to_owned()) }
+    const ONE: &str = "name one port, from 1 to 65535: each has a server of its own";
+    if text.parse::<u32>().is_err() {
+        return Err(ONE.to_owned());
+    }
+    Ok(parse_ports(text)?.first)
 }
 
 pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
@@ -109,6 +112,12 @@ mod tests {
             [("0", "port 0 is no port"), ("70000", "too large"), ("9-8", "is empty"), ("x", "is no port"), ("", "is no port")]
         {
             assert!(parse_ports(text).unwrap_err().contains(message), "{text}");
+        }
+        assert_eq!(parse_port("80"), Ok(80));
+        for (text, message) in
+            [("80,90", "name one port"), ("80-90", "name one port"), ("0", "is no port"), ("70000", "too large")]
+        {
+            assert!(parse_port(text).unwrap_err().contains(message), "{text}");
         }
     }
 

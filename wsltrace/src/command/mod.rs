@@ -19,6 +19,8 @@ mod unaccepted;
 
 use std::io::{self, BufWriter, IsTerminal as _, Write as _};
 
+use clap::error::ContextKind;
+
 use crate::causes::with_causes;
 use crate::export::{Format, Out};
 
@@ -48,6 +50,11 @@ impl Failure {
         // What is missing stands in lines of its own.
         let list: Vec<&str> = lines.take_while(|line| line.starts_with("  ")).map(str::trim).collect();
         let message = if line.ends_with(':') { format!("{line} {}", list.join(", ")) } else { line.to_owned() };
+        let meant = [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedValue];
+        let message = match meant.into_iter().find_map(|kind| error.get(kind)) {
+            Some(meant) => format!("{message}: is {meant} meant?"),
+            None => message,
+        };
         Self::usage(message, "wsltrace --help")
     }
 

@@ -22,6 +22,11 @@ const ROUTE_INPUT: [&str; 6] = [
     "__fib_validate_source",
 ];
 
+/// Whether the input route refused the packet.
+fn at_route(case: &Case) -> bool {
+    case.died_at(&[Stage::Routing]) && case.symbol().is_some_and(|symbol| ROUTE_INPUT.contains(&symbol))
+}
+
 pub(super) fn reverse_path(case: &Case) -> Option<Finding> {
     let confidence = match case.by(&["IP_RPFILTER"], &ROUTE_INPUT)? {
         Confidence::Inferred if martian_by_address(case) || !strict(case) => return None,
@@ -49,12 +54,14 @@ pub(super) fn martian(case: &Case) -> Option<Finding> {
     }
     let localnet = || case.set_for_interface("route_localnet", 1, false);
     let local_source = || {
-        let set = case.set_for_interface("accept_local", 1, false);
-        let mirrored = source == destination || case.journey.entrance() == Some("loopback0");
+        if source == destination || case.journey.entrance() == Some("loopback0") {
+            return case.set_for_interface("accept_local", 1, false);
+        }
         // Let in, it would be answered to this machine itself.
-        let elsewhere =
-            "# unless WSL's networking mode is mirrored, one of the two machines needs another address instead".to_owned();
-        set.into_iter().chain((!mirrored).then_some(elsewhere)).collect()
+        vec![
+            case.root(&format!("ip address show to {source}")),
+            format!("# {source} is the client's address and this machine's: one of the two needs another"),
+        ]
     };
     let (confidence, why, remedy) = match case.reason() {
         Some("IP_LOCALNET") => {
@@ -74,9 +81,11 @@ pub(super) fn martian(case: &Case) -> Option<Finding> {
             }
             (Confidence::Inferred, format!("::1 came in by {interface}, and the kernel takes it from lo only"), Vec::new())
         }
+        None if at_route(case) && !source.is_loopback() && case.evidence.has_address(source) => {
+            (Confidence::Inferred, format!("its source {source} is an address of this machine"), local_source())
+        }
         None => {
-            let at_route = case.symbol().is_some_and(|symbol| ROUTE_INPUT.contains(&symbol));
-            if !at_route || !case.died_at(&[Stage::Routing]) {
+            if !at_route(case) {
                 return None;
             }
             let remedy = if source == destination {

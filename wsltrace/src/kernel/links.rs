@@ -140,9 +140,8 @@ pub fn root_qdisc(netns: &Netns, index: u32) -> io::Result<Option<String>> {
     Ok(root.and_then(|message| message.attributes.into_iter().find_map(kind)))
 }
 
-/// Queueing disciplines that drop nothing but what does not fit.
-const PLAIN_QUEUES: [&str; 11] =
-    ["noqueue", "pfifo_fast", "pfifo", "bfifo", "fq", "fq_codel", "codel", "sfq", "mq", "mqprio", "cake"];
+/// Queueing disciplines that drop nothing but what does not fit. Not `pfifo` and `bfifo`: somebody has chosen their length.
+const PLAIN_QUEUES: [&str; 9] = ["noqueue", "pfifo_fast", "fq", "fq_codel", "codel", "sfq", "mq", "mqprio", "cake"];
 
 /// The numbers of the interfaces at which tc may stop a packet: those with a `clsact` or `ingress` queueing discipline, where
 /// filters may stand, and those with one that shapes or loses.

@@ -126,11 +126,15 @@ impl Attempt {
         if !wait(&socket, PollFlags::POLLOUT, self.patience).map_err(failed("wait for"))? {
             return Ok((Seen::NoAnswer, local, None));
         }
+        let mut reset = false;
         if let Some(error) = socket.take_error().map_err(failed("tell how it went with"))? {
             let errno = Errno::from_raw(error.raw_os_error().unwrap_or_default());
-            // Who refuses a connection does so with another error: this one was made, and given up before we looked.
-            let seen = if errno == Errno::ECONNRESET { Seen::Reset } else { Seen::Failed(errno) };
-            return Ok((seen, local, None));
+            // Who refuses a connection does so with another error: this one was made, and reset before we looked. What was sent before
+            // that can still be read, and the end comes after it.
+            if errno != Errno::ECONNRESET {
+                return Ok((Seen::Failed(errno), local, None));
+            }
+            reset = true;
         }
         if self.manner == Manner::Leaves {
             return Ok((Seen::Connected, local, None));
@@ -148,7 +152,7 @@ impl Attempt {
         match (&socket).read_exact(&mut [0]) {
             Ok(()) => Ok((Seen::Connected, local, None)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok((Seen::Unserved, local, Some(Arc::new(socket)))),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok((Seen::Reset, local, None)),
+            Err(error) if reset || error.kind() == io::ErrorKind::ConnectionReset => Ok((Seen::Reset, local, None)),
             Err(error) => Err(failed("read the greeting of")(error)),
         }
     }

@@ -87,11 +87,14 @@ fn place_of<'a>(remedy: &[&str], lab: &'a Lab) -> &'a Namespace {
     [Side::Container, Side::Backend].into_iter().filter_map(|side| lab.find(side)).find(told).unwrap_or(&lab.wsl)
 }
 
-/// A line of the report that is a command. The lab runs as root, and `sudo` may not be there; a shell that has an `ip` of its own, as
-/// busybox has, must take the real one.
+/// A line of the report that is a command. The lab runs as root, and `sudo` may not be there; a shell that has an `ip` or a `tc` of
+/// its own, as busybox has, must take the real one.
 fn command(line: &str) -> Option<String> {
     let command = line.strip_prefix("sudo ").unwrap_or(line);
-    let real = command.strip_prefix("ip ").and_then(|arguments| Some(format!("{} {arguments}", locate("ip")?.display())));
+    let real = command
+        .split_once(' ')
+        .filter(|(tool, _)| matches!(*tool, "ip" | "tc"))
+        .and_then(|(tool, arguments)| Some(format!("{} {arguments}", locate(tool)?.display())));
     (!line.starts_with('#')).then(|| real.unwrap_or_else(|| command.to_owned()))
 }
 

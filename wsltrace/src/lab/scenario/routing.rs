@@ -11,6 +11,9 @@ use crate::lab::path::inbound;
 use crate::lab::sides::{BACKEND, CLIENT_V4, ETH1, WSL_V4};
 use crate::lab::{Lab, LabError, PORT, Seen, Side};
 
+/// An address that two machines have.
+const TWICE_V4: Ipv4Addr = Ipv4Addr::new(172, 28, 16, 77);
+
 pub(super) fn scenarios() -> Vec<Scenario> {
     vec![
         Scenario {
@@ -74,8 +77,31 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             },
             ..dies("blackhole-route", "a blackhole route to the destination", Code::NoRoute, None)
         },
+        one_address_twice(),
         ipv6_off(),
     ]
+}
+
+/// The client speaks from an address that WSL has, too. No command of the report mends it: one of the two has to take another.
+fn one_address_twice() -> Scenario {
+    let base = dies(
+        "martian-own-address",
+        "the client's address is one of WSL's own, too",
+        Code::MartianAddress,
+        Some(("IP_LOCAL_SOURCE", (6, 14))),
+    );
+    Scenario {
+        break_it: |lab| {
+            serve_any(lab)?;
+            let both = IpAddr::from(TWICE_V4);
+            lab.client.address("eth0", both, 32)?;
+            lab.client.route_to(lab.at(WSL_V4), Way::Gateway(lab.at(WSL_V4), Some(both)))?;
+            lab.wsl.address("eth0", both, 32)
+        },
+        mended: None,
+        expect: Expect { says: "its source 172.28.16.77 is an address of this machine", ..base.expect },
+        ..base
+    }
 }
 
 /// The client still knows the hardware address. Switched on again, WSL has lost its addresses: no command of the report gives them back.
