@@ -54,12 +54,13 @@ pub fn settling(key: &Key, sequences: u32) -> Option<Found> {
 unsafe extern "C" fn journey_settling(key: *mut Key, sequences: u32) -> u32 {
     // SAFETY: as the caller promises.
     let Some(key) = (unsafe { key.as_mut() }) else { return 0 };
-    let sequence = key.sequence;
+    let asked = *key;
     for back in 0..2 {
         if back == sequences {
             break;
         }
-        (key.sequence, key.slot) = (sequence.wrapping_sub(back), 0);
+        // Anew each time: an alias replaces all of it.
+        copy(&Key { sequence: asked.sequence.wrapping_sub(back), slot: 0, ..asked }, key);
         // SAFETY: LRU elements are only reused for other keys: a wrong one leads to a record that is not held.
         if let Some(attempt) = unsafe { ATTEMPTS.get(&*key) } {
             key.slot = attempt.slot;

@@ -91,7 +91,7 @@ fn write_report(report: &ScenarioReport, json: bool, out: &mut dyn Write) -> io:
     match &report.ending {
         Ending::Passed => writeln!(out, "{:<30} ok", report.name),
         Ending::Skipped(why) => writeln!(out, "{:<30} skipped  {why}", report.name),
-        Ending::Impossible(why) => writeln!(out, "{:<30} not here {why}", report.name),
+        Ending::Impossible(why) => writeln!(out, "{:<30} not here  {why}", report.name),
         Ending::Failed(problems) => {
             writeln!(out, "{:<30} failed", report.name)?;
             problems.iter().try_for_each(|problem| writeln!(out, "{:<30}   {problem}", ""))

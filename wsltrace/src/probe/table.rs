@@ -101,13 +101,16 @@ pub const TRACEPOINTS: [Tracepoint; 5] = [
     Tracepoint { name: "inet_sock_set_state", costs: Some("whether an answered connection became established is not known") },
     Tracepoint {
         name: "tcp_send_reset",
-        costs: Some("a reset made by the kernel is told from a firewall's by the drop reason only"),
+        costs: Some(
+            "a reset made by the kernel is told from a firewall's by the drop reason only, and a server that resets its connections \
+             at once goes unnoticed",
+        ),
     },
     Tracepoint { name: "tcp_retransmit_synack", costs: Some("a SYN-ACK that has to be sent again goes unnoticed") },
 ];
 
-/// What is lost without any event of resets.
-pub(super) const RESET_COSTS: &str = "a server that resets its connections at once goes unnoticed";
+/// What is lost where `tcp_send_reset` is silent about packets without a socket.
+pub(super) const SOCKETLESS_RESET_COSTS: &str = "a reset made by the kernel is told from a firewall's by the drop reason only";
 
 /// The function that every `accept` calls with the connection that it returns, and the program of the same name.
 pub const ACCEPT: &str = "security_sock_graft";

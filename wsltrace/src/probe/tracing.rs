@@ -4,7 +4,7 @@
 use std::os::fd::OwnedFd;
 
 use super::sys::{self, LoadError, ProgramType};
-use super::table::{ACCEPT, ACCEPT_COSTS, RESET_COSTS, TRACEPOINTS};
+use super::table::{ACCEPT, ACCEPT_COSTS, SOCKETLESS_RESET_COSTS, TRACEPOINTS};
 use super::{Missing, ProbeError};
 use crate::kernel::{Event, KernelFacts};
 
@@ -29,20 +29,17 @@ pub(super) fn wanted(facts: &KernelFacts, missing: &mut Vec<Missing>) -> Result<
     for tracepoint in TRACEPOINTS {
         let (name, costs) = (tracepoint.name, tracepoint.costs);
         let event = facts.events.named(name);
-        if name == "tcp_send_reset" && event.is_none_or(|event| event.arguments < 3) {
+        if name == "tcp_send_reset" && event.is_some_and(|event| event.arguments < 3) {
             missing.push(Missing::new(
                 "tcp_send_reset without a socket",
                 "before Linux 6.10 it does not tell of packets without a socket",
-                costs,
+                Some(SOCKETLESS_RESET_COSTS),
             ));
         }
         match event.filter(|event| name != "tcp_send_reset" || event.skb == Some(1)) {
             Some(Event { id, .. }) => wanted.push(Wanted { name, kind: ProgramType::TracePoint { id }, costs }),
             None if costs.is_none() => return Err(ProbeError::Event(name)),
-            None => {
-                let costs = if name == "tcp_send_reset" { Some(RESET_COSTS) } else { costs };
-                missing.push(Missing::new(name, "this kernel has no such event with the arguments that are known", costs));
-            }
+            None => missing.push(Missing::new(name, "this kernel has no such event with the arguments that are known", costs)),
         }
     }
     match facts.accept {

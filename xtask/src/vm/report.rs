@@ -58,7 +58,7 @@ impl Report {
             }
             Some("impossible") => {
                 self.impossible += 1;
-                vec![format!("{row} not here {}", why.join("; "))]
+                vec![format!("{row} not here  {}", why.join("; "))]
             }
             _ => {
                 self.failed += 1;
