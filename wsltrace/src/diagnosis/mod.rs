@@ -2,7 +2,10 @@
 //! a [`Code`], a row in `table.rs` and the row's `judge` function.
 
 mod case;
+mod cgroup;
 mod firewall;
+mod listener;
+mod queue;
 mod reasons;
 mod remedy;
 mod reply;

@@ -135,7 +135,7 @@ pub const REASONS: &[ReasonPage] = &[
     ReasonPage {
         name: "SOCKET_FILTER",
         short: "a filter on the socket refused it",
-        text: "A program attached a classic or eBPF filter to its socket (SO_ATTACH_FILTER).",
+        text: "A program attached a classic or eBPF filter to its socket (SO_ATTACH_FILTER), or a BPF program of the socket's control group decides so: systemd attaches one for IPAddressDeny=.",
     },
     ReasonPage {
         name: "SOCKET_BACKLOG",

@@ -4,7 +4,7 @@
 use super::{
     Confidence,
     case::{Case, Finding},
-    firewall,
+    cgroup, firewall,
     remedy::mend,
     routes::route_back_by_entrance,
 };
@@ -127,20 +127,26 @@ pub(super) fn dropped(case: &Case) -> Option<Finding> {
         (Some(_), _) | (None, Some("NETFILTER_DROP")) => " by a firewall",
         _ => "",
     };
-    let place = firewall::place(case);
+    // These programs are asked between POSTROUTING and the device.
+    let behind = if case.reason() == Some("BPF_CGROUP_EGRESS") { "behind" } else { "in" };
+    let place = format!("{behind} {}", firewall::place(case));
     let answer = match (refused, case.journey.facts.kernel_reset) {
         (true, true) => format!("nothing took {}, and the reset that says so", case.destination()),
         // A firewall's, or one of a kernel that does not tell.
         (true, false) => "refused by a reset, which itself".to_owned(),
         (false, _) => "the listener answered, but its SYN-ACK".to_owned(),
     };
-    let mut summary = format!("{answer} was dropped{by} in {place}");
+    let mut summary = format!("{answer} was dropped{by} {place}");
     let detail = match (&case.evidence.rule, case.reason()) {
         (Some(rule), _) => {
             let text = rule.text.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
             format!(" by {}{text}", firewall::name(rule))
         }
         (None, Some("NETFILTER_DROP")) => "; which rule is not known".to_owned(),
+        (None, Some("BPF_CGROUP_EGRESS")) => match &case.evidence.cgroup {
+            Some(cgroup) => format!(" by {}", cgroup::name(cgroup)),
+            None => " by a BPF program of a control group (systemd's IPAddressDeny= is one)".to_owned(),
+        },
         (None, Some(reason)) => format!(" ({reason}){}{}", super::various::named_at_tc(case), super::various::queue_of(case)),
         (None, None) => String::new(),
     };
@@ -151,6 +157,10 @@ pub(super) fn dropped(case: &Case) -> Option<Finding> {
         (Some(rule), _) => mend(case, rule),
         _ if !by.is_empty() => vec![case.root("nft -a list ruleset")],
         (None, Some(reason)) if reason == "TC_EGRESS" || reason.starts_with("QDISC_") => super::various::mend_tc(case),
+        (None, Some("BPF_CGROUP_EGRESS")) => match &case.evidence.cgroup {
+            Some(cgroup) => cgroup::mend(case, cgroup),
+            None => vec!["sudo bpftool cgroup tree".to_owned()],
+        },
         _ => vec![case.root(&format!("ip route get {}", case.journey.flow.source))],
     };
     // Without the rule the client would only be refused sooner.
@@ -163,7 +173,14 @@ pub(super) fn neighbour(case: &Case) -> Option<Finding> {
     let reasons = ["NEIGH_FAILED", "NEIGH_CREATEFAIL", "NEIGH_QUEUEFULL", "NEIGH_DEAD"];
     let waiting = case.journey.outcome == Outcome::Unfinished;
     let at_neighbour = case.journey.stages.iter().rfind(|visit| visit.stage == Stage::Neighbour);
-    let confidence = if waiting { at_neighbour.map(|_| Confidence::Inferred) } else { case.by(&reasons, &FREES_UNRESOLVED) }?;
+    let removed = case.reason() == Some("QUEUE_PURGE") && case.symbol().is_some_and(|symbol| FREES_UNRESOLVED.contains(&symbol));
+    let confidence = if waiting {
+        at_neighbour.map(|_| Confidence::Inferred)
+    } else if removed {
+        Some(Confidence::Proved)
+    } else {
+        case.by(&reasons, &FREES_UNRESOLVED)
+    }?;
     let of_answer = case.journey.outcome == Outcome::AnswerDropped || waiting && case.journey.facts.syn_ack;
     let whom = if of_answer { case.journey.flow.source } else { case.journey.last_destination().0 };
     let asks = if whom.is_ipv4() { "ARP" } else { "neighbour discovery" };
@@ -172,6 +189,11 @@ pub(super) fn neighbour(case: &Case) -> Option<Finding> {
     let summary = if waiting {
         let what = if of_answer { "the answer" } else { "it" };
         format!("unfinished: {what} still waits for {whom} to answer {asks}{device}, as when a container is stopped")
+    } else if removed {
+        let what = if of_answer { "the answer" } else { "it" };
+        format!(
+            "dropped: {what} waited for {whom} to answer {asks}{device}, and meanwhile the kernel forgot that neighbour, as when its network or container is taken down"
+        )
     } else if of_answer {
         format!("the answer to {whom} was dropped: neither the client nor a gateway to it answers {asks}{device}")
     } else {

@@ -1,4 +1,4 @@
-//! Judges of what the listeners did: none there, bound elsewhere, full, or too picky.
+//! Judges of what the listeners did: none there, bound elsewhere, or too picky.
 #![expect(clippy::unnecessary_wraps, reason = "judges share one signature")]
 
 use std::net::IpAddr;
@@ -6,22 +6,9 @@ use std::net::IpAddr;
 use super::{
     Confidence,
     case::{Case, Finding, endpoint},
+    listener::{Mismatch, first, mismatch, nearest, owner_of, who},
 };
-use crate::{
-    escape::escape,
-    evidence::Listener,
-    journey::{Facts, Outcome, Stage},
-    units::duration,
-};
-
-/// What stands between a listener and the packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mismatch {
-    Address,
-    Family,
-    Device,
-    Nothing,
-}
+use crate::{escape::escape, journey::Outcome};
 
 pub(super) fn bound_elsewhere(case: &Case) -> Option<Finding> {
     let listener = nearest(case, Mismatch::Address)?;
@@ -75,7 +62,7 @@ pub(super) fn policy(case: &Case) -> Option<Finding> {
         return refused_by_ipsec(case);
     }
     let refusal = match case.reason()? {
-        "SOCKET_FILTER" => "a filter that a program attached to the listening socket refused it",
+        "SOCKET_FILTER" => return Some(refused_by_filter(case)),
         "TCP_MD5NOTFOUND" => "the listener wants an MD5 signature and the SYN has none",
         "TCP_MD5UNEXPECTED" | "TCP_MD5FAILURE" => "its MD5 signature does not fit the listener's keys",
         "TCP_AONOTFOUND" => "the listener wants a TCP-AO signature and the SYN has none",
@@ -99,10 +86,26 @@ pub(super) fn policy(case: &Case) -> Option<Finding> {
     )
 }
 
+/// The kernel says the same of a filter on the socket itself and of a program of its control group.
+fn refused_by_filter(case: &Case) -> Finding {
+    let place = case.place();
+    if let Some(cgroup) = &case.evidence.cgroup {
+        let by = super::cgroup::name(cgroup);
+        let summary = format!(
+            "dropped in {place}: most likely {by} refused it; a filter on the listening socket itself would look the same"
+        );
+        return Finding::inferred(summary).remedy(super::cgroup::mend(case, cgroup));
+    }
+    let summary =
+        format!("dropped in {place}: a filter on the listening socket, or a BPF program of its control group, refused it");
+    let look = format!("ss -ltnpe 'sport = :{}'", case.journey.last_destination().1);
+    Finding::proved(summary).remedy(case.where_to_type()).remedy([case.root(&look)])
+}
+
 /// A listener that could make no answer though there is a route for it, where `IPsec` has refused packets of this machine.
 fn refused_by_ipsec(case: &Case) -> Option<Finding> {
     let refused = case.evidence.ipsec_refused;
-    let silent = swallowed(case) && case.evidence.route_back == Some(true);
+    let silent = super::queue::swallowed(case) && case.evidence.route_back == Some(true);
     let overflowed = case.evidence.silence.is_none_or(|silence| silence.overflows > 0 || silence.syn_queue_full > 0);
     if !silent || overflowed || refused == 0 {
         return None;
@@ -190,183 +193,10 @@ pub(super) fn none(case: &Case) -> Option<Finding> {
             .remedy([start, case.root("ss -ltnp")]),
     )
 }
-
-pub(super) fn accept_queue(case: &Case) -> Option<Finding> {
-    let listener = listeners(case).find(|listener| mismatch(listener, case) == Mismatch::Nothing);
-    let full = listener.filter(|listener| is_full(listener));
-    let silence = case.evidence.silence;
-    let overflows = silence.map(|silence| silence.overflows);
-    let confidence = if case.reason() == Some("TCP_LISTEN_OVERFLOW") {
-        Confidence::Proved
-    } else if !swallowed(case) || case.reason().is_some() {
-        return None;
-    } else if silence.is_some_and(|silence| silence.is_all(silence.overflows)) {
-        Confidence::Proved
-    } else if full.is_some() || overflows.is_none_or(|rise| rise > 0) {
-        Confidence::Inferred
-    } else {
-        return None;
-    };
-    let who = listener.map_or_else(|| "the server".to_owned(), who);
-    let queue = listener.map(|l| format!(" ({} wait, limit {})", l.queue, l.backlog)).unwrap_or_default();
-    let summary = match (confidence, overflows) {
-        (Confidence::Proved, _) if full.is_some() || listener.is_none() => {
-            format!("ignored: the accept queue of {who} is full{queue}: it does not accept its connections fast enough")
-        }
-        (Confidence::Proved, _) => {
-            format!("ignored: the accept queue of {who} was full; now it is not{queue}: it accepts too slowly for such bursts")
-        }
-        (_, Some(rise)) if rise > 0 => format!(
-            "ignored by {who}, most likely for a full accept queue{queue}: such queues overflowed {rise} times here meanwhile, but that this attempt was among them is not certain"
-        ),
-        _ if full.is_some() => format!("ignored by {who}, most likely because its accept queue is full now{queue}"),
-        _ => format!("ignored: {who} took the SYN and made no answer, most likely for a full accept queue{queue}"),
-    };
-    Some(Finding::new(confidence, summary).remedy(relieve(case, listener)))
-}
-
-pub(super) fn syn_queue(case: &Case) -> Option<Finding> {
-    if !swallowed(case) || case.reason().is_some() || case.sysctl("net.ipv4.tcp_syncookies") != Some("0") {
-        return None;
-    }
-    let silence = case.evidence.silence.unwrap_or_default();
-    let counted = silence.syn_queue_full;
-    let listener = listeners(case).find(|listener| mismatch(listener, case) == Mismatch::Nothing);
-    let who = listener.map_or_else(|| "the server".to_owned(), who);
-    let summary = if silence.is_all(counted) {
-        format!("ignored: the queue of half-open connections of {who} is full, and SYN cookies are off")
-    } else if counted > 0 {
-        format!(
-            "ignored by {who}, most likely for a full queue of half-open connections: that dropped {counted} SYNs here meanwhile, but that this attempt was among them is not certain; SYN cookies are off"
-        )
-    } else {
-        format!(
-            "ignored by {who}, whose accept queue has not overflowed; SYN cookies are off, so half-open connections may have filled its SYN queue"
-        )
-    };
-    let confidence = if silence.is_all(counted) { Confidence::Proved } else { Confidence::Inferred };
-    Some(Finding::new(confidence, summary).remedy([case.root("sysctl -w net.ipv4.tcp_syncookies=1")]))
-}
-
-/// Whether an accept queue takes no more: it holds one more than its limit, which may be 0.
-fn is_full(listener: &Listener) -> bool {
-    listener.queue > listener.backlog
-}
-
-/// Whether a listener took the SYN and made no answer.
-fn swallowed(case: &Case) -> bool {
-    case.journey.outcome == Outcome::Ignored || case.died_at(&[Stage::Listener])
-}
-
-pub(super) fn not_accepted(case: &Case) -> Option<Finding> {
-    let Facts { established, acknowledged, not_accepted, .. } = case.journey.facts;
-    if let Some(after_ns) = case.journey.facts.server_reset_ns {
-        return Some(reset_at_once(case, after_ns));
-    }
-    let accepted = case.journey.stages.iter().any(|visit| visit.stage == Stage::Accepted);
-    if accepted || !(established || acknowledged) {
-        return None;
-    }
-    if let Some(finding) = no_longer_there(case) {
-        return Some(finding);
-    }
-    let mut listeners = listeners(case).filter(|listener| mismatch(listener, case) == Mismatch::Nothing);
-    let listener = if not_accepted { listeners.next() } else { listeners.find(|listener| is_full(listener)) };
-    let summary = match listener {
-        Some(l) if not_accepted => {
-            let who = who(l);
-            format!("connected, but {who} had not accepted it a second later: its queue holds {} of {}", l.queue, l.backlog)
-        }
-        Some(l) => {
-            format!("connected, but {} does not accept: {} connections wait in its queue of {}", who(l), l.queue, l.backlog)
-        }
-        None if not_accepted => "connected, but the application had not accepted it a second later".to_owned(),
-        None => return None,
-    };
-    Some(Finding::inferred(summary).remedy(relieve(case, listener)))
-}
-
-/// The application took the connection and gave it up, or went away while the connection waited for it.
-fn reset_at_once(case: &Case, after_ns: u64) -> Finding {
-    let port = case.journey.last_destination().1;
-    let after = duration(after_ns);
-    let look = case.root(&format!("ss -ltnp 'sport = :{port}'"));
-    let Some(listener) = first(case, Mismatch::Nothing) else {
-        let known = case.evidence.sockets.is_some();
-        let gone = if known { format!(": nothing listens on port {port} any longer") } else { String::new() };
-        let summary = format!("connected, and the server's side reset the connection {after} later, before it sent a byte{gone}");
-        return Finding::proved(summary).remedy([look]);
-    };
-    let who = who(listener);
-    let summary = format!("connected, and {who} reset the connection {after} later, before it sent a byte");
-    let watch = listener.pid.map(|pid| format!("sudo strace -f -e trace=network,close -p {pid}"));
-    let advice = format!("# see in the log of {who} why it gives up its connections: here it may crash, or refuse this client");
-    Finding::proved(summary).remedy([look].into_iter().chain(watch).chain([advice]))
-}
-
-/// The client has confirmed, and no connection came of it here: its listener is gone, or there was none and a firewall's SYN proxy
-/// answered.
-fn no_longer_there(case: &Case) -> Option<Finding> {
-    let Facts { established, socket_lookup, answer_from_outside, .. } = case.journey.facts;
-    if established || answer_from_outside || case.evidence.sockets.is_none() || first(case, Mismatch::Nothing).is_some() {
-        return None;
-    }
-    let port = case.journey.last_destination().1;
-    let summary = if socket_lookup || case.journey.attempt > 1 {
-        format!("connected as the client sees it, but no connection came of it here: nothing listens on port {port} any longer")
-    } else {
-        format!(
-            "connected as the client sees it, but most likely with a firewall's SYN proxy (synproxy) only: nothing listens on port {port}"
-        )
-    };
-    Some(Finding::inferred(summary).remedy(case.where_to_type()).remedy([case.root("ss -ltnp")]))
-}
-
-/// What helps a server that does not accept fast enough.
-fn relieve(case: &Case, listener: Option<&Listener>) -> Vec<String> {
-    let port = case.journey.last_destination().1;
-    let look = case.root(&format!("ss -ltnp 'sport = :{port}'"));
-    let stack = listener.and_then(|l| l.pid).map(|pid| format!("sudo cat /proc/{pid}/status /proc/{pid}/stack"));
-    let small = case.sysctl("net.core.somaxconn").and_then(|value| value.parse::<u32>().ok());
-    let raise = small.filter(|limit| *limit < 4096).map(|_| case.root("sysctl -w net.core.somaxconn=4096"));
-    let advice =
-        "# see why the server does not accept: it hangs, or its listen() backlog is too small for such bursts".to_owned();
-    [look].into_iter().chain(stack).chain(raise).chain([advice]).collect()
-}
-
 /// A finding that both this packet's reset and the list of sockets bear out.
 fn certain(case: &Case, summary: String) -> Finding {
     let refused = case.reason() == Some("NO_SOCKET") || case.journey.facts.kernel_reset;
     Finding::new(if refused { Confidence::Proved } else { Confidence::Inferred }, summary)
-}
-
-fn listeners<'a>(case: &Case<'a>) -> impl Iterator<Item = &'a Listener> {
-    let port = case.journey.last_destination().1;
-    case.evidence.sockets.iter().flat_map(|sockets| &sockets.listeners).filter(move |listener| listener.port == port)
-}
-
-/// A listener that this stands in the way of, where no other fits: one that does would have got the connection.
-fn nearest<'a>(case: &Case<'a>, wanted: Mismatch) -> Option<&'a Listener> {
-    first(case, wanted).filter(|_| first(case, Mismatch::Nothing).is_none())
-}
-
-fn first<'a>(case: &Case<'a>, wanted: Mismatch) -> Option<&'a Listener> {
-    listeners(case).find(|listener| mismatch(listener, case) == wanted)
-}
-
-fn mismatch(listener: &Listener, case: &Case) -> Mismatch {
-    let wanted = case.journey.last_destination().0;
-    let bound = listener.address.to_canonical();
-    let dual = listener.address.is_ipv6() && listener.address.is_unspecified() && !listener.v6only;
-    if bound.is_ipv4() != wanted.is_ipv4() && !(dual && wanted.is_ipv4()) {
-        Mismatch::Family
-    } else if !bound.is_unspecified() && bound != wanted {
-        Mismatch::Address
-    } else if listener.device.as_deref().is_some_and(|device| case.interface() != Some(device)) {
-        Mismatch::Device
-    } else {
-        Mismatch::Nothing
-    }
 }
 
 /// What the client asked for, and what that became on the way.
@@ -378,22 +208,4 @@ fn asked(case: &Case) -> String {
 
 fn bracketed(address: IpAddr) -> String {
     if address.is_ipv6() { format!("[{address}]") } else { address.to_string() }
-}
-
-/// The same in brackets.
-fn owner_of(listener: &Listener) -> String {
-    match (&listener.command, listener.pid) {
-        (Some(command), Some(pid)) => format!("{}, pid {pid}", escape(command)),
-        _ => who(listener),
-    }
-}
-
-/// The process that holds a listener: on WSL it may belong to another distro.
-fn who(listener: &Listener) -> String {
-    match (&listener.command, listener.pid) {
-        (Some(command), Some(pid)) => format!("{} (pid {pid})", escape(command)),
-        (None, Some(pid)) => format!("process {pid}"),
-        (Some(command), None) => escape(command),
-        (None, None) => "a server without a process in this distro (another distro or Docker Desktop)".to_owned(),
-    }
 }

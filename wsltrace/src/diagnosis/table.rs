@@ -5,7 +5,7 @@
 use super::{
     Code,
     case::{Case, Finding},
-    firewall, reply, routes, routing, socket, various,
+    firewall, queue, reply, routes, routing, socket, various,
 };
 use crate::journey::Outcome;
 
@@ -62,7 +62,7 @@ pub const ROWS: &[Row] = &[
             "sudo strace -f -e trace=network,close -p PID   (accept4, and close at once)",
         ],
         mend: "Look at the server process and its log; restart it.",
-        judge: socket::not_accepted,
+        judge: queue::not_accepted,
     },
     Row {
         code: Code::Healthy,
@@ -95,8 +95,8 @@ pub const ROWS: &[Row] = &[
         code: Code::SocketPolicy,
         outcomes: &[Outcome::Refused, Outcome::Dropped, Outcome::Ignored],
         title: "the server's socket refuses this client",
-        meaning: "A listener exists, but its own settings refuse the SYN: it is bound to a device, has a socket filter, wants MD5 or TCP-AO signatures, a minimal TTL, or a security module forbids it.",
-        see: &["ss -ltnpe 'sport = :PORT'", "sudo ss --bpf -ltn"],
+        meaning: "A listener exists, but its own settings refuse the SYN: it is bound to a device, has a socket filter, a BPF program of its control group refuses it (systemd: `IPAddressDeny=`), it wants MD5 or TCP-AO signatures, a minimal TTL, or a security module forbids it.",
+        see: &["ss -ltnpe 'sport = :PORT'", "systemctl show -p IPAddressDeny UNIT", "sudo bpftool cgroup tree"],
         mend: "Change the server's socket options, or use the interface that it is bound to.",
         judge: socket::policy,
     },
@@ -206,7 +206,7 @@ pub const ROWS: &[Row] = &[
         meaning: "The listener's queue of finished connections is full because the server does not accept fast enough. The kernel drops the SYN silently, without a drop event; the client times out. Proved only when the kernel counted everything that listeners here swallowed meanwhile as an overflow (ListenOverflows equals ListenDrops).",
         see: &["ss -ltn 'sport = :PORT'   (Recv-Q above Send-Q)", "nstat -az TcpExtListenOverflows TcpExtListenDrops"],
         mend: "See why the server hangs. For bursts raise its listen() backlog and net.core.somaxconn.",
-        judge: socket::accept_queue,
+        judge: queue::accept_queue,
     },
     Row {
         code: Code::SynQueueFull,
@@ -215,7 +215,7 @@ pub const ROWS: &[Row] = &[
         meaning: "Too many half-open connections wait for the client's ACK, and SYN cookies are off.",
         see: &["ss -tn state syn-recv", "nstat -az TcpExtTCPReqQFullDrop", "sysctl net.ipv4.tcp_syncookies"],
         mend: "sudo sysctl -w net.ipv4.tcp_syncookies=1, or raise net.ipv4.tcp_max_syn_backlog.",
-        judge: socket::syn_queue,
+        judge: queue::syn_queue,
     },
     Row {
         code: Code::ConntrackDrop,
@@ -260,7 +260,7 @@ pub const ROWS: &[Row] = &[
         code: Code::ReplyDropped,
         outcomes: &[Outcome::AnswerDropped],
         title: "the answer was dropped",
-        meaning: "A listener or the kernel answered, and the answer died before it left: mostly an OUTPUT or FORWARD rule, or routing.",
+        meaning: "A listener or the kernel answered, and the answer died before it left: mostly an OUTPUT or FORWARD rule, or routing; or a BPF program of the server's control group (systemd: `IPAddressDeny=`).",
         see: &["sudo nft -a list ruleset", "ip route get CLIENT"],
         mend: "Allow answers: packets of established connections belong into an early accept rule (`ct state established,related accept`).",
         judge: reply::dropped,

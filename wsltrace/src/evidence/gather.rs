@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::time::{Duration, Instant};
 
+use super::cgroups::{self, Cgroup, Direction};
 use super::readings::Span;
 use super::rules::{FirewallTrace, Scope};
 use super::sockets::{self, Found, SocketOwner};
@@ -148,6 +149,9 @@ impl Gatherer {
             }
         }
         self.find_owners(of_here.iter().flatten().chain(&of_others));
+        if let Some(direction) = decided_for_socket(journey) {
+            evidence.cgroup = of_here.iter().flatten().find_map(|found| deciding(found, direction));
+        }
         let named = |found: Vec<Found>| found.into_iter().map(|found| self.with_owner(found)).collect();
         evidence.sockets = of_here.map(|found| Sockets { listeners: named(found) });
         evidence.elsewhere = named(of_others);
@@ -201,8 +205,25 @@ fn span(journey: &Journey) -> Span {
     Span { began, ended: began + Duration::from_nanos(journey.facts.lasted_ns) }
 }
 
+/// Which of the listener's packets the kernel refused on its socket's behalf, where it did.
+fn decided_for_socket(journey: &Journey) -> Option<Direction> {
+    match (journey.outcome, journey.reason.as_deref()?) {
+        (Outcome::Dropped | Outcome::Ignored, "SOCKET_FILTER") => Some(Direction::Ingress),
+        (Outcome::AnswerDropped, "BPF_CGROUP_EGRESS") => Some(Direction::Egress),
+        _ => None,
+    }
+}
+
+fn deciding(listener: &Found, direction: Direction) -> Option<Cgroup> {
+    cgroups::deciding(listener.cgroup?, direction).unwrap_or_else(|error| {
+        log::warn!("cannot list the programs of the control group of a listener on port {}: {error}", listener.listener.port);
+        None
+    })
+}
+
 fn wants_sockets(journey: &Journey, died_at: Option<Stage>) -> bool {
     matches!(journey.outcome, Outcome::Refused | Outcome::Challenged)
+        || decided_for_socket(journey).is_some()
         || is_silent(journey, died_at)
         || journey.came_to_nothing()
         || journey.outcome == Outcome::Answered && journey.facts.acknowledged && !journey.facts.established

@@ -4,6 +4,7 @@
 pub mod addresses;
 pub mod backend;
 mod behind;
+pub mod cgroups;
 pub mod counters;
 mod gather;
 mod policy;
@@ -17,6 +18,7 @@ mod way;
 
 pub use addresses::OwnAddress;
 pub use behind::namespaces_behind;
+pub use cgroups::Cgroup;
 pub use gather::Gatherer;
 pub use policy::{RefusingRule, own_routing};
 pub use readings::Silence;
@@ -190,6 +192,9 @@ pub struct Evidence {
     pub elsewhere: Vec<Listener>,
     /// Names of others' BPF programs that decide which listener gets a connection (`sk_lookup`), in the namespace of a refusal.
     pub lookup_programs: Vec<String>,
+    /// The control group of the listening socket, when the packet died of a decision about its socket and programs of that group make
+    /// such.
+    pub cgroup: Option<Cgroup>,
     /// Others' BPF programs at tc of the device where the packet died, in its direction.
     pub tc_programs: Vec<TcProgram>,
     /// What the kernel counted while a listener was silent; `None` when it was not, or without a reading from before the SYN.

@@ -5,6 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use netlink_packet_core::Nla as _;
 use netlink_packet_sock_diag::SockDiagMessage;
 use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP};
 use netlink_packet_sock_diag::inet::nlas::Nla;
@@ -27,6 +28,8 @@ pub struct Found {
     pub cookie: [u8; 8],
     /// How many packets it has dropped so far; `None` where the kernel does not tell.
     pub drops: Option<u32>,
+    /// The number of its control group; `None` where the kernel does not tell.
+    pub cgroup: Option<u64>,
 }
 
 /// The listeners on a TCP port in a namespace, IPv4 first; owners are not looked for.
@@ -78,6 +81,7 @@ fn found(answer: &InetResponse, netns: u32) -> Found {
         inode: u64::from(answer.header.inode),
         cookie: id.cookie,
         drops: drops(answer),
+        cgroup: cgroup(answer),
     }
 }
 
@@ -94,6 +98,18 @@ pub fn listener_drops(netns: &Netns) -> io::Result<HashMap<[u8; 8], u32>> {
 
 fn drops(answer: &InetResponse) -> Option<u32> {
     answer.nlas.iter().find_map(|attribute| if let Nla::MemInfo(memory) = attribute { Some(memory.drops) } else { None })
+}
+
+fn cgroup(answer: &InetResponse) -> Option<u64> {
+    /// The attribute's number in the kernel's `linux/inet_diag.h`; its value is in the order of this machine.
+    const INET_DIAG_CGROUP_ID: u16 = 21;
+    let attribute = answer.nlas.iter().find(|attribute| attribute.kind() == INET_DIAG_CGROUP_ID)?;
+    let mut value = [0; size_of::<u64>()];
+    if attribute.value_len() != value.len() {
+        return None;
+    }
+    attribute.emit_value(&mut value);
+    Some(u64::from_ne_bytes(value))
 }
 
 fn v6only(answer: &InetResponse) -> bool {

@@ -205,9 +205,18 @@ pub struct Journey {
     pub facts: Facts,
 }
 
-/// Functions that free packets which waited in vain for a neighbour: IPv6's gives no reason of its own (`NOT_SPECIFIED` on 6.18).
-pub const FREES_UNRESOLVED: [&str; 5] =
-    ["neigh_invalidate", "neigh_timer_handler", "__neigh_event_send", "arp_error_report", "ndisc_error_report"];
+/// Functions that free packets which waited in vain for a neighbour. IPv6's gives no reason of its own (`NOT_SPECIFIED` on 6.18), and
+/// those that take the whole entry away, as when its device goes down, give `QUEUE_PURGE`.
+pub const FREES_UNRESOLVED: [&str; 8] = [
+    "neigh_invalidate",
+    "neigh_timer_handler",
+    "__neigh_event_send",
+    "arp_error_report",
+    "ndisc_error_report",
+    "neigh_destroy",
+    "neigh_flush_dev",
+    "neigh_flush_one",
+];
 
 /// The function in a place such as `ndisc_error_report+0x52` or `function.isra.0+0x1`.
 pub fn symbol(location: &str) -> &str {

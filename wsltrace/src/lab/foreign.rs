@@ -1,6 +1,7 @@
 //! Somebody else's BPF programs, a handful of instructions each: they pass or drop packets beside the tracer's own. They are held
 //! by descriptors and go with them.
 
+use std::fs::File;
 use std::io;
 use std::mem;
 use std::net::TcpListener;
@@ -23,6 +24,10 @@ pub(super) enum Attach {
     Netfilter(u32, i32),
     /// The search for a listener.
     SocketLookup,
+    /// What the sockets of a control group get; see [`Foreign::deciding`].
+    CgroupIngress,
+    /// What the sockets of a control group send; see [`Foreign::deciding`].
+    CgroupEgress,
 }
 
 /// An attached program; gone when dropped.
@@ -44,6 +49,15 @@ impl Foreign {
             let held = program.and_then(|program| Ok(vec![link(&program, attach, namespace)?, program]));
             Ok(Self { _held: held.map_err(LabError::io(doing))? })
         })
+    }
+
+    /// A program that answers every packet of a control group's sockets with `verdict`, 1 to pass and 0 to drop.
+    pub(super) fn deciding(cgroup: &File, attach: Attach, verdict: i32) -> Result<Self, LabError> {
+        let held = || {
+            let program = load(attach, &[set(0, verdict), EXIT])?;
+            Ok(vec![create_link(LinkCreate { target: number(cgroup)?, ..LinkCreate::of(&program, attach)? })?, program])
+        };
+        Ok(Self { _held: held().map_err(LabError::io::<io::Error>(format!("attach a program ({attach:?})")))? })
     }
 
     /// A program that gives every connection to this listener, whatever address and port it asks for.
@@ -175,6 +189,8 @@ impl Attach {
             Self::Xdp(_) => (6, 37),
             Self::Netfilter(..) => (32, 45),
             Self::SocketLookup => (30, 36),
+            Self::CgroupIngress => (8, 0),
+            Self::CgroupEgress => (8, 1),
         }
     }
 }
@@ -208,12 +224,18 @@ struct LinkCreate {
     rest: u32,
 }
 
+impl LinkCreate {
+    /// Everything but the place.
+    fn of(program: &OwnedFd, attach: Attach) -> io::Result<Self> {
+        let (_, attach_type) = attach.types();
+        Ok(Self { program: number(program)?, target: 0, attach_type, flags: 0, family: 0, hook: 0, priority: 0, rest: 0 })
+    }
+}
+
 /// Attaches in the calling thread's network namespace, which `namespace` is.
 fn link(program: &OwnedFd, attach: Attach, namespace: &Namespace) -> io::Result<OwnedFd> {
-    let (_, attach_type) = attach.types();
-    let nothing =
-        LinkCreate { program: number(program)?, target: 0, attach_type, flags: 0, family: 0, hook: 0, priority: 0, rest: 0 };
-    let create = match attach {
+    let nothing = LinkCreate::of(program, attach)?;
+    create_link(match attach {
         Attach::TcxIngress(device) | Attach::TcxEgress(device) => {
             LinkCreate { target: nix::net::if_::if_nametoindex(device)?, ..nothing }
         }
@@ -221,7 +243,11 @@ fn link(program: &OwnedFd, attach: Attach, namespace: &Namespace) -> io::Result<
         Attach::Xdp(device) => LinkCreate { target: nix::net::if_::if_nametoindex(device)?, flags: 2, ..nothing },
         Attach::Netfilter(hook, priority) => LinkCreate { family: libc::AF_INET.unsigned_abs(), hook, priority, ..nothing },
         Attach::SocketLookup => LinkCreate { target: number(namespace.file())?, ..nothing },
-    };
+        Attach::CgroupIngress | Attach::CgroupEgress => return Err(io::Error::other("no place in a network namespace")),
+    })
+}
+
+fn create_link(create: LinkCreate) -> io::Result<OwnedFd> {
     let mut attr = empty_attr();
     // SAFETY: `bpf_attr` is larger than the structure, has its alignment, and is made of integers.
     unsafe { (&raw mut attr).cast::<LinkCreate>().write(create) };

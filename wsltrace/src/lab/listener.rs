@@ -33,13 +33,15 @@ pub struct Binding {
     pub backlog: i32,
     /// The device that it takes connections from; `None`: all.
     pub device: Option<&'static str>,
+    /// Whether others may share its port (`SO_REUSEPORT`); of those that do, the first gets every connection.
+    pub shared: bool,
 }
 
 impl Binding {
     /// An ordinary server on this address and port.
     pub fn new(address: impl Into<IpAddr>, port: u16) -> Self {
         let address = address.into();
-        Self { address, port, v6only: address.is_ipv6().then_some(true), backlog: 128, device: None }
+        Self { address, port, v6only: address.is_ipv6().then_some(true), backlog: 128, device: None, shared: false }
     }
 
     /// Where it is reached over its own loopback device.
@@ -64,6 +66,12 @@ impl Binding {
     #[must_use]
     pub fn device(self, device: &'static str) -> Self {
         Self { device: Some(device), ..self }
+    }
+
+    /// The same, sharing its port.
+    #[must_use]
+    pub fn shared(self) -> Self {
+        Self { shared: true, ..self }
     }
 }
 
@@ -200,9 +208,22 @@ fn listen(at: SocketAddr, binding: Binding) -> io::Result<Socket> {
         socket.set_only_v6(v6only)?;
     }
     socket.bind_device(binding.device.map(str::as_bytes))?;
+    socket.set_reuse_port(binding.shared)?;
     socket.bind(&at.into())?;
     socket.listen(binding.backlog)?;
+    if binding.shared {
+        // Now, because a socket that has a program already may not share a port.
+        prefer_the_first(&socket)?;
+    }
     Ok(socket)
+}
+
+/// Has the sockets that share the port choose by a program: it answers 0, the number of the first.
+fn prefer_the_first(socket: &Socket) -> io::Result<()> {
+    const RETURN: u16 = 0x06;
+    let mut program = [libc::sock_filter { code: RETURN, jt: 0, jf: 0, k: 0 }];
+    let program = libc::sock_fprog { len: 1, filter: program.as_mut_ptr() };
+    option::set(socket, libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF, program)
 }
 
 fn serve(mut connection: TcpStream) -> io::Result<()> {

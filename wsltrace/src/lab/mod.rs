@@ -15,6 +15,7 @@
 //! about a scenario comes from how it was broken, from the client's own errno and from the kernel's own counters, never
 //! from what the tracer says.
 
+mod cgroup;
 mod check;
 mod client;
 mod comparison;

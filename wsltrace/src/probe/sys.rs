@@ -242,7 +242,7 @@ pub(super) fn recursion_misses(program: impl AsFd) -> io::Result<u64> {
 pub(crate) fn lookup_programs(netns: impl AsFd) -> io::Result<Vec<String>> {
     const BPF_SK_LOOKUP: u32 = 36;
     let target = u32::try_from(netns.as_fd().as_raw_fd()).map_err(io::Error::other)?;
-    query(target, BPF_SK_LOOKUP)?.into_iter().map(|(program, _)| program_name(program)).collect()
+    query(target, BPF_SK_LOOKUP, 0)?.into_iter().map(|(program, _)| program_name(program)).collect()
 }
 
 /// Names of the programs at tc of a device of the calling thread's network namespace, in the order in which they run, each with the
@@ -250,8 +250,18 @@ pub(crate) fn lookup_programs(netns: impl AsFd) -> io::Result<Vec<String>> {
 pub(crate) fn tc_programs(ifindex: u32, ingress: bool) -> io::Result<Vec<(String, Option<u32>)>> {
     const BPF_TCX_INGRESS: u32 = 46;
     const BPF_TCX_EGRESS: u32 = 47;
-    let all = query(ifindex, if ingress { BPF_TCX_INGRESS } else { BPF_TCX_EGRESS })?;
+    let all = query(ifindex, if ingress { BPF_TCX_INGRESS } else { BPF_TCX_EGRESS }, 0)?;
     all.into_iter().map(|(program, link)| Ok((program_name(program)?, (link != 0).then_some(link)))).collect()
+}
+
+/// Names of the programs that decide about the packets of a control group's sockets, those of the groups above it included.
+pub(crate) fn cgroup_programs(directory: impl AsFd, ingress: bool) -> io::Result<Vec<String>> {
+    const BPF_CGROUP_INET_INGRESS: u32 = 0;
+    const BPF_CGROUP_INET_EGRESS: u32 = 1;
+    const BPF_F_QUERY_EFFECTIVE: u32 = 1;
+    let target = u32::try_from(directory.as_fd().as_raw_fd()).map_err(io::Error::other)?;
+    let attach_type = if ingress { BPF_CGROUP_INET_INGRESS } else { BPF_CGROUP_INET_EGRESS };
+    query(target, attach_type, BPF_F_QUERY_EFFECTIVE)?.into_iter().map(|(program, _)| program_name(program)).collect()
 }
 
 /// Names of the BPF programs that are attached to netfilter, in any network namespace: the kernel does not say in which.
@@ -275,7 +285,7 @@ pub(crate) fn netfilter_programs() -> io::Result<Vec<String>> {
 
 /// The numbers of the programs that are attached to something, and of the links that hold them: 0 where there is none, or where
 /// the kernel does not say.
-fn query(target: u32, attach_type: u32) -> io::Result<Vec<(u32, u32)>> {
+fn query(target: u32, attach_type: u32, flags: u32) -> io::Result<Vec<(u32, u32)>> {
     const MOST: usize = 64;
     let (mut programs, mut links) = ([0_u32; MOST], [0_u32; MOST]);
     let mut attr = empty_attr();
@@ -284,6 +294,7 @@ fn query(target: u32, attach_type: u32) -> io::Result<Vec<(u32, u32)>> {
     // A descriptor or the number of a device: the two share a place.
     query.__bindgen_anon_1.target_fd = target;
     query.attach_type = attach_type;
+    query.query_flags = flags;
     query.prog_ids = programs.as_mut_ptr() as u64;
     query.link_ids = links.as_mut_ptr() as u64;
     query.__bindgen_anon_2.count = u32::try_from(MOST).map_err(io::Error::other)?;

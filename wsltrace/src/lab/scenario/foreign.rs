@@ -7,9 +7,10 @@ use nix::errno::Errno;
 use super::{Expect, Scenario, UNACCEPTED, serve, serve_any, template};
 use crate::diagnosis::Code;
 use crate::journey::{Outcome, Stage};
+use crate::lab::cgroup::Cgroup;
 use crate::lab::foreign::{Attach, Foreign};
-use crate::lab::path::{answer, inbound};
-use crate::lab::{Binding, Lab, LabError, Manner, PORT, Seen, Side};
+use crate::lab::path::{answer, inbound, up_to_answer};
+use crate::lab::{Binding, Lab, LabError, Listening, Manner, PORT, Seen, Side, Step};
 
 const GROUP: &str = "foreign programs";
 const XDP_PASS: i32 = 2;
@@ -23,7 +24,18 @@ const PREROUTING: u32 = 0;
 const FIRST: i32 = i32::MIN + 1;
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![xdp(), tcx_pass(), tcx_drop(), netfilter_drop(), netfilter_drop_first(), steered(), lookup_drop(), lookup_drop_beside()]
+    vec![
+        xdp(),
+        tcx_pass(),
+        tcx_drop(),
+        netfilter_drop(),
+        netfilter_drop_first(),
+        steered(),
+        lookup_drop(),
+        lookup_drop_beside(),
+        cgroup_ingress(),
+        cgroup_egress(),
+    ]
 }
 
 fn xdp() -> Scenario {
@@ -124,6 +136,55 @@ fn lookup_drop_beside() -> Scenario {
         },
         ..lookup_drop()
     }
+}
+
+/// As systemd's `IPAddressDeny=` does.
+fn cgroup_ingress() -> Scenario {
+    let base = template("foreign-cgroup-drops", "a BPF program of the server's control group refuses what comes in", GROUP);
+    Scenario {
+        break_it: |lab| serve_in_cgroup(lab, Attach::CgroupIngress),
+        client: Seen::NoAnswer,
+        expect: Expect {
+            outcomes: &[Outcome::Dropped],
+            died: Some((Stage::Listener, Side::Wsl)),
+            reason: Some(("SOCKET_FILTER", (5, 18))),
+            codes: &[Code::SocketPolicy],
+            inferred: true,
+            says: "the BPF program stranger of the server's control group",
+            path: inbound(Stage::Listener),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+fn cgroup_egress() -> Scenario {
+    let title = "a BPF program of the server's control group refuses its answers";
+    let base = template("foreign-cgroup-drops-answers", title, GROUP);
+    Scenario {
+        break_it: |lab| serve_in_cgroup(lab, Attach::CgroupEgress),
+        client: Seen::NoAnswer,
+        expect: Expect {
+            outcomes: &[Outcome::AnswerDropped],
+            died: Some((Stage::Postrouting, Side::Wsl)),
+            reason: Some(("BPF_CGROUP_EGRESS", (5, 18))),
+            codes: &[Code::ReplyDropped],
+            proved: true,
+            says: "by the BPF program stranger of the server's control group",
+            path: [inbound(Stage::SocketLookup), vec![Step::Must(Stage::SynAck)], up_to_answer(Stage::Snat)].concat(),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+fn serve_in_cgroup(lab: &mut Lab, attach: Attach) -> Result<(), LabError> {
+    let cgroup = Cgroup::new()?;
+    let server = cgroup.run(|| Listening::accepting(&lab.wsl, Binding::new(lab.any(), PORT)))?;
+    lab.keep(server);
+    lab.keep(Foreign::deciding(&cgroup.open()?, attach, 0)?);
+    lab.keep(cgroup);
+    Ok(())
 }
 
 fn dies(

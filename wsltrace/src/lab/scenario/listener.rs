@@ -66,6 +66,18 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             title: "the server does not accept, and its queue has room for one (backlog 0)",
             ..accept_queue_full()
         },
+        Scenario {
+            break_it: |lab| {
+                let binding = Binding::new(lab.any(), PORT).shared();
+                let stuck = Listening::full(&lab.wsl, binding.backlog(4))?;
+                lab.keep(stuck);
+                serve(lab, Side::Wsl, binding)
+            },
+            expect: Expect { says: "is full (5 wait, limit 4)", ..accept_queue_full().expect },
+            name: "accept-queue-full-shared",
+            title: "of two servers that share the port (SO_REUSEPORT), the one that is asked does not accept, and its queue is full",
+            ..accept_queue_full()
+        },
     ]
 }
 

@@ -20,7 +20,7 @@ const STOPPED: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 3);
 const FAILED: Option<(&str, (u32, u32))> = Some(("NEIGH_FAILED", (5, 18)));
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![cold_client(), cold_client_v6(), cold_container(), mute_client(), stopped_container()]
+    vec![cold_client(), cold_client_v6(), cold_container(), mute_client(), stopped_container(), stopping_network()]
 }
 
 fn cold_client() -> Scenario {
@@ -122,6 +122,32 @@ fn stopped_container() -> Scenario {
             ..base.expect
         },
         ..base
+    }
+}
+
+/// As when docker takes a network down while a client waits for one of its containers.
+fn stopping_network() -> Scenario {
+    let stopped = stopped_container();
+    Scenario {
+        name: "neighbour-network-stops",
+        title: "the container's network is taken down while the SYN waits there for ARP",
+        tools: &["nft", "ip"],
+        break_it: |lab| {
+            publish(lab, STOPPED)?;
+            let family = if lab.v6 { "ipv6" } else { "ipv4" };
+            // It would wait three times as long.
+            lab.wsl.set_sysctl(&format!("net.{family}.neigh.docker0.retrans_time_ms"), "60000")
+        },
+        client: Seen::NoAnswer,
+        settle: |lab| lab.wsl.ip("link set docker0 down"),
+        witness: None,
+        expect: Expect {
+            reason: Some(("QUEUE_PURGE", (6, 6))),
+            path: [through(Stage::Snat), neighbour()].concat(),
+            says: "the kernel forgot that neighbour",
+            ..stopped.expect
+        },
+        ..stopped
     }
 }
 

@@ -1,0 +1,86 @@
+//! The listeners of a packet's port: which of them could take it, and whose they are.
+
+use super::case::Case;
+use crate::{escape::escape, evidence::Listener};
+
+/// What stands between a listener and the packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mismatch {
+    Address,
+    Family,
+    Device,
+    Nothing,
+}
+
+pub(super) fn listeners<'a>(case: &Case<'a>) -> impl Iterator<Item = &'a Listener> {
+    let port = case.journey.last_destination().1;
+    case.evidence.sockets.iter().flat_map(|sockets| &sockets.listeners).filter(move |listener| listener.port == port)
+}
+
+/// A listener that this stands in the way of, where no other fits: one that does would have got the connection.
+pub(super) fn nearest<'a>(case: &Case<'a>, wanted: Mismatch) -> Option<&'a Listener> {
+    first(case, wanted).filter(|_| first(case, Mismatch::Nothing).is_none())
+}
+
+pub(super) fn first<'a>(case: &Case<'a>, wanted: Mismatch) -> Option<&'a Listener> {
+    listeners(case).find(|listener| mismatch(listener, case) == wanted)
+}
+
+pub(super) fn mismatch(listener: &Listener, case: &Case) -> Mismatch {
+    let wanted = case.journey.last_destination().0;
+    let bound = listener.address.to_canonical();
+    let dual = listener.address.is_ipv6() && listener.address.is_unspecified() && !listener.v6only;
+    if bound.is_ipv4() != wanted.is_ipv4() && !(dual && wanted.is_ipv4()) {
+        Mismatch::Family
+    } else if !bound.is_unspecified() && bound != wanted {
+        Mismatch::Address
+    } else if listener.device.as_deref().is_some_and(|device| case.interface() != Some(device)) {
+        Mismatch::Device
+    } else {
+        Mismatch::Nothing
+    }
+}
+
+/// The listeners that the kernel chooses among for this packet: several when servers share the port (`SO_REUSEPORT`). One with its
+/// very address comes before one for all, one of its device before one for any, and one of its family before one for both.
+pub(super) fn takers<'a>(case: &Case<'a>) -> Vec<&'a Listener> {
+    let wants_v4 = case.journey.last_destination().0.is_ipv4();
+    let rank = |listener: &Listener| {
+        let address = !listener.address.to_canonical().is_unspecified();
+        (address, listener.device.is_some(), listener.address.is_ipv4() == wants_v4)
+    };
+    let mut fitting: Vec<&Listener> = listeners(case).filter(|listener| mismatch(listener, case) == Mismatch::Nothing).collect();
+    let best = fitting.iter().map(|listener| rank(listener)).max();
+    fitting.retain(|listener| Some(rank(listener)) == best);
+    fitting
+}
+
+/// Who took the packet: one of these, and which is known only where it is alone.
+pub(super) fn who_of(takers: &[&Listener]) -> String {
+    match takers {
+        [] => "the server".to_owned(),
+        [one] => who(one),
+        [first, more @ ..] => {
+            let names = more.iter().fold(owner_of(first), |names, one| format!("{names}; {}", owner_of(one)));
+            format!("one of the {} servers that share port {} ({names})", takers.len(), first.port)
+        }
+    }
+}
+
+/// The same in brackets.
+pub(super) fn owner_of(listener: &Listener) -> String {
+    match (&listener.command, listener.pid) {
+        (Some(command), Some(pid)) => format!("{}, pid {pid}", escape(command)),
+        _ => who(listener),
+    }
+}
+
+/// The process that holds a listener: on WSL it may belong to another distro.
+pub(super) fn who(listener: &Listener) -> String {
+    match (&listener.command, listener.pid) {
+        (Some(command), Some(pid)) => format!("{} (pid {pid})", escape(command)),
+        (None, Some(pid)) => format!("process {pid}"),
+        (Some(command), None) => escape(command),
+        (None, None) => "a server without a process in this distro (another distro or Docker Desktop)".to_owned(),
+    }
+}

@@ -1,0 +1,170 @@
+//! Judges of what a server does with the connections that it gets: its queues are full, it does not accept, it resets.
+
+use super::{
+    Confidence,
+    case::{Case, Finding},
+    listener::{Mismatch, first, takers, who, who_of},
+};
+use crate::{
+    evidence::Listener,
+    journey::{Facts, Outcome, Stage},
+    units::duration,
+};
+
+pub(super) fn accept_queue(case: &Case) -> Option<Finding> {
+    let takers = takers(case);
+    let full = takers.iter().copied().find(|listener| is_full(listener));
+    // Of several the one that is full; without such a one it cannot be told.
+    let listener = full.or(if let [one] = takers[..] { Some(one) } else { None });
+    let silence = case.evidence.silence;
+    let overflows = silence.map(|silence| silence.overflows);
+    let confidence = if case.reason() == Some("TCP_LISTEN_OVERFLOW") {
+        Confidence::Proved
+    } else if !swallowed(case) || case.reason().is_some() {
+        return None;
+    } else if silence.is_some_and(|silence| silence.is_all(silence.overflows)) {
+        Confidence::Proved
+    } else if full.is_some() || overflows.is_none_or(|rise| rise > 0) {
+        Confidence::Inferred
+    } else {
+        return None;
+    };
+    let who = listener.map_or_else(|| who_of(&takers), who);
+    let queue = listener.map(|l| format!(" ({} wait, limit {})", l.queue, l.backlog)).unwrap_or_default();
+    let summary = match (confidence, overflows) {
+        (Confidence::Proved, _) if full.is_some() || takers.is_empty() => {
+            format!("ignored: the accept queue of {who} is full{queue}: it does not accept its connections fast enough")
+        }
+        (Confidence::Proved, _) => {
+            format!("ignored: the accept queue of {who} was full; now it is not{queue}: it accepts too slowly for such bursts")
+        }
+        (_, Some(rise)) if rise > 0 => format!(
+            "ignored by {who}, most likely for a full accept queue{queue}: such queues overflowed {rise} times here meanwhile, but that this attempt was among them is not certain"
+        ),
+        _ if full.is_some() => format!("ignored by {who}, most likely because its accept queue is full now{queue}"),
+        _ => format!("ignored: {who} took the SYN and made no answer, most likely for a full accept queue{queue}"),
+    };
+    Some(Finding::new(confidence, summary).remedy(relieve(case, listener)))
+}
+
+pub(super) fn syn_queue(case: &Case) -> Option<Finding> {
+    if !swallowed(case) || case.reason().is_some() || case.sysctl("net.ipv4.tcp_syncookies") != Some("0") {
+        return None;
+    }
+    let silence = case.evidence.silence.unwrap_or_default();
+    let counted = silence.syn_queue_full;
+    let who = who_of(&takers(case));
+    let summary = if silence.is_all(counted) {
+        format!("ignored: the queue of half-open connections of {who} is full, and SYN cookies are off")
+    } else if counted > 0 {
+        format!(
+            "ignored by {who}, most likely for a full queue of half-open connections: that dropped {counted} SYNs here meanwhile, but that this attempt was among them is not certain; SYN cookies are off"
+        )
+    } else {
+        format!(
+            "ignored by {who}, whose accept queue has not overflowed; SYN cookies are off, so half-open connections may have filled its SYN queue"
+        )
+    };
+    let confidence = if silence.is_all(counted) { Confidence::Proved } else { Confidence::Inferred };
+    Some(Finding::new(confidence, summary).remedy([case.root("sysctl -w net.ipv4.tcp_syncookies=1")]))
+}
+
+/// Whether an accept queue takes no more: it holds one more than its limit, which may be 0.
+fn is_full(listener: &Listener) -> bool {
+    listener.queue > listener.backlog
+}
+
+/// Whether a listener took the SYN and made no answer.
+pub(super) fn swallowed(case: &Case) -> bool {
+    case.journey.outcome == Outcome::Ignored || case.died_at(&[Stage::Listener])
+}
+
+pub(super) fn not_accepted(case: &Case) -> Option<Finding> {
+    let Facts { established, acknowledged, not_accepted, .. } = case.journey.facts;
+    if let Some(after_ns) = case.journey.facts.server_reset_ns {
+        return Some(reset_at_once(case, after_ns));
+    }
+    let accepted = case.journey.stages.iter().any(|visit| visit.stage == Stage::Accepted);
+    if accepted || !(established || acknowledged) {
+        return None;
+    }
+    if let Some(finding) = no_longer_there(case) {
+        return Some(finding);
+    }
+    let takers = takers(case);
+    let listener = if not_accepted { only_with_waiting(&takers) } else { takers.iter().copied().find(|one| is_full(one)) };
+    let summary = match listener {
+        Some(l) if not_accepted => {
+            let who = who(l);
+            format!("connected, but {who} had not accepted it a second later: its queue holds {} of {}", l.queue, l.backlog)
+        }
+        Some(l) => {
+            format!("connected, but {} does not accept: {} connections wait in its queue of {}", who(l), l.queue, l.backlog)
+        }
+        None if not_accepted && takers.len() > 1 => {
+            format!("connected, but {} had not accepted it a second later", who_of(&takers))
+        }
+        None if not_accepted => "connected, but the application had not accepted it a second later".to_owned(),
+        None => return None,
+    };
+    Some(Finding::inferred(summary).remedy(relieve(case, listener)))
+}
+
+/// The server whose queue the connection waits in, where only one can be meant.
+fn only_with_waiting<'a>(takers: &[&'a Listener]) -> Option<&'a Listener> {
+    if let [one] = takers {
+        return Some(one);
+    }
+    let mut waiting = takers.iter().copied().filter(|listener| listener.queue > 0);
+    waiting.next().filter(|_| waiting.next().is_none())
+}
+
+/// The application took the connection and gave it up, or went away while the connection waited for it.
+fn reset_at_once(case: &Case, after_ns: u64) -> Finding {
+    let port = case.journey.last_destination().1;
+    let after = duration(after_ns);
+    let look = case.root(&format!("ss -ltnp 'sport = :{port}'"));
+    let takers = takers(case);
+    if takers.is_empty() {
+        let known = case.evidence.sockets.is_some();
+        let gone = if known { format!(": nothing listens on port {port} any longer") } else { String::new() };
+        let summary = format!("connected, and the server's side reset the connection {after} later, before it sent a byte{gone}");
+        return Finding::proved(summary).remedy([look]);
+    }
+    let who = who_of(&takers);
+    let summary = format!("connected, and {who} reset the connection {after} later, before it sent a byte");
+    let watch =
+        takers.iter().filter_map(|listener| listener.pid).map(|pid| format!("sudo strace -f -e trace=network,close -p {pid}"));
+    let advice = format!("# see in the log of {who} why it gives up its connections: here it may crash, or refuse this client");
+    Finding::proved(summary).remedy([look].into_iter().chain(watch).chain([advice]))
+}
+
+/// The client has confirmed, and no connection came of it here: its listener is gone, or there was none and a firewall's SYN proxy
+/// answered.
+fn no_longer_there(case: &Case) -> Option<Finding> {
+    let Facts { established, socket_lookup, answer_from_outside, .. } = case.journey.facts;
+    if established || answer_from_outside || case.evidence.sockets.is_none() || first(case, Mismatch::Nothing).is_some() {
+        return None;
+    }
+    let port = case.journey.last_destination().1;
+    let summary = if socket_lookup || case.journey.attempt > 1 {
+        format!("connected as the client sees it, but no connection came of it here: nothing listens on port {port} any longer")
+    } else {
+        format!(
+            "connected as the client sees it, but most likely with a firewall's SYN proxy (synproxy) only: nothing listens on port {port}"
+        )
+    };
+    Some(Finding::inferred(summary).remedy(case.where_to_type()).remedy([case.root("ss -ltnp")]))
+}
+
+/// What helps a server that does not accept fast enough.
+fn relieve(case: &Case, listener: Option<&Listener>) -> Vec<String> {
+    let port = case.journey.last_destination().1;
+    let look = case.root(&format!("ss -ltnp 'sport = :{port}'"));
+    let stack = listener.and_then(|l| l.pid).map(|pid| format!("sudo cat /proc/{pid}/status /proc/{pid}/stack"));
+    let small = case.sysctl("net.core.somaxconn").and_then(|value| value.parse::<u32>().ok());
+    let raise = small.filter(|limit| *limit < 4096).map(|_| case.root("sysctl -w net.core.somaxconn=4096"));
+    let advice =
+        "# see why the server does not accept: it hangs, or its listen() backlog is too small for such bursts".to_owned();
+    [look].into_iter().chain(stack).chain(raise).chain([advice]).collect()
+}
