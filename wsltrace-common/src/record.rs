@@ -171,6 +171,8 @@ impl Flags {
     pub const SETTLING: u32 = 1 << 25;
     /// The server's side reset the connection, at `Record::last_ns`, before it had sent a byte.
     pub const SERVER_RESET: u32 = 1 << 26;
+    /// `Record::confirmation_death` happened.
+    pub const CONFIRMATION_DROPPED: u32 = 1 << 27;
 }
 
 /// The record of one journey.
@@ -199,6 +201,9 @@ pub struct Record {
     pub answer_death: Death,
     /// Another packet with this key freed as dropped: a copy, or the SYN under an address that was not seen before.
     pub stray: Death,
+    /// What came from the client after the SYN-ACK (its acknowledgement, or data with it) freed as dropped, the first time, before the
+    /// connection was established. See [`Flags::CONFIRMATION_DROPPED`].
+    pub confirmation_death: Death,
     /// See [`Flags`].
     pub flags: u32,
     /// Counts the SYNs of one flow and initial sequence number, from 1.
@@ -248,7 +253,7 @@ const _: () = {
     assert!(size_of::<Death>() == 32);
     assert!(size_of::<StageEntry>() == 16);
     assert!(size_of::<Record>() == HEADER_SIZE + MAX_STAGES * size_of::<StageEntry>());
-    assert!(HEADER_SIZE == 24 + 2 * 40 + 4 * 8 + 4 * 32 + 12 * 4 + 16);
+    assert!(HEADER_SIZE == 24 + 2 * 40 + 4 * 8 + 5 * 32 + 12 * 4 + 16);
 };
 
 #[cfg(feature = "user")]

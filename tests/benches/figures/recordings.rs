@@ -209,6 +209,7 @@ fn record(id: u64, random: &mut fastrand::Rng) -> Record {
         consumed: none,
         answer_death: none,
         stray: none,
+        confirmation_death: none,
         flags: if dropped { Flags::CONNTRACK } else { answered },
         attempt: 1,
         netns: NETNS,

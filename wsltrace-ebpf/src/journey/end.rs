@@ -46,6 +46,10 @@ pub fn dropped(packet: &Packet, location: u64, reason: u32) {
     }
     let Some(found) = find(packet) else { return };
     let record = found.record();
+    if packet.kind == Kind::ACK {
+        confirmation_dropped(record, packet, location, reason);
+        return;
+    }
     if record.flags & SYN_ACK_LEFT == SYN_ACK_LEFT {
         dropped_behind_us(record, packet, location, reason);
         return;
@@ -106,6 +110,22 @@ fn dropped_behind_us(record: &mut Record, packet: &Packet, location: u64, reason
     {
         let place = Place { netns: record.answer_netns, ifindex: record.answer_ifindex };
         record.answer_death = death(record, place, location, reason);
+    }
+}
+
+/// What the client sends to confirm a SYN-ACK is sent again and again while it is dropped: the first time tells enough.
+#[inline(always)]
+fn confirmation_dropped(record: &mut Record, packet: &Packet, location: u64, reason: u32) {
+    if record.flags & (Flags::SYN_ACK | Flags::CONFIRMATION_DROPPED) != Flags::SYN_ACK {
+        return;
+    }
+    // What a task sends has no device before it is routed.
+    let own = if record.flags & Flags::LOCAL != 0 { Some(record.netns) } else { None };
+    let Some(netns) = skb_netns(packet.carrier.skb).or(own) else { return };
+    // SAFETY: only whether there is such an element matters.
+    if unsafe { NETWORK_NAMESPACES.get(netns) }.is_some() {
+        record.flags |= Flags::CONFIRMATION_DROPPED;
+        record.confirmation_death = death(record, Place { netns, ifindex: last_place(record).ifindex }, location, reason);
     }
 }
 

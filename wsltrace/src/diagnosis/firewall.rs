@@ -26,8 +26,27 @@ const SHARED_WITH_CONNTRACK: [Stage; 11] = [
 ];
 
 pub(super) fn drop(case: &Case) -> Option<Finding> {
+    if case.journey.is_unconfirmed_by_firewall() {
+        return Some(unconfirmed(case));
+    }
     let confidence = if case.evidence.rule.is_some() { by_rule_of(case) } else { refused_by_hook(case)? };
     Some(Finding::new(confidence, sentence(case, "dropped")).remedy(remedy(case)))
+}
+
+/// The SYN was let in and answered, and what the client sends next is dropped: as by rules for new connections only. That a firewall
+/// dropped it was seen; which rule does so is known by following the rules.
+fn unconfirmed(case: &Case) -> Finding {
+    let on = case.interface().map(|name| format!(" on {name}")).unwrap_or_default();
+    let what = format!(
+        "answered, and then a firewall dropped the client's next packet{on}, which confirms the answer: the client sees itself connected and waits in vain"
+    );
+    let Some(rule) = &case.evidence.rule else {
+        let summary = format!("{what}; which rule is not known");
+        return Finding::proved(summary).remedy(case.where_to_type()).remedy(see(case));
+    };
+    let text = rule.text.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
+    let summary = format!("{what}; by the rules as they are now it is {}{text}", name(rule));
+    Finding::inferred(summary).remedy(remedy(case))
 }
 
 pub(super) fn reject(case: &Case) -> Option<Finding> {

@@ -13,6 +13,9 @@ use crate::evidence::Mirror;
 use crate::journey::{FREES_UNRESOLVED, Facts, Outcome, Stage, StageVisit};
 
 pub(super) fn healthy(case: &Case) -> Option<Finding> {
+    if case.journey.is_unconfirmed_by_firewall() {
+        return None;
+    }
     let Facts { acknowledged, established, answer_from_outside, .. } = case.journey.facts;
     let by = if answer_from_outside { "answered from beyond this machine" } else { "answered" };
     Some(if established || acknowledged {
@@ -24,7 +27,7 @@ pub(super) fn healthy(case: &Case) -> Option<Finding> {
 
 pub(super) fn unanswered(case: &Case) -> Option<Finding> {
     let Facts { syn_ack_again, acknowledged, established, .. } = case.journey.facts;
-    if !syn_ack_again || acknowledged || established {
+    if !syn_ack_again || acknowledged || established || case.journey.is_unconfirmed_by_firewall() {
         return None;
     }
     let source = case.journey.flow.source;

@@ -249,9 +249,9 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         code: Code::FirewallDrop,
-        outcomes: &[Outcome::Dropped],
+        outcomes: &[Outcome::Dropped, Outcome::Answered],
         title: "dropped by a firewall",
-        meaning: "A rule or a chain's policy drops the packet without an answer; the client times out. The stage says at which hook and table.",
+        meaning: "A rule or a chain's policy drops the packet without an answer; the client times out. The stage says at which hook and table. Or it lets the SYN in and drops what follows, as where only new connections are allowed: the client sees itself connected, and gets no answer.",
         see: &["sudo nft -a list ruleset", "sudo iptables-legacy-save -c"],
         mend: "Allow the port: sudo ufw allow PORT/tcp, or sudo firewall-cmd --add-port=PORT/tcp, or remove the rule. On the way to a container (FORWARD) it is sudo ufw route allow proto tcp to any port PORT, a policy of firewalld's, or sudo iptables -I DOCKER-USER -p tcp --dport PORT -j ACCEPT.",
         judge: firewall::drop,

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::Facts;
 use crate::diagnosis::rule_name;
 use crate::evidence::Rule;
-use crate::simulate::{End, Goes, Machine, Packet, Prediction, Rulesets, Way, predict};
+use crate::simulate::{End, Goes, Machine, Packet, Part, Prediction, Rulesets, Way, predict};
 use crate::wsl::{Entry, Gate, taker};
 
 /// The ends of the ports that clients of Windows as well as of Linux take by themselves.
@@ -25,15 +25,17 @@ pub enum Firewalls {
 }
 
 impl Facts {
-    /// What the firewalls would do with a SYN, or with the answer to it; `None` when they were not read.
-    pub(super) fn predicted(&self, entry: &Entry, answer: bool) -> Option<Prediction> {
+    /// What the firewalls would do with a packet of the handshake; `None` when they were not read.
+    pub(super) fn predicted(&self, entry: &Entry, part: Part) -> Option<Prediction> {
         let device = Some(entry.interface.clone());
         let bridged = self.linux.bridge.as_ref().is_some_and(|(_, name)| *name == entry.interface);
-        let way = match (entry.local, answer) {
-            (true, false) => Way::Loopback,
-            (true, true) => Way::LoopbackAnswer,
-            (false, false) => Way::Outside { device, bridged },
-            (false, true) => Way::Answer { device },
+        let way = match (entry.local, part) {
+            (true, Part::Syn) => Way::Loopback,
+            (true, Part::Answer) => Way::LoopbackAnswer,
+            (true, Part::Confirmation) => Way::LoopbackConfirmation,
+            (false, Part::Syn) => Way::Outside { device, bridged },
+            (false, Part::Answer) => Way::Answer { device },
+            (false, Part::Confirmation) => Way::Confirmation { device, bridged },
         };
         self.simulated(&way, entry.source, (entry.destination, self.port))
     }
@@ -59,15 +61,17 @@ impl Facts {
 
     /// The same as a gate: the way there, and the answer's way back.
     pub(super) fn firewall(&self, entry: &Entry) -> Gate {
-        let Some(prediction) = self.predicted(entry, false) else {
+        let Some(prediction) = self.predicted(entry, Part::Syn) else {
             return self.unread().map_or(Gate::Open, |why| self.without_rules(&why));
         };
         match &prediction.end {
             End::Passes { address, port, translated_by, goes } => {
                 let there = (*address, *port) == (Some(entry.destination), Some(self.port));
                 if *goes == Goes::Local && there {
-                    self.predicted(entry, true)
-                        .map_or(Gate::Open, |answer| stopped(&answer, "its answer is ").unwrap_or(Gate::Open))
+                    let stop = |part, what| self.predicted(entry, part).and_then(|packet| stopped(&packet, what));
+                    stop(Part::Answer, "its answer is ")
+                        .or_else(|| stop(Part::Confirmation, "what the client sends next (its ACK) is "))
+                        .unwrap_or(Gate::Open)
                 } else {
                     self.led(entry, address.zip(*port), translated_by.as_ref())
                 }

@@ -1,6 +1,6 @@
 //! Asks Linux. What cannot be asked is noted with its reason, and the rest goes on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -13,6 +13,7 @@ use socket2::{Domain, Socket, Type};
 use super::firewall::Firewalls;
 use super::linux::{Address, Interface, Linux, Managers, Names, Unseen};
 use crate::causes::with_causes;
+use crate::evidence::cgroups::{self, Cgroup, Direction};
 use crate::evidence::{Listener, own_routing, routes, sockets, sysctls};
 use crate::journey::Family;
 use crate::kernel::addresses::{self, list_addresses};
@@ -71,6 +72,7 @@ pub fn linux(netns: &Netns, port: u16, machine: &Machine, firewalls: &Firewalls)
     let mut other_ports: Vec<u16> = all.iter().map(|found| found.listener.port).filter(|other| *other != port).collect();
     other_ports.dedup();
     let on_port: Vec<_> = all.into_iter().filter(|found| found.listener.port == port).collect();
+    let cgroups: BTreeSet<u64> = on_port.iter().filter_map(|found| found.cgroup).collect();
     let free = on_port.is_empty() && asked.unseen.is_empty();
     let links = asked.take("the interfaces", list_links(netns));
     let addresses = asked.take("the addresses", list_addresses(netns));
@@ -103,6 +105,7 @@ pub fn linux(netns: &Netns, port: u16, machine: &Machine, firewalls: &Firewalls)
         translated_by_way_of: asked.take("where DNAT leads", toward_targets(netns, firewalls)),
         lookup_programs: others(asked.take("the BPF programs that choose sockets", lookup_programs(netns))),
         netfilter_programs: others(asked.take("the BPF programs at netfilter", netfilter_programs())),
+        cgroups: deciding(&cgroups, &mut asked),
         names: names(&mut asked),
         managers: managers(netns, outer.as_ref().map(|(_, interface)| interface.as_str())),
         outer,
@@ -134,6 +137,15 @@ fn elsewhere(netns: &Netns, asked: &mut Asked) -> Vec<Listener> {
         found.extend(asked.take("the listening sockets of a container", sockets::all_listeners(&joined.netns)));
     }
     sockets::with_owners(found, OWNERS_LIMIT)
+}
+
+/// Those of the control groups that have programs for what comes in or goes out.
+fn deciding(cgroups: &BTreeSet<u64>, asked: &mut Asked) -> Vec<Cgroup> {
+    let each = |id: &u64| {
+        let mut of = |direction| asked.take("the BPF programs of the server's control group", cgroups::deciding(*id, direction));
+        [of(Direction::Ingress), of(Direction::Egress)].into_iter().flatten().collect::<Vec<_>>()
+    };
+    cgroups.iter().flat_map(each).collect()
 }
 
 /// Without the programs of a tracer that runs: they let every packet pass.

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::evidence::Listener;
+use crate::evidence::{Cgroup, Listener};
 
 /// What Linux says.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -43,6 +43,8 @@ pub struct Linux {
     pub settings: BTreeMap<String, String>,
     /// BPF programs that choose the socket of a connection (`sk_lookup`).
     pub lookup_programs: Vec<String>,
+    /// The control groups of the listeners on the port whose BPF programs decide about packets.
+    pub cgroups: Vec<Cgroup>,
     /// BPF programs that are attached to netfilter, in whatever network namespace.
     pub netfilter_programs: Vec<String>,
     /// What the kernel said to a server that would listen on the port, where nobody does: null when it may.

@@ -100,6 +100,9 @@ impl Facts {
         if !self.linux.lookup_programs.is_empty() {
             return Gate::Unknown("a BPF program chooses the socket".to_owned());
         }
+        if !self.linux.cgroups.is_empty() {
+            return Gate::Unknown("a BPF program of the server's control group may refuse it".to_owned());
+        }
         if self.linux.is_conntrack_full() {
             return Gate::Shut("the table of connection tracking is full".to_owned());
         }

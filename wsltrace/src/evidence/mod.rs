@@ -5,6 +5,7 @@ pub mod addresses;
 pub mod backend;
 mod behind;
 pub mod cgroups;
+mod confirmation;
 pub mod counters;
 mod gather;
 mod policy;

@@ -5,6 +5,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::backend::{self, Firewalls};
+use super::confirmation;
 use super::readings::{Readings, Span};
 use super::rules::{FirewallTrace, LegacyCounters, Twins};
 use super::sockets::{self, Found};
@@ -54,6 +55,8 @@ pub(super) struct Watched {
     pub(super) listener_settings: Kept<Vec<(String, String)>>,
     pub(super) refusal_settings: Kept<Vec<(String, String)>>,
     pub(super) conntrack_settings: Kept<Vec<(String, String)>>,
+    /// What the simulation follows.
+    pub(super) rules: Kept<confirmation::Rules>,
     pub(super) trace: Option<FirewallTrace>,
     pub(super) twins: Twins,
     /// Counters of the old iptables, IPv4 and IPv6.
@@ -77,6 +80,7 @@ impl Watched {
             listener_settings: Kept::default(),
             refusal_settings: Kept::default(),
             conntrack_settings: Kept::default(),
+            rules: Kept::default(),
             trace: None,
             twins: Twins::default(),
             legacy: [None, None],
@@ -229,6 +233,13 @@ impl Watched {
     /// The rule that ended a journey, or what else is known of the firewall.
     pub(super) fn add_rule(&mut self, journey: &Journey, died_at: Option<Stage>, span: Span, evidence: &mut Evidence) {
         let inum = self.netns.inum();
+        if journey.is_unconfirmed_by_firewall() {
+            match self.rules.get(|| confirmation::Rules::read(&self.netns)) {
+                Ok(rules) => evidence.rule = rules.dropper(journey),
+                Err(error) => log::warn!("cannot read the firewall rules of network namespace {inum}: {error}"),
+            }
+            return;
+        }
         self.name_rule(journey, evidence);
         if evidence.rule.is_none()
             && let Some(stage) = died_at.filter(|_| is_firewalled(journey))

@@ -27,15 +27,19 @@ pub trait Names {
 /// Makes a journey of a record. `id` counts the journeys of this run.
 pub fn assemble(record: &Record, id: u64, names: &impl Names) -> Journey {
     let facts = facts(record);
-    let reason = end(record).and_then(|death| if death.reason == 0 { None } else { names.reason(death.reason) });
+    let reason_of = |death: Death| if death.reason == 0 { None } else { names.reason(death.reason) };
+    let location_of = |death: Death| if death.location == 0 { None } else { names.location(death.location) };
+    let reason = end(record).and_then(reason_of);
     let outcome = outcome(record, facts, reason.as_deref());
-    let location = end(record).filter(|death| death.location != 0).and_then(|death| names.location(death.location));
+    let location = end(record).and_then(location_of);
     let mut way = Way::read(record);
     let died_at = died_at(record, outcome, (reason.as_deref(), location.as_deref()), &mut way);
     if outcome == Outcome::Unfinished {
         way.infer_waiting(facts.syn_ack);
     }
-    let ended = if died_at.is_some() { end(record) } else { None };
+    let unconfirmed =
+        || confirmation_death(record, outcome).filter(|death| reason_of(*death).as_deref() == Some("NETFILTER_DROP"));
+    let ended = if died_at.is_some() { end(record) } else { unconfirmed() };
     // Now and then the kernel does not tell of a packet that it frees, and counts no missed event either.
     let end_is_missing = died_at.is_some() && told_end(record).is_none();
     let interface = |netns, ifindex| if ifindex == 0 { None } else { names.interface(netns, ifindex) };
@@ -55,8 +59,8 @@ pub fn assemble(record: &Record, id: u64, names: &impl Names) -> Journey {
         outcome,
         died_at,
         death: ended.map(|death| DeathPlace { netns: death.netns, interface: interface(death.netns, death.ifindex) }),
-        reason: if ended.is_some() { reason } else { None },
-        location: ended.and(location),
+        reason: ended.and_then(reason_of),
+        location: ended.and_then(location_of),
         complete: record.flags & Flags::INCOMPLETE == 0 && !end_is_missing,
         facts,
     }
@@ -128,6 +132,13 @@ fn unseen_death(record: &Record) -> Option<Death> {
         ifindex: last.ifindex,
         stage_count: u32::try_from(stage_count).ok()?,
     })
+}
+
+/// The death of what the client sent to confirm the answer, where that kept the connection from being made.
+fn confirmation_death(record: &Record, outcome: Outcome) -> Option<Death> {
+    let made = record.flags & Flags::ESTABLISHED != 0;
+    let dropped = record.flags & Flags::CONFIRMATION_DROPPED != 0;
+    (outcome == Outcome::Answered && dropped && !made).then_some(record.confirmation_death)
 }
 
 fn outcome(record: &Record, facts: Facts, reason: Option<&str>) -> Outcome {

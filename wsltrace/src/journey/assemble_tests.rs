@@ -74,6 +74,7 @@ fn record(syn: &[&[StageCode]]) -> Record {
         consumed: never(),
         answer_death: never(),
         stray: never(),
+        confirmation_death: never(),
         flags: 0,
         attempt: 1,
         netns: 1,

@@ -193,7 +193,8 @@ pub struct Journey {
     pub outcome: Outcome,
     /// The last stage entered before the death.
     pub died_at: Option<Stage>,
-    /// Where it died.
+    /// Where it died; of an answered journey, where what the client sent to confirm the answer died, when no connection came of it. So
+    /// are `reason` and `location`.
     pub death: Option<DeathPlace>,
     /// The kernel's drop reason without its `SKB_DROP_REASON_` prefix, such as `NETFILTER_DROP`.
     pub reason: Option<String>,
@@ -243,6 +244,11 @@ impl Journey {
         self.translated
             .as_ref()
             .map_or((self.flow.destination, self.flow.destination_port), |t| (t.destination, t.destination_port))
+    }
+
+    /// Whether it was answered, and no connection came of it because netfilter dropped what the client sent to confirm the answer.
+    pub fn is_unconfirmed_by_firewall(&self) -> bool {
+        self.outcome == Outcome::Answered && self.reason.as_deref() == Some("NETFILTER_DROP")
     }
 
     /// The source as the packet last had it: where its answer had to go.

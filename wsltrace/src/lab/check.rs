@@ -98,7 +98,8 @@ fn check_journey(scenario: &Scenario, truth: &Truth, journey: &Value, attempt: u
     problems.one_of::<Origin>("origin", &journey["origin"], &[expect.origin]);
     problems.one_of::<Outcome>("outcome", &journey["outcome"], expect.outcomes);
     problems.one_of::<Option<Stage>>("died_at", &journey["died_at"], &[expect.died.map(|(stage, _)| stage)]);
-    problems.equal("death.netns", &journey["death"]["netns"], &Value::from(expect.died.and_then(|(_, side)| inode(side))));
+    let death = expect.died.map(|(_, side)| side).or(expect.unconfirmed);
+    problems.equal("death.netns", &journey["death"]["netns"], &Value::from(death.and_then(inode)));
     if let Some(reason) = given_reason {
         problems.equal("reason", &journey["reason"], &Value::from(reason));
     }
@@ -179,7 +180,7 @@ mod tests {
             "flow": {"source": truth.client.local.ip(), "source_port": truth.client.local.port(),
                      "destination": scenario.target, "destination_port": PORT},
             "outcome": expect.outcomes[0], "died_at": expect.died.map(|d| d.0),
-            "death": expect.died.map(|d| serde_json::json!({"netns": inode(d.1)})),
+            "death": expect.died.map(|d| d.1).or(expect.unconfirmed).map(|side| serde_json::json!({"netns": inode(side)})),
             "reason": expect.reason.map(|r| r.0), "conntrack": expect.conntrack, "stages": stages,
             "rule": expect.firewall.map(|(backend, chain)| serde_json::json!({"backend": backend, "chain": chain})),
             "translated": expect.translated.map(|(source, destination)| serde_json::json!({

@@ -3,7 +3,7 @@
 
 use bytes::{BufMut, BytesMut};
 use integer_encoding::VarInt;
-use wsltrace_common::{Address, Death, Flow, HEADER_SIZE, Key, MAX_STAGES, Record, StageEntry, octets};
+use wsltrace_common::{Address, Death, Flags, Flow, HEADER_SIZE, Key, MAX_STAGES, Record, StageEntry, octets};
 
 /// Bytes that cannot be a journey.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -86,17 +86,10 @@ pub(super) fn pack(out: &mut BytesMut, record: &Record, base_ns: u64, numbers: &
     put(out, record.payload_len);
     out.put_slice(&record.comm);
     for death in [&record.death, &record.consumed, &record.answer_death, &record.stray] {
-        if death.time_ns == 0 {
-            out.put_u8(0);
-            continue;
-        }
-        out.put_u8(1);
-        put(out, difference(death.time_ns, record.first_ns));
-        put(out, numbers.location(death.location));
-        numbers.reason(death.reason);
-        put(out, death.reason);
-        put(out, numbers.place((death.netns, death.ifindex)));
-        put(out, death.stage_count);
+        put_death(out, death, record.first_ns, numbers);
+    }
+    if record.flags & Flags::CONFIRMATION_DROPPED != 0 {
+        put_death(out, &record.confirmation_death, record.first_ns, numbers);
     }
     let stages = record.stages.get(..record.stage_count as usize).unwrap_or_default();
     put(out, stages.len());
@@ -108,6 +101,20 @@ pub(super) fn pack(out: &mut BytesMut, record: &Record, base_ns: u64, numbers: &
         put(out, numbers.place((entry.netns, entry.ifindex)));
         before = time;
     }
+}
+
+fn put_death(out: &mut BytesMut, death: &Death, first_ns: u64, numbers: &mut impl Numbers) {
+    if death.time_ns == 0 {
+        out.put_u8(0);
+        return;
+    }
+    out.put_u8(1);
+    put(out, difference(death.time_ns, first_ns));
+    put(out, numbers.location(death.location));
+    numbers.reason(death.reason);
+    put(out, death.reason);
+    put(out, numbers.place((death.netns, death.ifindex)));
+    put(out, death.stage_count);
 }
 
 /// Reads what was packed from a slice, and keeps the rest of it.
@@ -231,6 +238,7 @@ pub(super) fn blank() -> Box<Record> {
         consumed: NO_DEATH,
         answer_death: NO_DEATH,
         stray: NO_DEATH,
+        confirmation_death: NO_DEATH,
         flags: 0,
         attempt: 0,
         netns: 0,
@@ -271,6 +279,8 @@ pub(super) fn unpack(from: &mut Unpacker, base_ns: u64, meanings: &impl Meanings
     for death in [&mut into.death, &mut into.consumed, &mut into.answer_death, &mut into.stray] {
         *death = from.death(into.first_ns, meanings)?;
     }
+    let confirmation_dropped = into.flags & Flags::CONFIRMATION_DROPPED != 0;
+    into.confirmation_death = if confirmation_dropped { from.death(into.first_ns, meanings)? } else { NO_DEATH };
     let count = from.word("number of stages")?;
     if count as usize > MAX_STAGES {
         return Err(Malformed("number of stages"));
@@ -286,4 +296,4 @@ pub(super) fn unpack(from: &mut Unpacker, base_ns: u64, meanings: &impl Meanings
     Ok(())
 }
 
-const _: () = assert!(HEADER_SIZE == 328, "a new field of the record must be packed too");
+const _: () = assert!(HEADER_SIZE == 360, "a new field of the record must be packed too");

@@ -1,6 +1,7 @@
 //! The base chains of one hook, in the kernel's order.
 
 use super::chain::{Exit, Exits, Walk, add, alone};
+use super::packet::Part;
 use super::ruleset::{Chain, Chains, Hook};
 use super::state::{Here, State, Tracked};
 use super::unknown;
@@ -202,8 +203,14 @@ fn one(chains: &Chains, here: &Here<'_>, unit: &Unit<'_>, state: State) -> Exits
         return alone(exits, before);
     }
     // Only a tracked connection has a translation, and only its first packet is asked for one.
-    if here.answer || state.bound || state.tracked == Tracked::Untracked {
+    if here.part == Part::Answer || state.bound || state.tracked == Tracked::Untracked {
         return vec![(Exit::Accept, state)];
+    }
+    if here.part == Part::Confirmation {
+        // Its connection has what the rules gave the SYN.
+        let (of_syn, tracked) = (Here { part: Part::Syn, ..here.clone() }, state.tracked);
+        let exits = one(chains, &of_syn, unit, State { tracked: Tracked::New, ..state });
+        return exits.into_iter().map(|(exit, state)| (exit, State { tracked, ..state })).collect();
     }
     if chains.tracks(here.family) {
         return nat(chains, here, unit, state);
@@ -251,7 +258,7 @@ fn nat(chains: &Chains, here: &Here<'_>, unit: &Unit<'_>, state: State) -> Exits
 fn tracked(here: &Here<'_>, position: i64, state: State) -> State {
     let tracks = matches!(here.hook, Hook::Prerouting | Hook::Output);
     let tracked = match state.tracked {
-        Tracked::NotYet | Tracked::Unclear if tracks && position > CONNTRACK && here.answer => Tracked::Answer,
+        Tracked::NotYet | Tracked::Unclear if tracks && position > CONNTRACK && here.part != Part::Syn => Tracked::Established,
         Tracked::NotYet | Tracked::Unclear if tracks && position > CONNTRACK => Tracked::New,
         Tracked::NotYet if tracks && position == CONNTRACK => Tracked::Unclear,
         tracked => tracked,

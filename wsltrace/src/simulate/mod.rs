@@ -24,7 +24,7 @@ use std::net::IpAddr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use packet::{Machine, Packet, Way};
+pub use packet::{Machine, Packet, Part, Way};
 pub use read::{Reader, Rulesets, read, read_by};
 pub use ruleset::Unread;
 pub use unknown::Because;

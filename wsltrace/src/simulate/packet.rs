@@ -5,6 +5,17 @@ use std::net::IpAddr;
 
 use crate::journey::Family;
 
+/// Which packet of the handshake it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The SYN.
+    Syn,
+    /// The server's answer to it.
+    Answer,
+    /// The client's answer to that.
+    Confirmation,
+}
+
 /// How a SYN comes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Way {
@@ -17,6 +28,15 @@ pub enum Way {
     },
     /// From this machine to itself, over `lo`.
     Loopback,
+    /// Not the SYN itself, but the acknowledgement by which the client confirms the answer, from outside.
+    Confirmation {
+        /// As of `Outside`.
+        device: Option<String>,
+        /// As of `Outside`.
+        bridged: bool,
+    },
+    /// The same over `lo`.
+    LoopbackConfirmation,
     /// Not the SYN itself, but the answer of a server in this machine (a SYN-ACK) to one that came from outside.
     Answer {
         /// The name of the device that it leaves by; `None` when it is not known.
@@ -32,18 +52,22 @@ pub enum Way {
 }
 
 impl Way {
-    /// Whether it is the answer.
-    pub(super) fn is_answer(&self) -> bool {
-        matches!(self, Self::Answer { .. } | Self::LoopbackAnswer | Self::ForwardedAnswer { .. })
+    /// Which packet of the handshake it is.
+    pub(super) fn part(&self) -> Part {
+        match self {
+            Self::Outside { .. } | Self::Loopback => Part::Syn,
+            Self::Answer { .. } | Self::LoopbackAnswer | Self::ForwardedAnswer { .. } => Part::Answer,
+            Self::Confirmation { .. } | Self::LoopbackConfirmation => Part::Confirmation,
+        }
     }
 
     /// Whether it is on `lo`.
     pub(super) fn is_loopback(&self) -> bool {
-        matches!(self, Self::Loopback | Self::LoopbackAnswer)
+        matches!(self, Self::Loopback | Self::LoopbackAnswer | Self::LoopbackConfirmation)
     }
 }
 
-/// A SYN that opens a new connection, or its answer: the addresses and ports are those of the SYN. A match on what is `None` is not
+/// A SYN that opens a new connection, or what follows it in the handshake: the addresses and ports are those of the SYN. A match on what is `None` is not
 /// known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Packet {

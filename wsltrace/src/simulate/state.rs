@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::packet::Machine;
+use super::packet::{Machine, Part};
 use super::ruleset::Hook;
 use super::symbol::{
     ACK, ECN, ESTABLISHED, INVALID, LOCAL, NEW, STATUS_DNAT, STATUS_SNAT, SYN, TCP, UNTRACKED, XT_DNAT, XT_SNAT,
@@ -20,8 +20,8 @@ pub(super) enum Tracked {
     /// Whether it has seen it yet depends on the order of hooks of equal priority.
     Unclear,
     New,
-    /// The packet answers a new one.
-    Answer,
+    /// The packet answers a new one, or the answer.
+    Established,
     /// The packet is exempt.
     Untracked,
 }
@@ -103,8 +103,8 @@ pub(super) struct Here<'a> {
     pub(super) output: Option<String>,
     /// Whether it is on its way over `lo`.
     pub(super) loopback: bool,
-    /// Whether the packet is an answer.
-    pub(super) answer: bool,
+    /// Which packet of the handshake it is.
+    pub(super) part: Part,
     /// Whether it asks for congestion notification.
     pub(super) ecn: Option<bool>,
 }
@@ -147,10 +147,14 @@ impl Here<'_> {
             Field::XtState => self.state(state, XT_DNAT, XT_SNAT),
             Field::Status => Self::status(state),
             Field::Direction | Field::ConnectionMark if state.tracked == Tracked::Unclear => Seen::Unknown(unknown::CT),
-            Field::Direction | Field::ConnectionMark if !matches!(state.tracked, Tracked::New | Tracked::Answer) => Seen::Absent,
-            Field::Direction if state.tracked == Tracked::Answer => Seen::number(1u8),
+            Field::Direction | Field::ConnectionMark if !matches!(state.tracked, Tracked::New | Tracked::Established) => {
+                Seen::Absent
+            }
+            Field::Direction if self.part == Part::Answer => Seen::number(1u8),
             Field::ConnectionMark => state.connection_mark.map_or(Seen::Unknown(unknown::MARK), Seen::number),
-            Field::PacketType if self.loopback || self.answer => Seen::Unknown(unknown::named("pkttype", unknown::EXPRESSION)),
+            Field::PacketType if self.loopback || self.part == Part::Answer => {
+                Seen::Unknown(unknown::named("pkttype", unknown::EXPRESSION))
+            }
             // The original direction, and a frame for this machine alone.
             Field::Direction | Field::PacketType => Seen::number(0u8),
             Field::DestinationType { device } => match state.is_local(self.machine) {
@@ -168,9 +172,11 @@ impl Here<'_> {
     }
 
     fn flags(&self) -> Seen {
-        if self.answer {
+        match self.part {
+            Part::Syn => {}
             // It may agree to congestion notification.
-            return Seen::Bits { value: SYN | ACK, known: !ECN, open: unknown::FLAGS };
+            Part::Answer => return Seen::Bits { value: SYN | ACK, known: !ECN, open: unknown::FLAGS },
+            Part::Confirmation => return Seen::Bits { value: ACK, known: !ECN, open: unknown::FLAGS },
         }
         // A SYN that asks for congestion notification has two flags more.
         let ecn = if self.ecn == Some(true) { ECN } else { 0 };
@@ -204,13 +210,13 @@ impl Here<'_> {
             Tracked::Unclear => Seen::Unknown(unknown::CT),
             Tracked::New => translations(state, NEW, u128::MAX, dnat, snat),
             // Whether the connection is translated is not followed.
-            Tracked::Answer => Seen::Bits { value: ESTABLISHED, known: !(dnat | snat), open: unknown::CT },
+            Tracked::Established => Seen::Bits { value: ESTABLISHED, known: !(dnat | snat), open: unknown::CT },
         }
     }
 
     fn status(state: &State) -> Seen {
         match state.tracked {
-            Tracked::Unclear | Tracked::Answer => Seen::Unknown(unknown::CT),
+            Tracked::Unclear | Tracked::Established => Seen::Unknown(unknown::CT),
             Tracked::NotYet | Tracked::Untracked => Seen::Absent,
             // Expected, answered and assured it is not; more is not followed.
             Tracked::New => translations(state, 0, 7, STATUS_DNAT, STATUS_SNAT),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::chain::{Exit, Exits, Fate, add};
 use super::hooks::through;
-use super::packet::{Machine, Packet, Way};
+use super::packet::{Machine, Packet, Part, Way};
 use super::read::Rulesets;
 use super::ruleset::{Hook, Line};
 use super::state::{Here, Site, State, Tracked};
@@ -35,13 +35,13 @@ pub fn predict(rulesets: &Rulesets, packet: &Packet, machine: &Machine) -> Predi
     for unread in &rulesets.unread {
         because.insert(Because { name: unknown::UNREAD.to_owned(), place: format!("{}: {}", unread.what, unread.why) });
     }
-    if packet.way.is_answer() && rulesets.chains.exempts() {
-        // Of an exempt SYN the answer would not be one to connection tracking.
+    if packet.way.part() != Part::Syn && rulesets.chains.exempts() {
+        // Of an exempt SYN what follows would not be so to connection tracking.
         because.insert(Because { name: unknown::CT.to_owned(), place: unknown::EXEMPT.to_owned() });
     }
-    let forwarded =
-        possible.iter().any(|end| matches!(end, End::Passes { goes: Goes::Forward | Goes::Out, .. })) && !packet.way.is_answer();
-    let bridged = matches!(packet.way, Way::Outside { bridged: true, .. });
+    let forwarded = possible.iter().any(|end| matches!(end, End::Passes { goes: Goes::Forward | Goes::Out, .. }))
+        && packet.way.part() != Part::Answer;
+    let bridged = matches!(packet.way, Way::Outside { bridged: true, .. } | Way::Confirmation { bridged: true, .. });
     if rulesets.chains.bridges && (forwarded || bridged) {
         because.insert(Because { name: unknown::BRIDGE.to_owned(), place: String::new() });
     }
@@ -67,23 +67,28 @@ type Ends = Vec<(Option<End>, BTreeSet<Because>)>;
 impl<'a> Journey<'a> {
     fn here(&self, hook: Hook) -> Here<'a> {
         let (input, loopback) = match &self.packet.way {
-            Way::Outside { device, .. } => (device.clone(), false),
+            Way::Outside { device, .. } | Way::Confirmation { device, .. } => (device.clone(), false),
             Way::Answer { .. } => (None, false),
             Way::ForwardedAnswer { .. } => (self.machine.ways.get(&self.packet.destination).cloned(), false),
-            Way::Loopback | Way::LoopbackAnswer => (Some("lo".to_owned()), hook != Hook::Output && hook != Hook::Postrouting),
+            Way::Loopback | Way::LoopbackAnswer | Way::LoopbackConfirmation => {
+                (Some("lo".to_owned()), hook != Hook::Output && hook != Hook::Postrouting)
+            }
         };
         let output = match &self.packet.way {
             Way::Answer { device } | Way::ForwardedAnswer { device } => device.clone(),
             way => way.is_loopback().then(|| "lo".to_owned()),
         };
-        let answer = self.packet.way.is_answer();
-        Here { hook, family: self.packet.family(), machine: self.machine, input, output, loopback, answer, ecn: self.packet.ecn }
+        let part = self.packet.way.part();
+        Here { hook, family: self.packet.family(), machine: self.machine, input, output, loopback, part, ecn: self.packet.ecn }
     }
 
     fn start(&self) -> State {
         let syn = self.syn();
-        if !self.packet.way.is_answer() {
-            return syn;
+        match self.packet.way.part() {
+            Part::Syn => return syn,
+            // Whatever the rules gave the SYN.
+            Part::Confirmation => return State { connection_mark: None, ..syn },
+            Part::Answer => {}
         }
         State {
             source: syn.destination,
@@ -119,7 +124,7 @@ impl<'a> Journey<'a> {
         let mut ends = Vec::new();
         let on = vec![self.start()];
         match self.packet.way {
-            Way::Outside { .. } => {
+            Way::Outside { .. } | Way::Confirmation { .. } => {
                 let on = self.hook(&self.here(Hook::Ingress), on, &mut ends);
                 let on = self.hook(&self.here(Hook::Prerouting), on, &mut ends);
                 let (local, elsewhere) = self.routed(on);
@@ -140,7 +145,7 @@ impl<'a> Journey<'a> {
                 }
                 self.arrive(on, &mut ends);
             }
-            Way::Loopback => {
+            Way::Loopback | Way::LoopbackConfirmation => {
                 let on = self.hook(&self.here(Hook::Output), on, &mut ends);
                 let (local, elsewhere) = self.routed(on);
                 let mut on = local;

@@ -7,7 +7,7 @@ use super::super::firewall::{Firewalls, described, in_words};
 use super::super::{Facts, Finding, Severity};
 use crate::diagnosis::Obstacle;
 use crate::evidence::Owner;
-use crate::simulate::{End, Goes};
+use crate::simulate::{End, Goes, Part, Prediction};
 use crate::wsl::{Entry, taker};
 
 /// What is stopped, by which rule; each rule once.
@@ -15,13 +15,12 @@ pub(super) fn firewall(facts: &Facts) -> Vec<Finding> {
     let mut told: BTreeSet<String> = BTreeSet::new();
     let mut found = Vec::new();
     for (entry, who) in entries(facts) {
-        let Some(syn) = facts.predicted(&entry, false) else { continue };
-        // Only what comes to a socket here is answered here.
-        let (prediction, answer) = match (&syn.end, facts.predicted(&entry, true)) {
-            (End::Passes { goes: Goes::Local, .. }, Some(answer)) => (answer, true),
-            _ => (syn, false),
+        let Some((prediction, part)) = deciding(facts, &entry) else { continue };
+        let what = match part {
+            Part::Syn => "connections",
+            Part::Answer => "answers to connections",
+            Part::Confirmation => "the packets that follow in connections",
         };
-        let what = if answer { "answers to connections" } else { "connections" };
         let stops = prediction.stops();
         // Of several the last is the one to open: those before it depend on what is not known.
         let Some(End::Dropped { rule, port, forward } | End::Rejected { rule, port, forward }) = stops.last() else {
@@ -41,7 +40,8 @@ pub(super) fn firewall(facts: &Facts) -> Vec<Finding> {
             continue;
         }
         // Answers carry the server's port as their source.
-        let port = port.filter(|_| !answer).unwrap_or(facts.port);
+        let port = port.filter(|_| part != Part::Answer).unwrap_or(facts.port);
+        let answer = part == Part::Answer;
         let obstacle = Obstacle { rule, port, answer, v6: entry.destination.is_ipv6(), forward: *forward };
         let by: Vec<String> = stops.iter().copied().filter_map(in_words).collect();
         let finding = Finding::new(Severity::Fails, format!("{what} of {who} are {}", by.join(", or ")));
@@ -49,6 +49,19 @@ pub(super) fn firewall(facts: &Facts) -> Vec<Finding> {
         found.push(obstacle.mend().into_iter().fold(finding, |finding, command| finding.linux(format!("sudo {command}"))));
     }
     found
+}
+
+/// The packet of the handshake that does not pass for certain, or else the last. Only what comes to a socket here is answered here.
+fn deciding(facts: &Facts, entry: &Entry) -> Option<(Prediction, Part)> {
+    let syn = facts.predicted(entry, Part::Syn)?;
+    if !matches!(syn.end, End::Passes { goes: Goes::Local, .. }) {
+        return Some((syn, Part::Syn));
+    }
+    let answer = facts.predicted(entry, Part::Answer)?;
+    if !matches!(answer.end, End::Passes { .. }) {
+        return Some((answer, Part::Answer));
+    }
+    Some((facts.predicted(entry, Part::Confirmation)?, Part::Confirmation))
 }
 
 fn maybe(entry: &Entry, because: &[String]) -> Finding {
@@ -82,13 +95,13 @@ fn entries(facts: &Facts) -> Vec<(Entry, String)> {
 
 /// Whether a rule gives it another destination, so that the sockets here do not matter.
 fn is_led(facts: &Facts, entry: &Entry) -> bool {
-    let end = facts.predicted(entry, false).map(|prediction| prediction.end);
+    let end = facts.predicted(entry, Part::Syn).map(|prediction| prediction.end);
     matches!(end, Some(End::Passes { goes: Goes::Forward | Goes::Out, .. }))
 }
 
 /// Where rules lead connections from outside, when that is not here.
 pub(super) fn led_to(facts: &Facts) -> Option<String> {
-    facts.entries().iter().filter(|entry| !entry.local).find_map(|entry| match facts.predicted(entry, false)?.end {
+    facts.entries().iter().filter(|entry| !entry.local).find_map(|entry| match facts.predicted(entry, Part::Syn)?.end {
         End::Passes { address: Some(to), port: Some(port), goes: Goes::Forward, .. } => {
             Some(SocketAddr::new(to, port).to_string())
         }
@@ -99,14 +112,14 @@ pub(super) fn led_to(facts: &Facts) -> Option<String> {
 /// Whether connections from outside are led away, and stopped behind that.
 pub(super) fn is_stopped_on_its_way(facts: &Facts) -> bool {
     facts.entries().iter().filter(|entry| !entry.local).any(|entry| {
-        let end = facts.predicted(entry, false).map(|prediction| prediction.end);
+        let end = facts.predicted(entry, Part::Syn).map(|prediction| prediction.end);
         matches!(end, Some(End::Dropped { forward: true, .. } | End::Rejected { forward: true, .. }))
     })
 }
 
 /// Where a rule of this manager leads connections from outside, and the rule.
 pub(super) fn led_by(facts: &Facts, owner: Owner) -> Option<(SocketAddr, String)> {
-    facts.entries().iter().filter(|entry| !entry.local).find_map(|entry| match facts.predicted(entry, false)?.end {
+    facts.entries().iter().filter(|entry| !entry.local).find_map(|entry| match facts.predicted(entry, Part::Syn)?.end {
         End::Passes { address: Some(to), port: Some(port), translated_by: Some(rule), .. } if rule.owner == owner => {
             Some((SocketAddr::new(to, port), described(&rule)))
         }
@@ -119,7 +132,7 @@ pub(super) fn forwarding(facts: &Facts) -> Vec<Finding> {
     if facts.linux.setting("net.ipv4.ip_forward") != Some("0") {
         return Vec::new();
     }
-    let led = entries(facts).into_iter().find_map(|(entry, who)| match facts.predicted(&entry, false)?.end {
+    let led = entries(facts).into_iter().find_map(|(entry, who)| match facts.predicted(&entry, Part::Syn)?.end {
         End::Passes { address: Some(to), goes: Goes::Forward, translated_by, .. } if to.is_ipv4() => {
             Some((who, to, translated_by))
         }

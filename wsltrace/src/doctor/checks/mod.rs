@@ -40,6 +40,7 @@ pub const CHECKS: &[Check] = &[
     Check { name: "firewall_unread", judge: firewall::unread },
     Check { name: "docker", judge: listener::docker },
     Check { name: "network", judge: routing::network },
+    Check { name: "own-routing", judge: routing::own },
     Check { name: "loopback0", judge: loopback0::loopback0 },
     Check { name: "relay", judge: windows::relay },
     Check { name: "excluded_range", judge: windows::excluded_range },

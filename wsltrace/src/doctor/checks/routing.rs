@@ -1,6 +1,7 @@
 //! The address, the way out, and what sees packets before the firewalls do.
 
 use super::super::{Facts, Finding, Severity};
+use crate::escape::{escape, shell_word};
 use crate::wsl::{NetworkingMode, Wsl};
 
 /// An address for others, and a way back to them.
@@ -43,7 +44,7 @@ pub(super) fn programs(facts: &Facts) -> Vec<Finding> {
     let mut found = Vec::new();
     for name in used {
         let Some(interface) = facts.linux.interface(name) else { continue };
-        let device = crate::escape::shell_word(name);
+        let device = shell_word(name);
         let show = format!("sudo bpftool net show dev {device}");
         if interface.xdp {
             let what = format!("an XDP program takes the packets of {name} before Linux sees them, and may drop them");
@@ -82,7 +83,27 @@ pub(super) fn programs(facts: &Facts) -> Vec<Finding> {
                 .linux("sudo bpftool net show"),
         );
     }
+    for cgroup in &linux.cgroups {
+        found.push(
+            Finding::new(
+                Severity::Warns,
+                "BPF programs of the server's control group see its packets, and may refuse them (systemd: IPAddressDeny=)",
+            )
+            .because(format!("attached to {}: {}", escape(&cgroup.directory), quoted(&cgroup.programs)))
+            .linux(format!("sudo bpftool cgroup show {} effective", shell_word(&cgroup.directory))),
+        );
+    }
     found
+}
+
+/// Rules and routes that other machines do not have.
+pub(super) fn own(facts: &Facts) -> Vec<Finding> {
+    let Some(what) = &facts.linux.own_routing else { return Vec::new() };
+    let finding = Finding::new(
+        Severity::Warns,
+        "packets of other machines, or the answers to them, may be refused here or go another way than usual",
+    );
+    vec![finding.because(format!("it depends on {what}")).linux("ip rule show; ip route show table all")]
 }
 
 fn quoted(names: &[String]) -> String {

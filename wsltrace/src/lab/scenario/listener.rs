@@ -75,7 +75,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             },
             expect: Expect { says: "is full (5 wait, limit 4)", ..accept_queue_full().expect },
             name: "accept-queue-full-shared",
-            title: "of two servers that share the port (SO_REUSEPORT), the one that is asked does not accept, and its queue is full",
+            title: "of two servers that share the port (SO_REUSEPORT) one has a full queue",
             ..accept_queue_full()
         },
     ]

@@ -2,6 +2,7 @@
 
 mod astray;
 mod bridge;
+mod confirmation;
 mod conntrack;
 mod detail;
 mod firewall;
@@ -98,6 +99,8 @@ pub struct Expect {
     pub outcomes: &'static [Outcome],
     /// Where it dies: the stage and the side.
     pub died: Option<(Stage, Side)>,
+    /// Where what the client sends to confirm the answer dies.
+    pub unconfirmed: Option<Side>,
     /// The drop reason, and the first kernel known to give it.
     pub reason: Option<(&'static str, (u32, u32))>,
     /// What conntrack must be said to think of the SYN, where that can be told.
@@ -171,6 +174,7 @@ pub fn all() -> Vec<Scenario> {
         handshake::scenarios(),
         overflow::scenarios(),
         served::scenarios(),
+        confirmation::scenarios(),
         policy::scenarios(),
         packet::scenarios(),
         bridge::scenarios(),
@@ -214,6 +218,7 @@ fn template(name: &'static str, title: &'static str, group: &'static str) -> Sce
             origin: Origin::Remote,
             outcomes: &[Outcome::Answered],
             died: None,
+            unconfirmed: None,
             reason: None,
             conntrack: None,
             codes: &[Code::Healthy],

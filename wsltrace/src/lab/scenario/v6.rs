@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use nix::errno::Errno;
 
 use super::{
-    Expect, Scenario, astray, conntrack, firewall, foreign, forwarding, handshake, ingress, listener, neighbour, overflow,
-    policy, queue, reader, reply, routing, served, tables,
+    Expect, Scenario, astray, confirmation, conntrack, firewall, foreign, forwarding, handshake, ingress, listener, neighbour,
+    overflow, policy, queue, reader, reply, routing, served, tables,
 };
 use crate::lab::Seen;
 use crate::lab::sides::{over_v6, twin};
@@ -51,6 +51,7 @@ const OVER_V6: &[OverV6] = &[
         "the accept queue is full when the SYN comes over IPv6, and empty when it is looked at",
     ),
     ("reset-at-once", "reset-at-once-v6", "the server accepts, and resets the connection at once, over IPv6"),
+    ("confirmation-drop-nft", "confirmation-drop-nft-v6", "over IPv6, nftables lets in new connections only"),
     ("not-accepted", "not-accepted-v6", "the server never accepts, but its queue has room; over IPv6"),
     ("syn-queue-full", "syn-queue-full-v6", "the queue of half-open connections is full over IPv6, and SYN cookies are off"),
     (
@@ -164,6 +165,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         neighbour::scenarios(),
         overflow::scenarios(),
         served::scenarios(),
+        confirmation::scenarios(),
         handshake::scenarios(),
         policy::scenarios(),
         reader::scenarios(),

@@ -1,0 +1,54 @@
+//! Which rule drops what a client sends to confirm an answer. The kernel is not asked to name rules for such packets, of which every
+//! connection has many; the rules as they are now are followed instead, so this proves nothing.
+
+use std::io;
+use std::net::IpAddr;
+
+use super::Rule;
+use crate::journey::{Journey, Origin};
+use crate::kernel::addresses::list_addresses;
+use crate::kernel::links::interfaces_toward;
+use crate::kernel::netns::Netns;
+use crate::simulate::{End, Machine, Packet, Rulesets, Way, predict};
+
+/// The rulesets of a namespace, and the addresses that they are followed with.
+#[derive(Debug)]
+pub(super) struct Rules {
+    rulesets: Rulesets,
+    machine: Machine,
+}
+
+impl Rules {
+    /// Reads them.
+    pub(super) fn read(netns: &Netns) -> io::Result<Self> {
+        let rulesets = crate::simulate::read(netns)?;
+        let targets: Vec<IpAddr> = rulesets.targets().into_iter().collect();
+        let addresses = list_addresses(netns)?.into_iter().map(|own| (own.interface, own.address)).collect();
+        let machine = Machine { addresses, ways: interfaces_toward(netns, &targets)?.into_iter().collect() };
+        Ok(Self { rulesets, machine })
+    }
+
+    /// The rule or policy that drops the client's confirmation, where it is certain by these rules.
+    pub(super) fn dropper(&self, journey: &Journey) -> Option<Rule> {
+        match predict(&self.rulesets, &packet(journey), &self.machine).end {
+            End::Dropped { rule, .. } => Some(rule),
+            _ => None,
+        }
+    }
+}
+
+/// The confirmation as it came into the namespace where it died.
+fn packet(journey: &Journey) -> Packet {
+    let behind = journey.last_netns() != journey.netns;
+    let way = match (journey.origin, behind) {
+        (Origin::Remote, _) | (_, true) => Way::Confirmation { device: journey.entrance().map(str::to_owned), bridged: false },
+        _ => Way::LoopbackConfirmation,
+    };
+    let flow = &journey.flow;
+    let (source, (destination, destination_port)) = if behind {
+        (journey.last_source(), journey.last_destination())
+    } else {
+        (flow.source, (flow.destination, flow.destination_port))
+    };
+    Packet { way, source: Some(source), source_port: Some(flow.source_port), destination, destination_port, ecn: None }
+}

@@ -1,0 +1,130 @@
+//! The SYN is let in and answered, and what the client sends next is not.
+
+use super::forwarding::{INNER_PORT, publish};
+use super::{Expect, Scenario, serve_all, serve_any, template};
+use crate::diagnosis::Code;
+use crate::evidence::Backend::{self, IptablesLegacy, Nft};
+use crate::journey::{Origin, Stage};
+use crate::lab::mend::Mended;
+use crate::lab::path::{answer, back_through, inbound, into_container, unconfirmed};
+use crate::lab::sides::CONTAINER;
+use crate::lab::{Lab, LabError, PORT, Seen, Side, Step};
+
+const GROUP: &str = "after the answer";
+/// A rule that drops what has the ACK flag and no SYN flag.
+const ACK_ALONE: &str = "tcp flags & (syn | ack) == ack drop";
+
+pub(super) fn scenarios() -> Vec<Scenario> {
+    vec![new_only(), syn_only_legacy(), in_output(), in_forward(), in_container()]
+}
+
+/// The rule for packets of connections that stand was forgotten.
+fn new_only() -> Scenario {
+    let title = "nftables lets in new connections only, and the policy drops what follows";
+    let base = dies("confirmation-drop-nft", title, Nft, "input", |lab| {
+        serve_any(lab)?;
+        new_only_by_nft(&lab.wsl, "input", "iif lo accept; icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept")
+    });
+    Scenario { mended: Some(Mended::Added(1)), expect: Expect { says: "the policy of inet lab input", ..base.expect }, ..base }
+}
+
+fn syn_only_legacy() -> Scenario {
+    let title = "iptables (legacy) lets in SYNs only";
+    let base = dies("confirmation-drop-iptables-legacy", title, IptablesLegacy, "INPUT", |lab| {
+        serve_any(lab)?;
+        lab.iptables("iptables-legacy", &format!("-A INPUT -p tcp --dport {PORT} --syn -j ACCEPT"))?;
+        lab.iptables("iptables-legacy", &format!("-A INPUT -p tcp --dport {PORT} -j DROP"))
+    });
+    Scenario { tools: &["iptables-legacy"], mended: Some(Mended::Removed), ..base }
+}
+
+/// It does not come as far as a device.
+fn in_output() -> Scenario {
+    let title = "a local client's ACK is dropped in OUTPUT";
+    let base = dies("confirmation-drop-output", title, Nft, "output", |lab| {
+        serve_any(lab)?;
+        lab.wsl.nft("inet", "type filter hook output priority filter", &format!("tcp dport {PORT} {ACK_ALONE}"))
+    });
+    let back_in = inbound(Stage::InputSecurity);
+    Scenario {
+        from: Side::Wsl,
+        target: std::net::Ipv4Addr::LOCALHOST.into(),
+        mended: Some(Mended::Removed),
+        expect: Expect {
+            origin: Origin::Local,
+            path: [answer(), inbound(Stage::SocketLookup), vec![Step::Must(Stage::SynAck)], answer(), back_in].concat(),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+fn in_forward() -> Scenario {
+    let title = "the FORWARD chain lets new connections to a container pass, and not what follows";
+    let base = dies("confirmation-drop-forward", title, Nft, "forward", |lab| {
+        serve_all(lab, Side::Container, INNER_PORT)?;
+        publish(lab, CONTAINER)?;
+        new_only_by_nft(&lab.wsl, "forward", &format!("tcp sport {INNER_PORT} accept"))
+    });
+    Scenario { mended: Some(Mended::Added(1)), ..to_container(base) }
+}
+
+fn in_container() -> Scenario {
+    let title = "a container's own firewall lets in new connections only";
+    let base = dies("confirmation-drop-container", title, Nft, "input", |lab| {
+        serve_all(lab, Side::Container, INNER_PORT)?;
+        publish(lab, CONTAINER)?;
+        new_only_by_nft(lab.side(Side::Container)?, "input", "iif lo accept")
+    });
+    let base = to_container(base);
+    Scenario { expect: Expect { unconfirmed: Some(Side::Container), ..base.expect }, ..base }
+}
+
+fn to_container(base: Scenario) -> Scenario {
+    Scenario {
+        behind: Some(Side::Container),
+        expect: Expect {
+            path: [into_container(), vec![Step::Must(Stage::SynAck)], answer(), back_through()].concat(),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+fn new_only_by_nft(namespace: &crate::lab::Namespace, hook: &str, more: &str) -> Result<(), LabError> {
+    let more = more.replace("; ", "\n");
+    namespace.nft_script(&format!(
+        "table inet lab {{
+            chain {hook} {{
+                type filter hook {hook} priority filter; policy drop
+                ct state new accept
+                {more}
+            }}
+        }}"
+    ))
+}
+
+fn dies(
+    name: &'static str,
+    title: &'static str,
+    backend: Backend,
+    chain: &'static str,
+    break_it: fn(&mut Lab) -> Result<(), LabError>,
+) -> Scenario {
+    let base = template(name, title, GROUP);
+    Scenario {
+        tools: &["nft"],
+        break_it,
+        client: Seen::Unserved,
+        expect: Expect {
+            unconfirmed: Some(Side::Wsl),
+            reason: Some(("NETFILTER_DROP", (5, 18))),
+            codes: &[Code::FirewallDrop],
+            inferred: true,
+            firewall: Some((backend, chain)),
+            path: unconfirmed(),
+            ..base.expect
+        },
+        ..base
+    }
+}
