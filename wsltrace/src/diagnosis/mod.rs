@@ -11,6 +11,8 @@ mod remedy;
 mod reply;
 mod routes;
 mod routing;
+#[cfg(test)]
+mod server_tests;
 mod socket;
 mod stages;
 mod table;

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod answer;
+mod confirmation;
 mod iptables;
 mod matches;
 mod statements;

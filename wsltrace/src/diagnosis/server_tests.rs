@@ -1,0 +1,77 @@
+//! Judgements on what servers and firewalls did with connections, on hand-made journeys.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use super::{Code, Confidence, Diagnosis, diagnose, row};
+use crate::{
+    evidence::{Cgroup, Evidence, Listener, Silence},
+    journey::{Journey, Outcome, Stage},
+    output::samples::{self, after_prerouting, journey, listener, with_listeners},
+};
+
+use Confidence::{Inferred, Proved};
+
+#[track_caller]
+fn expect(journey: &Journey, evidence: &Evidence, code: Code, confidence: Confidence) -> Diagnosis {
+    let found = diagnose(journey, evidence);
+    assert_eq!((found.code, found.confidence), (code, confidence), "{}", found.summary);
+    assert!(row(code).unwrap().outcomes.contains(&journey.outcome));
+    found
+}
+
+#[test]
+fn a_confirmation_that_a_firewall_dropped_is_no_healthy_connection() {
+    let mut half = samples::healthy().journey;
+    half.facts.established = false;
+    half.reason = Some("NETFILTER_DROP".into());
+    half.location = Some("nft_do_chain+0x1".into());
+    for acknowledged in [true, false] {
+        half.facts.acknowledged = acknowledged;
+        half.facts.syn_ack_again = !acknowledged;
+        expect(&half, &with_listeners(vec![listener("0.0.0.0")]), Code::FirewallDrop, Proved);
+        let known = Evidence { rule: Some(samples::rule()), ..with_listeners(Vec::new()) };
+        assert!(expect(&half, &known, Code::FirewallDrop, Inferred).summary.contains("by the rules as they are now"));
+    }
+}
+
+#[test]
+fn of_servers_that_share_a_port_only_what_is_known_is_said() {
+    let one = |pid, queue| Listener { pid: Some(pid), queue, backlog: 4, ..listener("0.0.0.0") };
+    let overflowed = Silence { drops: 1, overflows: 1, own_drops: 1, journeys: 1, ..Silence::default() };
+    let ignored = samples::other(Outcome::Ignored).journey;
+    let full = |listeners| {
+        let evidence = Evidence { silence: Some(overflowed), ..with_listeners(listeners) };
+        expect(&ignored, &evidence, Code::AcceptQueueFull, Proved).summary
+    };
+    assert!(full(vec![one(1, 0), one(2, 5)]).contains("(pid 2) is full (5 wait, limit 4)"));
+    let unclear = full(vec![one(1, 0), one(2, 0)]);
+    assert!(unclear.contains("one of the 2 servers that share port 8080 (server, pid 1; server, pid 2) was full"), "{unclear}");
+    // The kernel asks the one with the very address, whoever else listens.
+    let destination = ignored.last_destination().0.to_string();
+    let exact = Listener { pid: Some(3), queue: 5, backlog: 4, ..listener(&destination) };
+    assert!(full(vec![one(1, 5), exact]).contains("(pid 3) is full"));
+}
+
+#[test]
+fn programs_of_a_control_group_are_not_taken_for_a_filter_of_the_socket() {
+    let filtered = journey(
+        &after_prerouting(&[Stage::Input, Stage::SocketLookup, Stage::Listener]),
+        Outcome::Dropped,
+        Some(Stage::Listener),
+        Some(("SOCKET_FILTER", "tcp_v4_rcv+0x1")),
+    );
+    let plain = expect(&filtered, &with_listeners(vec![listener("0.0.0.0")]), Code::SocketPolicy, Proved).summary;
+    assert!(plain.contains("or a BPF program of its control group"));
+    let of = |program: &str, directory: &str| {
+        let cgroup = Cgroup { directory: directory.to_owned(), programs: vec![program.to_owned()] };
+        let evidence = Evidence { cgroup: Some(cgroup), ..with_listeners(vec![listener("0.0.0.0")]) };
+        expect(&filtered, &evidence, Code::SocketPolicy, Inferred)
+    };
+    let by_systemd = of("sd_fw_ingress", "/sys/fs/cgroup/system.slice/web.service");
+    assert!(by_systemd.summary.contains("sd_fw_ingress"));
+    assert!(by_systemd.remedy[1].starts_with("sudo systemctl set-property --runtime web.service IPAddressAllow="));
+    let by_another = of("own", "/sys/fs/cgroup/system.slice/web.service");
+    assert_eq!(by_another.remedy, ["sudo bpftool cgroup show /sys/fs/cgroup/system.slice/web.service effective"]);
+    let mut answer = samples::other(Outcome::AnswerDropped).journey;
+    answer.reason = Some("BPF_CGROUP_EGRESS".into());
+    assert!(expect(&answer, &Evidence::default(), Code::ReplyDropped, Proved).summary.contains("control group"));
+}
