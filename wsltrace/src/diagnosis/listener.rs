@@ -1,7 +1,7 @@
 //! The listeners of a packet's port: which of them could take it, and whose they are.
 
 use super::case::Case;
-use crate::{escape::escape, evidence::Listener};
+use crate::{escape::escape, evidence::Listener, wsl};
 
 /// What stands between a listener and the packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,18 +41,9 @@ pub(super) fn mismatch(listener: &Listener, case: &Case) -> Mismatch {
     }
 }
 
-/// The listeners that the kernel chooses among for this packet: several when servers share the port (`SO_REUSEPORT`). One with its
-/// very address comes before one for all, one of its device before one for any, and one of its family before one for both.
+/// The listeners that the kernel chooses among for this packet.
 pub(super) fn takers<'a>(case: &Case<'a>) -> Vec<&'a Listener> {
-    let wants_v4 = case.journey.last_destination().0.is_ipv4();
-    let rank = |listener: &Listener| {
-        let address = !listener.address.to_canonical().is_unspecified();
-        (address, listener.device.is_some(), listener.address.is_ipv4() == wants_v4)
-    };
-    let mut fitting: Vec<&Listener> = listeners(case).filter(|listener| mismatch(listener, case) == Mismatch::Nothing).collect();
-    let best = fitting.iter().map(|listener| rank(listener)).max();
-    fitting.retain(|listener| Some(rank(listener)) == best);
-    fitting
+    wsl::takers(listeners(case), case.journey.last_destination().0, case.interface())
 }
 
 /// Who took the packet: one of these, and which is known only where it is alone.

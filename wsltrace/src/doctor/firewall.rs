@@ -113,9 +113,16 @@ impl Facts {
         let there: Vec<_> = self.linux.elsewhere.iter().filter(|listener| listener.port == port).cloned().collect();
         // Which of several containers has the address is not known.
         let namespaces: BTreeSet<u32> = there.iter().map(|listener| listener.netns).collect();
+        let guarded = namespaces.iter().any(|netns| self.linux.guarded.contains(netns));
         // From 127.0.0.1 it gets an answer only if its source is rewritten as well.
         let back_out = self.linux.translated_by_way_of.iter().any(|(to, by)| *to == address && *by == entry.interface);
-        let works = !entry.local && !back_out && namespaces.len() == 1 && taker(&there, address, "eth0").is_some();
+        let works = !entry.local && !back_out && namespaces.len() == 1 && !guarded && taker(&there, address, "eth0").is_some();
+        let bridged = self.linux.bridge.as_ref().is_some_and(|(_, name)| *name == entry.interface);
+        let next = Way::Confirmation { device: Some(entry.interface.clone()), bridged };
+        let next = if entry.local { None } else { self.simulated(&next, entry.source, (entry.destination, self.port)) };
+        if let Some(gate) = next.and_then(|next| stopped(&next, "what the client sends next (its ACK) is ")) {
+            return gate;
+        }
         // The answer comes back through the same firewalls.
         let answer = Way::ForwardedAnswer { device: Some(entry.interface.clone()) };
         if let Some(gate) =
@@ -123,7 +130,11 @@ impl Facts {
         {
             return gate;
         }
-        let taken = if works { ", taken by a socket in a container" } else { ", where a socket is not known" };
+        let taken = match (works, guarded) {
+            (true, _) => ", taken by a socket in a container",
+            (false, true) => ", a container that has firewall rules of its own",
+            (false, false) => ", where a socket is not known",
+        };
         Gate::Led { works, why: format!("led to {end}{by}{taken}") }
     }
 }

@@ -86,11 +86,13 @@ pub fn linux(netns: &Netns, port: u16, machine: &Machine, firewalls: &Firewalls)
         outer.as_ref().filter(|(address, _)| address.is_ipv4()).and_then(|_| addresses::outer(&of_v6, &links).map(place));
     let own: Vec<_> = outer.iter().chain(&outer6).map(|(own, _)| *own).collect();
     let own_routing = own.into_iter().find_map(|own| asked.take("the routing rules", own_routing(netns, own)));
+    let (elsewhere, guarded) = elsewhere(netns, &mut asked);
     Linux {
         kernel: machine.release.clone(),
         root: machine.root,
         listeners: sockets::with_owners(on_port, OWNERS_LIMIT),
-        elsewhere: elsewhere(netns, &mut asked),
+        elsewhere,
+        guarded,
         other_ports,
         interfaces: interfaces(netns, &links, &addresses, &mut asked),
         bridge,
@@ -129,14 +131,19 @@ fn refused(netns: &Netns, port: u16) -> Option<String> {
     Some(refusal.raw_os_error().map_or_else(|| refusal.to_string(), |number| Errno::from_raw(number).desc().to_owned()))
 }
 
-/// Listeners in the namespaces of containers; only root may enter them.
-fn elsewhere(netns: &Netns, asked: &mut Asked) -> Vec<Listener> {
+/// Listeners in the namespaces of containers, and which of those have firewall rules; only root may enter them.
+fn elsewhere(netns: &Netns, asked: &mut Asked) -> (Vec<Listener>, Vec<u32>) {
     let behind = asked.take("the containers", container_namespaces(netns));
-    let mut found = Vec::new();
+    let (mut found, mut guarded) = (Vec::new(), Vec::new());
     for joined in behind.joined {
-        found.extend(asked.take("the listening sockets of a container", sockets::all_listeners(&joined.netns)));
+        let listeners = asked.take("the listening sockets of a container", sockets::all_listeners(&joined.netns));
+        // Where nobody listens rules do not matter.
+        if !listeners.is_empty() && read(&joined.netns).map_or(true, |rulesets| rulesets.may_stop()) {
+            guarded.push(joined.netns.inum());
+        }
+        found.extend(listeners);
     }
-    sockets::with_owners(found, OWNERS_LIMIT)
+    (sockets::with_owners(found, OWNERS_LIMIT), guarded)
 }
 
 /// Those of the control groups that have programs for what comes in or goes out.

@@ -20,6 +20,8 @@ pub struct Linux {
     pub listeners: Vec<Listener>,
     /// All listeners in containers' namespaces.
     pub elsewhere: Vec<Listener>,
+    /// Network namespaces of containers that have rules of their own, which may stop packets.
+    pub guarded: Vec<u32>,
     /// The ports that have a listener.
     pub other_ports: Vec<u16>,
     /// The interfaces of this namespace, by their numbers.

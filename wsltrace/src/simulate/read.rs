@@ -88,6 +88,16 @@ impl Rulesets {
         self.chains.all().flat_map(|chain| &chain.rules).flat_map(|line| &line.statements).flat_map(of).collect()
     }
 
+    /// Whether something in them may stop a packet, or could not be read. Rules that only translate do not: containers have such of
+    /// Docker's for names.
+    pub fn may_stop(&self) -> bool {
+        let stops = |chain: &Arc<Chain>| {
+            let translates = chain.place.table == "nat" || chain.base.as_ref().is_some_and(|base| base.nat);
+            !translates && (chain.base.as_ref().is_some_and(|base| base.drops) || !chain.rules.is_empty())
+        };
+        !self.unread.is_empty() || self.chains.all().any(stops)
+    }
+
     /// Whether both nftables and the old iptables have rules, or policies that stop packets.
     pub fn are_of_two_worlds(&self) -> bool {
         let acts = |legacy: bool| {

@@ -7,7 +7,7 @@ mod ways;
 
 pub use invitation::{Place, invitation};
 pub use way::{Answer, Carrier, Entry, Gate, Held, Outside, Row, Setting, Way};
-pub use ways::{is_relayed, taker, ways};
+pub use ways::{is_relayed, taker, takers, ways};
 
 use std::path::Path;
 use std::process::Command;

@@ -7,11 +7,15 @@ use super::way::{Answer, Carrier, Entry, Gate, Held, Row, Setting, Way};
 use super::{NetworkingMode, Wsl};
 use crate::evidence::Listener;
 
-/// The listener that takes a connection to `address` by `interface`, as the kernel chooses it: the address itself before a
-/// wildcard, the address' own family before a socket of both.
-pub fn taker<'a>(listeners: &'a [Listener], address: IpAddr, interface: &str) -> Option<&'a Listener> {
+/// The listeners that the kernel chooses among for a connection to `address` by `interface`, several only when servers share the port
+/// (`SO_REUSEPORT`): those with the address itself come before a wildcard, those of the address' own family before sockets of both.
+pub fn takers<'a>(
+    listeners: impl IntoIterator<Item = &'a Listener>,
+    address: IpAddr,
+    interface: Option<&str>,
+) -> Vec<&'a Listener> {
     let rank = |listener: &Listener| {
-        if listener.device.as_deref().is_some_and(|device| device != interface) {
+        if listener.device.is_some() && listener.device.as_deref() != interface {
             return None;
         }
         let bound = listener.device.is_none();
@@ -26,7 +30,15 @@ pub fn taker<'a>(listeners: &'a [Listener], address: IpAddr, interface: &str) ->
             None
         }
     };
-    listeners.iter().filter_map(|listener| Some((rank(listener)?, listener))).min_by_key(|(rank, _)| *rank).map(|(_, it)| it)
+    let mut fitting: Vec<_> = listeners.into_iter().filter_map(|listener| Some((rank(listener)?, listener))).collect();
+    let best = fitting.iter().map(|(rank, _)| *rank).min();
+    fitting.retain(|(rank, _)| Some(*rank) == best);
+    fitting.into_iter().map(|(_, listener)| listener).collect()
+}
+
+/// The first of the [`takers`].
+pub fn taker<'a>(listeners: &'a [Listener], address: IpAddr, interface: &str) -> Option<&'a Listener> {
+    takers(listeners, address, Some(interface)).into_iter().next()
 }
 
 /// Whether WSL's relay opens a family's loopback address on Windows: it looks for sockets of the family itself, on every address or
@@ -243,14 +255,21 @@ impl Setting<'_> {
             listener: listener.map(|listener| listener.address),
             why,
         };
-        let taker = taker(self.listeners, entry.destination, &entry.interface);
+        let takers = takers(self.listeners, entry.destination, Some(&entry.interface));
+        let taker = takers.first().copied();
+        let full = takers.iter().filter(|listener| listener.queue > listener.backlog).count();
         match (self.gate)(entry) {
             Gate::Shut(stopped) => row(Answer::Fails, None, stopped),
             Gate::Unknown(why) => row(Answer::Unknown, taker, why),
             Gate::Led { works, why } => row(if works { Answer::Works } else { Answer::Unknown }, None, why),
             Gate::Open => match taker {
-                Some(listener) if listener.queue > listener.backlog => {
+                Some(listener) if full == takers.len() => {
                     row(Answer::Fails, Some(listener), "the server does not accept: its queue is full".to_owned())
+                }
+                Some(listener) if full > 0 => {
+                    let why =
+                        format!("of {} servers that share the port {full} do not accept: their queues are full", takers.len());
+                    row(Answer::Unknown, Some(listener), why)
                 }
                 Some(listener) => row(Answer::Works, Some(listener), String::new()),
                 None if self.listeners.is_empty() => row(Answer::Fails, None, nobody(self.port)),

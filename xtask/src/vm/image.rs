@@ -129,6 +129,15 @@ impl Contents {
         Ok(())
     }
 
+    /// Adds what the kernel was built with, where it lies beside the image: not every kernel tells it itself.
+    pub(crate) fn configuration(&mut self, version: &str, image: &Path) {
+        let name = format!("config-{version}");
+        let beside = image.with_file_name(&name);
+        if beside.is_file() {
+            self.file(Path::new("/boot").join(name), Kind::File, beside);
+        }
+    }
+
     /// Adds the kernel's network modules from this directory, and the program that loads them on demand.
     pub(crate) fn modules(&mut self, version: &str, directory: &Path) -> Result<(), Error> {
         let modprobe = self.tool("modprobe")?;

@@ -112,6 +112,7 @@ fn play(arguments: &Arguments, mut say: impl FnMut(&str)) -> Result<(), Error> {
     if let Some(modules) = &modules {
         contents.modules(&version, modules)?;
     }
+    contents.configuration(&version, &kernel);
     let initramfs = directory.join("initramfs");
     contents.write(&initramfs)?;
 
