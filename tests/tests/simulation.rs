@@ -13,7 +13,8 @@ use wsltrace::simulate::{End, Machine, Packet, Prediction, Reader, Way, predict,
 use wsltrace_tests::decide;
 use wsltrace_tests::rulesets::each::{IPTABLES, IPTABLES_OPEN, NFT, NFT_OPEN, TABLES};
 use wsltrace_tests::rulesets::{
-    MARK, Outcome, PORT, Ruleset, Tracer, World, connect, lab, load, name_of_killer, play_each, seed, seen, seen_from, setting,
+    MARK, Outcome, PORT, Ruleset, Tracer, World, connect, greeted, lab, load, name_of_killer, play_each, seed, seen, seen_from,
+    setting,
 };
 
 /// How many rulesets are tried when `WSLTRACE_RULESETS` does not say: half of them of nft, a quarter of each iptables.
@@ -23,7 +24,7 @@ const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(172, 28, 16, 1));
 
 fn main() {
     type Test = fn(&Path) -> Outcome<()>;
-    let tests: [(&str, Test); 14] = [
+    let tests: [(&str, Test); 17] = [
         ("what_is_predicted_comes_true_in_random_rulesets_of_nft", |binary| every_killer(binary, World::Nft)),
         ("what_is_predicted_comes_true_in_random_rulesets_of_iptables_nft", |binary| every_killer(binary, World::IptablesNft)),
         ("what_is_predicted_comes_true_in_random_rulesets_of_iptables_legacy", |binary| {
@@ -39,6 +40,9 @@ fn main() {
         ("every_match_of_iptables_nft_is_judged_on_lo_as_the_kernel_does", |_| over_loopback(World::IptablesNft)),
         ("every_match_of_iptables_nft_is_judged_as_the_kernel_does", |_| every_expression(World::IptablesNft)),
         ("every_match_of_iptables_legacy_is_judged_as_the_kernel_does", |_| every_expression(World::IptablesLegacy)),
+        ("what_follows_the_answer_is_judged_as_the_kernel_does_of_nft", |_| after_the_answer(World::Nft)),
+        ("what_follows_the_answer_is_judged_as_the_kernel_does_of_iptables_nft", |_| after_the_answer(World::IptablesNft)),
+        ("what_follows_the_answer_is_judged_as_the_kernel_does_of_iptables_legacy", |_| after_the_answer(World::IptablesLegacy)),
         ("what_is_not_known_of_nft_is_maybe_by_its_name", |_| every_open_one(World::Nft)),
         ("what_is_not_known_of_iptables_nft_is_maybe_by_its_name", |_| every_open_one(World::IptablesNft)),
         ("what_is_not_known_of_iptables_legacy_is_maybe_by_its_name", |_| every_open_one(World::IptablesLegacy)),
@@ -230,6 +234,24 @@ fn over_loopback(world: World) -> Outcome<()> {
         answers.push(answer.map_err(|error| format!("{error}\n{}", ruleset.text)));
     }
     judge(world, "on lo", answers)
+}
+
+/// The same for what the client sends when it has got the answer; its SYN is let in first.
+fn after_the_answer(world: World) -> Outcome<()> {
+    let before = match world {
+        World::Nft => "ct state new accept\n",
+        _ => "-A INPUT -m conntrack --ctstate NEW -j ACCEPT\n",
+    };
+    let lab = lab()?;
+    let way = Way::Confirmation { device: Some("eth0".to_owned()), bridged: false };
+    let mut answers = Vec::new();
+    for text in texts(world, before) {
+        let Some(ruleset) = loaded(&lab, world, text) else { continue };
+        let prediction = judged(&lab, way.clone(), CLIENT, Lab::wsl_address(false))?;
+        let answer = greeted(&lab).and_then(|seen| sees(&prediction, &seen, &ruleset));
+        answers.push(answer.map_err(|error| format!("{error}\n{}", ruleset.text)));
+    }
+    judge(world, "after the answer", answers)
 }
 
 fn sees(prediction: &Prediction, seen: &str, ruleset: &Ruleset) -> Outcome<bool> {

@@ -8,7 +8,9 @@ mod tracer;
 
 use std::error::Error;
 
-pub use play::{connect, each as play_each, handle_of_killer, lab, load, name_of_killer, nft, seed, seen, seen_from, setting};
+pub use play::{
+    connect, each as play_each, greeted, handle_of_killer, lab, load, name_of_killer, nft, seed, seen, seen_from, setting,
+};
 pub use tracer::Tracer;
 
 /// What may fail for any reason.

@@ -1,6 +1,6 @@
 //! Rulesets at work: the lab that they are loaded into, SYNs that meet them, and what their killers are called.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::os::fd::AsFd;
@@ -17,6 +17,9 @@ use super::{MARK, Outcome, PORT, Ruleset, Tracer, World};
 
 /// How long a client waits for an answer before it counts as none.
 const SILENCE: Duration = Duration::from_millis(60);
+
+/// How long a client that is connected waits to be greeted by the server, which has to be woken for that.
+const UNGREETED: Duration = Duration::from_millis(400);
 
 /// A number from the environment.
 pub fn setting(name: &str, otherwise: u64) -> Outcome<u64> {
@@ -139,6 +142,29 @@ pub fn seen_from(namespace: &Namespace, address: IpAddr) -> Outcome<String> {
         Ok(socket.take_error()?.map_or_else(|| "connected".to_owned(), |error| error.to_string()))
     };
     Ok(namespace.run(|| attempt().map_err(LabError::io("connect")))?)
+}
+
+/// What becomes of a connection from the client that is made: whether the server, which greets, gets to know of it within a moment.
+pub fn greeted(lab: &Lab) -> Outcome<String> {
+    let attempt = || -> std::io::Result<String> {
+        let mut socket = connect_to(Lab::wsl_address(false))?;
+        let ready = |socket: &Socket, what, patience| -> std::io::Result<bool> {
+            let mut waiting = [PollFd::new(socket.as_fd(), what)];
+            Ok(poll(&mut waiting, PollTimeout::try_from(patience).map_err(std::io::Error::other)?)? > 0)
+        };
+        if !ready(&socket, PollFlags::POLLOUT, UNGREETED)? {
+            return Err(std::io::Error::other("the SYN was not let in"));
+        }
+        // It may be made and refused at once.
+        if let Some(error) = socket.take_error()? {
+            return Ok(error.to_string());
+        }
+        if !ready(&socket, PollFlags::POLLIN, UNGREETED)? {
+            return Ok("no answer".to_owned());
+        }
+        Ok(socket.read(&mut [0]).map_or_else(|error| error.to_string(), |_| "connected".to_owned()))
+    };
+    Ok(lab.side(Side::Client)?.run(|| attempt().map_err(LabError::io("connect")))?)
 }
 
 /// Gives nft a text; what it prints.
