@@ -27,7 +27,7 @@ const SHARED_WITH_CONNTRACK: [Stage; 11] = [
 
 pub(super) fn drop(case: &Case) -> Option<Finding> {
     if case.journey.is_unconfirmed_by_firewall() {
-        return Some(unconfirmed(case));
+        return Some(unconfirmed(case, "dropped", "the client sees itself connected and waits in vain"));
     }
     let confidence = if case.evidence.rule.is_some() { by_rule_of(case) } else { refused_by_hook(case)? };
     Some(Finding::new(confidence, sentence(case, "dropped")).remedy(remedy(case)))
@@ -35,11 +35,9 @@ pub(super) fn drop(case: &Case) -> Option<Finding> {
 
 /// The SYN was let in and answered, and what the client sends next is dropped: as by rules for new connections only. That a firewall
 /// dropped it was seen; which rule does so is known by following the rules.
-fn unconfirmed(case: &Case) -> Finding {
+fn unconfirmed(case: &Case, verb: &str, so: &str) -> Finding {
     let on = case.interface().map(|name| format!(" on {name}")).unwrap_or_default();
-    let what = format!(
-        "answered, and then a firewall dropped the client's next packet{on}, which confirms the answer: the client sees itself connected and waits in vain"
-    );
+    let what = format!("answered, and then a firewall {verb} the client's next packet{on}, which confirms the answer: {so}");
     let Some(rule) = &case.evidence.rule else {
         let summary = format!("{what}; which rule is not known");
         return Finding::proved(summary).remedy(case.where_to_type()).remedy(see(case));
@@ -51,6 +49,10 @@ fn unconfirmed(case: &Case) -> Finding {
 
 pub(super) fn reject(case: &Case) -> Option<Finding> {
     let by_rule = case.evidence.rule.as_ref().is_some_and(|rule| rule.verdict == "reject");
+    if case.journey.outcome == Outcome::Answered {
+        let rejected = by_rule && case.journey.is_unconfirmed_by_firewall();
+        return rejected.then(|| unconfirmed(case, "rejected", "the client sees itself connected, and then an error"));
+    }
     if case.journey.outcome == Outcome::Dropped {
         return suppressed_reject(case, by_rule);
     }

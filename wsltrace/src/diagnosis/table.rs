@@ -240,7 +240,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         code: Code::FirewallReject,
-        outcomes: &[Outcome::Rejected, Outcome::Dropped],
+        outcomes: &[Outcome::Rejected, Outcome::Dropped, Outcome::Answered],
         title: "rejected by a firewall",
         meaning: "A rule answers with a TCP reset (the client sees \"connection refused\", as without a listener) or with an ICMP error (\"no route to host\"). The kernel limits ICMP errors: then the client sees nothing and times out.",
         see: &["sudo nft -a list ruleset", "sudo iptables-legacy-save -c"],

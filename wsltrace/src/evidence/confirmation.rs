@@ -28,10 +28,10 @@ impl Rules {
         Ok(Self { rulesets, machine })
     }
 
-    /// The rule or policy that drops the client's confirmation, where it is certain by these rules.
+    /// The rule or policy that drops or rejects the client's confirmation, where it is certain by these rules.
     pub(super) fn dropper(&self, journey: &Journey) -> Option<Rule> {
         match predict(&self.rulesets, &packet(journey), &self.machine).end {
-            End::Dropped { rule, .. } => Some(rule),
+            End::Dropped { rule, .. } | End::Rejected { rule, .. } => Some(rule),
             _ => None,
         }
     }

@@ -38,6 +38,7 @@ mod scenario;
 mod sides;
 mod tool;
 mod tracer;
+mod tunnel;
 
 pub use check::{Truth, check};
 pub use client::{Attempt, ClientResult, Manner, Seen};

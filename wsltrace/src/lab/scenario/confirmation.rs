@@ -15,7 +15,7 @@ const GROUP: &str = "after the answer";
 const ACK_ALONE: &str = "tcp flags & (syn | ack) == ack drop";
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![new_only(), syn_only_legacy(), in_output(), in_forward(), in_container()]
+    vec![new_only(), syn_only_legacy(), in_output(), rejected(), in_forward(), in_container()]
 }
 
 /// The rule for packets of connections that stand was forgotten.
@@ -36,6 +36,21 @@ fn syn_only_legacy() -> Scenario {
         lab.iptables("iptables-legacy", &format!("-A INPUT -p tcp --dport {PORT} -j DROP"))
     });
     Scenario { tools: &["iptables-legacy"], mended: Some(Mended::Removed), ..base }
+}
+
+fn rejected() -> Scenario {
+    let title = "nftables lets in SYNs only, and answers what follows with a reset";
+    let base = dies("confirmation-reject-nft", title, Nft, "input", |lab| {
+        serve_any(lab)?;
+        let rule = format!("tcp dport {PORT} tcp flags & (syn | ack) == ack reject with tcp reset");
+        lab.wsl.nft("inet", "type filter hook input priority filter", &rule)
+    });
+    Scenario {
+        client: Seen::Reset,
+        mended: Some(Mended::Removed),
+        expect: Expect { codes: &[Code::FirewallReject], says: "rejected the client's next packet", ..base.expect },
+        ..base
+    }
 }
 
 /// It does not come as far as a device.

@@ -8,6 +8,9 @@ use crate::lab::mirrored::mirror;
 use crate::lab::path::established_on_loopback;
 use crate::lab::{Binding, Lab, PORT, Side};
 
+/// The ends of a VLAN: the client's and WSL's.
+const TAGGED: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 9, 0, 1), Ipv4Addr::new(10, 9, 0, 2)];
+
 pub(super) fn scenarios() -> Vec<Scenario> {
     vec![
         healthy("healthy-v4", "nothing is broken: IPv4 from outside"),
@@ -40,6 +43,20 @@ pub(super) fn scenarios() -> Vec<Scenario> {
                 serve(lab, Side::Wsl, Binding::new(Ipv4Addr::LOCALHOST, PORT))
             },
             ..healthy("healthy-mirrored", "nothing is broken: Windows' localhost in mirrored mode, by loopback0")
+        },
+        Scenario {
+            tools: &["ip"],
+            options: &["VLAN_8021Q"],
+            target: TAGGED[1].into(),
+            break_it: |lab| {
+                for (side, address) in [(&lab.client, TAGGED[0]), (&lab.wsl, TAGGED[1])] {
+                    side.ip("link add link eth0 name eth0.10 type vlan id 10")?;
+                    side.ip(&format!("address add {address}/24 dev eth0.10"))?;
+                    side.ip("link set eth0.10 up")?;
+                }
+                serve(lab, Side::Wsl, Binding::new(Ipv4Addr::UNSPECIFIED, PORT))
+            },
+            ..healthy("healthy-vlan", "nothing is broken: a client that comes by a VLAN")
         },
     ]
 }

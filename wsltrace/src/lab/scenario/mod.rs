@@ -25,6 +25,7 @@ mod served;
 mod stale;
 mod suppressed;
 mod tables;
+mod tunnel;
 mod v6;
 
 use std::net::{IpAddr, SocketAddr};
@@ -179,6 +180,7 @@ pub fn all() -> Vec<Scenario> {
         packet::scenarios(),
         bridge::scenarios(),
         foreign::scenarios(),
+        tunnel::scenarios(),
         detail::scenarios(),
         v6::scenarios(),
     ]
