@@ -72,6 +72,11 @@ impl Obstacle<'_> {
         }
     }
 
+    /// The command that lets in what IPv6 neighbours ask and answer.
+    pub(crate) fn allow_neighbours(&self) -> String {
+        self.except_for("icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert }", "-p ipv6-icmp")
+    }
+
     fn nft_port(&self) -> String {
         format!("tcp {} {}", if self.answer { "sport" } else { "dport" }, self.port)
     }
@@ -111,22 +116,26 @@ impl Obstacle<'_> {
         }
     }
 
-    /// Exceptions before the rule, or in front of a policy at the chain's beginning: for the port, and where the answers come through
-    /// the same chain, for them.
-    fn except(&self) -> Vec<String> {
+    /// One exception, in the words of nft and of iptables, before the rule or in front of a policy at the chain's beginning.
+    fn except_for(&self, nft: &str, matches: &str) -> String {
         let [family, table, chain] = self.place();
         let iptables = self.program();
-        let except = |nft: &str, matches: &str| match (self.rule.backend, self.rule.handle) {
+        match (self.rule.backend, self.rule.handle) {
             (Backend::Nft, Some(handle)) => format!("nft insert rule {family} {table} {chain} handle {handle} {nft} accept"),
             (Backend::Nft, None) => format!("nft insert rule {family} {table} {chain} {nft} accept"),
             (Backend::IptablesNft | Backend::IptablesLegacy, _) => {
                 let before = self.rule.number.map(|number| format!(" {number}")).unwrap_or_default();
                 format!("{iptables} -t {table} -I {chain}{before} {matches} -j ACCEPT")
             }
-        };
-        let answers = except("ct state established,related", "-m conntrack --ctstate ESTABLISHED,RELATED");
+        }
+    }
+
+    /// Exceptions before the rule, or in front of a policy at the chain's beginning: for the port, and where the answers come through
+    /// the same chain, for them.
+    fn except(&self) -> Vec<String> {
+        let answers = self.except_for("ct state established,related", "-m conntrack --ctstate ESTABLISHED,RELATED");
         let both_ways = !self.answer && self.forward;
-        let for_port = except(&self.nft_port(), &format!("-p tcp {}", self.iptables_port()));
+        let for_port = self.except_for(&self.nft_port(), &format!("-p tcp {}", self.iptables_port()));
         both_ways.then_some(answers).into_iter().chain([for_port]).collect()
     }
 

@@ -36,6 +36,7 @@ impl Facts {
             (false, Part::Syn) => Way::Outside { device, bridged },
             (false, Part::Answer) => Way::Answer { device },
             (false, Part::Confirmation) => Way::Confirmation { device, bridged },
+            (_, Part::Solicitation) => Way::Solicitation { device },
         };
         self.simulated(&way, entry.source, (entry.destination, self.port))
     }

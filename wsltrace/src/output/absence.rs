@@ -39,23 +39,23 @@ pub struct Waited {
 /// What to look at when no SYN for `port` reached Linux; `mode` is what `wslinfo --networking-mode` prints, `found` what an
 /// examination of the port found wrong, the worst first.
 pub fn absence_message(waited: &Waited, mode: Option<&str>, port: u16, found: &[String]) -> String {
-    let seen = "no interface of this machine has seen the SYN, so nothing in Linux stopped it";
+    let seen = "no interface of this machine has seen the SYN, so no rule, route or server here has refused it";
     if waited.hidden > 0 {
         let syns = if waited.hidden == 1 { "1 SYN came" } else { &format!("{} SYNs came", waited.hidden) };
         return format!(
             "{syns} from other addresses, which --source hides: look whether the client has the address that you think"
         );
     }
-    if let Why::Command(_) = waited.why {
-        return format!(
-            "{seen}. Look at the command: does it name port {port} and an address of this machine? A proxy (http_proxy) may stand between"
-        );
-    }
-    let look = causes(mode, port);
     let found = match found.first() {
         Some(worst) => format!(" What is wrong here may be the cause: {worst}."),
         None => String::new(),
     };
+    if let Why::Command(_) = waited.why {
+        return format!(
+            "{seen}.{found} Look at the command: does it name port {port} and an address of this machine? A proxy (http_proxy) may stand between"
+        );
+    }
+    let look = causes(mode, port);
     let look = match look.as_slice() {
         [only] => only.clone(),
         causes => (1..).zip(causes).map(|(number, cause)| format!("({number}) {cause}")).collect::<Vec<_>>().join("; "),

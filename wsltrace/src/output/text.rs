@@ -333,7 +333,7 @@ impl<O: Write, E: Write> TextOutput<O, E> {
         };
         let verdict = match waited.why {
             Why::Time(time) => format!("{sought} in {} s: the packet has not reached Linux", time.as_secs_f64()),
-            Why::Command(_) => format!("{sought} while the command ran: it has not tried to connect there"),
+            Why::Command(_) => format!("{sought} came while the command ran"),
         };
         let mut text = format!("{} {}\n", page.paint(BAD, "?"), page.wrap(&verdict, 2, 2, STRONG));
         if self.options.verbosity != Verbosity::Quiet {

@@ -258,6 +258,10 @@ fn nat(chains: &Chains, here: &Here<'_>, unit: &Unit<'_>, state: State) -> Exits
 fn tracked(here: &Here<'_>, position: i64, state: State) -> State {
     let tracks = matches!(here.hook, Hook::Prerouting | Hook::Output);
     let tracked = match state.tracked {
+        // Questions for neighbours are no connections.
+        Tracked::NotYet | Tracked::Unclear if tracks && position > CONNTRACK && here.part == Part::Solicitation => {
+            Tracked::Untracked
+        }
         Tracked::NotYet | Tracked::Unclear if tracks && position > CONNTRACK && here.part != Part::Syn => Tracked::Established,
         Tracked::NotYet | Tracked::Unclear if tracks && position > CONNTRACK => Tracked::New,
         Tracked::NotYet if tracks && position == CONNTRACK => Tracked::Unclear,

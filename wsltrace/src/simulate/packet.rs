@@ -14,6 +14,8 @@ pub enum Part {
     Answer,
     /// The client's answer to that.
     Confirmation,
+    /// None: the question of IPv6 for the hardware address, which comes before all of these.
+    Solicitation,
 }
 
 /// How a SYN comes.
@@ -37,6 +39,11 @@ pub enum Way {
     },
     /// The same over `lo`.
     LoopbackConfirmation,
+    /// Not the SYN itself, but the question for the hardware address of this machine by which a client begins (`ICMPv6`).
+    Solicitation {
+        /// As of `Outside`.
+        device: Option<String>,
+    },
     /// Not the SYN itself, but the answer of a server in this machine (a SYN-ACK) to one that came from outside.
     Answer {
         /// The name of the device that it leaves by; `None` when it is not known.
@@ -58,6 +65,7 @@ impl Way {
             Self::Outside { .. } | Self::Loopback => Part::Syn,
             Self::Answer { .. } | Self::LoopbackAnswer | Self::ForwardedAnswer { .. } => Part::Answer,
             Self::Confirmation { .. } | Self::LoopbackConfirmation => Part::Confirmation,
+            Self::Solicitation { .. } => Part::Solicitation,
         }
     }
 

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::packet::{Machine, Part};
 use super::ruleset::Hook;
 use super::symbol::{
-    ACK, ECN, ESTABLISHED, INVALID, LOCAL, NEW, STATUS_DNAT, STATUS_SNAT, SYN, TCP, UNTRACKED, XT_DNAT, XT_SNAT,
+    ACK, ECN, ESTABLISHED, ICMPV6, INVALID, LOCAL, NEW, STATUS_DNAT, STATUS_SNAT, SYN, TCP, UNTRACKED, XT_DNAT, XT_SNAT,
 };
 use super::unknown::{self, Because};
 use super::value::{Field, Operand, Seen, number_of};
@@ -124,6 +124,13 @@ impl Here<'_> {
         };
         let port = |port: Option<u16>, name| port.map_or(Seen::Unknown(name), Seen::number);
         match field {
+            // Behind its network header stands what these fields do not tell: where a rule reads it, both ways are followed.
+            Field::SourcePort | Field::DestinationPort | Field::TcpFlags | Field::Absent if self.part == Part::Solicitation => {
+                Seen::Unknown(unknown::named("payload", unknown::EXPRESSION))
+            }
+            Field::TransportProtocol if self.part == Part::Solicitation => Seen::number(ICMPV6),
+            Field::NextHeader { ipv4: false } if self.part == Part::Solicitation => Seen::number(ICMPV6),
+            Field::PacketType | Field::DestinationType { .. } if self.part == Part::Solicitation => Seen::Unknown(unknown::FIB),
             Field::Source { ipv4 } => address(ipv4, state.source, unknown::SOURCE),
             Field::Destination { ipv4 } => address(ipv4, state.destination, unknown::DESTINATION),
             Field::SourcePort => port(state.source_port, unknown::SOURCE_PORT),
@@ -173,7 +180,7 @@ impl Here<'_> {
 
     fn flags(&self) -> Seen {
         match self.part {
-            Part::Syn => {}
+            Part::Syn | Part::Solicitation => {}
             // It may agree to congestion notification.
             Part::Answer => return Seen::Bits { value: SYN | ACK, known: !ECN, open: unknown::FLAGS },
             Part::Confirmation => return Seen::Bits { value: ACK, known: !ECN, open: unknown::FLAGS },

@@ -23,6 +23,7 @@ pub(super) const ACK: u128 = 16;
 /// Both flags of a SYN that asks for congestion notification.
 pub(super) const ECN: u128 = 0xc0;
 pub(super) const TCP: u128 = 6;
+pub(super) const ICMPV6: u128 = 58;
 
 const STATES: [(&str, u128); 7] = [
     ("invalid", INVALID),

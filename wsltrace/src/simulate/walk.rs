@@ -35,7 +35,7 @@ pub fn predict(rulesets: &Rulesets, packet: &Packet, machine: &Machine) -> Predi
     for unread in &rulesets.unread {
         because.insert(Because { name: unknown::UNREAD.to_owned(), place: format!("{}: {}", unread.what, unread.why) });
     }
-    if packet.way.part() != Part::Syn && rulesets.chains.exempts() {
+    if matches!(packet.way.part(), Part::Answer | Part::Confirmation) && rulesets.chains.exempts() {
         // Of an exempt SYN what follows would not be so to connection tracking.
         because.insert(Because { name: unknown::CT.to_owned(), place: unknown::EXEMPT.to_owned() });
     }
@@ -67,7 +67,9 @@ type Ends = Vec<(Option<End>, BTreeSet<Because>)>;
 impl<'a> Journey<'a> {
     fn here(&self, hook: Hook) -> Here<'a> {
         let (input, loopback) = match &self.packet.way {
-            Way::Outside { device, .. } | Way::Confirmation { device, .. } => (device.clone(), false),
+            Way::Outside { device, .. } | Way::Confirmation { device, .. } | Way::Solicitation { device } => {
+                (device.clone(), false)
+            }
             Way::Answer { .. } => (None, false),
             Way::ForwardedAnswer { .. } => (self.machine.ways.get(&self.packet.destination).cloned(), false),
             Way::Loopback | Way::LoopbackAnswer | Way::LoopbackConfirmation => {
@@ -88,6 +90,8 @@ impl<'a> Journey<'a> {
             Part::Syn => return syn,
             // Whatever the rules gave the SYN.
             Part::Confirmation => return State { connection_mark: None, ..syn },
+            // To a multicast address that this machine has, from whatever address the client asks by.
+            Part::Solicitation => return State { source: None, destination: None, local: Some(true), ..syn },
             Part::Answer => {}
         }
         State {
@@ -132,6 +136,11 @@ impl<'a> Journey<'a> {
                 for state in elsewhere {
                     self.leave(Some(Hook::Forward), Goes::Forward, state, &mut ends);
                 }
+            }
+            Way::Solicitation { .. } => {
+                let on = self.hook(&self.here(Hook::Ingress), on, &mut ends);
+                let on = self.hook(&self.here(Hook::Prerouting), on, &mut ends);
+                self.arrive(on, &mut ends);
             }
             Way::Answer { .. } => self.go_out(&[Hook::Output, Hook::Postrouting, Hook::Egress], on, &mut ends),
             Way::ForwardedAnswer { .. } => {

@@ -23,7 +23,9 @@ const OWNERS_LIMIT: Duration = Duration::from_secs(1);
 
 /// Checks of the doctor whose findings can be why no SYN comes at all into WSL: Windows looks at the listeners before it sends one. A
 /// rule or a setting is not among them: the SYN comes, and dies.
-const HIDES: [&str; 3] = ["listener", "listener_address", "mode"];
+const HIDES: [&str; 4] = ["listener", "listener_address", "mode", NEIGHBOURS];
+/// The only one of these that is not about WSL: a client that cannot find this machine sends no SYN anywhere.
+const NEIGHBOURS: &str = "neighbours";
 
 /// What was found.
 #[derive(Default)]
@@ -93,9 +95,6 @@ impl Surroundings {
 
     /// What an examination of the port finds wrong now that may be why no SYN comes, the worst first.
     pub(super) fn examine(&mut self, netns: &Netns, port: u16, machine: &check::Machine) -> Vec<Finding> {
-        if self.wsl != Wsl::Two {
-            return Vec::new();
-        }
         // Windows is not asked: that takes seconds.
         let wsl = WslFacts { wsl: self.wsl, mode: self.seen().mode, ..WslFacts::default() };
         let firewalls = look_at_firewalls(netns);
@@ -108,7 +107,9 @@ impl Surroundings {
             windows: Windows::NotAsked,
         };
         let wrong = |finding: &Finding| matches!(finding.severity, Severity::Fails | Severity::Warns);
-        let can_be_it = |finding: &Finding| HIDES.contains(&finding.check.as_str());
+        // The rest is about WSL.
+        let hides: &[&str] = if self.wsl == Wsl::Two { &HIDES } else { &[NEIGHBOURS] };
+        let can_be_it = |finding: &Finding| hides.contains(&finding.check.as_str());
         diagnose(&facts).into_iter().filter(|finding| wrong(finding) && can_be_it(finding)).collect()
     }
 

@@ -20,6 +20,7 @@ pub(super) fn firewall(facts: &Facts) -> Vec<Finding> {
             Part::Syn => "connections",
             Part::Answer => "answers to connections",
             Part::Confirmation => "the packets that follow in connections",
+            Part::Solicitation => "questions for this machine",
         };
         let stops = prediction.stops();
         // Of several the last is the one to open: those before it depend on what is not known.
@@ -62,6 +63,29 @@ fn deciding(facts: &Facts, entry: &Entry) -> Option<(Prediction, Part)> {
         return Some((answer, Part::Answer));
     }
     Some((facts.predicted(entry, Part::Confirmation)?, Part::Confirmation))
+}
+
+/// Whether IPv6 clients of the same network can find this machine: they ask by ICMPv6 before they send a SYN.
+pub(super) fn neighbours(facts: &Facts) -> Vec<Finding> {
+    let asked = entries(facts).into_iter().find(|(entry, _)| !entry.local && entry.destination.is_ipv6());
+    let Some((entry, who)) = asked.filter(|(entry, _)| passes(facts, entry)) else { return Vec::new() };
+    let prediction = facts.predicted(&entry, Part::Solicitation);
+    let Some(End::Dropped { rule, .. } | End::Rejected { rule, .. }) = prediction.map(|prediction| prediction.end) else {
+        return Vec::new();
+    };
+    let finding = Finding::new(
+        Severity::Fails,
+        format!(
+            "{who} cannot find this machine: their question for its hardware address (ICMPv6) is dropped by {}",
+            described(&rule)
+        ),
+    );
+    let allow = Obstacle { rule: &rule, port: facts.port, answer: false, v6: true, forward: false }.allow_neighbours();
+    vec![finding.because("the rules were read and followed").linux(format!("sudo {allow}"))]
+}
+
+fn passes(facts: &Facts, entry: &Entry) -> bool {
+    facts.predicted(entry, Part::Syn).is_some_and(|prediction| matches!(prediction.end, End::Passes { .. }))
 }
 
 fn maybe(entry: &Entry, because: &[String]) -> Finding {

@@ -69,7 +69,7 @@ impl Html {
             if line.journeys == 1 { "1 connection attempt".to_owned() } else { format!("{} connection attempts", line.journeys) };
         let failed: u64 = line.by_code.0.iter().filter(|(code, _)| !is_fine(**code)).map(|(_, count)| count).sum();
         let how = match (line.journeys, failed) {
-            (0, _) => "no SYN came, so nothing in Linux stopped it".to_owned(),
+            (0, _) => "no SYN came, so no rule, route or server of this Linux refused it".to_owned(),
             (_, 0) => "all went well".to_owned(),
             (all, failed) if all == failed => "all failed".to_owned(),
             (_, failed) => format!("{failed} failed"),

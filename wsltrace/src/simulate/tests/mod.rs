@@ -6,6 +6,7 @@ mod answer;
 mod confirmation;
 mod iptables;
 mod matches;
+mod solicitation;
 mod statements;
 mod way;
 
