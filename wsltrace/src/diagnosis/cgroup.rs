@@ -4,7 +4,7 @@ use super::case::Case;
 use crate::escape::{escape, shell_word};
 use crate::evidence::Cgroup;
 
-/// "the BPF program sd_fw_ingress of the control group /sys/fs/cgroup/system.slice/web.service".
+/// Such as "the BPF program `sd_fw_ingress` of the server's control group `/sys/fs/cgroup/system.slice/web.service`".
 pub(super) fn name(cgroup: &Cgroup) -> String {
     let names: Vec<String> = cgroup.programs.iter().map(|name| escape(name)).collect();
     let what = if names.len() == 1 { "the BPF program" } else { "one of the BPF programs" };
@@ -27,6 +27,7 @@ pub(super) fn mend(case: &Case, cgroup: &Cgroup) -> Vec<String> {
 /// manager, which may not do so.
 fn unit(cgroup: &Cgroup) -> Option<&str> {
     let by_systemd = cgroup.programs.iter().any(|name| name.starts_with("sd_fw_"));
-    let unit = cgroup.directory.rsplit('/').find(|part| part.ends_with(".service") || part.ends_with(".scope"))?;
+    let is_unit = |part: &&str| matches!(part.rsplit_once('.'), Some((_, "service" | "scope")));
+    let unit = cgroup.directory.rsplit('/').find(is_unit)?;
     (by_systemd && !cgroup.directory.contains("/user@")).then_some(unit)
 }

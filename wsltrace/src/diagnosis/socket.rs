@@ -172,7 +172,7 @@ pub(super) fn none(case: &Case) -> Option<Finding> {
     };
     if let Some(listener) = first(case, Mismatch::Nothing) {
         let summary = format!(
-            "refused: no listener took connections to {asked} at that moment; {} does now, so it was started later",
+            "refused: no listener took connections to {asked} at that moment; {} does now, so most likely it was started later",
             who(listener)
         );
         return Some(Finding::inferred(summary).remedy([look]));

@@ -9,8 +9,9 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use super::client::ANSWER_PATIENCE;
 use super::tool::locate;
-use super::{Lab, LabError, Namespace, Scenario, Seen, Side};
+use super::{Attempt, Lab, LabError, Namespace, Scenario, Seen, Side};
 
 /// Programs that print what a firewall or the routing has, and their arguments; without counters, which rise by themselves.
 const LISTINGS: [(&str, &[&str]); 8] = [
@@ -42,7 +43,9 @@ pub(super) fn check(scenario: &Scenario, lab: &Lab, lines: &[Value]) -> Result<V
         run(namespace, command)?;
     }
     let after = state(namespace)?;
-    let again = scenario.attempt().make(lab.side(scenario.from)?)?;
+    // This one has to succeed, which may take longer than to see that nobody answers.
+    let attempt = Attempt { patience: ANSWER_PATIENCE, ..scenario.attempt() };
+    let again = attempt.make(lab.side(scenario.from)?)?;
     let commands = commands.join("; ");
     let mut problems = Vec::new();
     if again.seen != Seen::Connected {

@@ -128,8 +128,9 @@ impl Here<'_> {
             Field::SourcePort | Field::DestinationPort | Field::TcpFlags | Field::Absent if self.part == Part::Solicitation => {
                 Seen::Unknown(unknown::named("payload", unknown::EXPRESSION))
             }
-            Field::TransportProtocol if self.part == Part::Solicitation => Seen::number(ICMPV6),
-            Field::NextHeader { ipv4: false } if self.part == Part::Solicitation => Seen::number(ICMPV6),
+            Field::TransportProtocol | Field::NextHeader { ipv4: false } if self.part == Part::Solicitation => {
+                Seen::number(ICMPV6)
+            }
             Field::PacketType | Field::DestinationType { .. } if self.part == Part::Solicitation => Seen::Unknown(unknown::FIB),
             Field::Source { ipv4 } => address(ipv4, state.source, unknown::SOURCE),
             Field::Destination { ipv4 } => address(ipv4, state.destination, unknown::DESTINATION),

@@ -15,8 +15,8 @@ pub(super) fn firewall(facts: &Facts) -> Vec<Finding> {
     let mut told: BTreeSet<String> = BTreeSet::new();
     let mut found = Vec::new();
     for (entry, who) in entries(facts) {
-        let Some((prediction, part)) = deciding(facts, &entry) else { continue };
-        let what = match part {
+        let Some((prediction, packet)) = deciding(facts, &entry) else { continue };
+        let what = match packet {
             Part::Syn => "connections",
             Part::Answer => "answers to connections",
             Part::Confirmation => "the packets that follow in connections",
@@ -41,8 +41,8 @@ pub(super) fn firewall(facts: &Facts) -> Vec<Finding> {
             continue;
         }
         // Answers carry the server's port as their source.
-        let port = port.filter(|_| part != Part::Answer).unwrap_or(facts.port);
-        let answer = part == Part::Answer;
+        let answer = packet == Part::Answer;
+        let port = port.filter(|_| !answer).unwrap_or(facts.port);
         let obstacle = Obstacle { rule, port, answer, v6: entry.destination.is_ipv6(), forward: *forward };
         let by: Vec<String> = stops.iter().copied().filter_map(in_words).collect();
         let finding = Finding::new(Severity::Fails, format!("{what} of {who} are {}", by.join(", or ")));
