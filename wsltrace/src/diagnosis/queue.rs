@@ -29,6 +29,8 @@ pub(super) fn accept_queue(case: &Case) -> Option<Finding> {
     } else {
         return None;
     };
+    // Of servers that share the port another may have been full at that moment.
+    let told = if takers.len() > 1 { Confidence::Inferred } else { confidence };
     let who = listener.map_or_else(|| who_of(&takers), who);
     let queue = listener.map(|l| format!(" ({} wait, limit {})", l.queue, l.backlog)).unwrap_or_default();
     let summary = match (confidence, overflows) {
@@ -44,7 +46,7 @@ pub(super) fn accept_queue(case: &Case) -> Option<Finding> {
         _ if full.is_some() => format!("ignored by {who}, most likely because its accept queue is full now{queue}"),
         _ => format!("ignored: {who} took the SYN and made no answer, most likely for a full accept queue{queue}"),
     };
-    Some(Finding::new(confidence, summary).remedy(relieve(case, listener)))
+    Some(Finding::new(told, summary).remedy(relieve(case, listener)))
 }
 
 pub(super) fn syn_queue(case: &Case) -> Option<Finding> {
