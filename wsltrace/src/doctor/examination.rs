@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Facts, Finding, Linux, Severity, diagnose};
 use crate::output::contract::{Time, Version};
 use crate::windows::Windows;
-use crate::wsl::{Row, Source, Wsl};
+use crate::wsl::{Answer, Row, Source, Wsl};
 
 /// `doctor`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -78,9 +78,11 @@ impl Examination {
     /// The exit status: 0 nothing is wrong, 1 something will fail, 3 what decides could not be examined.
     pub fn status(&self) -> u8 {
         let blind = self.linux.unseen.iter().any(|unseen| unseen.what == super::gather::LISTENERS);
-        match (self.worst, blind) {
-            (Severity::Fails, _) => 1,
-            (_, true) => 3,
+        // As where the firewall rules could not be read.
+        let undecided = self.ways.iter().all(|row| row.answer == Answer::Unknown);
+        match self.worst {
+            Severity::Fails => 1,
+            _ if blind || undecided => 3,
             _ => 0,
         }
     }
