@@ -123,7 +123,7 @@ fn a_command_elsewhere(binary: &Path) -> Result<(), Box<dyn Error>> {
     let lab = Lab::new(None)?;
     let ran = trace(binary, &lab, &["--check", "--", "bash", "-c", &connect(PORT + 1)], &[])?;
     ran.expect(ran.status == Some(4), "the status for no SYN")?;
-    ran.expect(ran.stdout.contains("? no SYN to port 8080 while the command ran"), "that no SYN came")?;
+    ran.expect(ran.stdout.contains("? no SYN to port 8080 came while the command ran"), "that no SYN came")?;
     ran.expect(ran.stdout.contains("near miss port 8081 on eth0, once"), "the port that it went to")
 }
 

@@ -23,7 +23,13 @@ impl Cgroup {
         let home = home()?;
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let directory = home.join(format!("wsltrace-lab-{}-{number}", std::process::id()));
-        fs::create_dir(&directory).map_err(LabError::io(format!("make the control group {}", directory.display())))?;
+        fs::create_dir(&directory).map_err(|error| match error.kind() {
+            // As in a container.
+            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
+                LabError::Unsupported("control groups cannot be made here".into())
+            }
+            _ => LabError::io(format!("make the control group {}", directory.display()))(error),
+        })?;
         Ok(Self { directory, home })
     }
 

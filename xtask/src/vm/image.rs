@@ -38,7 +38,7 @@ const TOOLS: &[&str] = &[
 ];
 
 /// What busybox is in the guest; programs that are there already are not among them.
-const APPLETS: &[&str] = &["cat", "mount", "poweroff", "sh", "sleep", "sync", "sysctl", "uname"];
+const APPLETS: &[&str] = &["cat", "mkdir", "mknod", "mount", "poweroff", "sh", "sleep", "sync", "sysctl", "uname"];
 
 /// Names of protocols, which `ip rule` and iptables look up.
 const PROTOCOLS: &str = "icmp 1 ICMP\ntcp 6 TCP\nudp 17 UDP\nipv6-icmp 58 IPv6-ICMP\n";

@@ -2,11 +2,11 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::{Scenario, serve, template};
-use crate::journey::Origin;
+use super::{Expect, Scenario, serve, template};
+use crate::journey::{Origin, Stage};
 use crate::lab::mirrored::mirror;
-use crate::lab::path::established_on_loopback;
-use crate::lab::{Binding, Lab, PORT, Side};
+use crate::lab::path::{established_on_loopback, unconfirmed};
+use crate::lab::{Binding, Lab, PORT, Side, Step};
 
 /// The ends of a VLAN: the client's and WSL's.
 const TAGGED: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 9, 0, 1), Ipv4Addr::new(10, 9, 0, 2)];
@@ -56,13 +56,21 @@ pub(super) fn scenarios() -> Vec<Scenario> {
                 }
                 serve(lab, Side::Wsl, Binding::new(Ipv4Addr::UNSPECIFIED, PORT))
             },
-            ..healthy("healthy-vlan", "nothing is broken: a client that comes by a VLAN")
+            ..by_vlan(healthy("healthy-vlan", "nothing is broken: a client that comes by a VLAN"))
         },
     ]
 }
 
 fn healthy(name: &'static str, title: &'static str) -> Scenario {
     template(name, title, "healthy")
+}
+
+/// Past two devices on the way in, and on the way out.
+fn by_vlan(scenario: Scenario) -> Scenario {
+    let (comes, goes) = (vec![Step::Must(Stage::TcIngress)], vec![Step::Must(Stage::TcEgress)]);
+    let made = vec![Step::Must(Stage::Established), Step::May(Stage::Accepted)];
+    let path = [comes, unconfirmed(), goes, made].concat();
+    Scenario { expect: Expect { path, ..scenario.expect }, ..scenario }
 }
 
 fn local(mut scenario: Scenario) -> Scenario {
