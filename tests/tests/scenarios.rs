@@ -1,12 +1,22 @@
 //! Every scenario of the lab as a test of its own: the real binary traces it, and what it says is compared with the truth.
-//! A scenario that cannot be played here prints `SKIP: name: reason` and counts as ignored.
+//! A scenario that cannot be played here prints `SKIP: name: reason` and counts as ignored; of a fault that this kernel cannot have,
+//! by its own configuration, there is no test.
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use wsltrace::lab::{Ending, Scenario, all, run};
 
 fn main() {
-    let trials = all().into_iter().map(trial).collect();
+    let trials = all().into_iter().filter(can_be_here).map(trial).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
+}
+
+#[expect(clippy::print_stderr, reason = "what is not tested is to be known")]
+fn can_be_here(scenario: &Scenario) -> bool {
+    let why = scenario.impossible();
+    if let Some(why) = &why {
+        eprintln!("not here: {}: {why}", scenario.name);
+    }
+    why.is_none()
 }
 
 fn trial(scenario: Scenario) -> Trial {
