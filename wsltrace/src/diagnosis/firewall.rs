@@ -40,7 +40,8 @@ fn unconfirmed(case: &Case, verb: &str, so: &str) -> Finding {
     let what = format!("answered, and then a firewall {verb} the client's next packet{on}, which confirms the answer: {so}");
     let Some(rule) = &case.evidence.rule else {
         let summary = format!("{what}; which rule is not known");
-        return Finding::proved(summary).remedy(case.where_to_type()).remedy(see(case));
+        let confidence = refused_by_hook(case).unwrap_or(Confidence::Inferred);
+        return Finding::new(confidence, summary).remedy(case.where_to_type()).remedy(see(case));
     };
     let text = rule.text.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
     let summary = format!("{what}; by the rules as they are now it is {}{text}", name(rule));

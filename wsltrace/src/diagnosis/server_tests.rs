@@ -1,22 +1,13 @@
 //! Judgements on what servers and firewalls did with connections, on hand-made journeys.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
-use super::{Code, Confidence, Diagnosis, diagnose, row};
+use super::{Code, Confidence, tests::expect};
 use crate::{
     evidence::{Cgroup, Evidence, Listener, Silence},
-    journey::{Journey, Outcome, Stage},
+    journey::{Outcome, Stage},
     output::samples::{self, after_prerouting, journey, listener, with_listeners},
 };
 
 use Confidence::{Inferred, Proved};
-
-#[track_caller]
-fn expect(journey: &Journey, evidence: &Evidence, code: Code, confidence: Confidence) -> Diagnosis {
-    let found = diagnose(journey, evidence);
-    assert_eq!((found.code, found.confidence), (code, confidence), "{}", found.summary);
-    assert!(row(code).unwrap().outcomes.contains(&journey.outcome));
-    found
-}
 
 #[test]
 fn a_confirmation_that_a_firewall_dropped_is_no_healthy_connection() {
@@ -31,6 +22,9 @@ fn a_confirmation_that_a_firewall_dropped_is_no_healthy_connection() {
         let known = Evidence { rule: Some(samples::rule()), ..with_listeners(Vec::new()) };
         assert!(expect(&half, &known, Code::FirewallDrop, Inferred).summary.contains("by the rules as they are now"));
     }
+    // There connection tracking drops as well.
+    half.location = Some("nf_hook_slow+0x1".into());
+    expect(&half, &with_listeners(vec![listener("0.0.0.0")]), Code::FirewallDrop, Inferred);
 }
 
 #[test]

@@ -21,7 +21,7 @@ fn refused() -> Journey {
 }
 
 #[track_caller]
-fn expect(journey: &Journey, evidence: &Evidence, code: Code, confidence: Confidence) -> Diagnosis {
+pub(super) fn expect(journey: &Journey, evidence: &Evidence, code: Code, confidence: Confidence) -> Diagnosis {
     let found = diagnose(journey, evidence);
     assert_eq!((found.code, found.confidence), (code, confidence), "{}", found.summary);
     assert!(row(code).unwrap().outcomes.contains(&journey.outcome));

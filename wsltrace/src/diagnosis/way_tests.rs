@@ -1,7 +1,7 @@
 //! Judgements on what routing did, there and back, on hand-made journeys.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use super::{Code, Confidence, Diagnosis, diagnose, row};
+use super::{Code, Confidence, tests::expect};
 use crate::{
     evidence::{Astray, Evidence, Hop, Mirror, OwnAddress, Queue, Refusing, RefusingRule, Silence},
     journey::{DeathPlace, Journey, Outcome, Stage, StageVisit, Translated},
@@ -9,14 +9,6 @@ use crate::{
 };
 
 use Confidence::{Inferred, Proved};
-
-#[track_caller]
-fn expect(journey: &Journey, evidence: &Evidence, code: Code, confidence: Confidence) -> Diagnosis {
-    let found = diagnose(journey, evidence);
-    assert_eq!((found.code, found.confidence), (code, confidence), "{}", found.summary);
-    assert!(row(code).unwrap().outcomes.contains(&journey.outcome));
-    found
-}
 
 fn dropped(reason: &str, location: &str) -> Journey {
     journey(&PREROUTING, Outcome::Dropped, PREROUTING.last().copied(), Some((reason, location)))

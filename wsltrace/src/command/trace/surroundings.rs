@@ -95,6 +95,11 @@ impl Surroundings {
 
     /// What an examination of the port finds wrong now that may be why no SYN comes, the worst first.
     pub(super) fn examine(&mut self, netns: &Netns, port: u16, machine: &check::Machine) -> Vec<Finding> {
+        let listens = self.seen().listeners.iter().any(|listener| listener.port == port);
+        if self.wsl != Wsl::Two && !listens {
+            // Whoever looks for a server that is not there has another trouble.
+            return Vec::new();
+        }
         // Windows is not asked: that takes seconds.
         let wsl = WslFacts { wsl: self.wsl, mode: self.seen().mode, ..WslFacts::default() };
         let firewalls = look_at_firewalls(netns);
