@@ -15,6 +15,7 @@ mod keeper;
 mod ports;
 mod progress;
 mod reporter;
+mod stalled;
 mod unaccepted;
 
 use std::io::{self, BufWriter, IsTerminal as _, Write as _};

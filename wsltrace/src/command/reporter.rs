@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::time::Instant;
 
 use super::keeper::Keeper;
+use super::stalled::Stalled;
 use super::unaccepted::Unaccepted;
 use crate::evidence::{Gatherer, Scope};
 use crate::journey::{Journey, assemble, decode};
@@ -12,7 +13,8 @@ use crate::kernel::links::Link;
 use crate::kernel::names::{MachineNames, now_ns};
 use crate::kernel::netns::Netns;
 use crate::output::contract::Lost;
-use crate::output::{JsonOutput, Report, Summary, TextOutput, near_miss_hint};
+use crate::output::words::ends;
+use crate::output::{JsonOutput, Report, StallLine, Summary, TextOutput, near_miss_hint};
 use crate::probe::ACCEPT;
 use crate::recording::{End, Header, Missed};
 use wsltrace_common::Record;
@@ -76,6 +78,7 @@ pub(super) struct Reporter {
     pub(super) output: Output,
     pub(super) keeper: Keeper,
     pub(super) unaccepted: Unaccepted,
+    pub(super) stalled: Stalled,
     pub(super) interfaces: Vec<String>,
     /// When tracing began, nanoseconds of `CLOCK_MONOTONIC`.
     pub(super) began_ns: u64,
@@ -91,7 +94,14 @@ impl Reporter {
     pub(super) fn run(mut self, jobs: &Receiver<Job>) -> Reported {
         let mut summary = Summary::default();
         let written = self.work(jobs, &mut summary);
-        (Tally { journeys: summary.journeys(), failed: summary.failed(), files_failed: self.keeper.has_failed() }, written)
+        (
+            Tally {
+                journeys: summary.journeys(),
+                failed: summary.failed() + self.stalled.told(),
+                files_failed: self.keeper.has_failed(),
+            },
+            written,
+        )
     }
 
     fn work(&mut self, jobs: &Receiver<Job>, summary: &mut Summary) -> io::Result<()> {
@@ -128,6 +138,7 @@ impl Reporter {
                         text.tick(Instant::now())?;
                     }
                     self.unaccepted.tick();
+                    self.report_stalled()?;
                     if let Err(error) = self.gatherer.tick() {
                         log::warn!("cannot read the kernel's counters: {error}");
                     }
@@ -175,6 +186,7 @@ impl Reporter {
                 Job::Summary(duration_ns, lost, when) => {
                     if when == When::AtTheEnd {
                         self.await_unaccepted(summary)?;
+                        self.report_stalled()?;
                     }
                     let line = summary.line(jiff::Timestamp::now(), duration_ns, lost);
                     if when == When::AtTheEnd {
@@ -209,7 +221,21 @@ impl Reporter {
             continued: None,
         };
         self.keeper.journey(record, &report, &self.names, end);
+        self.stalled.watch(&report.journey, Instant::now());
         self.journey(report)
+    }
+
+    /// Tells of the connections that were made and do not get on.
+    fn report_stalled(&mut self) -> io::Result<()> {
+        for (journey, connection, stall) in self.stalled.look(&self.gatherer, Instant::now()) {
+            let line = StallLine::new(jiff::Timestamp::now(), &journey, &connection, stall);
+            self.keeper.talk(&format!("{}: {}", ends(&line.flow), line.summary));
+            match &mut self.output {
+                Output::Text(text) => text.stall(&line, Instant::now())?,
+                Output::Json(json) => json.stall(&line)?,
+            }
+        }
+        Ok(())
     }
 
     /// Tells of the connections that have waited long enough to be accepted.

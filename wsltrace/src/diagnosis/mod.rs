@@ -15,6 +15,7 @@ mod routing;
 mod server_tests;
 mod socket;
 mod stages;
+mod stall;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ pub use firewall::name as rule_name;
 pub use reasons::{REASONS, ReasonPage, reason_page};
 pub(crate) use remedy::Obstacle;
 pub use stages::{StagePage, stage_page};
+pub use stall::{Cause, STALL, Stall, StallPage, stall};
 pub use table::{ROWS, Row, row};
 
 use serde::{Deserialize, Serialize};

@@ -10,6 +10,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::cgroups::{self, Cgroup, Direction};
+use super::connection::{self, Connection, Ends};
 use super::readings::Span;
 use super::rules::{FirewallTrace, Scope};
 use super::sockets::{self, Found, SocketOwner};
@@ -80,14 +81,45 @@ impl Gatherer {
 
     /// Whether a journey's connection stands and no application has accepted it. What cannot be known counts as accepted.
     pub fn is_unaccepted(&self, journey: &Journey) -> bool {
-        let made = journey.stages.iter().rfind(|visit| visit.stage == Stage::Established);
-        let Some(watched) = made.and_then(|visit| self.watched.get(&visit.netns)) else { return false };
-        let other =
-            journey.translated.as_ref().map_or((journey.flow.source, journey.flow.source_port), |t| (t.source, t.source_port));
-        sockets::is_unaccepted(&watched.netns, journey.last_destination().into(), other.into()).unwrap_or_else(|error| {
+        let Some((watched, ends)) = self.server_side(journey) else { return false };
+        connection::is_unaccepted(&watched.netns, ends).unwrap_or_else(|error| {
             log::warn!("cannot look at a connection in network namespace {}: {error}", watched.netns.label());
             false
         })
+    }
+
+    /// How the connections that came of journeys are doing at the server's side; `None` for one that is gone or cannot be seen.
+    pub fn connections<'a>(&self, journeys: impl Iterator<Item = &'a Journey>) -> Vec<Option<Connection>> {
+        let mut places = Vec::new();
+        let mut asked: BTreeMap<u32, Vec<Ends>> = BTreeMap::new();
+        for journey in journeys {
+            places.push(self.server_side(journey).map(|(watched, ends)| {
+                let of_namespace = asked.entry(watched.netns.inum()).or_default();
+                of_namespace.push(ends);
+                (watched.netns.inum(), of_namespace.len() - 1)
+            }));
+        }
+        let answers: BTreeMap<u32, Vec<Option<Connection>>> = asked
+            .into_iter()
+            .filter_map(|(inum, ends)| {
+                let netns = &self.watched.get(&inum)?.netns;
+                let looked = connection::connections(netns, &ends);
+                looked
+                    .inspect_err(|error| log::warn!("cannot look at connections in network namespace {inum}: {error}"))
+                    .ok()
+                    .map(|answers| (inum, answers))
+            })
+            .collect();
+        places.into_iter().map(|place| place.and_then(|(inum, index)| *answers.get(&inum)?.get(index)?)).collect()
+    }
+
+    /// Where a journey's connection was made, and its ends there, the server's first.
+    fn server_side(&self, journey: &Journey) -> Option<(&Watched, Ends)> {
+        let made = journey.stages.iter().rfind(|visit| visit.stage == Stage::Established)?;
+        let watched = self.watched.get(&made.netns)?;
+        let other =
+            journey.translated.as_ref().map_or((journey.flow.source, journey.flow.source_port), |t| (t.source, t.source_port));
+        Some((watched, (journey.last_destination().into(), other.into())))
     }
 
     /// Forgets a namespace that is gone.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use netlink_packet_core::Nla as _;
@@ -138,34 +138,6 @@ fn dump(family: u8, port: Option<u16>) -> io::Result<Vec<InetResponse>> {
         .collect())
 }
 
-/// Whether a connection stands that no application has accepted: its socket has no inode until then. `own` is this side's end.
-pub fn is_unaccepted(netns: &Netns, own: SocketAddr, other: SocketAddr) -> io::Result<bool> {
-    /// Connected, and the same after the other side has closed (`TCP_ESTABLISHED`, `TCP_CLOSE_WAIT`).
-    const STANDS: [u8; 2] = [1, 8];
-    let socket_id = SocketId {
-        source_port: own.port(),
-        destination_port: other.port(),
-        source_address: own.ip(),
-        destination_address: other.ip(),
-        interface_id: 0,
-        cookie: [u8::MAX; 8],
-    };
-    let request = SockDiagMessage::InetRequest(InetRequest {
-        family: if own.is_ipv4() { AF_INET } else { AF_INET6 },
-        protocol: IPPROTO_TCP,
-        extensions: ExtensionFlags::empty(),
-        states: StateFlags::all(),
-        socket_id,
-    });
-    match netns.run(|| netlink::ask(NETLINK_SOCK_DIAG, request)).map_err(io::Error::other)? {
-        // Where there is no such connection, a listener on the port is the answer.
-        Ok(SockDiagMessage::InetResponse(found)) => Ok(STANDS.contains(&found.header.state) && found.header.inode == 0),
-        Ok(_) => Ok(false),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
 /// Who holds a socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SocketOwner {
@@ -215,7 +187,7 @@ pub fn owners(inodes: &[u64], limit: Duration) -> HashMap<u64, SocketOwner> {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::net::{Ipv4Addr, SocketAddr};
 
     use socket2::{Domain, Socket, Type};
 
@@ -232,30 +204,6 @@ mod tests {
         socket.bind(&address.into()).unwrap();
         socket.listen(7).unwrap();
         socket
-    }
-
-    #[test]
-    fn a_connection_is_unaccepted_until_it_is_accepted() {
-        let Some(netns) = fresh("a_connection_is_unaccepted_until_it_is_accepted") else { return };
-        ip(&netns, "link set lo up");
-        for address in ["127.0.0.1:8080", "[::1]:8080"] {
-            let (server, client) = netns
-                .run(|| {
-                    let server = listen(address, None, true);
-                    let client = std::net::TcpStream::connect(address).unwrap();
-                    (server, client)
-                })
-                .unwrap();
-            let (own, other) = (address.parse().unwrap(), client.local_addr().unwrap());
-            let unaccepted = |other| is_unaccepted(&netns, own, other).unwrap();
-            assert!(unaccepted(other), "{address}");
-            drop(client);
-            assert!(unaccepted(other), "{address}: the client has closed");
-            let accepted = server.accept().unwrap();
-            assert!(!unaccepted(other), "{address}");
-            assert!(!unaccepted("[::1]:9".parse().unwrap()) || own.is_ipv4(), "{address}: nobody's connection");
-            drop(accepted);
-        }
     }
 
     #[test]

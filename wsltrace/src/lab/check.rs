@@ -35,6 +35,9 @@ pub fn check(scenario: &Scenario, truth: &Truth, lines: &[Value]) -> Vec<String>
     for stranger in strangers {
         problems.0.push(format!("a journey of a SYN that nobody sent: {}", stranger["flow"]));
     }
+    let stalls: Vec<&Value> = of_type("stall").into_iter().map(|stall| &stall["cause"]).collect();
+    let wanted: Vec<Value> = scenario.stall.iter().map(|cause| cause.name().into()).collect();
+    problems.equal("connections that do not get on", &stalls, &wanted.iter().collect());
     let sees_accept = of_type("armed").into_iter().all(says_that_accept_is_seen);
     for (index, journey) in ours.into_iter().enumerate() {
         let attempt = index as u64 + 1;
@@ -188,7 +191,9 @@ mod tests {
             "diagnosis": {"code": expect.codes[0], "confidence": if expect.inferred { "inferred" } else { "proved" },
                 "summary": expect.says},
         });
-        vec![serde_json::json!({"type": "armed"}), journey, serde_json::json!({"type": "summary"})]
+        let stall = scenario.stall.map(|cause| serde_json::json!({"type": "stall", "cause": cause}));
+        let ends = [serde_json::json!({"type": "armed"}), journey];
+        ends.into_iter().chain(stall).chain([serde_json::json!({"type": "summary"})]).collect()
     }
 
     #[test]
@@ -240,6 +245,16 @@ mod tests {
         assert!(check(&scenario, &truth, &stranger).iter().any(|p| p.contains("nobody sent")));
         assert!(!check(&scenario, &truth, &good[..2]).is_empty(), "no summary");
         assert!(!check(&scenario, &truth, &[]).is_empty());
+    }
+
+    #[test]
+    fn a_stall_must_be_told_and_no_other() {
+        for (told, played) in [("path-mtu", "healthy-v4"), ("healthy-v4", "path-mtu"), ("window-closed", "path-mtu")] {
+            let (told, played) = (find(told).unwrap(), find(played).unwrap());
+            let truth = truth(&played);
+            let problems = check(&played, &truth, &perfect(&Scenario { stall: told.stall, ..played.clone() }, &truth));
+            assert!(problems.len() == 1 && problems[0].contains("do not get on"), "{problems:?}");
+        }
     }
 
     #[test]

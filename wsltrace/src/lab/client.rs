@@ -19,6 +19,9 @@ pub(super) const ANSWER_PATIENCE: Duration = Duration::from_secs(20);
 /// How long a client waits for an answer that must not come: less than the second after which a SYN is sent again.
 pub(super) const SILENCE: Duration = Duration::from_millis(500);
 
+/// The size of a page that fits into no packet, bytes.
+pub(super) const PAGE: usize = 8192;
+
 /// What the client saw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen {
@@ -51,6 +54,8 @@ impl fmt::Display for Seen {
 pub enum Manner {
     /// Connects and waits for the server's greeting.
     Listens,
+    /// Connects, and waits for the greeting and a page of [`PAGE`] bytes behind it.
+    Reads,
     /// Connects, sends a byte, and waits for the greeting.
     Speaks,
     /// Connects, and neither sends nor waits for anything.
@@ -149,7 +154,8 @@ impl Attempt {
             .set_nonblocking(false)
             .and_then(|()| socket.set_read_timeout(Some(self.patience)))
             .map_err(failed("wait for the greeting of"))?;
-        match (&socket).read_exact(&mut [0]) {
+        let mut wanted = vec![0; if self.manner == Manner::Reads { 1 + PAGE } else { 1 }];
+        match (&socket).read_exact(&mut wanted) {
             Ok(()) => Ok((Seen::Connected, local, None)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok((Seen::Unserved, local, Some(Arc::new(socket)))),
             Err(error) if reset || error.kind() == io::ErrorKind::ConnectionReset => Ok((Seen::Reset, local, None)),

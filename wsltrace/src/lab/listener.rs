@@ -12,7 +12,7 @@ use socket2::{Domain, Socket, Type};
 use super::{LabError, Namespace, option};
 
 /// How long a server waits for a client that does nothing.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a connection without data stays half-open.
 const HALF_OPEN_SECONDS: c_int = 120;
 /// How long to wait for a connection that does not fit any more: less than the second after which its SYN is sent again.

@@ -34,8 +34,10 @@ const FOLLOW_FORWARDING: [&str; 2] = ["/forwarding", "/accept_redirects"];
 /// Runs what the last report about the client's SYNs prints, lets the client try again, and says what is not as it must be.
 pub(super) fn check(scenario: &Scenario, lab: &Lab, lines: &[Value]) -> Result<Vec<String>, LabError> {
     let Some(mended) = scenario.mended else { return Ok(Vec::new()) };
-    let Some(journey) = lines.iter().rfind(|line| line["type"] == "journey") else { return Ok(Vec::new()) };
-    let remedy: Vec<&str> = journey["diagnosis"]["remedy"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let told = |of_type: &str| lines.iter().rfind(|line| line["type"] == of_type);
+    let remedy = told("stall").map(|stall| &stall["remedy"]).or_else(|| Some(&told("journey")?["diagnosis"]["remedy"]));
+    let Some(remedy) = remedy else { return Ok(Vec::new()) };
+    let remedy: Vec<&str> = remedy.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let namespace = place_of(&remedy, lab);
     let commands: Vec<String> = remedy.into_iter().filter_map(command).collect();
     let before = state(namespace)?;

@@ -8,11 +8,17 @@ use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use nix::sched::{CloneFlags, setns, unshare};
 
 use super::LabError;
+
+/// How long a counter may take to rise as far as it must.
+const COUNTER_PATIENCE: Duration = Duration::from_secs(20);
+/// How often it is read meanwhile.
+const COUNTER_PACE: Duration = Duration::from_millis(50);
 
 /// An anonymous network namespace.
 #[derive(Debug)]
@@ -89,6 +95,21 @@ impl Namespace {
             find_counter(&text, group, name)
                 .ok_or_else(|| LabError::Unsupported(format!("this kernel has no counter {group}.{name}")))
         })
+    }
+
+    /// Waits until a counter of the kernel has come so far. The kernel tells nobody when one rises, so it is read again and again.
+    pub(super) fn await_counter(&self, group: &str, name: &str, wanted: u64) -> Result<(), LabError> {
+        let end = Instant::now() + COUNTER_PATIENCE;
+        while self.counter(group, name)? < wanted {
+            if Instant::now() >= end {
+                return Err(LabError::Failed(format!(
+                    "{group}.{name} has not come to {wanted} in {} s",
+                    COUNTER_PATIENCE.as_secs()
+                )));
+            }
+            thread::sleep(COUNTER_PACE);
+        }
+        Ok(())
     }
 
     /// A new namespace inherits some of the host's settings: the lab must not depend on them.

@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings, js
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::Value;
 
-use super::Report;
+use super::{Report, StallLine};
 use crate::{
     diagnosis::{Code, Diagnosis},
     evidence::{Rule, Sockets},
@@ -143,6 +143,7 @@ macro_rules! tag {
 tag!(ArmedTag, Armed, "Marks the line that says that tracing has begun.");
 tag!(JourneyTag, Journey, "Marks the line of one journey.");
 tag!(AbsenceTag, Absence, "Marks the line that says that no SYN came.");
+tag!(StallTag, Stall, "Marks the line of a connection that was made and does not get on.");
 tag!(SummaryTag, Summary, "Marks the last line.");
 
 /// Tracing has begun: every probe that can be on is on.
@@ -399,10 +400,11 @@ pub struct Latency {
 /// The JSON Schema of every line, by its `type`.
 pub fn schema() -> Value {
     let mut generator = SchemaSettings::draft2020_12().for_serialize().into_generator();
-    let lines: [Schema; 4] = [
+    let lines: [Schema; 5] = [
         generator.subschema_for::<Armed>(),
         generator.subschema_for::<JourneyLine>(),
         generator.subschema_for::<Absence>(),
+        generator.subschema_for::<StallLine>(),
         generator.subschema_for::<SummaryLine>(),
     ];
     serde_json::json!({

@@ -12,7 +12,7 @@ use super::{
     words::{COMMAND, FAINT, Page, STRONG, sentence},
 };
 use crate::{
-    diagnosis::{REASONS, ROWS, ReasonPage, Row, StagePage, reason_page, stage_page},
+    diagnosis::{REASONS, ROWS, ReasonPage, Row, STALL, StagePage, StallPage, reason_page, stage_page},
     journey::{Outcome, Stage},
 };
 
@@ -41,7 +41,8 @@ pub fn explain(word: &str, options: TextOptions) -> Result<String, UnknownWord> 
     let codes = ROWS.iter().filter(|row| row.code.name() == name).map(|row| code(page, row));
     let stages = Stage::ALL.into_iter().filter(|stage| stage.name() == name).map(|found| stage(page, stage_page(found)));
     let reasons = reason_page(&name).into_iter().map(|found| reason(page, found));
-    let pages: Vec<_> = codes.chain(stages).chain(reasons).collect();
+    let stalls = (name == STALL.name).then(|| stalled(page, STALL));
+    let pages: Vec<_> = codes.chain(stalls).chain(stages).chain(reasons).collect();
     if pages.is_empty() {
         return Err(UnknownWord { word: crate::escape::escape(word), near: near(&name) });
     }
@@ -52,7 +53,7 @@ pub fn explain(word: &str, options: TextOptions) -> Result<String, UnknownWord> 
 pub fn index(options: TextOptions) -> String {
     let page = options.page();
     let lists = [
-        ("diagnoses", ROWS.iter().map(|row| row.code.name()).collect::<Vec<_>>()),
+        ("diagnoses", ROWS.iter().map(|row| row.code.name()).chain([STALL.name]).collect::<Vec<_>>()),
         ("stages", Stage::ALL.into_iter().map(Stage::name).collect()),
         ("drop reasons", REASONS.iter().map(|page| page.name).collect()),
     ];
@@ -68,10 +69,24 @@ fn code(page: Page, row: &Row) -> String {
     text.push_str(&paragraph(page, row.meaning));
     text.push_str(&page.labelled("outcome", &outcomes.join(", ")));
     text.push_str(&page.labelled("to mend", row.mend));
-    if !row.see.is_empty() {
+    text.push_str(&see(page, row.see));
+    text
+}
+
+fn stalled(page: Page, stall: StallPage) -> String {
+    let mut text = title(page, stall.name, stall.title);
+    text.push_str(&paragraph(page, stall.meaning));
+    text.push_str(&page.labelled("to mend", stall.mend));
+    text.push_str(&see(page, stall.see));
+    text
+}
+
+fn see(page: Page, commands: &[&str]) -> String {
+    let mut text = String::new();
+    if !commands.is_empty() {
         text.push_str(&format!("\n  {}\n", page.paint(FAINT, "see it by hand:")));
     }
-    for command in row.see {
+    for command in commands {
         text.push_str(&format!("    {}\n", page.paint(COMMAND, command)));
     }
     text
@@ -102,7 +117,7 @@ fn paragraph(page: Page, text: &str) -> String {
 /// Names that contain the word or are few changes away, the nearest first.
 fn near(word: &str) -> Vec<String> {
     let names = ROWS.iter().map(|row| row.code.name()).chain(Stage::ALL.into_iter().map(Stage::name));
-    let all = names.chain(REASONS.iter().map(|page| page.name));
+    let all = names.chain(REASONS.iter().map(|page| page.name)).chain([STALL.name]);
     let mut found: Vec<(usize, &str)> = all
         .filter_map(|name| {
             let lower = name.to_ascii_lowercase();
@@ -153,7 +168,7 @@ mod tests {
     fn every_code_stage_and_reason_has_a_page() {
         let codes = Code::ALL.iter().map(|code| code.name());
         let stages = Stage::ALL.into_iter().map(Stage::name);
-        for word in codes.chain(stages).chain(REASONS.iter().map(|page| page.name)) {
+        for word in codes.chain(stages).chain(REASONS.iter().map(|page| page.name)).chain([STALL.name]) {
             let text = explain(word, OPTIONS).unwrap();
             assert!(text.to_lowercase().contains(&word.to_lowercase()), "{word}");
         }

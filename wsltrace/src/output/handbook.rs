@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::diagnosis::{ROWS, Row};
+use crate::diagnosis::{ROWS, Row, STALL};
 use crate::lab;
 
 const HEAD: &str = "# Diagnoses
@@ -23,7 +23,17 @@ pub(super) fn diagnoses() -> String {
         // Writing to a string cannot fail.
         let _ = section(&mut text, row, &shown);
     }
+    let shown: Vec<&str> = scenarios.iter().filter(|one| one.stall.is_some()).map(|one| one.name).collect();
+    let _ = stalls(&mut text, &shown);
     text
+}
+
+/// What is not the end of a SYN.
+fn stalls(text: &mut String, scenarios: &[&str]) -> std::fmt::Result {
+    writeln!(text, "\n## `{}`: {}\n\n{}\n", STALL.name, STALL.title, STALL.meaning)?;
+    writeln!(text, "- outcome: of a connection, not of a SYN; a line of its own ([json.md](json.md))")?;
+    writeln!(text, "- to mend: {}\n- scenarios: {}", STALL.mend, scenarios.join(", "))?;
+    writeln!(text, "\nTo see it by hand:\n\n```sh\n{}\n```", STALL.see.join("\n"))
 }
 
 fn section(text: &mut String, row: &Row, scenarios: &[&str]) -> std::fmt::Result {

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use super::{
-    Report,
+    Report, StallLine,
     contract::{Absence, Armed, JourneyLine, SummaryLine},
 };
 
@@ -37,6 +37,11 @@ impl<W: Write> JsonOutput<W> {
     /// Writes that no SYN came.
     pub fn absence(&mut self, absence: &Absence) -> io::Result<()> {
         self.line(absence)
+    }
+
+    /// Writes that a connection does not get on.
+    pub fn stall(&mut self, stall: &StallLine) -> io::Result<()> {
+        self.line(stall)
     }
 
     /// Writes the summary.

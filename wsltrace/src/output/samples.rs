@@ -7,14 +7,14 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
-    Report, Summary,
+    Report, StallLine, Summary,
     contract::{
         Absence, AbsenceTag, Armed, ArmedTag, Detail, Interface, JourneyLine, Lost, NearMiss, PortRange, ProbeMissing, ProbeOn,
         Time, Version,
     },
 };
 use crate::{
-    evidence::{Backend, Evidence, Listener, Owner, Rule, Silence, Sockets},
+    evidence::{Backend, Connection, Evidence, Listener, Owner, Rule, Silence, Sockets},
     journey::{Conntrack, DeathPlace, Facts, Family, Flow, Journey, Origin, Outcome, Stage, StageVisit, Translated},
 };
 
@@ -205,6 +205,24 @@ pub(crate) fn other(outcome: Outcome) -> Report {
     Report::new(journey, Evidence::default())
 }
 
+/// A connection whose full packets do not arrive.
+pub(crate) fn stall() -> StallLine {
+    let journey = journey(&[Stage::TcIngress, Stage::Established], Outcome::Answered, None, None);
+    let connection = Connection {
+        retransmissions: 3,
+        probes: 0,
+        unconfirmed: 6,
+        arrived_behind: 1,
+        unconfirmed_bytes: 8192,
+        confirmed_bytes: 1,
+        waiting_bytes: 1024,
+        segment_bytes: 1448,
+        path_mtu: 1500,
+        silent_ms: 1_420,
+    };
+    StallLine::new(time(), &journey, &connection, crate::diagnosis::stall(&journey, &connection).unwrap())
+}
+
 pub(crate) fn armed() -> Armed {
     let missing = ProbeMissing {
         probe: "security_sock_graft".into(),
@@ -302,6 +320,7 @@ pub(crate) fn lines() -> Vec<Value> {
     let mut lines: Vec<_> = journeys.iter().map(|report| serde_json::to_value(JourneyLine::from(report)).unwrap()).collect();
     lines.push(serde_json::to_value(armed()).unwrap());
     lines.push(serde_json::to_value(absence()).unwrap());
+    lines.push(serde_json::to_value(stall()).unwrap());
     lines.push(serde_json::to_value(summary()).unwrap());
     lines
 }

@@ -20,6 +20,8 @@ fn write(width: usize, color: bool, verbosity: Verbosity) -> String {
     again.journey.time += std::time::Duration::from_millis(1_020);
     text.journey(again, now).unwrap();
     text.settle(now + std::time::Duration::from_secs(1)).unwrap();
+    text.stall(&samples::stall(), now).unwrap();
+    text.stall(&samples::stall(), now).unwrap();
     text.absence(&samples::absence(), &samples::waited()).unwrap();
     text.summary(&samples::summary(), now).unwrap();
     format!("{}{}", String::from_utf8(err).unwrap(), String::from_utf8(out).unwrap())

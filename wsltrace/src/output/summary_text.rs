@@ -18,7 +18,7 @@ const ENOUGH: u64 = 10;
 /// Columns of a bar.
 const BAR: u64 = 12;
 
-pub(super) fn summary(page: Page, line: &SummaryLine, verbosity: Verbosity) -> String {
+pub(super) fn summary(page: Page, line: &SummaryLine, stalled: u64, verbosity: Verbosity) -> String {
     let journeys =
         if line.journeys == 1 { "1 connection attempt".to_owned() } else { format!("{} connection attempts", line.journeys) };
     let outcomes: Vec<_> = line.by_outcome.0.iter().map(|(outcome, count)| format!("{count} {}", outcome.name())).collect();
@@ -29,6 +29,10 @@ pub(super) fn summary(page: Page, line: &SummaryLine, verbosity: Verbosity) -> S
         for (code, count) in &line.by_code.0 {
             let style = if is_fine(*code) { GOOD } else { BAD };
             text.push_str(&format!("  {count:>5}  {}\n", page.paint(style, code.name())));
+        }
+        if stalled > 0 {
+            let of_those = page.wrap("of those answered, connected and then a stall", 9, 9, BAD);
+            text.push_str(&format!("  {stalled:>5}  {of_those}\n"));
         }
         // Percentiles of a few say nothing that their paths have not said.
         if line.journeys >= ENOUGH || verbosity == Verbosity::Verbose {

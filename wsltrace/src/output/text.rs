@@ -2,7 +2,7 @@
 //! in `attempts.rs`, and what makes failures one in `fold.rs`.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io::{self, IsTerminal, Write},
     time::Instant,
 };
@@ -11,16 +11,19 @@ use anstyle::Style;
 use jiff::Timestamp;
 
 use super::{
-    Report, Waited, Why,
+    Report, StallLine, Waited, Why,
     attempts::{Attempt, Attempts, Failed},
     contract::{Absence, Armed, SummaryLine},
     fold::{Cause, Folds},
     listening::{Start, sentences},
     live::{self, Live},
-    summary_text, verdict,
+    stall, summary_text, verdict,
     words::{BAD, FAINT, Page, STRONG, duration, ends, is_fine, ports},
 };
-use crate::{diagnosis::Code, journey::Flow};
+use crate::{
+    diagnosis::{self, Code},
+    journey::Flow,
+};
 
 /// Lines are not longer than this, however wide the terminal is.
 const WIDEST: usize = 100;
@@ -134,6 +137,10 @@ pub struct TextOutput<O, E> {
     live: Live,
     /// When a flow was answered.
     answered: HashMap<Flow, Timestamp>,
+    /// Why connections were told not to get on.
+    stalls: HashSet<diagnosis::Cause>,
+    /// How many.
+    stalled: u64,
     /// The last text was a single line, so that a block needs an empty line before it.
     after_line: bool,
 }
@@ -151,6 +158,8 @@ impl<O: Write, E: Write> TextOutput<O, E> {
             folds: Folds::default(),
             live: Live::default(),
             answered: HashMap::new(),
+            stalls: HashSet::new(),
+            stalled: 0,
             after_line: false,
         }
     }
@@ -354,6 +363,17 @@ impl<O: Write, E: Write> TextOutput<O, E> {
         self.write(&text, Instant::now())
     }
 
+    /// Tells that a connection does not get on: the first of a cause in full.
+    pub fn stall(&mut self, line: &StallLine, now: Instant) -> io::Result<()> {
+        self.stalled += 1;
+        let text = if self.stalls.insert(line.cause) {
+            stall::in_full(self.page, self.options.verbosity, line)
+        } else {
+            self.repeated(&stall::in_short(line))
+        };
+        self.write(&text, now)
+    }
+
     /// Writes all that waits, then the summary.
     pub fn summary(&mut self, summary: &SummaryLine, now: Instant) -> io::Result<()> {
         self.flush(now)?;
@@ -361,7 +381,7 @@ impl<O: Write, E: Write> TextOutput<O, E> {
             self.clear()?;
             self.out.write_all(b"\n")?;
         }
-        self.write(&summary_text::summary(self.page, summary, self.options.verbosity), now)
+        self.write(&summary_text::summary(self.page, summary, self.stalled, self.options.verbosity), now)
     }
 
     fn again(&self, flow: &Flow, attempt: u32, apart: std::time::Duration) -> String {

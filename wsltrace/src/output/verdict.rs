@@ -141,7 +141,7 @@ fn rule_line(rule: &Rule) -> String {
 }
 
 /// The commands are never wrapped: they are there to be copied.
-fn remedy(page: Page, lines: &[String]) -> String {
+pub(super) fn remedy(page: Page, lines: &[String]) -> String {
     let mut text = String::new();
     for line in lines {
         if line.starts_with('#') {

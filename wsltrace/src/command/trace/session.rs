@@ -13,6 +13,7 @@ use crate::cli::{TraceArgs, bitmap};
 use crate::command::Failure;
 use crate::command::keeper::Keeper;
 use crate::command::reporter::{Job, Output, Reported, Reporter, is_wanted};
+use crate::command::stalled::Stalled;
 use crate::command::unaccepted::Unaccepted;
 use crate::evidence::{Gatherer, Scope, namespaces_behind};
 use crate::kernel::links::{Link, LinkEvent, LinkWatcher, list_links};
@@ -197,6 +198,7 @@ fn start_reporter(args: &TraceArgs, facts: Arc<KernelFacts>, wsl: Wsl, keeper: K
         output,
         keeper,
         unaccepted: Unaccepted::default(),
+        stalled: Stalled::default(),
         interfaces: args.interfaces.clone(),
         began_ns: now_ns(),
     };

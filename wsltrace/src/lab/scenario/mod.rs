@@ -23,6 +23,7 @@ mod reply;
 mod routing;
 mod served;
 mod stale;
+mod stall;
 mod suppressed;
 mod tables;
 mod tunnel;
@@ -36,7 +37,7 @@ pub(super) use forwarding::publish;
 
 use super::mend::Mended;
 use super::{Attempt, Binding, Lab, LabError, Listening, Manner, PORT, Seen, Side, Step};
-use crate::diagnosis::Code;
+use crate::diagnosis::{Cause, Code};
 use crate::evidence::Backend;
 use crate::journey::{Conntrack, Origin, Outcome, Stage};
 use crate::kernel::config;
@@ -81,6 +82,8 @@ pub struct Scenario {
     pub tracers: usize,
     /// How closely they watch.
     pub detail: Detail,
+    /// Why the connection that is made must be said not to get on.
+    pub stall: Option<Cause>,
     /// What must be told on standard error; empty: nothing in particular.
     pub note: &'static str,
     /// What the printed commands must change, where they can mend the fault: afterwards the client connects.
@@ -175,6 +178,7 @@ pub fn all() -> Vec<Scenario> {
         handshake::scenarios(),
         overflow::scenarios(),
         served::scenarios(),
+        stall::scenarios(),
         confirmation::scenarios(),
         policy::scenarios(),
         packet::scenarios(),
@@ -213,6 +217,7 @@ fn template(name: &'static str, title: &'static str, group: &'static str) -> Sce
         settle: |_| Ok(()),
         tracers: 1,
         detail: Detail::Auto,
+        stall: None,
         note: "",
         mended: None,
         again: None,

@@ -1,0 +1,199 @@
+//! What it means that a connection which was made does not get on: a pure function of how its socket is doing. No packet that died
+//! says so, hence all of it is inferred.
+
+use serde::{Deserialize, Serialize};
+
+use crate::escape::shell_word;
+use crate::evidence::Connection;
+use crate::journey::{Journey, Origin};
+
+/// Why a connection does not get on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// Packets of full size are not confirmed, and smaller ones are: the path carries less than the interface says.
+    PathMtu,
+    /// Nothing of what the server sends is confirmed any more.
+    Unconfirmed,
+    /// The client takes no more data.
+    WindowClosed,
+}
+
+impl Cause {
+    /// The name in the JSON contract.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::PathMtu => "path_mtu",
+            Self::Unconfirmed => "unconfirmed",
+            Self::WindowClosed => "window_closed",
+        }
+    }
+}
+
+/// What `explain` tells of stalls, as a row of the table tells of a diagnosis.
+#[derive(Clone, Copy, Debug)]
+pub struct StallPage {
+    /// What it is asked for by.
+    pub name: &'static str,
+    /// A headline's few words.
+    pub title: &'static str,
+    /// What it means, and its causes.
+    pub meaning: &'static str,
+    /// Commands that show it by hand; words in capitals stand for the reader's values.
+    pub see: &'static [&'static str],
+    /// How it is mended.
+    pub mend: &'static str,
+}
+
+/// The page of stalls.
+pub const STALL: StallPage = StallPage {
+    name: "stall",
+    title: "connected, and then it does not get on",
+    meaning: "The handshake is complete, so the journey is answered; but the server's socket waits in vain. path_mtu: packets of full size are sent again and again while smaller ones arrive, so some part of the way carries less than the interface says, and the ICMP errors that would tell the sender are dropped: the classic fault of a VPN on Windows. unconfirmed: nothing of what the server sends is confirmed any more. window_closed: the client does not read what it is sent. Seen by looking at connections once a second in their first minute (sock_diag), not by an event of a packet, so it is always inferred.",
+    see: &[
+        "ss -tino 'sport = :PORT'   (backoff, retrans, mss, pmtu, unacked, notsent)",
+        "ping -M do -s 1472 CLIENT   (1500 bytes with its headers; make it smaller until it gets through)",
+        "nstat -az TcpRetransSegs TcpExtTCPTimeouts TcpExtTCPWinProbe",
+    ],
+    mend: "path_mtu: give the interface a smaller MTU (`ip link set dev eth0 mtu 1350`), lastingly in the VPN's own settings. unconfirmed: look whether the client still runs, and at firewalls on the way. window_closed: look at the client; for Windows' localhost, whose relay can lock up when both sides send much at once, connect to WSL's own address.",
+};
+
+/// What is said about a connection that does not get on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stall {
+    /// Why.
+    pub cause: Cause,
+    /// One sentence without its full stop.
+    pub summary: String,
+    /// Commands, and lines that begin with `#` where no command helps.
+    pub remedy: Vec<String>,
+}
+
+/// So often the same data was sent again in vain: with the least time-out of Linux, 200 ms that double, 1.4 s have gone by.
+const RETRANSMISSIONS: u32 = 3;
+/// So often a client was asked in vain whether it takes data: about 3 s. A client that reads slowly answers now and then.
+const PROBES: u32 = 4;
+/// An IPv6 link carries packets of this size, and in practice every path of IPv4 does; bytes.
+const CARRIED_BY_ALL: u32 = 1280;
+/// What is left of 1500 bytes in the tunnels of the usual VPNs; bytes.
+const CARRIED_BY_TUNNELS: u32 = 1350;
+
+/// Judges how the connection of an answered journey is doing; `None` while it gets on.
+pub fn stall(journey: &Journey, connection: &Connection) -> Option<Stall> {
+    if connection.unconfirmed == 0 {
+        return (connection.probes >= PROBES && connection.waiting_bytes > 0).then(|| window_closed(journey, connection));
+    }
+    if connection.retransmissions < RETRANSMISSIONS {
+        return None;
+    }
+    let full_size = connection.unconfirmed_bytes + 1 >= u64::from(connection.segment_bytes);
+    // A SYN and a FIN count for one byte each.
+    let smaller_arrive = connection.arrived_behind > 0 || connection.confirmed_bytes > 2;
+    let may_be_too_large = full_size && connection.path_mtu > CARRIED_BY_ALL && journey.origin == Origin::Remote;
+    Some(if may_be_too_large && smaller_arrive { path_mtu(journey, connection) } else { unconfirmed(connection) })
+}
+
+fn path_mtu(journey: &Journey, connection: &Connection) -> Stall {
+    let Connection { retransmissions, path_mtu, .. } = connection;
+    let summary = format!(
+        "connected, but the server's packets of full size ({path_mtu} bytes) do not arrive, while smaller ones do: the first was sent again {retransmissions} times; most likely the way to the client carries less, as through a VPN, and the ICMP errors that would say so are dropped"
+    );
+    let size = if *path_mtu > CARRIED_BY_TUNNELS { CARRIED_BY_TUNNELS } else { CARRIED_BY_ALL };
+    let remedy = journey.interface.as_deref().map(|interface| {
+        let set = |size| format!("ip link set dev {} mtu {size}", shell_word(interface));
+        let back = format!("# if that does not help, put it back: sudo {}", set(*path_mtu));
+        vec![format!("sudo {}", set(size)), back]
+    });
+    let remedy = remedy.unwrap_or_default();
+    Stall { cause: Cause::PathMtu, summary, remedy }
+}
+
+fn unconfirmed(connection: &Connection) -> Stall {
+    let Connection { retransmissions, silent_ms, .. } = connection;
+    let since = silent_ms / 1000;
+    let summary = format!(
+        "connected, but the client does not confirm what the server sends: it was sent again {retransmissions} times, and nothing has come back for {since} s; the client or the way to it is gone, or a firewall on that way drops packets of connections that stand"
+    );
+    let look = "# look whether the client still runs, and capture on its side whether these packets arrive".to_owned();
+    Stall { cause: Cause::Unconfirmed, summary, remedy: vec![look] }
+}
+
+fn window_closed(journey: &Journey, connection: &Connection) -> Stall {
+    let Connection { probes, waiting_bytes, .. } = connection;
+    let who = match journey.origin {
+        Origin::WslLocalhostRelay => "WSL's localhost relay",
+        Origin::Remote | Origin::Local => "the client",
+    };
+    let summary = format!(
+        "connected, but {who} takes no more data: its receive window is closed, it was asked {probes} times whether it opens, and {waiting_bytes} bytes wait to be sent"
+    );
+    let look = match journey.origin {
+        // microsoft/WSL#41680
+        Origin::WslLocalhostRelay => {
+            "# the relay can lock up when both sides send much at once: connect to WSL's own address instead (wsl hostname -I)"
+        }
+        Origin::Remote | Origin::Local => "# the client does not read what it is sent: look what it waits for",
+    };
+    Stall { cause: Cause::WindowClosed, summary, remedy: vec![look.to_owned()] }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::journey::{Outcome, Stage};
+    use crate::output::samples;
+
+    const FLOWS: Connection = Connection {
+        retransmissions: 0,
+        probes: 0,
+        unconfirmed: 0,
+        arrived_behind: 0,
+        unconfirmed_bytes: 0,
+        confirmed_bytes: 300,
+        waiting_bytes: 0,
+        segment_bytes: 1448,
+        path_mtu: 1500,
+        silent_ms: 20,
+    };
+
+    fn judged(origin: Origin, connection: Connection) -> Option<Stall> {
+        let journey = samples::journey(&[Stage::TcIngress, Stage::Established], Outcome::Answered, None, None);
+        stall(&Journey { origin, ..journey }, &connection)
+    }
+
+    fn cause(origin: Origin, connection: Connection) -> Option<Cause> {
+        judged(origin, connection).map(|stall| stall.cause)
+    }
+
+    #[test]
+    fn what_flows_or_has_just_begun_to_wait_is_no_stall() {
+        assert_eq!(cause(Origin::Remote, FLOWS), None);
+        let lossy = Connection { retransmissions: 2, unconfirmed: 4, unconfirmed_bytes: 5000, ..FLOWS };
+        assert_eq!(cause(Origin::Remote, lossy), None);
+        assert_eq!(cause(Origin::Remote, Connection { probes: 3, waiting_bytes: 9, ..FLOWS }), None);
+        assert_eq!(cause(Origin::Remote, Connection { probes: 9, ..FLOWS }), None, "keep-alive probes carry nothing");
+    }
+
+    #[test]
+    fn only_full_packets_beside_small_ones_that_arrive_speak_of_the_path() {
+        let full = Connection { retransmissions: 3, unconfirmed: 4, unconfirmed_bytes: 5000, silent_ms: 1500, ..FLOWS };
+        assert_eq!(cause(Origin::Remote, full), Some(Cause::PathMtu));
+        let behind = Connection { confirmed_bytes: 1, arrived_behind: 1, ..full };
+        assert_eq!(cause(Origin::Remote, behind), Some(Cause::PathMtu));
+        assert_eq!(cause(Origin::Remote, Connection { confirmed_bytes: 1, ..full }), Some(Cause::Unconfirmed), "nothing arrives");
+        assert_eq!(cause(Origin::Remote, Connection { unconfirmed_bytes: 700, ..full }), Some(Cause::Unconfirmed), "small ones");
+        assert_eq!(cause(Origin::Remote, Connection { path_mtu: 1280, ..full }), Some(Cause::Unconfirmed), "no smaller path");
+        assert_eq!(cause(Origin::WslLocalhostRelay, full), Some(Cause::Unconfirmed), "lo carries everything");
+        let remedy = judged(Origin::Remote, full).unwrap().remedy;
+        assert!(remedy.contains(&"sudo ip link set dev eth0 mtu 1350".to_owned()), "{remedy:?}");
+    }
+
+    #[test]
+    fn a_closed_window_names_who_does_not_read() {
+        let closed = Connection { probes: 5, waiting_bytes: 70_000, ..FLOWS };
+        let relay = judged(Origin::WslLocalhostRelay, closed).unwrap();
+        assert!(relay.cause == Cause::WindowClosed && relay.summary.contains("relay takes no more data"), "{relay:?}");
+        assert!(judged(Origin::Remote, closed).unwrap().summary.contains("the client takes no more data"));
+    }
+}

@@ -1,0 +1,90 @@
+//! The connection is made, and does not get on.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use super::{Scenario, template};
+use crate::diagnosis::Cause;
+use crate::lab::client::PAGE;
+use crate::lab::listener::PATIENCE;
+use crate::lab::mend::Mended;
+use crate::lab::{Binding, Lab, LabError, Listening, Manner, PORT, Seen};
+
+const GROUP: &str = "after the connection is made";
+/// Longer than the 1.4 s after which the same data was sent again three times, by a second on a slow machine.
+const LONG_ENOUGH: Duration = Duration::from_millis(2_400);
+/// More than both sides' buffers hold.
+const ENDLESS: usize = 64 << 20;
+
+pub(super) fn scenarios() -> Vec<Scenario> {
+    vec![path_mtu(), path_mtu_v6(), unconfirmed(), window_closed()]
+}
+
+fn path_mtu() -> Scenario {
+    Scenario {
+        break_it: |lab| serve_a_page(lab, "meta length > 1400"),
+        client: Seen::Unserved,
+        silence: LONG_ENOUGH,
+        manner: Manner::Reads,
+        stall: Some(Cause::PathMtu),
+        // IPv6's settings show a device's MTU.
+        mended: Some(Mended::Set),
+        tools: &["nft"],
+        ..template("path-mtu", "the way to the client carries less than a full packet, and nobody says so", GROUP)
+    }
+}
+
+fn path_mtu_v6() -> Scenario {
+    let title = "the way to the client carries less than a full packet, and nobody says so (IPv6)";
+    Scenario { name: "path-mtu-v6", title, v6: true, target: Lab::wsl_address(true), ..path_mtu() }
+}
+
+/// As when a laptop was closed, or a firewall on the way forgot the connection.
+fn unconfirmed() -> Scenario {
+    Scenario {
+        // What has no data is shorter.
+        break_it: |lab| serve_a_page(lab, "meta length > 60"),
+        client: Seen::Unserved,
+        silence: LONG_ENOUGH,
+        manner: Manner::Reads,
+        stall: Some(Cause::Unconfirmed),
+        tools: &["nft"],
+        ..template("data-unconfirmed", "what the server sends is lost on the way to the client", GROUP)
+    }
+}
+
+fn window_closed() -> Scenario {
+    Scenario {
+        break_it: |lab| {
+            serve_by(lab, |mut connection| {
+                connection.set_write_timeout(Some(PATIENCE))?;
+                connection.write_all(&vec![0; ENDLESS])
+            })
+        },
+        manner: Manner::Silent,
+        settle: |lab| lab.wsl.await_counter("TcpExt", "TCPWinProbe", 4),
+        stall: Some(Cause::WindowClosed),
+        ..template("window-closed", "the client reads nothing of what the server sends", GROUP)
+    }
+}
+
+/// A server that greets, and then sends more than fits into a packet; the client's side drops what matches.
+fn serve_a_page(lab: &mut Lab, dropped: &str) -> Result<(), LabError> {
+    // Each packet is to have its own length when it is looked at.
+    lab.wsl.ip("link set dev eth0 gso_max_segs 1")?;
+    lab.client.nft("inet", "type filter hook input priority filter", &format!("tcp sport {PORT} {dropped} drop"))?;
+    serve_by(lab, |mut connection| {
+        connection.set_read_timeout(Some(PATIENCE))?;
+        connection.write_all(b"!")?;
+        connection.write_all(&[0; PAGE])?;
+        connection.read_to_end(&mut Vec::new())?;
+        Ok(())
+    })
+}
+
+fn serve_by(lab: &mut Lab, then: fn(TcpStream) -> io::Result<()>) -> Result<(), LabError> {
+    let server = Listening::doing(&lab.wsl, Binding::new(lab.any(), PORT), then)?;
+    lab.keep(server);
+    Ok(())
+}
