@@ -157,14 +157,23 @@ mod tests {
     use super::*;
     use crate::lab::{Seen, all, find};
 
+    /// How many scenarios are played at once.
+    const WORKERS: usize = 4;
+
     #[test]
     fn every_fault_is_in_force() {
         if crate::lab::cannot_run("every_fault_is_in_force") {
             return;
         }
+        // Most of the time goes by in waiting for answers that must not come.
+        let scenarios = std::sync::Mutex::new(all().into_iter());
+        let work = || std::iter::from_fn(|| scenarios.lock().unwrap().next()).map(|scenario| prove(&scenario)).collect();
+        let reports: Vec<Vec<ScenarioReport>> = std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..WORKERS).map(|_| scope.spawn(work)).collect();
+            workers.into_iter().map(|worker| worker.join().unwrap()).collect()
+        });
         let mut failures = Vec::new();
-        for scenario in all() {
-            let report = prove(&scenario);
+        for report in reports.into_iter().flatten() {
             let client = report.client.as_deref().unwrap_or("-");
             let line = format!("{:<30} {client:<45} {:?}", report.name, report.ending);
             // Captured unless asked for: the table of what was proved.
