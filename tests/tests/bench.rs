@@ -19,13 +19,14 @@ const NOBODY: u32 = 65_534;
 type Test = fn(&Path) -> Result<(), Box<dyn Error>>;
 
 fn main() {
-    let tests: [(&'static str, Test); 8] = [
+    let tests: [(&'static str, Test); 9] = [
         ("a_run_is_valid_by_its_schema_and_counts_what_the_server_answered", valid),
         ("ctrl_c_prints_what_was_measured", interrupted),
         ("what_cannot_be_measured_is_told", usage),
         ("a_target_that_refuses_is_told_as_such", refused),
         ("a_target_without_a_way_there_is_told_as_such", unreachable),
         ("every_handshake_is_traced_and_its_parts_are_the_whole", traced),
+        ("what_a_server_sends_again_is_counted_by_its_path", sent_again),
         ("the_page_is_written_and_holds_what_the_table_holds", page),
         ("windows_answer_is_read_and_its_absence_is_told", windows),
     ];
@@ -187,6 +188,29 @@ fn traced(binary: &Path) -> Result<(), Box<dyn Error>> {
     let ran = lab.wsl.run(|| command.output().map_err(|source| LabError::Io { doing: "run as nobody".into(), source }))?;
     let said = String::from_utf8_lossy(&ran.stdout).contains("is not shown: tracing needs root");
     check(&ran, said && ran.status.success(), "that tracing needs root")
+}
+
+fn sent_again(binary: &Path) -> Result<(), Box<dyn Error>> {
+    let lab = Lab::new(None)?;
+    let (clean, lossy) = (Server::start(binary, Some(&lab.wsl))?, Server::start(binary, Some(&lab.wsl))?);
+    let port = lossy.address.rsplit(':').next().ok_or("no port")?;
+    // Of what has a body, now and then one is lost.
+    let rule = format!("tcp sport {port} meta length > 100 limit rate 10/second drop");
+    let script = format!("table ip lossy {{\n chain input {{\n type filter hook input priority filter\n {rule}\n }}\n}}\n");
+    let mut nft = Command::new("nft");
+    nft.arg(script);
+    let loaded = lab.wsl.run(|| nft.output().map_err(|source| LabError::Io { doing: "run nft".into(), source }))?;
+    check(&loaded, loaded.status.success(), "a rule that loses packets")?;
+    let before = lab.wsl.counter("Tcp", "RetransSegs")?;
+    let targets = [format!("clean={}", clean.address), format!("lossy={}", lossy.address)];
+    let run = ["--target", &targets[0], "--target", &targets[1], "-c", "4", "-d", "1s", "--rounds", "2", "--json"];
+    let ran = bench_in(&lab.wsl, binary, &run)?;
+    let truth = lab.wsl.counter("Tcp", "RetransSegs")? - before;
+    let value: Value = serde_json::from_slice(&ran.stdout)?;
+    let counted = |path: usize| value["paths"][path]["traced"]["server_sent_again"].as_u64();
+    check(&ran, counted(0) == Some(0), "that the server of the path without losses sends nothing again")?;
+    // The kernel's own counter holds the halves without the tracer as well.
+    check(&ran, counted(1) > Some(0) && counted(1) <= Some(truth), &format!("some of the {truth} segments sent again"))
 }
 
 fn page(binary: &Path) -> Result<(), Box<dyn Error>> {

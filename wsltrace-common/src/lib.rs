@@ -41,6 +41,8 @@ pub enum Counter {
     StagesFull = 3,
     /// Keys (of a retransmission or of a translated address) that could not be stored.
     KeysFull = 4,
+    /// Segments that the servers' side of traced connections sent again, while that is asked for.
+    SentAgain = 5,
     /// How many counters there are.
-    Count = 5,
+    Count = 6,
 }

@@ -29,6 +29,7 @@ pub struct Offsets {
     pub sock_daddr: u32,
     pub sock_v6_daddr: u32,
     pub sock_dport: u32,
+    pub sock_num: u32,
     pub sock_net: u32,
     pub tcp_sock_rcv_nxt: u32,
     pub tcp_sock_bytes_received: u32,

@@ -5,12 +5,12 @@ use aya_ebpf::{
     macros::{btf_tracepoint, fentry},
     programs::{BtfTracePointContext, FEntryContext},
 };
-use wsltrace_common::{ABSENT, Address, Flags, Key, StageCode};
+use wsltrace_common::{ABSENT, Address, Counter, Flags, Key, StageCode};
 
 use crate::{
     journey,
     kernel::{Place, SkBuff, offset, read},
-    maps::{NETWORK_NAMESPACES, all_settled, asleep, mapped, nobody_waits},
+    maps::{NETWORK_NAMESPACES, all_settled, asleep, count, mapped, nobody_waits, port_is_traced},
     packet::{self, Kind},
 };
 
@@ -115,6 +115,31 @@ fn syn_ack_again(request: u64) -> Option<()> {
     Some(())
 }
 
+/// A connection sends a segment again. Only `bench` has this one on.
+#[btf_tracepoint(function = "tcp_retransmit_skb")]
+pub fn tcp_retransmit_skb(context: BtfTracePointContext) -> i32 {
+    let _: Option<()> = sent_again(context.arg(0));
+    0
+}
+
+#[inline(always)]
+fn sent_again(socket: u64) -> Option<()> {
+    let own_port: u16 = read(socket + u64::from(offset!(sock_num)))?;
+    if port_is_traced(own_port) && is_watched(socket)? {
+        count(Counter::SentAgain);
+    }
+    Some(())
+}
+
+/// Whether a socket is in a network namespace that is watched.
+#[inline(always)]
+fn is_watched(socket: u64) -> Option<bool> {
+    let net: u64 = read(socket + u64::from(offset!(sock_net)))?;
+    let netns: u32 = read(net + u64::from(offset!(net_inum)))?;
+    // SAFETY: only whether there is such an element matters.
+    Some(unsafe { NETWORK_NAMESPACES.get(netns) }.is_some())
+}
+
 /// The remote address of a socket or request, by its family.
 #[inline(always)]
 fn address_of(family: u16, base: u64, v4: u32, v6: u32) -> Option<Address> {
@@ -191,10 +216,9 @@ fn was_accepted(socket: u64) -> Option<()> {
 #[inline(always)]
 fn key_of(socket: u64) -> Option<Key> {
     // The event is global: the server may be in a namespace that is not watched, where nobody would see it on another machine.
-    let net: u64 = read(socket + u64::from(offset!(sock_net)))?;
-    let netns: u32 = read(net + u64::from(offset!(net_inum)))?;
-    // SAFETY: only whether there is such an element matters.
-    unsafe { NETWORK_NAMESPACES.get(netns) }?;
+    if !is_watched(socket)? {
+        return None;
+    }
     let family: u16 = read(socket + u64::from(offset!(sock_family)))?;
     let next: u32 = read(socket + u64::from(offset!(tcp_sock_rcv_nxt)))?;
     let received: u64 = read(socket + u64::from(offset!(tcp_sock_bytes_received)))?;

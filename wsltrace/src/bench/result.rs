@@ -71,6 +71,12 @@ pub struct TracedPath {
     pub legs: Vec<Leg>,
     /// What was not seen, in words.
     pub remark: Option<String>,
+    /// How many segments the server's side sent again (the kernel's event `tcp_retransmit_skb`).
+    #[serde(default)]
+    pub server_sent_again: Option<u64>,
+    /// Why that is not known; null where it is.
+    #[serde(default)]
+    pub server_sent_again_unknown: Option<String>,
 }
 
 /// The tracer beside the measurement.
@@ -223,8 +229,21 @@ fn told(path: &Path, baseline: Option<&Path>, many_modes: bool, unknown: Option<
             cost: difference(&path.traced, &path.rounds),
             legs: path.legs.legs(),
             remark: path.legs.remark(),
+            server_sent_again: server_sent_again(path).ok(),
+            server_sent_again_unknown: server_sent_again(path).err().map(str::to_owned),
         }),
     }
+}
+
+/// How many segments the server's side of a path sent again; or why nobody knows. The kernel's event tells the server's own port.
+fn server_sent_again(path: &Path) -> Result<u64, &'static str> {
+    let legs = path.legs.legs();
+    let count = path.sent_again.ok_or("the probe for it was not on")?;
+    if legs.is_empty() {
+        return Err("no connection of it ends in this Linux");
+    }
+    let moved = legs.iter().any(|leg| leg.onward.is_some_and(|onward| onward.port() != leg.destination.port()));
+    if moved { Err("its server has another port than the one that is asked for") } else { Ok(count) }
 }
 
 /// By how much the medians of rounds that belong together differ; `None` where a round has no answer, and so no median.

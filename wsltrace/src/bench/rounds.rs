@@ -53,6 +53,8 @@ pub struct Path {
     pub traced: Vec<Tally>,
     /// What the tracer saw.
     pub legs: Legs,
+    /// How many segments the server's side sent again with the tracer on; `None` where that was not counted.
+    pub sent_again: Option<u64>,
 }
 
 /// What was measured.
@@ -83,7 +85,7 @@ pub enum Beside {
 impl Path {
     /// Nothing is measured yet.
     pub(super) fn new(target: Resolved, mode: Mode) -> Self {
-        Self { target, mode, rounds: Vec::new(), traced: Vec::new(), legs: Legs::default() }
+        Self { target, mode, rounds: Vec::new(), traced: Vec::new(), legs: Legs::default(), sent_again: None }
     }
 
     /// All rounds together.
@@ -185,8 +187,9 @@ impl<T: FnMut(&str, f64)> Run<'_, T> {
             #[expect(clippy::cast_precision_loss, reason = "a few steps")]
             (self.tell)(&path.name(self.plan.modes.len() > 1), self.done as f64 / self.steps as f64);
             self.done += 1;
-            if let Some(tracer) = &self.tracer {
-                tracer.turn(*index);
+            if let Some(Err(error)) = self.tracer.as_mut().map(|tracer| tracer.turn(*index)) {
+                self.beside = Beside::Not(chain(&error));
+                self.tracer = None;
             }
             let Plan { clients, rate, limit, .. } = *self.plan;
             let load = Load { clients, duration, rate, mode: path.mode, limit };
@@ -212,6 +215,9 @@ impl<T: FnMut(&str, f64)> Run<'_, T> {
             Some(Ok(traced)) => {
                 for (path, legs) in self.paths.iter_mut().zip(traced.paths) {
                     path.legs.join(legs);
+                }
+                for (path, count) in self.paths.iter_mut().zip(traced.sent_again.into_iter().flatten()) {
+                    *path.sent_again.get_or_insert_default() += count;
                 }
                 if let Beside::Traced { lost, missing } = &mut self.beside {
                     *lost += traced.lost;

@@ -40,6 +40,7 @@ pub struct Events {
     pub inet_sock_set_state: Option<Event>,
     pub tcp_send_reset: Option<Event>,
     pub tcp_retransmit_synack: Option<Event>,
+    pub tcp_retransmit_skb: Option<Event>,
 }
 
 impl Events {
@@ -84,6 +85,7 @@ const SOCKETS: &str = "the events of sockets cannot be matched to their SYN";
 const REQUESTS: &str = "the SYN-ACKs sent again cannot be matched to their SYN";
 const RESETS: &str = "the kernel's own resets cannot be told from a firewall's";
 const AT_ONCE: &str = "a server that resets its connections at once goes unnoticed";
+const SENT_AGAIN: &str = "`bench` does not count what a server here sends again";
 const TASKS: &str = "the program behind a local connection is not named";
 const POSITIONS: &str = "every position of netfilter is watched, also where nothing is hooked in: that costs traffic more";
 const STATE: &str = "conntrack's state is not shown";
@@ -100,7 +102,7 @@ macro_rules! field {
     };
 }
 
-const FIELDS: [Field; 37] = [
+const FIELDS: [Field; 38] = [
     field!(sk_buff_head, "sk_buff", "head", PACKETS),
     field!(sk_buff_network_header, "sk_buff", "network_header", PACKETS),
     field!(sk_buff_mac_header, "sk_buff", "mac_header", PACKETS),
@@ -121,6 +123,7 @@ const FIELDS: [Field; 37] = [
     field!(sock_daddr, "sock", "__sk_common.skc_daddr", SOCKETS),
     field!(sock_v6_daddr, "sock", "__sk_common.skc_v6_daddr", SOCKETS),
     field!(sock_dport, "sock", "__sk_common.skc_dport", SOCKETS),
+    field!(sock_num, "sock", "__sk_common.skc_num", SENT_AGAIN),
     field!(sock_net, "sock", "__sk_common.skc_net.net", SOCKETS),
     field!(tcp_sock_rcv_nxt, "tcp_sock", "rcv_nxt", SOCKETS),
     field!(tcp_sock_bytes_received, "tcp_sock", "bytes_received", SOCKETS),
@@ -161,6 +164,7 @@ const ABSENT_EVERYWHERE: Offsets = Offsets {
     sock_daddr: ABSENT,
     sock_v6_daddr: ABSENT,
     sock_dport: ABSENT,
+    sock_num: ABSENT,
     sock_net: ABSENT,
     tcp_sock_rcv_nxt: ABSENT,
     tcp_sock_bytes_received: ABSENT,
@@ -210,12 +214,13 @@ macro_rules! event {
     };
 }
 
-const EVENTS: [WantedEvent; 5] = [
+const EVENTS: [WantedEvent; 6] = [
     event!(kfree_skb, DROPS),
     event!(consume_skb, "a SYN that its listener swallows is not seen to end"),
     event!(inet_sock_set_state, "established connections are not seen"),
     event!(tcp_send_reset, RESETS),
     event!(tcp_retransmit_synack, "SYN-ACKs sent again are not seen"),
+    event!(tcp_retransmit_skb, SENT_AGAIN),
 ];
 
 fn wanted() -> Vec<(Kind, &'static str)> {

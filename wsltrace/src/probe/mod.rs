@@ -6,6 +6,7 @@ mod sys;
 mod table;
 mod tracing;
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 
@@ -21,6 +22,7 @@ use crate::kernel::netns::{Netns, NetnsError};
 use object::Loaded;
 pub use object::{Loader, ObjectError, Sizes};
 use positions::Positions;
+use table::SENT_AGAIN;
 use tracing::Tracing;
 
 /// Whether a program of this name is one of the tracer's, of this run or of another.
@@ -145,6 +147,29 @@ pub enum ProbeError {
     /// A program run by hand failed.
     #[error("cannot collect an overdue journey from the kernel")]
     Collect(#[source] std::io::Error),
+}
+
+/// One counter of the kernel side, to be read wherever the probes are not at hand.
+pub struct CounterReader {
+    map: PerCpuArray<MapData, u64>,
+    counter: Counter,
+}
+
+impl CounterReader {
+    /// Its value, summed over the CPUs.
+    pub fn read(&self) -> Result<u64, ProbeError> {
+        sum(&self.map, self.counter)
+    }
+}
+
+const COUNTERS: &str = "COUNTERS";
+
+fn sum(map: &PerCpuArray<impl Borrow<MapData>, u64>, counter: Counter) -> Result<u64, ProbeError> {
+    Ok(map.get(&(counter as u32), 0).map_err(counters_failed)?.iter().sum())
+}
+
+fn counters_failed(source: aya::maps::MapError) -> ProbeError {
+    ProbeError::Map { map: COUNTERS, source }
 }
 
 /// The probes in the kernel.
@@ -292,10 +317,24 @@ impl Probes {
 
     /// One of the kernel side's counters, summed over the CPUs.
     pub fn counter(&self, counter: Counter) -> Result<u64, ProbeError> {
-        let fail = |source| ProbeError::Map { map: "COUNTERS", source };
-        let map = self.loaded.ebpf.map("COUNTERS").ok_or_else(|| absent("the map COUNTERS"))?;
-        let map: PerCpuArray<_, u64> = PerCpuArray::try_from(map).map_err(fail)?;
-        Ok(map.get(&(counter as u32), 0).map_err(fail)?.iter().sum())
+        let map = self.loaded.ebpf.map(COUNTERS).ok_or_else(|| absent("the map COUNTERS"))?;
+        sum(&PerCpuArray::try_from(map).map_err(counters_failed)?, counter)
+    }
+
+    /// Puts the probe in that counts what servers send again, which only `bench` asks for. Its counter, or nothing where this kernel
+    /// does not allow it, which is then among the missing probes.
+    pub fn count_sent_again(&mut self, facts: &KernelFacts) -> Result<Option<CounterReader>, ProbeError> {
+        let Some(wanted) = tracing::wanted_at(SENT_AGAIN, facts, &mut self.missing)? else { return Ok(None) };
+        let program = match self.loaded.load_program(wanted.name, wanted.kind) {
+            Err(ObjectError::Load(refused)) => Err(refused),
+            loaded => Ok(loaded?),
+        };
+        if !self.tracing.attach(wanted, program, &mut self.missing)? {
+            return Ok(None);
+        }
+        self.count_attached(wanted.name, 1);
+        let map = MapData::from_fd(self.loaded.map(COUNTERS)?).and_then(Map::from_map_data).map_err(counters_failed)?;
+        Ok(Some(CounterReader { map: PerCpuArray::try_from(map).map_err(counters_failed)?, counter: Counter::SentAgain }))
     }
 
     /// How many events the tracepoints were not told of: the kernel leaves out a program that interrupts itself, as when a

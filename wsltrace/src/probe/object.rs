@@ -182,6 +182,12 @@ impl Loaded {
         })
     }
 
+    /// A descriptor of a map, of one's own.
+    pub(super) fn map(&self, name: &str) -> Result<OwnedFd, ObjectError> {
+        let map = self.maps.get(name).ok_or_else(|| ObjectError::Mismatch(format!("the map {name}")))?;
+        map.try_clone().map_err(ObjectError::Descriptor)
+    }
+
     /// For the time being no more programs are needed.
     pub(super) fn forget_code(&mut self) {
         self.linked = None;

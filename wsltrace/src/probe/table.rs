@@ -109,6 +109,10 @@ pub const TRACEPOINTS: [Tracepoint; 5] = [
     Tracepoint { name: "tcp_retransmit_synack", costs: Some("a SYN-ACK that has to be sent again goes unnoticed") },
 ];
 
+/// What `bench` adds: it counts the segments that the servers' side sends again.
+pub(super) const SENT_AGAIN: Tracepoint =
+    Tracepoint { name: "tcp_retransmit_skb", costs: Some("what a server here sends again is not counted") };
+
 /// What is lost where `tcp_send_reset` is silent about packets without a socket.
 pub(super) const SOCKETLESS_RESET_COSTS: &str = "a reset made by the kernel is told from a firewall's by the drop reason only";
 

@@ -4,7 +4,7 @@
 use std::os::fd::OwnedFd;
 
 use super::sys::{self, LoadError, ProgramType};
-use super::table::{ACCEPT, ACCEPT_COSTS, SOCKETLESS_RESET_COSTS, TRACEPOINTS};
+use super::table::{ACCEPT, ACCEPT_COSTS, SOCKETLESS_RESET_COSTS, TRACEPOINTS, Tracepoint};
 use super::{Missing, ProbeError};
 use crate::kernel::{Event, KernelFacts};
 
@@ -27,26 +27,36 @@ pub(super) struct Tracing {
 pub(super) fn wanted(facts: &KernelFacts, missing: &mut Vec<Missing>) -> Result<Vec<Wanted>, ProbeError> {
     let mut wanted = Vec::new();
     for tracepoint in TRACEPOINTS {
-        let (name, costs) = (tracepoint.name, tracepoint.costs);
-        let event = facts.events.named(name);
-        if name == "tcp_send_reset" && event.is_some_and(|event| event.arguments < 3) {
-            missing.push(Missing::new(
-                "tcp_send_reset without a socket",
-                "before Linux 6.10 it does not tell of packets without a socket",
-                Some(SOCKETLESS_RESET_COSTS),
-            ));
-        }
-        match event.filter(|event| name != "tcp_send_reset" || event.skb == Some(1)) {
-            Some(Event { id, .. }) => wanted.push(Wanted { name, kind: ProgramType::TracePoint { id }, costs }),
-            None if costs.is_none() => return Err(ProbeError::Event(name)),
-            None => missing.push(Missing::new(name, "this kernel has no such event with the arguments that are known", costs)),
-        }
+        wanted.extend(wanted_at(tracepoint, facts, missing)?);
     }
     match facts.accept {
         Some(id) => wanted.push(Wanted { name: ACCEPT, kind: ProgramType::FunctionEntry { id }, costs: Some(ACCEPT_COSTS) }),
         None => missing.push(Missing::new(ACCEPT, "this kernel does not describe the function", Some(ACCEPT_COSTS))),
     }
     Ok(wanted)
+}
+
+/// The program of a tracepoint; `None` where the kernel has no such event, which is then missing.
+pub(super) fn wanted_at(
+    tracepoint: Tracepoint,
+    facts: &KernelFacts,
+    missing: &mut Vec<Missing>,
+) -> Result<Option<Wanted>, ProbeError> {
+    let Tracepoint { name, costs } = tracepoint;
+    let event = facts.events.named(name);
+    if name == "tcp_send_reset" && event.is_some_and(|event| event.arguments < 3) {
+        missing.push(Missing::new(
+            "tcp_send_reset without a socket",
+            "before Linux 6.10 it does not tell of packets without a socket",
+            Some(SOCKETLESS_RESET_COSTS),
+        ));
+    }
+    match event.filter(|event| name != "tcp_send_reset" || event.skb == Some(1)) {
+        Some(Event { id, .. }) => return Ok(Some(Wanted { name, kind: ProgramType::TracePoint { id }, costs })),
+        None if costs.is_none() => return Err(ProbeError::Event(name)),
+        None => missing.push(Missing::new(name, "this kernel has no such event with the arguments that are known", costs)),
+    }
+    Ok(None)
 }
 
 impl Tracing {

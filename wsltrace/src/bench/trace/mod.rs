@@ -25,7 +25,7 @@ use crate::kernel::links::list_links;
 use crate::kernel::names::{MachineNames, now_ns};
 use crate::kernel::netns::{Netns, NetnsError};
 use crate::kernel::{self, KernelFacts, check};
-use crate::probe::{Detail, Loader, Missing, ProbeError, Probes, Role, Sizes};
+use crate::probe::{CounterReader, Detail, Loader, Missing, ProbeError, Probes, Role, Sizes};
 use crate::wsl::Wsl;
 
 /// How often what has ended is looked for: the kernel side wakes the reader only for many records.
@@ -90,6 +90,7 @@ impl Tracing {
             probes.attach_interfaces(&netns, &up)?;
             attached.push(netns);
         }
+        let sent_again = probes.count_sent_again(&self.facts)?.map(|counter| SentAgain::new(counter, paths));
         probes.switch(true)?;
         let missing = probes.missing().to_vec();
         let turns = Arc::new(Mutex::new(Vec::new()));
@@ -99,14 +100,14 @@ impl Tracing {
             records,
             names,
             turns: turns.clone(),
-            traced: Traced { paths: vec![Legs::default(); paths], lost: 0, missing },
+            traced: Traced { paths: vec![Legs::default(); paths], sent_again: None, lost: 0, missing },
             ended: 0,
         };
         let thread = std::thread::Builder::new().name("tracer".to_owned()).spawn(move || {
             reader.read_until(&stop)?;
             reader.finish()
         })?;
-        Ok(Tracer { turns, stop: stopped, thread })
+        Ok(Tracer { turns, sent_again, stop: stopped, thread })
     }
 }
 
@@ -116,6 +117,7 @@ type Turns = Arc<Mutex<Vec<(u64, usize)>>>;
 /// A tracer at work.
 pub struct Tracer {
     turns: Turns,
+    sent_again: Option<SentAgain>,
     /// Closed to end it.
     stop: OwnedFd,
     thread: JoinHandle<Result<Traced, TraceError>>,
@@ -126,6 +128,8 @@ pub struct Tracer {
 pub struct Traced {
     /// By path.
     pub paths: Vec<Legs>,
+    /// By path, how many segments the servers' side sent again; nothing where that cannot be counted.
+    pub sent_again: Option<Vec<u64>>,
     /// Records lost: so many handshakes may be missing.
     pub lost: u64,
     /// Probes that were not on, and what that costs.
@@ -134,14 +138,48 @@ pub struct Traced {
 
 impl Tracer {
     /// From now on this path is measured.
-    pub fn turn(&self, path: usize) {
+    pub fn turn(&mut self, path: usize) -> Result<(), TraceError> {
+        if let Some(sent_again) = &mut self.sent_again {
+            sent_again.turn(Some(path))?;
+        }
         self.turns.lock().unwrap_or_else(PoisonError::into_inner).push((now_ns(), path));
+        Ok(())
     }
 
     /// Takes the probes out, and gives what they saw.
-    pub fn stop(self) -> Result<Traced, TraceError> {
+    pub fn stop(mut self) -> Result<Traced, TraceError> {
+        if let Some(sent_again) = &mut self.sent_again {
+            sent_again.turn(None)?;
+        }
         drop(self.stop);
-        self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        let traced = self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        Ok(Traced { sent_again: self.sent_again.map(|counted| counted.paths), ..traced })
+    }
+}
+
+/// How many segments the servers' side sent again, by the path that was being measured.
+struct SentAgain {
+    counter: CounterReader,
+    paths: Vec<u64>,
+    /// The path that is measured now, and what the counter was when that began.
+    turn: Option<(usize, u64)>,
+}
+
+impl SentAgain {
+    fn new(counter: CounterReader, paths: usize) -> Self {
+        Self { counter, paths: vec![0; paths], turn: None }
+    }
+
+    /// Ends the turn of one path, and begins that of another.
+    fn turn(&mut self, next: Option<usize>) -> Result<(), ProbeError> {
+        let now = self.counter.read()?;
+        if let Some((path, before)) = self.turn
+            && let Some(sum) = self.paths.get_mut(path)
+        {
+            *sum += now.saturating_sub(before);
+        }
+        self.turn = next.map(|path| (path, now));
+        Ok(())
     }
 }
 

@@ -60,6 +60,9 @@ fn path(name: &str, p50: u64, legs: Vec<Leg>, remark: Option<&str>) -> Measured 
             cost: (name != "direct").then_some(cost),
             legs,
             remark: remark.map(str::to_owned),
+            server_sent_again: (name == "direct").then_some(4),
+            server_sent_again_unknown: (name != "direct")
+                .then(|| "its server has another port than the one that is asked for".to_owned()),
         }),
     }
 }
