@@ -20,6 +20,9 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// Every cause.
+    pub const ALL: [Self; 3] = [Self::PathMtu, Self::Unconfirmed, Self::WindowClosed];
+
     /// The name in the JSON contract.
     pub fn name(self) -> &'static str {
         match self {

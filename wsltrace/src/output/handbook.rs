@@ -66,6 +66,38 @@ mod tests {
         assert!(kept == now, "docs/diagnoses.md is out of date: UPDATE=1 cargo test -p wsltrace the_handbook_in_docs");
     }
 
+    /// Every name in backticks in the page of causes is one of the program's: in the column of findings and checks, and in that of scenarios.
+    #[test]
+    fn the_page_of_causes_names_what_exists() {
+        let page = include_str!("../../../docs/causes.md");
+        let scenarios: Vec<&str> = crate::lab::all().iter().map(|one| one.name).collect();
+        let codes = crate::diagnosis::Code::ALL.iter().map(|code| code.name());
+        let causes = crate::diagnosis::Cause::ALL.iter().map(|cause| cause.name());
+        let found: Vec<&str> = codes
+            .chain(causes)
+            .chain([crate::diagnosis::STALL.name])
+            .chain(crate::doctor::CHECKS.iter().map(|check| check.name))
+            .collect();
+        let mut rows = 0;
+        for row in page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| cause ")) {
+            let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+            let [_, _, _, _, says, plays, _] = cells[..] else { panic!("columns of {row}") };
+            let names = |cell: &'static str| cell.split('`').skip(1).step_by(2);
+            for name in names(says) {
+                assert!(found.contains(&name), "no finding or check is called {name}");
+            }
+            for name in names(plays) {
+                assert!(scenarios.contains(&name), "no scenario is called {name}");
+            }
+            rows += 1;
+        }
+        assert!(rows > 20, "{rows} rows");
+        let rest = page.split("What else the lab breaks").nth(1).unwrap();
+        for name in rest.split('`').skip(1).step_by(2).filter(|name| name.contains('-')) {
+            assert!(scenarios.contains(&name), "no scenario is called {name}");
+        }
+    }
+
     #[test]
     fn every_diagnosis_says_how_to_see_and_mend_it() {
         for row in crate::diagnosis::ROWS {
