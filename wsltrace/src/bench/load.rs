@@ -19,6 +19,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::attempt::{BUFFER, Connection, Failure, Mode, request};
 use super::patience::Patience;
+use super::slice;
 use super::tally::Tally;
 use super::target::Resolved;
 
@@ -98,6 +99,7 @@ impl Shared {
 
     /// The work of a thread.
     fn run(self, mut stop: Stop) -> io::Result<Tally> {
+        slice::shorten();
         // Sockets are asked for news once all that are ready had their turn, not in the middle.
         let runtime = Builder::new_current_thread().enable_all().event_interval(self.load.clients.max(61)).build()?;
         let shared = Arc::new(self);

@@ -8,6 +8,7 @@ mod patience;
 pub mod result;
 pub mod rounds;
 pub mod serve;
+mod slice;
 pub mod spoilers;
 pub mod tally;
 pub mod target;
