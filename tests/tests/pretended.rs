@@ -195,6 +195,8 @@ fn no_answer(binary: &Path) -> Outcome {
         let value = examined(binary, &lab, &Pretended::new("nat", windows)?, false)?;
         expect(answers(&value).as_str(), "??FW?--", check, &value)?;
         expect(told(&value, "windows_unavailable"), vec!["unknown"], check, &value)?;
+        let ran = doctor(binary, &lab, &Pretended::new("nat", windows)?, &[], false)?;
+        expect(ran.status.code(), Some(3), &format!("{check}: half could not be examined"), &value)?;
     }
     let wsl = Pretended::new("nat", NAT.as_bytes())?.without_interop()?;
     let value = examined(binary, &lab, &wsl, false)?;

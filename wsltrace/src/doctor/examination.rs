@@ -80,9 +80,15 @@ impl Examination {
         let blind = self.linux.unseen.iter().any(|unseen| unseen.what == super::gather::LISTENERS);
         // As where the firewall rules could not be read.
         let undecided = self.ways.iter().all(|row| row.answer == Answer::Unknown);
+        // Who listens on Windows decides about most ways into WSL: whoever could not look there has found nothing to be right.
+        let half = match &self.windows {
+            Windows::NotAsked => false,
+            Windows::Unavailable(_) => true,
+            Windows::Facts(facts) => facts.listeners.known().is_none(),
+        };
         match self.worst {
             Severity::Fails => 1,
-            _ if blind || undecided => 3,
+            _ if blind || undecided || half => 3,
             _ => 0,
         }
     }

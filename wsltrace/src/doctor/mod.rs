@@ -9,6 +9,7 @@ mod gather;
 mod linux;
 mod redact;
 
+pub(crate) use checks::CHECKS;
 pub use examination::{Examination, ExaminationTag, schema};
 pub use finding::{Finding, Line, Severity, Shell};
 pub use firewall::Firewalls;
@@ -64,7 +65,7 @@ pub fn diagnose(facts: &Facts) -> Vec<Finding> {
         let name = check.name;
         (check.judge)(facts).into_iter().map(move |finding| Finding { check: name.to_owned(), ..finding })
     };
-    let mut findings: Vec<Finding> = checks::CHECKS.iter().flat_map(named).collect();
+    let mut findings: Vec<Finding> = CHECKS.iter().flat_map(named).collect();
     findings.sort_by_key(|finding| finding.severity);
     findings
 }
