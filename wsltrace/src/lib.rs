@@ -22,5 +22,6 @@ pub mod wsl;
 
 mod causes;
 mod logger;
+mod sweep;
 mod units;
 pub use logger::log_to_stderr;

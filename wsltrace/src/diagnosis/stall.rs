@@ -72,10 +72,14 @@ pub struct Stall {
     pub remedy: Vec<String>,
 }
 
-/// So often the same data was sent again in vain: with the least time-out of Linux, 200 ms that double, 1.4 s have gone by.
-const RETRANSMISSIONS: u32 = 3;
-/// So often a client was asked in vain whether it takes data: about 3 s. A client that reads slowly answers now and then.
-const PROBES: u32 = 4;
+/// So often full packets were sent again in vain while smaller ones arrived: with the least time-out of Linux, 200 ms that double, 1.4 s
+/// have gone by. That smaller ones arrive is what a network that is gone for a moment does not do.
+const FULL_PACKETS: u32 = 3;
+/// So often the same data was sent again in vain: 3 s.
+const ANY_PACKETS: u32 = 4;
+/// So often a client was asked in vain whether it takes data: 12 s. One that reads slowly, as `curl --limit-rate` does, opens its window now
+/// and then, some seconds apart.
+const PROBES: u32 = 6;
 /// An IPv6 link carries packets of this size, and in practice every path of IPv4 does; bytes.
 const CARRIED_BY_ALL: u32 = 1280;
 /// What is left of 1500 bytes in the tunnels of the usual VPNs; bytes.
@@ -86,14 +90,14 @@ pub fn stall(journey: &Journey, connection: &Connection) -> Option<Stall> {
     if connection.unconfirmed == 0 {
         return (connection.probes >= PROBES && connection.waiting_bytes > 0).then(|| window_closed(journey, connection));
     }
-    if connection.retransmissions < RETRANSMISSIONS {
-        return None;
-    }
     let full_size = connection.unconfirmed_bytes + 1 >= u64::from(connection.segment_bytes);
     // A SYN and a FIN count for one byte each.
     let smaller_arrive = connection.arrived_behind > 0 || connection.confirmed_bytes > 2;
     let may_be_too_large = full_size && connection.path_mtu > CARRIED_BY_ALL && journey.origin == Origin::Remote;
-    Some(if may_be_too_large && smaller_arrive { path_mtu(journey, connection) } else { unconfirmed(connection) })
+    if may_be_too_large && smaller_arrive {
+        return (connection.retransmissions >= FULL_PACKETS).then(|| path_mtu(journey, connection));
+    }
+    (connection.retransmissions >= ANY_PACKETS).then(|| unconfirmed(connection))
 }
 
 fn path_mtu(journey: &Journey, connection: &Connection) -> Stall {
@@ -174,7 +178,7 @@ mod tests {
         assert_eq!(cause(Origin::Remote, FLOWS), None);
         let lossy = Connection { retransmissions: 2, unconfirmed: 4, unconfirmed_bytes: 5000, ..FLOWS };
         assert_eq!(cause(Origin::Remote, lossy), None);
-        assert_eq!(cause(Origin::Remote, Connection { probes: 3, waiting_bytes: 9, ..FLOWS }), None);
+        assert_eq!(cause(Origin::Remote, Connection { probes: 5, waiting_bytes: 9, ..FLOWS }), None);
         assert_eq!(cause(Origin::Remote, Connection { probes: 9, ..FLOWS }), None, "keep-alive probes carry nothing");
     }
 
@@ -184,17 +188,22 @@ mod tests {
         assert_eq!(cause(Origin::Remote, full), Some(Cause::PathMtu));
         let behind = Connection { confirmed_bytes: 1, arrived_behind: 1, ..full };
         assert_eq!(cause(Origin::Remote, behind), Some(Cause::PathMtu));
-        assert_eq!(cause(Origin::Remote, Connection { confirmed_bytes: 1, ..full }), Some(Cause::Unconfirmed), "nothing arrives");
-        assert_eq!(cause(Origin::Remote, Connection { unconfirmed_bytes: 700, ..full }), Some(Cause::Unconfirmed), "small ones");
-        assert_eq!(cause(Origin::Remote, Connection { path_mtu: 1280, ..full }), Some(Cause::Unconfirmed), "no smaller path");
-        assert_eq!(cause(Origin::WslLocalhostRelay, full), Some(Cause::Unconfirmed), "lo carries everything");
+        for (origin, other, why) in [
+            (Origin::Remote, Connection { confirmed_bytes: 1, ..full }, "nothing arrives"),
+            (Origin::Remote, Connection { unconfirmed_bytes: 700, ..full }, "small ones"),
+            (Origin::Remote, Connection { path_mtu: 1280, ..full }, "no smaller path"),
+            (Origin::WslLocalhostRelay, full, "lo carries everything"),
+        ] {
+            assert_eq!(cause(origin, other), None, "{why}: the network may be gone for a moment");
+            assert_eq!(cause(origin, Connection { retransmissions: 4, ..other }), Some(Cause::Unconfirmed), "{why}");
+        }
         let remedy = judged(Origin::Remote, full).unwrap().remedy;
         assert!(remedy.contains(&"sudo ip link set dev eth0 mtu 1350".to_owned()), "{remedy:?}");
     }
 
     #[test]
     fn a_closed_window_names_who_does_not_read() {
-        let closed = Connection { probes: 5, waiting_bytes: 70_000, ..FLOWS };
+        let closed = Connection { probes: 6, waiting_bytes: 70_000, ..FLOWS };
         let relay = judged(Origin::WslLocalhostRelay, closed).unwrap();
         assert!(relay.cause == Cause::WindowClosed && relay.summary.contains("relay takes no more data"), "{relay:?}");
         assert!(judged(Origin::Remote, closed).unwrap().summary.contains("the client takes no more data"));

@@ -63,8 +63,6 @@ pub enum Role {
 pub struct Swept {
     /// Journeys that were there.
     pub found: usize,
-    /// Those of them that were ended. One stays where it is all the same when the ring buffer has no room for it.
-    pub ended: usize,
     /// Whether there is more to look at; the next look after the last part begins anew.
     pub more: bool,
 }
@@ -354,7 +352,7 @@ impl Probes {
     pub fn sweep(&mut self, mut is_over: impl FnMut(&Record) -> bool) -> Result<Swept, ProbeError> {
         let Some(Map::HashMap(map)) = self.loaded.ebpf.map("JOURNEYS") else { return Err(absent("the map JOURNEYS").into()) };
         let (entries, more) = self.journeys.read(map.fd()).map_err(ProbeError::Sweep)?;
-        let mut swept = Swept { found: 0, ended: 0, more };
+        let mut swept = Swept { found: 0, more };
         for (key, record) in entries {
             swept.found += 1;
             if !is_over(record) {
@@ -364,8 +362,8 @@ impl Probes {
             let (for_key, for_time) = request.split_at_mut(size_of::<Key>());
             for_key.copy_from_slice(&key_bytes(key));
             for_time.copy_from_slice(&record.last_ns.to_ne_bytes());
-            let moved_on = sys::run(&self.collect, &mut request).map_err(ProbeError::Collect)? != 0;
-            swept.ended += usize::from(!moved_on);
+            // Whether it did so does not matter here: a journey that has moved on, or finds no room in the ring buffer, waits for the next time.
+            sys::run(&self.collect, &mut request).map_err(ProbeError::Collect)?;
         }
         Ok(swept)
     }

@@ -19,13 +19,13 @@ use wsltrace_common::{Counter, PORT_WORDS};
 use self::legs::Legs;
 use crate::cli::{PortRange, bitmap};
 use crate::evidence::namespaces_behind;
-use crate::journey::overdue::{has_begun, is_overdue};
 use crate::journey::{assemble, decode};
 use crate::kernel::links::list_links;
 use crate::kernel::names::{MachineNames, now_ns};
 use crate::kernel::netns::{Netns, NetnsError};
 use crate::kernel::{self, KernelFacts, check};
-use crate::probe::{CounterReader, Detail, Loader, Missing, ProbeError, Probes, Role, Sizes};
+use crate::probe::{CounterReader, Detail, Loader, Missing, ProbeError, Probes, Role, Sizes, Swept};
+use crate::sweep::{IsOver, sweep, sweep_until_empty};
 use crate::wsl::Wsl;
 
 /// How often what has ended is looked for: the kernel side wakes the reader only for many records.
@@ -210,7 +210,7 @@ impl Reader {
             if Instant::now() >= next {
                 self.probes.refresh_positions()?;
                 if self.probes.counter(Counter::Begun)? != self.ended {
-                    self.sweep(false)?;
+                    sweep(false, |is_over| self.sweep(is_over))?;
                 }
                 next = Instant::now() + LOOK_EVERY;
             }
@@ -220,14 +220,7 @@ impl Reader {
     /// Ends every open journey.
     fn finish(mut self) -> Result<Traced, TraceError> {
         self.probes.switch(false)?;
-        // A record leaves the table only when the ring buffer has it: once the table is found empty, the last ones are there.
-        loop {
-            let found = self.sweep(true)?;
-            self.read();
-            if found == 0 {
-                break;
-            }
-        }
+        sweep_until_empty(|is_over| self.sweep(is_over))?;
         for counter in [Counter::TableFull, Counter::StagesFull, Counter::KeysFull] {
             self.traced.lost += self.probes.counter(counter)?;
         }
@@ -251,21 +244,11 @@ impl Reader {
         }
     }
 
-    /// Ends journeys that are overdue, or all of them. Gives how many were there.
-    fn sweep(&mut self, all: bool) -> Result<usize, TraceError> {
-        let now = now_ns();
-        let mut found = 0;
-        loop {
-            let swept = self.probes.sweep(|record| has_begun(record) && (all || is_overdue(record, now)))?;
-            found += swept.found;
-            // The ring buffer may be too small for all of them at once.
-            if swept.ended > 0 {
-                self.read();
-            }
-            if !swept.more {
-                return Ok(found);
-            }
-        }
+    /// Looks at some more of the table of journeys, and reads what was ended by it.
+    fn sweep(&mut self, is_over: IsOver<'_>) -> Result<Swept, ProbeError> {
+        let swept = self.probes.sweep(is_over)?;
+        self.read();
+        Ok(swept)
     }
 }
 

@@ -16,11 +16,11 @@ use super::{Ending, memory};
 use crate::cli::TraceArgs;
 use crate::command::Failure;
 use crate::command::reporter::{Job, When};
-use crate::journey::overdue::{has_begun, is_overdue};
 use crate::journey::{decode, source};
 use crate::kernel::names::now_ns;
 use crate::output::Why;
-use crate::probe::Probes;
+use crate::probe::{ProbeError, Probes, Swept};
+use crate::sweep::{IsOver, sweep, sweep_until_empty};
 
 /// How often ended and overdue journeys are looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -111,14 +111,7 @@ impl Session {
     fn finish(mut self, args: &TraceArgs, client_end: Option<ClientEnd>) -> Result<Ending, Failure> {
         self.probes.switch(false)?;
         self.look_for_missed_events()?;
-        // A record leaves the table only when the ring buffer has it: once the table is found empty, the last ones are there.
-        loop {
-            let found = self.sweep(true, args)?;
-            self.read_records(args);
-            if found == 0 {
-                break;
-            }
-        }
+        sweep_until_empty(|is_over| self.sweep(is_over, args))?;
         if let Some(end) = client_end {
             self.send(Job::Talk(end.said));
             if self.seen == 0 && !end.absence_told {
@@ -169,7 +162,7 @@ impl Session {
         self.look_for_missed_events()?;
         // The kernel side wakes us only for many records.
         self.read_records(args);
-        self.sweep(false, args)?;
+        sweep(false, |is_over| self.sweep(is_over, args))?;
         // A flood of open journeys takes long to walk through; the loop has other things to do as well.
         Ok(LOOK_EVERY.max(began.elapsed()))
     }
@@ -184,21 +177,11 @@ impl Session {
         Ok(())
     }
 
-    /// Ends journeys that are overdue, or all of them, and passes them on. Gives how many were there.
-    fn sweep(&mut self, all: bool, args: &TraceArgs) -> Result<usize, Failure> {
-        let now = now_ns();
-        let mut found = 0;
-        loop {
-            let swept = self.probes.sweep(|record| has_begun(record) && (all || is_overdue(record, now)))?;
-            found += swept.found;
-            // The ring buffer may be too small for all of them at once.
-            if swept.ended > 0 {
-                self.read_records(args);
-            }
-            if !swept.more {
-                return Ok(found);
-            }
-        }
+    /// Looks at some more of the table of journeys, and passes on those that were ended by it.
+    fn sweep(&mut self, is_over: IsOver<'_>, args: &TraceArgs) -> Result<Swept, ProbeError> {
+        let swept = self.probes.sweep(is_over)?;
+        self.read_records(args);
+        Ok(swept)
     }
 }
 

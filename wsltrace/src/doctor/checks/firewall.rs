@@ -17,10 +17,11 @@ pub(super) fn firewall(facts: &Facts) -> Vec<Finding> {
     for (entry, who) in entries(facts) {
         let Some((prediction, packet)) = deciding(facts, &entry) else { continue };
         let what = match packet {
-            Part::Syn => "connections",
-            Part::Answer => "answers to connections",
-            Part::Confirmation => "the packets that follow in connections",
-            Part::Solicitation => "questions for this machine",
+            Part::Syn | Part::Solicitation => format!("connections of {who} are"),
+            Part::Answer => format!("answers to connections of {who} are"),
+            Part::Confirmation => {
+                format!("connections of {who} are answered and then stopped: what the client sends next (its ACK) is")
+            }
         };
         let stops = prediction.stops();
         // Of several the last is the one to open: those before it depend on what is not known.
@@ -30,7 +31,7 @@ pub(super) fn firewall(facts: &Facts) -> Vec<Finding> {
                     found.push(maybe(&entry, &prediction.maybe()));
                 }
                 End::Queued { rule } if told.insert(format!("{rule:?}")) => {
-                    let summary = format!("{what} of {who} are handed to a program, which decides (NFQUEUE)");
+                    let summary = format!("{what} handed to a program, which decides (NFQUEUE)");
                     found.push(Finding::new(Severity::Warns, summary).because(described(rule)));
                 }
                 _ => {}
@@ -45,7 +46,7 @@ pub(super) fn firewall(facts: &Facts) -> Vec<Finding> {
         let port = port.filter(|_| !answer).unwrap_or(facts.port);
         let obstacle = Obstacle { rule, port, answer, v6: entry.destination.is_ipv6(), forward: *forward };
         let by: Vec<String> = stops.iter().copied().filter_map(in_words).collect();
-        let finding = Finding::new(Severity::Fails, format!("{what} of {who} are {}", by.join(", or ")));
+        let finding = Finding::new(Severity::Fails, format!("{what} {}", by.join(", or ")));
         let finding = finding.because("the rules were read and followed; `wsltrace` shows it of a real connection");
         found.push(obstacle.mend().into_iter().fold(finding, |finding, command| finding.linux(format!("sudo {command}"))));
     }
