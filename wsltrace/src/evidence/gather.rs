@@ -90,27 +90,24 @@ impl Gatherer {
 
     /// How the connections that came of journeys are doing at the server's side; `None` for one that is gone or cannot be seen.
     pub fn connections<'a>(&self, journeys: impl Iterator<Item = &'a Journey>) -> Vec<Option<Connection>> {
-        let mut places = Vec::new();
-        let mut asked: BTreeMap<u32, Vec<Ends>> = BTreeMap::new();
-        for journey in journeys {
-            places.push(self.server_side(journey).map(|(watched, ends)| {
-                let of_namespace = asked.entry(watched.netns.inum()).or_default();
-                of_namespace.push(ends);
-                (watched.netns.inum(), of_namespace.len() - 1)
-            }));
+        let sides: Vec<_> = journeys.map(|journey| self.server_side(journey)).collect();
+        let mut found = vec![None; sides.len()];
+        for watched in self.watched.values() {
+            let of_here =
+                |side: &Option<(&Watched, Ends)>| side.filter(|(at, _)| at.netns == watched.netns).map(|(_, ends)| ends);
+            let here: Vec<Ends> = sides.iter().filter_map(of_here).collect();
+            if here.is_empty() {
+                continue;
+            }
+            let places = sides.iter().zip(&mut found).filter(|(side, _)| of_here(side).is_some()).map(|(_, place)| place);
+            match connection::connections(&watched.netns, &here) {
+                Ok(answers) => places.zip(answers).for_each(|(place, answer)| *place = answer),
+                Err(error) => {
+                    log::warn!("cannot look at connections in network namespace {}: {error}", watched.netns.label());
+                }
+            }
         }
-        let answers: BTreeMap<u32, Vec<Option<Connection>>> = asked
-            .into_iter()
-            .filter_map(|(inum, ends)| {
-                let netns = &self.watched.get(&inum)?.netns;
-                let looked = connection::connections(netns, &ends);
-                looked
-                    .inspect_err(|error| log::warn!("cannot look at connections in network namespace {inum}: {error}"))
-                    .ok()
-                    .map(|answers| (inum, answers))
-            })
-            .collect();
-        places.into_iter().map(|place| place.and_then(|(inum, index)| *answers.get(&inum)?.get(index)?)).collect()
+        found
     }
 
     /// Where a journey's connection was made, and its ends there, the server's first.
