@@ -16,7 +16,7 @@ type Test = fn(&Path) -> Result<(), Box<dyn Error>>;
 const PORT: u16 = 8080;
 /// Faults of the lab that an examination does not see, with the reason. Of each it may say that the way works, and the tracer is
 /// there to say that it does not.
-const UNSEEN: [(&str, &str); 17] = [
+const UNSEEN: [(&str, &str); 19] = [
     ("reverse-path-filter", "it depends on the client's address"),
     ("no-route-back", "it depends on the client's address"),
     ("reply-wrong-interface", "it depends on the client's address"),
@@ -26,6 +26,8 @@ const UNSEEN: [(&str, &str); 17] = [
     ("neighbour-mute-client", "the client's side decides"),
     ("conntrack-invalid", "the client's side decides: its SYN is malformed"),
     ("wrong-checksum", "the client's side decides"),
+    ("path-mtu", "the client's side decides"),
+    ("data-unconfirmed", "the client's side decides"),
     ("ttl-used-up", "the client's side decides: its packets have a TTL of 1"),
     ("syn-queue-full", "it comes with the connections"),
     ("overflow-of-a-stranger", "it comes with the connections"),

@@ -173,6 +173,8 @@ impl Flags {
     pub const SERVER_RESET: u32 = 1 << 26;
     /// `Record::confirmation_death` happened.
     pub const CONFIRMATION_DROPPED: u32 = 1 << 27;
+    /// What died then is not the confirmation, but the first data of a connection that was just made.
+    pub const DATA_DROPPED: u32 = 1 << 28;
 }
 
 /// The record of one journey.

@@ -63,8 +63,8 @@ fn kernel_reset(skb: SkBuff) -> Option<()> {
 /// A packet is freed as dropped.
 #[btf_tracepoint(function = "kfree_skb")]
 pub fn kfree_skb(context: BtfTracePointContext) -> i32 {
-    // An answer that left may still be dropped by its device's traffic control.
-    if asleep() && nobody_waits() {
+    // An answer that left may still be dropped by its device's traffic control, and what the client sends first by a firewall.
+    if asleep() && nobody_waits() && all_settled() {
         return 0;
     }
     let skb = SkBuff(context.arg(0));

@@ -44,7 +44,10 @@ pub fn dropped(packet: &Packet, location: u64, reason: u32) {
     if reason == otherhost {
         return;
     }
-    let Some(found) = find(packet) else { return };
+    let Some(found) = find(packet) else {
+        data_dropped(packet, location, reason);
+        return;
+    };
     let record = found.record();
     if packet.kind == Kind::ACK {
         confirmation_dropped(record, packet, location, reason);
@@ -119,12 +122,29 @@ fn confirmation_dropped(record: &mut Record, packet: &Packet, location: u64, rea
     if record.flags & (Flags::SYN_ACK | Flags::CONFIRMATION_DROPPED) != Flags::SYN_ACK {
         return;
     }
+    note_confirmation_death(record, packet, Flags::CONFIRMATION_DROPPED, location, reason);
+}
+
+/// The first data of a connection that is held since it was made: later data has another key.
+#[inline(always)]
+fn data_dropped(packet: &Packet, location: u64, reason: u32) {
+    if packet.kind != Kind::ACK || packet.payload_len == 0 {
+        return;
+    }
+    let Some(found) = settling(&packet.key, 1) else { return };
+    if found.record().flags & Flags::DATA_DROPPED == 0 {
+        note_confirmation_death(found.record(), packet, Flags::CONFIRMATION_DROPPED | Flags::DATA_DROPPED, location, reason);
+    }
+}
+
+#[inline(always)]
+fn note_confirmation_death(record: &mut Record, packet: &Packet, flags: u32, location: u64, reason: u32) {
     // What a task sends has no device before it is routed.
     let own = if record.flags & Flags::LOCAL != 0 { Some(record.netns) } else { None };
     let Some(netns) = skb_netns(packet.carrier.skb).or(own) else { return };
     // SAFETY: only whether there is such an element matters.
     if unsafe { NETWORK_NAMESPACES.get(netns) }.is_some() {
-        record.flags |= Flags::CONFIRMATION_DROPPED;
+        record.flags |= flags;
         record.confirmation_death = death(record, Place { netns, ifindex: last_place(record).ifindex }, location, reason);
     }
 }

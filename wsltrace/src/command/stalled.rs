@@ -10,6 +10,8 @@ use crate::journey::{Journey, Outcome};
 
 /// How many connections are looked at; of more, the youngest.
 const WATCHED: usize = 64;
+/// So old a connection has to be: what was lost is sent again several times meanwhile.
+const OLD_ENOUGH: Duration = Duration::from_secs(1);
 /// For how long.
 const YOUNG: Duration = Duration::from_mins(1);
 
@@ -40,7 +42,8 @@ impl Stalled {
         let looked = std::mem::take(&mut self.young).into_iter().zip(found);
         for ((since, journey), connection) in looked {
             let Some(connection) = connection else { continue };
-            match stall(&journey, &connection) {
+            let stall = stall(&journey, &connection).filter(|_| now.duration_since(since) >= OLD_ENOUGH);
+            match stall {
                 Some(stall) => stalled.push((journey, connection, stall)),
                 None => self.young.push_back((since, journey)),
             }

@@ -17,11 +17,13 @@ pub enum Cause {
     Unconfirmed,
     /// The client takes no more data.
     WindowClosed,
+    /// A firewall here drops what the client sends.
+    DataDropped,
 }
 
 impl Cause {
     /// Every cause.
-    pub const ALL: [Self; 3] = [Self::PathMtu, Self::Unconfirmed, Self::WindowClosed];
+    pub const ALL: [Self; 4] = [Self::PathMtu, Self::Unconfirmed, Self::WindowClosed, Self::DataDropped];
 
     /// The name in the JSON contract.
     pub fn name(self) -> &'static str {
@@ -29,6 +31,7 @@ impl Cause {
             Self::PathMtu => "path_mtu",
             Self::Unconfirmed => "unconfirmed",
             Self::WindowClosed => "window_closed",
+            Self::DataDropped => "data_dropped",
         }
     }
 }
@@ -52,13 +55,13 @@ pub struct StallPage {
 pub const STALL: StallPage = StallPage {
     name: "stall",
     title: "connected, and then it does not get on",
-    meaning: "The handshake is complete, so the journey is answered; but the server's socket waits in vain. path_mtu: packets of full size are sent again and again while smaller ones arrive, so some part of the way carries less than the interface says, and the ICMP errors that would tell the sender are dropped: the classic fault of a VPN on Windows. unconfirmed: nothing of what the server sends is confirmed any more. window_closed: the client does not read what it is sent. Seen by looking at connections once a second in their first minute (sock_diag), not by an event of a packet, so it is always inferred.",
+    meaning: "The handshake is complete, so the journey is answered; but the server's socket waits in vain. path_mtu: packets of full size are sent again and again while smaller ones arrive, so some part of the way carries less than the interface says, and the ICMP errors that would tell the sender are dropped: the classic fault of a VPN on Windows. unconfirmed: nothing of what the server sends is confirmed any more. window_closed: the client does not read what it is sent. data_dropped: a firewall here dropped the first data of the client (the kernel told so), and the socket has received nothing since. Seen by looking at connections once a second in their first minute (sock_diag), not by an event of a packet, so it is always inferred.",
     see: &[
         "ss -tino 'sport = :PORT'   (backoff, retrans, mss, pmtu, unacked, notsent)",
         "ping -M do -s 1472 CLIENT   (1500 bytes with its headers; make it smaller until it gets through)",
         "nstat -az TcpRetransSegs TcpExtTCPTimeouts TcpExtTCPWinProbe",
     ],
-    mend: "path_mtu: give the interface a smaller MTU (`ip link set dev eth0 mtu 1350`), lastingly in the VPN's own settings. unconfirmed: look whether the client still runs, and at firewalls on the way. window_closed: look at the client; for Windows' localhost, whose relay can lock up when both sides send much at once, connect to WSL's own address.",
+    mend: "path_mtu: give the interface a smaller MTU (`ip link set dev eth0 mtu 1350`), lastingly in the VPN's own settings. unconfirmed: look whether the client still runs, and at firewalls on the way. window_closed: look at the client; for Windows' localhost, whose relay can lock up when both sides send much at once, connect to WSL's own address. data_dropped: find the rule that matches data and not what makes a connection.",
 };
 
 /// What is said about a connection that does not get on.
@@ -87,6 +90,10 @@ const CARRIED_BY_TUNNELS: u32 = 1350;
 
 /// Judges how the connection of an answered journey is doing; `None` while it gets on.
 pub fn stall(journey: &Journey, connection: &Connection) -> Option<Stall> {
+    // Where what was sent again came through, the rule has a limit, or means something else.
+    if journey.facts.data_dropped && connection.received_bytes == 0 {
+        return Some(data_dropped(journey));
+    }
     if connection.unconfirmed == 0 {
         return (connection.probes >= PROBES && connection.waiting_bytes > 0).then(|| window_closed(journey, connection));
     }
@@ -125,6 +132,20 @@ fn unconfirmed(connection: &Connection) -> Stall {
     Stall { cause: Cause::Unconfirmed, summary, remedy: vec![look] }
 }
 
+fn data_dropped(journey: &Journey) -> Stall {
+    let on = journey.interface.as_deref().map(|interface| format!(" on {interface}")).unwrap_or_default();
+    let summary = format!(
+        "connected, but a firewall here dropped the first data that the client sent{on}, and nothing has come through since: the client waits for an answer that the server does not know of; which rule is not known"
+    );
+    let remedy = vec![
+        "# it passes what makes a connection, and drops data: look for rules with a length, a string, flags (psh), a limit"
+            .to_owned(),
+        "sudo nft -a list ruleset".to_owned(),
+        "sudo iptables-legacy-save -c".to_owned(),
+    ];
+    Stall { cause: Cause::DataDropped, summary, remedy }
+}
+
 fn window_closed(journey: &Journey, connection: &Connection) -> Stall {
     let Connection { probes, waiting_bytes, .. } = connection;
     let who = match journey.origin {
@@ -148,7 +169,7 @@ fn window_closed(journey: &Journey, connection: &Connection) -> Stall {
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-    use crate::journey::{Outcome, Stage};
+    use crate::journey::{Facts, Outcome, Stage};
     use crate::output::samples;
 
     const FLOWS: Connection = Connection {
@@ -158,6 +179,7 @@ mod tests {
         arrived_behind: 0,
         unconfirmed_bytes: 0,
         confirmed_bytes: 300,
+        received_bytes: 80,
         waiting_bytes: 0,
         segment_bytes: 1448,
         path_mtu: 1500,
@@ -199,6 +221,16 @@ mod tests {
         }
         let remedy = judged(Origin::Remote, full).unwrap().remedy;
         assert!(remedy.contains(&"sudo ip link set dev eth0 mtu 1350".to_owned()), "{remedy:?}");
+    }
+
+    #[test]
+    fn data_that_a_firewall_dropped_is_a_stall_until_something_comes_through() {
+        let journey = samples::journey(&[Stage::TcIngress, Stage::Established], Outcome::Answered, None, None);
+        let dropped = Journey { facts: Facts { data_dropped: true, ..journey.facts }, ..journey.clone() };
+        let nothing = Connection { received_bytes: 0, ..FLOWS };
+        assert_eq!(stall(&dropped, &nothing).unwrap().cause, Cause::DataDropped);
+        assert_eq!(stall(&dropped, &FLOWS), None);
+        assert_eq!(stall(&journey, &nothing), None, "a client that has nothing to say");
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub struct Connection {
     pub unconfirmed_bytes: u64,
     /// Bytes that the other side has confirmed, some few for its SYN and FIN included.
     pub confirmed_bytes: u64,
+    /// Bytes that came in from the other side.
+    pub received_bytes: u64,
     /// Bytes that wait to be sent.
     pub waiting_bytes: u32,
     /// The most data that goes into a segment, bytes.
@@ -50,6 +52,7 @@ impl From<&TcpInfo> for Connection {
             arrived_behind: info.sacked,
             unconfirmed_bytes: info.bytes_sent.saturating_sub(info.bytes_retrans).saturating_sub(info.bytes_acked),
             confirmed_bytes: info.bytes_acked,
+            received_bytes: info.bytes_received,
             waiting_bytes: info.notsent_bytes,
             segment_bytes: info.snd_mss,
             path_mtu: info.pmtu,

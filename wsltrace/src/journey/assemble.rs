@@ -26,8 +26,10 @@ pub trait Names {
 
 /// Makes a journey of a record. `id` counts the journeys of this run.
 pub fn assemble(record: &Record, id: u64, names: &impl Names) -> Journey {
-    let facts = facts(record);
     let reason_of = |death: Death| if death.reason == 0 { None } else { names.reason(death.reason) };
+    let by_netfilter = |death: &Death| reason_of(*death).as_deref() == Some("NETFILTER_DROP");
+    let data_dropped = record.flags & Flags::DATA_DROPPED != 0 && by_netfilter(&record.confirmation_death);
+    let facts = Facts { data_dropped, ..facts(record) };
     let location_of = |death: Death| if death.location == 0 { None } else { names.location(death.location) };
     let reason = end(record).and_then(reason_of);
     let outcome = outcome(record, facts, reason.as_deref());
@@ -37,8 +39,7 @@ pub fn assemble(record: &Record, id: u64, names: &impl Names) -> Journey {
     if outcome == Outcome::Unfinished {
         way.infer_waiting(facts.syn_ack);
     }
-    let unconfirmed =
-        || confirmation_death(record, outcome).filter(|death| reason_of(*death).as_deref() == Some("NETFILTER_DROP"));
+    let unconfirmed = || confirmation_death(record, outcome).filter(by_netfilter);
     let ended = if died_at.is_some() { end(record) } else { unconfirmed() };
     // Now and then the kernel does not tell of a packet that it frees, and counts no missed event either.
     let end_is_missing = died_at.is_some() && told_end(record).is_none();
@@ -81,6 +82,7 @@ fn facts(record: &Record) -> Facts {
         established: has(Flags::ESTABLISHED),
         not_accepted: has(Flags::NOT_ACCEPTED),
         server_reset_ns: has(Flags::SERVER_RESET).then(|| lasted(record, StageCode::Established)).flatten(),
+        data_dropped: false,
         syn_ack_again: has(Flags::SYN_ACK_AGAIN),
         socket_lookup: entries(record).any(|(code, _)| code == StageCode::SocketLookup),
         consumed: record.consumed.time_ns != 0,
@@ -137,7 +139,7 @@ fn unseen_death(record: &Record) -> Option<Death> {
 /// The death of what the client sent to confirm the answer, where that kept the connection from being made.
 fn confirmation_death(record: &Record, outcome: Outcome) -> Option<Death> {
     let made = record.flags & Flags::ESTABLISHED != 0;
-    let dropped = record.flags & Flags::CONFIRMATION_DROPPED != 0;
+    let dropped = record.flags & (Flags::CONFIRMATION_DROPPED | Flags::DATA_DROPPED) == Flags::CONFIRMATION_DROPPED;
     (outcome == Outcome::Answered && dropped && !made).then_some(record.confirmation_death)
 }
 

@@ -154,6 +154,27 @@ fn the_position_behind_the_named_chains_shows_only_when_the_packet_died_there() 
 }
 
 #[test]
+fn what_died_behind_the_answer_is_the_confirmation_or_the_first_data() {
+    let answer = Flags::SYN_ACK | Flags::ANSWER_LEFT;
+    let mut record = answered(record(&[&TO_ROUTING, &TO_LOOKUP]), answer | Flags::CONFIRMATION_DROPPED, &ANSWER);
+    record.confirmation_death = died(&record, NETFILTER_DROP);
+    let journey = made(&record);
+    assert!(journey.is_unconfirmed_by_firewall() && !journey.facts.data_dropped);
+
+    // Another confirmation came through.
+    record.flags |= Flags::ESTABLISHED | Flags::ACK;
+    let journey = made(&record);
+    assert!(!journey.is_unconfirmed_by_firewall() && !journey.facts.data_dropped);
+
+    record.flags |= Flags::DATA_DROPPED;
+    let journey = made(&record);
+    assert!(!journey.is_unconfirmed_by_firewall() && journey.facts.data_dropped);
+    assert_eq!((journey.outcome, journey.reason, journey.death), (Outcome::Answered, None, None));
+    record.confirmation_death = died(&record, NO_SOCKET);
+    assert!(!made(&record).facts.data_dropped, "not by a firewall");
+}
+
+#[test]
 fn a_refused_syn_died_before_its_reset_went_out() {
     let record = record(&[&TO_ROUTING, &TO_LOOKUP]);
     let mut record = answered(record, Flags::RESET | Flags::KERNEL_RESET | Flags::ANSWER_LEFT, &ANSWER);

@@ -215,6 +215,7 @@ pub(crate) fn stall() -> StallLine {
         arrived_behind: 1,
         unconfirmed_bytes: 8192,
         confirmed_bytes: 1,
+        received_bytes: 80,
         waiting_bytes: 1024,
         segment_bytes: 1448,
         path_mtu: 1500,

@@ -1,15 +1,17 @@
 //! The connection is made, and does not get on.
 
 use std::io::{self, Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, TcpStream};
 use std::time::Duration;
 
-use super::{Scenario, template};
+use super::{Expect, Scenario, template};
 use crate::diagnosis::Cause;
+use crate::journey::Origin;
 use crate::lab::client::PAGE;
 use crate::lab::listener::PATIENCE;
 use crate::lab::mend::Mended;
-use crate::lab::{Binding, Lab, LabError, Listening, Manner, PORT, Seen};
+use crate::lab::path::established_on_loopback;
+use crate::lab::{Binding, Lab, LabError, Listening, Manner, PORT, Seen, Side};
 
 const GROUP: &str = "after the connection is made";
 /// Longer, by a second for a slow machine, than the 1.4 s after which the same data was sent again three times.
@@ -20,7 +22,14 @@ const FOUR_TIMES: Duration = Duration::from_secs(4);
 const ENDLESS: usize = 64 << 20;
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![path_mtu(), path_mtu_v6(), unconfirmed(), window_closed()]
+    vec![
+        path_mtu(),
+        path_mtu_v6(),
+        unconfirmed(),
+        window_closed(),
+        data_dropped("data-dropped", false),
+        data_dropped("data-dropped-lo", true),
+    ]
 }
 
 fn path_mtu() -> Scenario {
@@ -68,6 +77,35 @@ fn window_closed() -> Scenario {
         settle: |lab| lab.wsl.await_counter("TcpExt", "TCPWinProbe", 6),
         stall: Some(Cause::WindowClosed),
         ..template("window-closed", "the client reads nothing of what the server sends", GROUP)
+    }
+}
+
+/// Rules that let in what makes a connection, and no data.
+fn data_dropped(name: &'static str, local: bool) -> Scenario {
+    let title = if local { "nftables drops data over lo, and nothing else" } else { "nftables drops data, and nothing else" };
+    let remote = template(name, title, GROUP);
+    let base = if local {
+        let expect = Expect { origin: Origin::Local, path: established_on_loopback(), ..remote.expect };
+        Scenario { from: Side::Wsl, target: Ipv4Addr::LOCALHOST.into(), expect, ..remote }
+    } else {
+        remote
+    };
+    Scenario {
+        break_it: |lab| {
+            // With a timestamp, and a byte of data; a SYN has 60 bytes, and a confirmation 52.
+            lab.wsl.nft("inet", "type filter hook input priority filter", &format!("tcp dport {PORT} meta length 53 drop"))?;
+            serve_by(lab, |mut connection| {
+                connection.set_read_timeout(Some(PATIENCE))?;
+                connection.read_exact(&mut [0])?;
+                connection.write_all(b"!")
+            })
+        },
+        manner: Manner::Speaks,
+        client: Seen::Unserved,
+        silence: THREE_TIMES,
+        tools: &["nft"],
+        stall: Some(Cause::DataDropped),
+        ..base
     }
 }
 
