@@ -89,11 +89,13 @@ pub(super) fn in_full(page: Page, verbosity: Verbosity, line: &StallLine) -> Str
     if verbosity != Verbosity::Quiet {
         text.push('\n');
         text.push_str(&page.labelled("finding", &format!("stall: {} (inferred)", line.cause.name())));
-        let counts = format!(
-            "{} bytes not confirmed, sent again {} times; {} bytes wait; segments of {} bytes, packets of up to {}",
-            line.unconfirmed_bytes, line.retransmissions, line.waiting_bytes, line.segment_bytes, line.path_mtu
-        );
-        text.push_str(&page.labelled("socket", &counts));
+        if line.unconfirmed_bytes > 0 || line.waiting_bytes > 0 {
+            let counts = format!(
+                "{} bytes not confirmed, sent again {} times; {} bytes wait; segments of {} bytes, packets of up to {}",
+                line.unconfirmed_bytes, line.retransmissions, line.waiting_bytes, line.segment_bytes, line.path_mtu
+            );
+            text.push_str(&page.labelled("socket", &counts));
+        }
         text.push_str(&page.labelled("more", "wsltrace explain stall"));
         text.push_str(&remedy(page, &line.remedy));
         text.push('\n');
