@@ -12,7 +12,7 @@ use crate::journey::{Journey, Outcome};
 const WATCHED: usize = 64;
 /// So old a connection has to be: what was lost is sent again several times meanwhile.
 const OLD_ENOUGH: Duration = Duration::from_secs(1);
-/// For how long.
+/// How long a connection is looked at.
 const YOUNG: Duration = Duration::from_mins(1);
 
 /// The young connections.

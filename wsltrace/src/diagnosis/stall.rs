@@ -75,8 +75,8 @@ pub struct Stall {
     pub remedy: Vec<String>,
 }
 
-/// So often full packets were sent again in vain while smaller ones arrived: with the least time-out of Linux, 200 ms that double, 1.4 s
-/// have gone by. That smaller ones arrive is what a network that is gone for a moment does not do.
+/// So often full packets were sent again in vain while a smaller one behind them arrived: with the least time-out of Linux, 200 ms that double, 1.4 s
+/// have gone by. That it arrives is what a network that is gone for a moment does not do.
 const FULL_PACKETS: u32 = 3;
 /// So often the same data was sent again in vain: 3 s.
 const ANY_PACKETS: u32 = 4;
@@ -97,12 +97,20 @@ pub fn stall(journey: &Journey, connection: &Connection) -> Option<Stall> {
     if connection.unconfirmed == 0 {
         return (connection.probes >= PROBES && connection.waiting_bytes > 0).then(|| window_closed(journey, connection));
     }
-    let full_size = connection.unconfirmed_bytes + 1 >= u64::from(connection.segment_bytes);
+    let segment = u64::from(connection.segment_bytes);
+    let full_size = connection.unconfirmed_bytes + 1 >= segment;
+    // Where a full packet may have arrived before, as in a download that has gone on for a while, it is not their size. Of what was written
+    // at once only the last packet is smaller.
+    let full_may_have_arrived = connection.confirmed_bytes >= segment || connection.arrived_behind > 1;
+    let small_arrives_now = connection.arrived_behind == 1;
     // A SYN and a FIN count for one byte each.
-    let smaller_arrive = connection.arrived_behind > 0 || connection.confirmed_bytes > 2;
+    let small_has_arrived = connection.confirmed_bytes > 2;
     let may_be_too_large = full_size && connection.path_mtu > CARRIED_BY_ALL && journey.origin == Origin::Remote;
-    if may_be_too_large && smaller_arrive {
-        return (connection.retransmissions >= FULL_PACKETS).then(|| path_mtu(journey, connection));
+    if connection.retransmissions < if small_arrives_now { FULL_PACKETS } else { ANY_PACKETS } {
+        return None;
+    }
+    if may_be_too_large && !full_may_have_arrived && (small_arrives_now || small_has_arrived) {
+        return Some(path_mtu(journey, connection));
     }
     (connection.retransmissions >= ANY_PACKETS).then(|| unconfirmed(connection))
 }
@@ -207,17 +215,25 @@ mod tests {
     #[test]
     fn only_full_packets_beside_small_ones_that_arrive_speak_of_the_path() {
         let full = Connection { retransmissions: 3, unconfirmed: 4, unconfirmed_bytes: 5000, silent_ms: 1500, ..FLOWS };
-        assert_eq!(cause(Origin::Remote, full), Some(Cause::PathMtu));
         let behind = Connection { confirmed_bytes: 1, arrived_behind: 1, ..full };
         assert_eq!(cause(Origin::Remote, behind), Some(Cause::PathMtu));
+        assert_eq!(cause(Origin::Remote, full), None, "what arrived before says nothing of now");
+        let full = Connection { retransmissions: 4, ..full };
+        assert_eq!(cause(Origin::Remote, full), Some(Cause::PathMtu));
         for (origin, other, why) in [
             (Origin::Remote, Connection { confirmed_bytes: 1, ..full }, "nothing arrives"),
             (Origin::Remote, Connection { unconfirmed_bytes: 700, ..full }, "small ones"),
             (Origin::Remote, Connection { path_mtu: 1280, ..full }, "no smaller path"),
             (Origin::WslLocalhostRelay, full, "lo carries everything"),
+            (Origin::Remote, Connection { confirmed_bytes: 70_000, ..full }, "full packets arrived before the client was gone"),
+            (Origin::Remote, Connection { arrived_behind: 9, ..full }, "and so they did behind a lost one"),
         ] {
-            assert_eq!(cause(origin, other), None, "{why}: the network may be gone for a moment");
-            assert_eq!(cause(origin, Connection { retransmissions: 4, ..other }), Some(Cause::Unconfirmed), "{why}");
+            assert_eq!(
+                cause(origin, Connection { retransmissions: 3, ..other }),
+                None,
+                "{why}: the network may be gone for a moment"
+            );
+            assert_eq!(cause(origin, other), Some(Cause::Unconfirmed), "{why}");
         }
         let remedy = judged(Origin::Remote, full).unwrap().remedy;
         assert!(remedy.contains(&"sudo ip link set dev eth0 mtu 1350".to_owned()), "{remedy:?}");
