@@ -1,6 +1,10 @@
 //! wsltrace: says where a connection attempt into WSL2 dies, who did it, and what to type. The binary is a thin shell around
 //! this library; the end-to-end tests use its lab.
 
+// What the fuzzer and a unit test share names this crate from outside.
+#[cfg(test)]
+extern crate self as wsltrace;
+
 pub mod bench;
 pub mod cli;
 pub mod command;

@@ -1,4 +1,6 @@
-//! `cargo xtask fuzz`: made-up recordings for the reader and for everything that tells what it read.
+//! `cargo xtask fuzz`: made-up recordings for the reader and for everything that tells what it read. Not a part of the tests: building
+//! everything for it takes minutes. What it does with an input, a unit test does with recordings changed at random
+//! (`recording/changed.rs`).
 
 use std::fs;
 
@@ -8,9 +10,6 @@ use crate::{
     places,
     setup::{self, Part},
 };
-
-/// Runs of the short turn that belongs to the tests.
-pub(crate) const SHORT: u32 = 2_000;
 
 /// Builds the target and gives it so many inputs, beginning with the samples of the documentation; what it finds stays in fuzz/artifacts.
 pub(crate) fn run(runs: u32) -> Result<(), Error> {

@@ -9,7 +9,6 @@ use crate::{
     build,
     command::{self, is_root, own_cargo, say},
     error::Error,
-    fuzz,
     libtest::Tally,
     managers, places,
     setup::{self, Part},
@@ -46,10 +45,9 @@ pub(crate) fn run(unit: bool, arguments: &[String]) -> Result<(), Error> {
     }
     cargo.args(with_output_shown(arguments));
     let (status, tally) = follow(&mut cargo)?;
-    let mut outcome = judge(&cargo, status, &tally);
+    let outcome = judge(&cargo, status, &tally);
     let summary = tally.summary();
     if all {
-        outcome = outcome.and_then(|()| fuzz::run(fuzz::SHORT));
         let in_guest = guest.map_or(Ok(()), vm::Started::finish);
         say(&summary);
         return match (outcome, in_guest) {

@@ -5,6 +5,8 @@
 //! number (`dictionary.rs`); a journey is its record as the kernel side left it, packed (`packed.rs`). docs/recording.md describes
 //! every byte.
 
+#[cfg(test)]
+mod changed;
 mod dictionary;
 /// Files that a run makes.
 pub mod file;

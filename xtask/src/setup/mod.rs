@@ -19,7 +19,7 @@ use crate::{
     error::Error,
 };
 
-/// Brings everything that any task needs, but for [`Part::Vm`] and [`Part::Loads`]: these are large, and one task alone needs each.
+/// Brings what building, linting and testing need. The rest is large, and one task alone needs each: that task brings it.
 pub(crate) fn run() -> Result<(), Error> {
     let toolchain = ensure(&[Part::Build, Part::Lint, Part::Test])?;
     ensure_readers();
