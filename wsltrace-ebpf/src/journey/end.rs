@@ -1,6 +1,6 @@
 //! How journeys end: packets are freed, connections become established.
 
-use wsltrace_common::{Death, Flags, Key, Record, StageCode};
+use wsltrace_common::{Death, FIRST_SLOT, Flags, Key, Record, StageCode};
 
 use super::{
     Found,
@@ -173,18 +173,15 @@ pub fn consumed(packet: &Packet, location: u64) {
 #[inline(always)]
 pub fn established(key: &Key, accept_is_seen: bool) {
     let Some(found) = newest(key) else { return };
-    let slot = found.record().key.slot;
     if found.record().flags & Flags::OLDER_ALIVE != 0 {
-        for back in 1..=OLDER_ATTEMPTS {
-            if back >= slot {
+        let mut older = found.record().key;
+        for _ in 0..OLDER_ATTEMPTS {
+            if older.slot <= FIRST_SLOT {
                 break;
             }
-            if let Some(older) = exactly(&Key { slot: slot - back, ..found.record().key })
-                && older.record().flags & Flags::SYN_ACK != 0
-            {
-                older.record().flags |= Flags::ACK;
-                finish(&older);
-            }
+            older.slot -= 1;
+            // SAFETY: a reference is valid.
+            unsafe { journey_outlived(&raw const older) };
         }
     }
     let record = found.record();
@@ -197,6 +194,25 @@ pub fn established(key: &Key, accept_is_seen: bool) {
     }
     record.flags |= Flags::SETTLING;
     SETTLING.increment();
+}
+
+/// The attempt of this key, slot included, ends if it was answered: a newer one has led to the connection. A global BPF function, see
+/// packet.rs: in the loop above it would be followed once for each turn.
+///
+/// # Safety
+///
+/// `key` is null or valid.
+#[unsafe(no_mangle)]
+#[inline(never)]
+unsafe extern "C" fn journey_outlived(key: *const Key) -> u32 {
+    // SAFETY: as the caller promises.
+    if let Some(older) = unsafe { key.as_ref() }.and_then(exactly)
+        && older.record().flags & Flags::SYN_ACK != 0
+    {
+        older.record().flags |= Flags::ACK;
+        finish(&older);
+    }
+    0
 }
 
 /// The application took the connection of this key. That can come before it is established: Fast Open hands connections over

@@ -73,13 +73,26 @@ unsafe extern "C" fn journey_settling(key: *mut Key, sequences: u32) -> u32 {
         let newest = key.slot;
         for older in 0..=OLDER_ATTEMPTS {
             key.slot = newest.wrapping_sub(older);
-            if held(key).is_some() {
+            // SAFETY: a reference is valid.
+            if unsafe { journey_held(key) } != 0 {
                 return 0;
             }
         }
     }
     key.slot = 0;
     0
+}
+
+/// Whether the record under exactly this key is held. A global BPF function, see packet.rs and [`journey_claim`].
+///
+/// # Safety
+///
+/// `key` is null or valid.
+#[unsafe(no_mangle)]
+#[inline(never)]
+unsafe extern "C" fn journey_held(key: *const Key) -> u32 {
+    // SAFETY: as the caller promises.
+    u32::from(unsafe { key.as_ref() }.and_then(held).is_some())
 }
 
 /// The newest living attempt known under a key (whatever its slot) or one of its aliases.
@@ -103,15 +116,28 @@ pub fn carries(record: &Record, packet: &Packet) -> bool {
 
 #[inline(always)]
 fn lookup(key: &Key, kind: Kind, skb: u64) -> Option<Found> {
-    let mut exact = Key { slot: FIRST_SLOT, ..*key };
-    if let Some(found) = exactly(&exact)
+    let mut search = Search { key: Key { slot: FIRST_SLOT, ..*key }, skb, kind: kind.number(), chosen: 0 };
+    if let Some(found) = exactly(&search.key)
         && found.record().flags & Flags::SUPERSEDED == 0
     {
         return Some(found);
     }
-    // SAFETY: the key is ours.
-    unsafe { journey_among_attempts(&raw mut exact, &raw const skb, kind.number()) };
-    exactly(&exact)
+    // SAFETY: a reference is valid.
+    unsafe { journey_among_attempts(&raw mut search) };
+    exactly(&search.key)
+}
+
+/// The search for the attempt of a packet.
+#[repr(C)]
+struct Search {
+    /// Of the attempt that is looked at.
+    key: Key,
+    /// Address of the packet's `sk_buff`.
+    skb: u64,
+    /// What the packet is: `Kind`.
+    kind: u32,
+    /// The slot of the attempt that has the best claim so far; 0: none has any.
+    chosen: u32,
 }
 
 /// The rare ways to a record: makes the key that of the attempt that carries the `sk_buff`, else of the newest that lives, or for
@@ -120,41 +146,54 @@ fn lookup(key: &Key, kind: Kind, skb: u64) -> Option<Found> {
 ///
 /// # Safety
 ///
-/// `key` and `skb` are null or valid.
+/// `search` is null or valid.
 #[unsafe(no_mangle)]
 #[inline(never)]
-unsafe extern "C" fn journey_among_attempts(key: *mut Key, skb: *const u64, kind: u32) -> u32 {
-    const ANSWERED: u32 = Flags::SYN_ACK | Flags::RESET | Flags::ICMP;
+unsafe extern "C" fn journey_among_attempts(search: *mut Search) -> u32 {
     // SAFETY: as the caller promises.
-    let (Some(key), Some(skb)) = (unsafe { (key.as_mut(), skb.as_ref()) }) else { return 0 };
-    let skb = *skb;
-    key.slot = 0;
+    let Some(search) = (unsafe { search.as_mut() }) else { return 0 };
+    search.key.slot = 0;
     // SAFETY: LRU elements are only reused for other keys: a wrong one leads to a record that the callers' checks refuse.
-    if let Some(attempt) = unsafe { ATTEMPTS.get(&*key) } {
-        key.slot = attempt.slot;
+    if let Some(attempt) = unsafe { ATTEMPTS.get(&search.key) } {
+        search.key.slot = attempt.slot;
     // SAFETY: as above.
-    } else if let Some(alias) = unsafe { ALIASES.get(&*key) } {
-        copy(alias, key);
-    } else if kind != Kind::SYN.number() || carried(key, skb).is_none() {
+    } else if let Some(alias) = unsafe { ALIASES.get(&search.key) } {
+        copy(alias, &mut search.key);
+    } else if search.kind != Kind::SYN.number() || carried(&mut search.key, search.skb).is_none() {
         return 0;
     }
-    let (newest, mut alive) = (key.slot, 0);
+    let newest = search.key.slot;
     for back in 0..=OLDER_ATTEMPTS {
-        key.slot = newest.wrapping_sub(back);
-        if let Some(found) = exactly(key) {
-            let record = found.record();
-            if record.skb == skb || record.answer_skb == skb {
-                alive = key.slot;
-                break;
-            }
-            let waits = record.skb != 0 && record.flags & ANSWERED == 0;
-            if alive == 0 || kind == Kind::ICMP_ERROR.number() && waits {
-                alive = key.slot;
-            }
+        search.key.slot = newest.wrapping_sub(back);
+        // SAFETY: a reference is valid.
+        if unsafe { journey_claims(&raw mut *search) } != 0 {
+            break;
         }
     }
-    key.slot = alive;
+    search.key.slot = search.chosen as u16;
     0
+}
+
+/// Chooses the attempt of the key, slot included, if its claim is better than that of the one chosen before. Not 0 when there can be no
+/// better. A global BPF function, see packet.rs: in the loop above it would be followed once for each turn.
+///
+/// # Safety
+///
+/// `search` is null or valid.
+#[unsafe(no_mangle)]
+#[inline(never)]
+unsafe extern "C" fn journey_claims(search: *mut Search) -> u32 {
+    const ANSWERED: u32 = Flags::SYN_ACK | Flags::RESET | Flags::ICMP;
+    // SAFETY: as the caller promises.
+    let Some(search) = (unsafe { search.as_mut() }) else { return 0 };
+    let Some(found) = exactly(&search.key) else { return 0 };
+    let record = found.record();
+    let carries = record.skb == search.skb || record.answer_skb == search.skb;
+    let waits = record.skb != 0 && record.flags & ANSWERED == 0;
+    if carries || search.chosen == 0 || search.kind == Kind::ICMP_ERROR.number() && waits {
+        search.chosen = u32::from(search.key.slot);
+    }
+    u32::from(carries)
 }
 
 /// What this CPU has seen last, if it was this `sk_buff`.

@@ -110,22 +110,36 @@ fn forget(record: &mut Record) {
 /// Sends the record and takes it off the table. When the ring buffer is full it stays, marked, for user space to collect.
 #[inline(always)]
 pub fn finish(found: &Found) {
-    let record = found.record();
+    // SAFETY: the pointer came from a lookup in this run of the program.
+    unsafe { journey_finish(found.0) };
+}
+
+/// A global BPF function, see packet.rs: it is reached from many places.
+///
+/// # Safety
+///
+/// `record` is null, or a valid record in the table.
+#[unsafe(no_mangle)]
+#[inline(never)]
+unsafe extern "C" fn journey_finish(record: *mut Record) -> u32 {
+    // SAFETY: as the caller promises.
+    let Some(record) = (unsafe { record.as_mut() }) else { return 0 };
     forget(record);
     debug::ended(record);
     // For the verifier: the count never exceeds the array.
     let stages = if record.stage_count as usize > MAX_STAGES { MAX_STAGES } else { record.stage_count as usize };
     let size = (HEADER_SIZE + stages * size_of::<StageEntry>()) as u64;
-    // SAFETY: the record is a map value of at least `size` bytes; the map is a ring buffer.
-    let result = unsafe { bpf_ringbuf_output((&raw const RECORDS).cast_mut().cast(), found.0.cast(), size, wakeup()) };
+    // SAFETY: the record is at least `size` bytes; the map is a ring buffer.
+    let result = unsafe { bpf_ringbuf_output((&raw const RECORDS).cast_mut().cast(), (&raw mut *record).cast(), size, wakeup()) };
     if result != 0 {
         record.flags |= Flags::DONE;
         count(Counter::RingFull);
-        return;
+        return 0;
     }
     if JOURNEYS.remove(&record.key).is_err() {
         record.flags |= Flags::DONE;
     }
+    0
 }
 
 /// Waking the reader costs the packet more than all our probes together (an interrupt to this CPU, which a virtual machine makes
