@@ -9,7 +9,7 @@ use wsltrace::output::{Shown, Summary, TextOptions, TextOutput, Verbosity};
 use wsltrace::recording::{Ending, Entry, Reader};
 
 /// Tells what can be read; how many entries that were.
-pub fn everything(bytes: &[u8]) -> usize {
+pub(crate) fn everything(bytes: &[u8]) -> usize {
     let Ok(mut reader) = Reader::new(bytes) else { return 0 };
     let options = TextOptions {
         color: true,
@@ -25,7 +25,9 @@ pub fn everything(bytes: &[u8]) -> usize {
     let mut exports = formats.map(|format| format.writer(Box::new(io::sink())));
     let header = reader.header().clone();
     text.armed(&header.armed, &header.start).expect("a sink takes everything");
-    exports.iter_mut().for_each(|export| export.begin(&header).expect("a sink takes everything"));
+    for export in &mut exports {
+        export.begin(&header).expect("a sink takes everything");
+    }
     let mut summary = Summary::default();
     let (now, mut entries) = (Instant::now(), 0);
     while let Some(entry) = reader.next_entry().expect("a slice is read without errors") {
@@ -33,11 +35,15 @@ pub fn everything(bytes: &[u8]) -> usize {
         match entry {
             Entry::Journey { report, .. } => {
                 summary.add(&report.journey, &report.diagnosis);
-                exports.iter_mut().for_each(|export| export.journey(&report).expect("a sink takes everything"));
+                for export in &mut exports {
+                    export.journey(&report).expect("a sink takes everything");
+                }
                 text.journey(report, now).expect("a sink takes everything");
             }
             Entry::Missed(missed) => {
-                exports.iter_mut().for_each(|export| export.missed(&missed).expect("a sink takes everything"));
+                for export in &mut exports {
+                    export.missed(&missed).expect("a sink takes everything");
+                }
                 text.absence(&missed.absence, &missed.waited).expect("a sink takes everything");
             }
             Entry::Talk(said) => text.talk(&said).expect("a sink takes everything"),
@@ -47,7 +53,9 @@ pub fn everything(bytes: &[u8]) -> usize {
         Some(Ending::Whole(end)) => (Some(end), summary.line(end.time, end.duration_ns, end.lost)),
         _ => (None, summary.line(header.clock.wall, 0, Lost::default())),
     };
-    exports.iter_mut().for_each(|export| export.end(end, &line).expect("a sink takes everything"));
+    for export in &mut exports {
+        export.end(end, &line).expect("a sink takes everything");
+    }
     text.summary(&line, now).expect("a sink takes everything");
     entries
 }

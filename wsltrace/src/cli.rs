@@ -19,6 +19,7 @@ use crate::bench::target::Target as BenchTarget;
 use crate::diagnosis::Code;
 use crate::export::{Format, Target};
 use crate::journey::{Outcome, Stage};
+use crate::lab::Part;
 use crate::probe::Detail;
 use crate::recording::file::Rotation;
 use crate::recording::filter::Filter;
@@ -73,6 +74,9 @@ pub enum Command {
         /// One JSON object a scenario
         #[arg(long)]
         json: bool,
+        /// Only a part of them, such as 1/2, for machines that share the work
+        #[arg(long, value_name = "N/M", default_value = "1/1", hide_default_value = true)]
+        part: Part,
         /// Only these
         scenarios: Vec<String>,
     },

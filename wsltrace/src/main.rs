@@ -27,7 +27,7 @@ fn main() -> ExitCode {
         Some(Command::Completions { shell }) => command::manual::completions(*shell).map(done),
         Some(Command::Man) => command::manual::man().map(done),
         Some(Command::Demo { scenario }) => command::demo::demo(scenario.as_deref()).map(done),
-        Some(Command::Selftest { json, scenarios }) => command::demo::selftest(scenarios, *json).map(done),
+        Some(Command::Selftest { json, part, scenarios }) => command::demo::selftest(scenarios, *part, *json).map(done),
     };
     match result {
         Ok(status) => ExitCode::from(status),

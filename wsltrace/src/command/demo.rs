@@ -8,7 +8,7 @@ use indicatif::ProgressBar;
 use super::Failure;
 use crate::bench::result::Bench;
 use crate::bench::spoilers::Reading;
-use crate::lab::{self, LabError};
+use crate::lab::{self, LabError, Part};
 use crate::output::{self, Shown, TextOptions, Verbosity};
 
 /// The name of the demonstration that measures.
@@ -46,10 +46,10 @@ fn spinner() -> ProgressBar {
     if io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() }
 }
 
-/// Runs the scenarios of these names, or all; an error when one failed.
-pub fn selftest(scenarios: &[String], json: bool) -> Result<(), Failure> {
+/// Runs the scenarios of these names, or all, or a part of them; an error when one failed.
+pub fn selftest(scenarios: &[String], part: Part, json: bool) -> Result<(), Failure> {
     let binary = std::env::current_exe()?;
-    match lab::selftest(scenarios, json, &binary, &mut io::stdout()) {
+    match lab::selftest(scenarios, part, json, &binary, &mut io::stdout()) {
         Ok(true) => Ok(()),
         Ok(false) => Err(Failure::new("some scenarios failed on this kernel; attach the table to a bug report")),
         Err(error) => told(Err(error)),

@@ -48,7 +48,7 @@ pub use listener::{Binding, Listening};
 pub use mirrored::mirror;
 pub use namespace::Namespace;
 pub use path::Step;
-pub use report::{demo, list, selftest};
+pub use report::{Part, demo, list, selftest};
 pub use run::{Ending, ScenarioReport, prove, run};
 pub use scenario::{Expect, Scenario, all, find};
 pub use sides::{Lab, Side};

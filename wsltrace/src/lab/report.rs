@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::str::FromStr;
 
 use super::run::{broken_lab, connect};
 use super::{Ending, LabError, PORT, Scenario, ScenarioReport, Side, Tracer, all, find, run};
@@ -61,16 +62,47 @@ fn play(scenario: &Scenario, binary: &Path, out: &mut dyn Write) -> Result<(), L
     if problems.is_empty() { Ok(()) } else { Err(LabError::Failed(problems.join("; "))) }
 }
 
-/// Plays the named scenarios, or all, and prints a table, or with `json` one object a line and a summary. Returns whether
-/// none failed. An unknown name is an error before anything is played.
-pub fn selftest(names: &[String], json: bool, binary: &Path, out: &mut dyn Write) -> Result<bool, LabError> {
+/// One of several equal parts of a list, for machines that share the work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Which part, from 1.
+    number: usize,
+    /// How many parts there are.
+    of: usize,
+}
+
+impl Part {
+    /// Everything.
+    pub const WHOLE: Self = Self { number: 1, of: 1 };
+
+    /// Takes them in turn, so that groups of slow ones are shared as well.
+    fn take<T>(self, list: Vec<T>) -> Vec<T> {
+        list.into_iter().skip(self.number - 1).step_by(self.of).collect()
+    }
+}
+
+impl FromStr for Part {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let numbers = text.split_once('/').and_then(|(number, of)| Some((number.parse().ok()?, of.parse().ok()?)));
+        match numbers {
+            Some((number, of)) if (1..=of).contains(&number) => Ok(Self { number, of }),
+            _ => Err("not a part such as 1/2".to_owned()),
+        }
+    }
+}
+
+/// Plays the named scenarios, or all, or a part of them, and prints a table, or with `json` one object a line and a summary. Returns
+/// whether none failed. An unknown name is an error before anything is played.
+pub fn selftest(names: &[String], part: Part, json: bool, binary: &Path, out: &mut dyn Write) -> Result<bool, LabError> {
     let one = |name: &String| {
         find(name)
             .ok_or_else(|| LabError::Failed(format!("no scenario is called '{}'; see 'wsltrace demo'", name.escape_debug())))
     };
     let scenarios = if names.is_empty() { all() } else { names.iter().map(one).collect::<Result<_, _>>()? };
     let mut counts = [0_usize; 4];
-    for scenario in &scenarios {
+    for scenario in &part.take(scenarios) {
         let report = run(scenario, binary);
         counts[match report.ending {
             Ending::Passed => 0,
@@ -149,6 +181,18 @@ mod tests {
     fn an_unknown_name_is_an_error_that_says_where_to_look() {
         let error = demo(Some("nonsense\u{7}"), Path::new("/bin/false"), &mut Vec::new()).unwrap_err();
         assert_eq!(error.to_string(), "no scenario is called 'nonsense\\u{7}'; see 'wsltrace demo'");
-        assert!(selftest(&["nonsense".into()], false, Path::new("/bin/false"), &mut Vec::new()).is_err());
+        assert!(selftest(&["nonsense".into()], Part::WHOLE, false, Path::new("/bin/false"), &mut Vec::new()).is_err());
+    }
+
+    #[test]
+    fn parts_are_everything_once() {
+        let part = |text: &str| text.parse::<Part>();
+        let list: Vec<u8> = (0..7).collect();
+        assert_eq!(Part::WHOLE.take(list.clone()), list);
+        let parts: Vec<Vec<u8>> = ["1/3", "2/3", "3/3"].map(|text| part(text).unwrap().take(list.clone())).into();
+        assert_eq!(parts, [vec![0, 3, 6], vec![1, 4], vec![2, 5]]);
+        for wrong in ["", "1", "0/2", "3/2", "1/0", "-1/2", "1/2/3", "a/b"] {
+            assert!(part(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{self, BufRead, BufReader},
     os::unix::process::CommandExt as _,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc::{self, RecvTimeoutError},
     thread,
@@ -44,17 +44,35 @@ impl Drop for Running {
 }
 
 /// What QEMU is to run.
-#[derive(Clone, Copy)]
-pub(crate) struct Machine<'a> {
-    pub(crate) kernel: &'a Path,
-    pub(crate) initramfs: &'a Path,
+pub(crate) struct Machine {
+    pub(crate) kernel: PathBuf,
+    pub(crate) initramfs: PathBuf,
     /// The file that the kernel's console goes to.
-    pub(crate) console: &'a Path,
+    pub(crate) console: PathBuf,
     pub(crate) processors: u32,
 }
 
+/// Boots the machines at the same time and hands over every line that a guest reports, with its index. How each ended.
+pub(crate) fn run_all(machines: Vec<Machine>, limit: Duration, mut read: impl FnMut(usize, &str)) -> Result<Vec<End>, Error> {
+    let (send, lines) = mpsc::channel();
+    let guests: Vec<_> = machines
+        .into_iter()
+        .enumerate()
+        .map(|(index, machine)| {
+            let send = send.clone();
+            // The receiver lives as long as a sender does.
+            thread::spawn(move || run(&machine, limit, |line| drop(send.send((index, line.to_owned())))))
+        })
+        .collect();
+    drop(send);
+    for (index, line) in lines {
+        read(index, &line);
+    }
+    guests.into_iter().map(|guest| guest.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+}
+
 /// Boots the kernel and hands over every line that the guest reports.
-pub(crate) fn run(machine: Machine<'_>, limit: Duration, mut read: impl FnMut(&str)) -> Result<End, Error> {
+fn run(machine: &Machine, limit: Duration, mut read: impl FnMut(&str)) -> Result<End, Error> {
     let mut qemu = qemu(machine);
     let error = |source| Error::Start { command: command::line(&self::qemu(machine)), source };
     let mut running = Running(qemu.spawn().map_err(error)?);
@@ -78,12 +96,12 @@ pub(crate) fn run(machine: Machine<'_>, limit: Duration, mut read: impl FnMut(&s
 /// One processor by default: each has a thread, and QEMU 7.2 lets one run code that another is patching. Linux 7.2 dies of it at
 /// every boot, of an int3, and 6.12 at one boot in some dozens. And `-cx16`, because it emulates cmpxchg16b wrongly, of which
 /// guests die at random. A panic ends the guest (`panic=-1` reboots, `-no-reboot` makes that the end).
-fn qemu(machine: Machine<'_>) -> Command {
+fn qemu(machine: &Machine) -> Command {
     let mut qemu = clean("qemu-system-x86_64");
     qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max,-cx16", "-smp", &machine.processors.to_string()]);
     qemu.args(["-m", "2048", "-no-reboot", "-nodefaults", "-display", "none"]);
-    qemu.args(["-append", "console=ttyS0 panic=-1 mitigations=off quiet", "-kernel"]).arg(machine.kernel);
-    qemu.arg("-initrd").arg(machine.initramfs).arg("-serial").arg(format!("file:{}", machine.console.display()));
+    qemu.args(["-append", "console=ttyS0 panic=-1 mitigations=off quiet", "-kernel"]).arg(&machine.kernel);
+    qemu.arg("-initrd").arg(&machine.initramfs).arg("-serial").arg(format!("file:{}", machine.console.display()));
     qemu.args(["-serial", "stdio"]).stdin(Stdio::null()).stdout(Stdio::piped());
     // SAFETY: between fork and exec this only makes one system call, which is async-signal-safe.
     unsafe { qemu.pre_exec(|| set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from)) };

@@ -49,6 +49,9 @@ pub(crate) struct Arguments {
     /// How many processors the guest has; QEMU's emulation of more than one is not sound, and guests die of it now and then
     #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=8))]
     processors: u32,
+    /// How many guests share the scenarios, each with as many processors
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=8))]
+    guests: u32,
     /// Stop the guest after so many minutes
     #[arg(long, value_name = "MINUTES", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     limit: u64,
@@ -62,7 +65,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
 }
 
 /// Boots the kernel that the environment names, or the one beside the checkout, as a part of `cargo xtask test`, while that goes on
-/// with other things: the guest has one processor. The program has been built for release. `None`: there is no kernel.
+/// with other things. Two guests, because a guest has one processor. The program has been built for release. `None`: there is no kernel.
 pub(crate) fn start_default() -> Result<Option<Started>, Error> {
     let named = std::env::var_os(VARIABLE).map(PathBuf::from);
     let beside = places::root().join(BESIDE);
@@ -75,13 +78,13 @@ pub(crate) fn start_default() -> Result<Option<Started>, Error> {
     say("vm: started; its table comes at the end");
     Ok(Some(Started(thread::spawn(move || {
         let mut rows = Vec::new();
-        let arguments = Arguments { kernel, scenarios: Vec::new(), modules: None, processors: 1, limit: 60 };
+        let arguments = Arguments { kernel, scenarios: Vec::new(), modules: None, processors: 1, guests: 2, limit: 60 };
         let result = play(&arguments, |row| rows.push(row.to_owned()));
         (rows, result)
     }))))
 }
 
-/// A guest at work.
+/// Guests at work.
 pub(crate) struct Started(JoinHandle<(Vec<String>, Result<(), Error>)>);
 
 impl Started {
@@ -108,24 +111,30 @@ fn play(arguments: &Arguments, mut say: impl FnMut(&str)) -> Result<(), Error> {
     let directory = places::virtual_machines().join(&version);
     fs::create_dir_all(&directory).map_err(file("make", &directory))?;
 
-    let mut contents = Contents::new(&arguments.scenarios)?;
-    if let Some(modules) = &modules {
-        contents.modules(&version, modules)?;
-    }
-    contents.configuration(&version, &kernel);
-    let initramfs = directory.join("initramfs");
-    contents.write(&initramfs)?;
-
-    let about = modules.map_or_else(|| "no modules".to_owned(), |modules| format!("modules from {}", modules.display()));
+    let about = modules.as_ref().map_or_else(|| "no modules".to_owned(), |modules| format!("modules from {}", modules.display()));
     say(&format!("vm: Linux {version}, {about}"));
-    let console = directory.join("console.log");
-    let mut report = Report::default();
-    let machine = Machine { kernel: &kernel, initramfs: &initramfs, console: &console, processors: arguments.processors };
-    let end = guest::run(machine, Duration::from_mins(arguments.limit), |line| {
-        report.read(line).into_iter().for_each(|row| say(&row));
+    let mut consoles = Vec::new();
+    let mut machines = Vec::new();
+    for number in 1..=arguments.guests {
+        let mut words = vec![format!("--part={number}/{}", arguments.guests)];
+        words.extend_from_slice(&arguments.scenarios);
+        let mut contents = Contents::new(&words)?;
+        if let Some(modules) = &modules {
+            contents.modules(&version, modules)?;
+        }
+        contents.configuration(&version, &kernel);
+        let initramfs = directory.join(format!("initramfs-{number}"));
+        contents.write(&initramfs)?;
+        let console = directory.join(format!("console-{number}.log"));
+        consoles.push(console.clone());
+        machines.push(Machine { kernel: kernel.clone(), initramfs, console, processors: arguments.processors });
+    }
+    let mut reports = vec![Report::default(); machines.len()];
+    let ends = guest::run_all(machines, Duration::from_mins(arguments.limit), |guest, line| {
+        reports[guest].read(line).into_iter().for_each(|row| say(&row));
     })?;
-    say(&report.summary());
-    judge(&end, &report, &console)
+    say(&Report::summary(&reports));
+    ends.iter().zip(&reports).zip(&consoles).try_for_each(|((end, report), console)| judge(end, report, console))
 }
 
 /// A guest that hangs, one that dies, and one whose tests fail are three different things.

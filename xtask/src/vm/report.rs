@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 /// What has been read so far.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Report {
     kernel: Option<String>,
     last: Option<String>,
@@ -68,16 +68,17 @@ impl Report {
         }
     }
 
-    /// The line under the table.
-    pub(crate) fn summary(&self) -> String {
-        let kernel = self.kernel.as_deref().unwrap_or("a kernel that did not come so far");
+    /// The line under the table of all guests.
+    pub(crate) fn summary(reports: &[Self]) -> String {
+        let kernel = reports.iter().find_map(|report| report.kernel.as_deref());
+        let sum = |count: fn(&Self) -> usize| reports.iter().map(count).sum::<usize>();
         format!(
             "vm: Linux {}: {} passed, {} failed, {} skipped; {} faults that this kernel cannot have",
-            kernel.escape_debug(),
-            self.passed,
-            self.failed,
-            self.skipped.len(),
-            self.impossible
+            kernel.unwrap_or("a kernel that did not come so far").escape_debug(),
+            sum(|report| report.passed),
+            sum(|report| report.failed),
+            sum(|report| report.skipped.len()),
+            sum(|report| report.impossible)
         )
     }
 
@@ -139,8 +140,12 @@ mod tests {
         let (report, rows) = read(&["kernel 6.12.1", PASSED, SKIPPED, FAILED]);
         assert_eq!(rows.len(), 5);
         assert!(rows[1].ends_with("skipped  no nft") && rows[4].ends_with("  two"), "{rows:?}");
-        assert_eq!(report.summary(), "vm: Linux 6.12.1: 1 passed, 1 failed, 1 skipped; 0 faults that this kernel cannot have");
         assert_eq!((report.last(), report.status()), (Some("c"), None));
+        let (other, _) = read(&[PASSED, IMPOSSIBLE]);
+        assert_eq!(
+            Report::summary(&[other, report]),
+            "vm: Linux 6.12.1: 2 passed, 1 failed, 1 skipped; 1 faults that this kernel cannot have"
+        );
     }
 
     #[test]
