@@ -3,9 +3,10 @@
 
 use std::net::IpAddr;
 
-use super::super::{Facts, Finding, Interface, Linux, Severity, Unseen, WslFacts, diagnose};
+use super::super::{Address, Facts, Finding, Firewalls, Interface, Linux, Severity, Unseen, WslFacts, diagnose};
 use crate::evidence::Listener;
-use crate::wsl::{NetworkingMode, Source, Wsl};
+use crate::simulate::tests::{chain, rule, rulesets};
+use crate::wsl::{NetworkingMode, Source, Way, Wsl};
 
 /// A listener: an address, with `!` behind it IPv6 only, with `*` behind it nobody's.
 fn listener(text: &str) -> Listener {
@@ -100,6 +101,22 @@ fn listeners_are_judged_by_who_can_reach_them() {
     assert_eq!(of(None, "127.0.0.1"), is("listener_address", Severity::Warns));
     let go = finding(&facts(Some(M::Nat), "::"), "listener_address");
     assert!(go.summary.contains("http://127.0.0.1:8080/ is refused"), "{go:?}");
+}
+
+/// An IPv4 server over IPv6 is refused, whatever a rule does with the confirmations of connections that are made.
+#[test]
+fn rules_for_what_follows_an_answer_matter_only_where_somebody_answers() {
+    let drops = r#"{"match": {"op": "in", "left": {"ct": {"key": "state"}}, "right": "established"}}, {"drop": null}"#;
+    let rules = [chain("c", 1, "input", 0, "accept"), rule("c", 2, drops)].join(", ");
+    let mut facts = facts(None, "0.0.0.0");
+    facts.linux.outer6 = Some(("fd00::5".parse().unwrap(), "eth0".to_owned()));
+    let own = |text: &str| Address { address: text.parse().unwrap(), prefix: 64 };
+    facts.linux.interfaces[1].addresses = vec![own("172.28.20.5"), own("fd00::5")];
+    facts.firewalls = Firewalls::Read(Box::new(rulesets(&rules)));
+    let rows = facts.rows();
+    let why = |way| &rows.iter().find(|row| row.way == way).unwrap().why;
+    assert_eq!(why(Way::Lan6), "the server listens only on 0.0.0.0");
+    assert!(why(Way::LanToAddress).starts_with("what the client sends next (its ACK) is dropped by "), "{rows:?}");
 }
 
 #[test]

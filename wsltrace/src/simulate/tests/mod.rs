@@ -41,7 +41,7 @@ pub(super) fn machine() -> Machine {
 }
 
 /// What `nft -j` prints of a table with these objects of its own.
-pub(super) fn rulesets(objects: &str) -> Rulesets {
+pub(crate) fn rulesets(objects: &str) -> Rulesets {
     Rulesets::of(objects_of(objects), Listing::default(), &[]).unwrap()
 }
 
@@ -49,14 +49,14 @@ pub(super) fn objects_of(objects: &str) -> crate::simulate::nft::Objects {
     crate::simulate::nft::objects(&format!(r#"{{"nftables": [{objects}]}}"#)).unwrap()
 }
 
-pub(super) fn chain(name: &str, handle: u64, hook: &str, priority: i64, policy: &str) -> String {
+pub(crate) fn chain(name: &str, handle: u64, hook: &str, priority: i64, policy: &str) -> String {
     let kind = if name.starts_with("nat") { "nat" } else { "filter" };
     format!(
         r#"{{"chain": {{"family": "inet", "table": "t", "name": "{name}", "handle": {handle}, "type": "{kind}", "hook": "{hook}", "prio": {priority}, "policy": "{policy}"}}}}"#
     )
 }
 
-pub(super) fn rule(chain: &str, handle: u64, expressions: &str) -> String {
+pub(crate) fn rule(chain: &str, handle: u64, expressions: &str) -> String {
     format!(r#"{{"rule": {{"family": "inet", "table": "t", "chain": "{chain}", "handle": {handle}, "expr": [{expressions}]}}}}"#)
 }
 
