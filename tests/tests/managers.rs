@@ -69,7 +69,7 @@ const DOCKER: Manager = Manager {
         "timeout 60 grep 'API listen' /run/ready",
     ],
     behind: true,
-    remedy: "iptables -I DOCKER-USER",
+    remedy: "iptables-nft -I DOCKER-USER",
 };
 
 fn main() {

@@ -4,7 +4,7 @@
 //! `nft_do_chain` (Linux 6.7 and later); `x_tables`, BPF links, conntrack and NAT leave that to `nf_hook_slow`, as every
 //! back end does before 6.7. So `nf_hook_slow` proves a firewall only at priorities where neither conntrack nor NAT acts.
 
-use super::{Confidence, case::Case, case::Finding, remedy::mend, routes::mend_way_back, stages::stage_page};
+use super::{Confidence, case::Case, case::Finding, remedy::iptables, remedy::mend, routes::mend_way_back, stages::stage_page};
 use crate::{
     evidence::{Backend, Owner, Rule},
     journey::{Outcome, Stage},
@@ -233,7 +233,7 @@ fn see(case: &Case) -> Vec<String> {
     let nft = case.root("nft -a list ruleset");
     // -save only reads; -L and -S would create the table in a namespace that has none.
     let legacy = case.root(&format!("{save} -c{only_table}"));
-    let iptables = if case.is_v6() { "ip6tables" } else { "iptables" };
+    let iptables = iptables(Backend::IptablesNft, case.is_v6());
     let hook = case.journey.died_at.and_then(|stage| stage_page(stage).hook);
     let list = table.zip(hook).map(|(table, hook)| case.root(&format!("{iptables} -t {table} -L {hook} -nv --line-numbers")));
     match (case.evidence.backend, case.symbol()) {

@@ -110,7 +110,7 @@ impl Obstacle<'_> {
                 let words = self.rule.text.as_deref()?.strip_prefix("-A ").filter(|words| is_plain(words))?;
                 Some(format!("{} -t {table} -D {words}", self.program()))
             }
-            (Backend::IptablesLegacy, _, Some(number)) => Some(format!("{} -t {table} -D {chain} {number}", self.legacy())),
+            (Backend::IptablesLegacy, _, Some(number)) => Some(format!("{} -t {table} -D {chain} {number}", self.program())),
             (_, Some(handle), _) => Some(format!("nft delete rule {family} {table} {chain} handle {handle}")),
             _ => None,
         }
@@ -141,15 +141,18 @@ impl Obstacle<'_> {
 
     /// The iptables command that the rule's table belongs to.
     fn program(&self) -> &'static str {
-        match (self.rule.backend, self.v6) {
-            (Backend::IptablesLegacy, _) => self.legacy(),
-            (_, true) => "ip6tables",
-            (_, false) => "iptables",
-        }
+        iptables(self.rule.backend, self.v6)
     }
+}
 
-    fn legacy(&self) -> &'static str {
-        if self.v6 { "ip6tables-legacy" } else { "iptables-legacy" }
+/// The iptables command of a backend. By its full name: which of the two worlds plain `iptables` means is a setting, and on WSL many
+/// have set it to legacy for Docker's sake.
+pub(super) fn iptables(backend: Backend, v6: bool) -> &'static str {
+    match (backend, v6) {
+        (Backend::IptablesLegacy, true) => "ip6tables-legacy",
+        (Backend::IptablesLegacy, false) => "iptables-legacy",
+        (_, true) => "ip6tables-nft",
+        (_, false) => "iptables-nft",
     }
 }
 

@@ -6,6 +6,7 @@ use super::{
     Confidence,
     case::{Case, Finding},
     firewall::name,
+    remedy::iptables,
     routes::{is_led_astray, mend_way_back},
 };
 use crate::escape::shell_word;
@@ -134,7 +135,10 @@ fn loopback_beyond(case: &Case) -> Option<Finding> {
             let [table, chain] = [table, chain].map(|word| shell_word(word));
             format!("sudo nft insert rule {family} {table} {chain} handle {handle} iifname {entrance} accept")
         }
-        _ => format!("sudo iptables -t nat -I PREROUTING -i {entrance} -j ACCEPT"),
+        rule => {
+            let backend = rule.as_ref().map_or(Backend::IptablesNft, |rule| rule.backend);
+            format!("sudo {} -t nat -I PREROUTING -i {entrance} -j ACCEPT", iptables(backend, false))
+        }
     });
     Some(Finding::new(confidence, summary).remedy(leave))
 }
