@@ -109,7 +109,7 @@ const QUEUES: &str = "grep -s . /proc/net/netfilter/nfnetlink_queue || echo 'no 
 
 pub(super) fn queue(case: &Case) -> Option<Finding> {
     if let Some(rule) = case.evidence.rule.as_ref().filter(|rule| rule.verdict == "queue") {
-        let summary = format!("handed to a program by {} in {}; the program gave no verdict in time", name(rule), case.place());
+        let summary = format!("handed to a program by {}; the program gave no verdict in time", name(rule));
         let look = case.root(QUEUES);
         let start = "# start the program that reads the queue, or else take the rule away:".to_owned();
         return Some(Finding::proved(summary).remedy([look, start]).remedy(remedy(case)));
@@ -165,6 +165,12 @@ pub(super) fn place(case: &Case) -> String {
 fn sentence(case: &Case, verb: &str) -> String {
     let place = place(case);
     let Some(rule) = &case.evidence.rule else {
+        let programs = &case.evidence.netfilter_programs;
+        if !programs.is_empty() {
+            let names: Vec<String> = programs.iter().map(|name| format!("'{name}'")).collect();
+            let (what, names) = (if names.len() == 1 { "the BPF program" } else { "one of the BPF programs" }, names.join(", "));
+            return format!("{verb} by a firewall in {place}; most likely {what} {names}, attached to netfilter, did it");
+        }
         let kind = match (case.evidence.backend, case.symbol()) {
             (Some(Backend::Nft), _) => "an nftables chain did it, ",
             (Some(Backend::IptablesNft), _) => "an iptables-nft chain did it, ",
@@ -240,6 +246,9 @@ fn see(case: &Case) -> Vec<String> {
         (Some(Backend::IptablesLegacy), _) => vec![legacy],
         (Some(Backend::IptablesNft), _) => vec![list.unwrap_or(nft)],
         (Some(Backend::Nft), _) | (None, Some("nft_do_chain")) => vec![nft],
+        (None, _) if !case.evidence.netfilter_programs.is_empty() => {
+            vec![case.root("bpftool net show"), "# then take it away with the program that attached it".to_owned()]
+        }
         (None, _) => vec![legacy, nft],
     }
 }

@@ -76,8 +76,9 @@ pub const REASONS: &[ReasonPage] = &[
     },
     ReasonPage {
         name: "IP_INHDR",
-        short: "its IP header is malformed",
-        text: "The header's version, length or options make no sense.",
+        short: "its IP header is malformed, or its time to live is used up",
+        text: "The header's version, length or options make no sense; or, in ip_forward, the packet came with a time to live of 1 and should \
+               have gone on.",
     },
     ReasonPage { name: "PKT_TOO_SMALL", short: "it is shorter than its headers say", text: "The packet was cut on the way." },
     ReasonPage {

@@ -111,11 +111,20 @@ pub(super) fn bad_packet(case: &Case) -> Option<Finding> {
         "TCP_FLAGS" => "its TCP flags make no sense together",
         _ => return None,
     };
+    let short_lived = case.reason() == Some("IP_INHDR") && fault.starts_with("its time to live");
+    // Rules can set it as well.
+    let lives = short_lived.then(|| {
+        [
+            "# on the client's machine; 64 is usual: sysctl net.ipv4.ip_default_ttl".to_owned(),
+            format!("# or a rule here sets it: {}", case.root("nft list ruleset | grep -iE 'ttl|hoplimit'")),
+        ]
+    });
     let offload = case.interface().map(|name| case.root(&format!("ethtool -K {} tx off rx off", shell_word(name))));
     let offload = offload.filter(|_| case.reason().is_some_and(|reason| reason.ends_with("CSUM")));
     Some(
         Finding::proved(format!("dropped in {}: {fault}", case.place()))
-            .remedy(case.where_to_type().filter(|_| offload.is_some()))
+            .remedy(case.where_to_type().filter(|_| offload.is_some() || lives.is_some()))
+            .remedy(lives.into_iter().flatten())
             .remedy(offload),
     )
 }

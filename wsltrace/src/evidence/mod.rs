@@ -195,6 +195,8 @@ pub struct Evidence {
     pub elsewhere: Vec<Listener>,
     /// Names of others' BPF programs that decide which listener gets a connection (`sk_lookup`), in the namespace of a refusal.
     pub lookup_programs: Vec<String>,
+    /// Names of others' BPF programs at netfilter, in any namespace, where a hook refused the packet and no chain is known that did.
+    pub netfilter_programs: Vec<String>,
     /// The control group of the listening socket, when the packet died of a decision about its socket and programs of that group make
     /// such.
     pub cgroup: Option<Cgroup>,

@@ -12,7 +12,7 @@ use super::sockets::{self, Found};
 use super::{Evidence, OwnAddress, Rule, TcProgram, addresses, routes, sysctls, way};
 use crate::journey::{Conntrack, Family, InterfaceName, Journey, Origin, Outcome, Stage};
 use crate::kernel::netns::Netns;
-use crate::probe::{is_own_program, lookup_programs, tc_programs};
+use crate::probe::{is_own_program, lookup_programs, netfilter_programs, tc_programs};
 
 /// How long listeners are kept.
 const LISTENERS_KEPT: Duration = Duration::from_millis(200);
@@ -47,6 +47,7 @@ pub(super) struct Watched {
     pub(super) firewalls: Kept<Firewalls>,
     /// Names of the programs that look for listeners.
     pub(super) lookup_programs: Kept<Vec<String>>,
+    pub(super) netfilter_programs: Kept<Vec<String>>,
     /// Others' programs at tc, by device and whether it is for what comes in.
     pub(super) tc_programs: HashMap<(InterfaceName, bool), Kept<Vec<TcProgram>>>,
     pub(super) addresses: Kept<Vec<OwnAddress>>,
@@ -74,6 +75,7 @@ impl Watched {
             listeners: HashMap::new(),
             firewalls: Kept::default(),
             lookup_programs: Kept::default(),
+            netfilter_programs: Kept::default(),
             tc_programs: HashMap::new(),
             addresses: Kept::default(),
             all_listeners: Kept::default(),
@@ -188,7 +190,7 @@ impl Watched {
                 Err(error) => log::warn!("cannot read the settings of network namespace {inum}: {error}"),
             }
             match self.lookup_programs.get(|| lookup_programs(&self.netns)) {
-                Ok(names) => evidence.lookup_programs = names.iter().filter(|name| !is_own_program(name)).cloned().collect(),
+                Ok(names) => evidence.lookup_programs = others(names),
                 Err(error) => log::warn!("cannot list the programs that look for listeners in network namespace {inum}: {error}"),
             }
         }
@@ -304,7 +306,18 @@ impl Watched {
                 Err(error) => log::warn!("cannot read the counters of iptables-legacy in network namespace {inum}: {error}"),
             }
         }
+        // No chain did it, then: what else hooks in there is programs.
+        if evidence.backend.is_none() && left_to_the_hook {
+            match self.netfilter_programs.get(netfilter_programs) {
+                Ok(names) => evidence.netfilter_programs = others(names),
+                Err(error) => log::warn!("cannot see which BPF programs are attached to netfilter: {error}"),
+            }
+        }
     }
+}
+
+fn others(programs: &[String]) -> Vec<String> {
+    programs.iter().filter(|name| !is_own_program(name)).cloned().collect()
 }
 
 /// What bears on a listener's silence. The route back is asked for only where the counters do not settle it.

@@ -1,8 +1,10 @@
 //! The server's own sockets.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use super::super::{Facts, Finding, Severity};
 use crate::evidence::{Listener, Owner};
-use crate::wsl::{Answer, Held, NetworkingMode, Way, Wsl, is_relayed};
+use crate::wsl::{Answer, Held, NetworkingMode, Way, Wsl, is_relayed, takers};
 
 /// How many other ports are named when nobody listens on the one.
 const OTHERS: usize = 8;
@@ -106,15 +108,49 @@ pub(super) fn address(facts: &Facts) -> Vec<Finding> {
                 .linux("# let the server listen on 0.0.0.0"),
         ];
     }
-    let loopback_only = listeners.iter().all(|listener| listener.address.is_loopback());
-    if loopback_only {
-        let who = if facts.wsl.wsl == Wsl::No { "other machines" } else { "other machines, portproxy and WSL's own address" };
-        return vec![
-            Finding::new(Severity::Warns, format!("only localhost leads to the server, {who} do not: it listens only on {all}"))
-                .linux("# when others shall reach it, let the server listen on 0.0.0.0"),
-        ];
+    if listeners.iter().all(|listener| listener.address.is_loopback()) {
+        return vec![only_loopback(facts, &all)];
     }
-    Vec::new()
+    if facts.wsl.wsl == Wsl::No { one_address(facts, &all) } else { Vec::new() }
+}
+
+fn only_loopback(facts: &Facts, all: &str) -> Finding {
+    let others = if facts.wsl.wsl == Wsl::No { "other machines" } else { "other machines, portproxy and WSL's own address" };
+    let by_v4 = takes_here(facts, Ipv4Addr::LOCALHOST.into());
+    let (who, others) = match (by_v4, takes_here(facts, Ipv6Addr::LOCALHOST.into())) {
+        (true, _) => ("localhost leads".to_owned(), others.to_owned()),
+        // Many programs take localhost for this alone.
+        (false, true) => ("[::1] leads".to_owned(), format!("127.0.0.1 and {others}")),
+        (false, false) => ("an unusual loopback address leads".to_owned(), format!("127.0.0.1 and {others}")),
+    };
+    let finding = Finding::new(Severity::Warns, format!("only {who} to the server, {others} do not: it listens only on {all}"));
+    finding.linux(if by_v4 {
+        "# when others shall reach it, let the server listen on 0.0.0.0"
+    } else {
+        "# let the server listen on 127.0.0.1, or on 0.0.0.0 when other machines shall reach it"
+    })
+}
+
+/// A server on some of this machine's addresses, outside WSL, where the ways from Windows do not tell.
+fn one_address(facts: &Facts, all: &str) -> Vec<Finding> {
+    let outer = [&facts.linux.outer, &facts.linux.outer6].into_iter().flatten().map(|(address, _)| *address);
+    let missed: Vec<String> = outer
+        .chain([Ipv4Addr::LOCALHOST.into()])
+        .filter(|address| !takes_here(facts, *address))
+        .map(|address| if address.is_loopback() { format!("{address} (localhost)") } else { address.to_string() })
+        .collect();
+    // A server of one family is nothing unusual.
+    if takes_here(facts, Ipv4Addr::LOCALHOST.into()) || missed.is_empty() {
+        return Vec::new();
+    }
+    let summary = format!("not every address of this machine leads to the server: it listens only on {all}");
+    let finding = Finding::new(Severity::Warns, summary).because(format!("refused at {}", missed.join(" and ")));
+    vec![finding.linux("# when it shall be reached there as well, let the server listen on 0.0.0.0")]
+}
+
+/// Whether some socket takes connections to an address, by whatever interface they come.
+fn takes_here(facts: &Facts, address: IpAddr) -> bool {
+    facts.linux.listeners.iter().any(|listener| !takers([listener], address, listener.device.as_deref()).is_empty())
 }
 
 /// Sockets whose process nobody here sees.

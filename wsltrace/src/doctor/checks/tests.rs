@@ -99,6 +99,17 @@ fn listeners_are_judged_by_who_can_reach_them() {
     assert_eq!(of(Some(M::Mirrored), "::"), []);
     assert_eq!(of(Some(M::Nat), "0.0.0.0*"), is("listener_owner", Severity::Warns));
     assert_eq!(of(None, "127.0.0.1"), is("listener_address", Severity::Warns));
+    for elsewhere in ["172.28.20.5", "fd00::5", "::!", "::1", "127.0.0.2"] {
+        assert_eq!(of(None, elsewhere), is("listener_address", Severity::Warns), "{elsewhere}");
+    }
+    for everywhere in ["0.0.0.0", "::", "0.0.0.0 ::!"] {
+        assert_eq!(of(None, everywhere), [], "{everywhere}");
+    }
+    let summary = |listeners| finding(&facts(None, listeners), "listener_address").summary;
+    assert!(summary("127.0.0.1 ::1").starts_with("only localhost leads to the server, other machines do not"));
+    assert!(summary("::1").starts_with("only [::1] leads to the server, 127.0.0.1 and other machines do not"));
+    let beside = finding(&facts(None, "fd00::5"), "listener_address");
+    assert_eq!(beside.evidence, ["refused at 172.28.20.5 and 127.0.0.1 (localhost)"]);
     let go = finding(&facts(Some(M::Nat), "::"), "listener_address");
     assert!(go.summary.contains("http://127.0.0.1:8080/ is refused"), "{go:?}");
 }
