@@ -102,7 +102,7 @@ fn acknowledged(packet: &Packet) {
         if record.flags & (Flags::SYN_ACK | Flags::ACK) == Flags::SYN_ACK {
             record.flags |= Flags::ACK;
             let place = Place { netns: record.netns, ifindex: record.ifindex };
-            journey::push(record, StageCode::AckSeen as u8, false, place);
+            journey::note(record, StageCode::AckSeen as u8, false, place);
         }
     }
 }

@@ -45,7 +45,7 @@ fn given_up(socket: u64) -> Option<()> {
     }
     let sent: u64 = read(socket + u64::from(offset!(tcp_sock_bytes_sent)))?;
     if sent == 0 {
-        journey::reset_by_server(&key_of(socket)?);
+        journey::reset_by_server(&key_of(socket)?.0);
     }
     Some(())
 }
@@ -125,19 +125,19 @@ pub fn tcp_retransmit_skb(context: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn sent_again(socket: u64) -> Option<()> {
     let own_port: u16 = read(socket + u64::from(offset!(sock_num)))?;
-    if port_is_traced(own_port) && is_watched(socket)? {
+    if port_is_traced(own_port) && watched_netns(socket).is_some() {
         count(Counter::SentAgain);
     }
     Some(())
 }
 
-/// Whether a socket is in a network namespace that is watched.
+/// The network namespace of a socket, if it is watched.
 #[inline(always)]
-fn is_watched(socket: u64) -> Option<bool> {
+fn watched_netns(socket: u64) -> Option<u32> {
     let net: u64 = read(socket + u64::from(offset!(sock_net)))?;
     let netns: u32 = read(net + u64::from(offset!(net_inum)))?;
     // SAFETY: only whether there is such an element matters.
-    Some(unsafe { NETWORK_NAMESPACES.get(netns) }.is_some())
+    unsafe { NETWORK_NAMESPACES.get(netns) }.map(|_| netns)
 }
 
 /// The remote address of a socket or request, by its family.
@@ -171,7 +171,7 @@ pub fn inet_sock_set_state(context: BtfTracePointContext) -> i32 {
 /// The connection became established when `sequences` is 0, and was closed otherwise.
 #[inline(always)]
 fn changed(socket: u64, sequences: u32) -> Option<()> {
-    let key = key_of(socket)?;
+    let (key, netns) = key_of(socket)?;
     if sequences > 0 {
         journey::closed(&key, sequences);
         return Some(());
@@ -179,7 +179,7 @@ fn changed(socket: u64, sequences: u32) -> Option<()> {
     let is_mptcp = offset!(tcp_sock_is_mptcp);
     // A connection of MPTCP is given to the application behind another socket, by which it is not known here.
     let accept_is_seen = is_mptcp == ABSENT || read::<u8>(socket + u64::from(is_mptcp)) == Some(0);
-    journey::established(&key, accept_is_seen);
+    journey::established(&key, netns, accept_is_seen);
     Some(())
 }
 
@@ -204,28 +204,27 @@ fn was_accepted(socket: u64) -> Option<()> {
     if family != AF_INET && family != AF_INET6 {
         return None;
     }
-    let key = key_of(socket)?;
+    let (key, netns) = key_of(socket)?;
     let state: u8 = read(socket + u64::from(offset!(sock_state)))?;
     // A client that left before counts one more: its FIN.
     let sequences = if state == TCP_ESTABLISHED { 1 } else { 2 };
-    journey::accepted(&key, sequences);
+    journey::accepted(&key, netns, sequences);
     Some(())
 }
 
-/// The key of the journey that led to a server's connection, in a namespace that is watched.
+/// The key of the journey that led to a server's connection, in a namespace that is watched, and that namespace.
 #[inline(always)]
-fn key_of(socket: u64) -> Option<Key> {
+fn key_of(socket: u64) -> Option<(Key, u32)> {
     // The event is global: the server may be in a namespace that is not watched, where nobody would see it on another machine.
-    if !is_watched(socket)? {
-        return None;
-    }
+    let netns = watched_netns(socket)?;
     let family: u16 = read(socket + u64::from(offset!(sock_family)))?;
     let next: u32 = read(socket + u64::from(offset!(tcp_sock_rcv_nxt)))?;
     let received: u64 = read(socket + u64::from(offset!(tcp_sock_bytes_received)))?;
-    Some(Key {
+    let key = Key {
         address: address_of(family, socket, offset!(sock_daddr), offset!(sock_v6_daddr))?,
         sequence: next.wrapping_sub(1).wrapping_sub(received as u32),
         port: u16::from_be(read(socket + u64::from(offset!(sock_dport)))?),
         slot: 0,
-    })
+    };
+    Some((key, netns))
 }

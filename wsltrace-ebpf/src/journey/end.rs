@@ -5,9 +5,8 @@ use wsltrace_common::{Death, FIRST_SLOT, Flags, Key, Record, StageCode};
 use super::{
     Found,
     find::{OLDER_ATTEMPTS, carries, exactly, find, newest, settling},
-    finish, forget, last_place, now_ns,
+    finish, forget, last_place, note, now_ns,
     pass::note_translation,
-    push,
 };
 use crate::{
     kernel::{Place, offset, skb_netns},
@@ -168,10 +167,16 @@ pub fn consumed(packet: &Packet, location: u64) {
     }
 }
 
-/// The connection of this key became established: the journey is held a while to see what becomes of it, and older attempts that
+/// Where the server's socket is, in the namespace `netns`: the interface is the SYN's last one there.
+#[inline(always)]
+fn place_of_server(record: &Record, netns: u32) -> Place {
+    Place { netns, ifindex: if netns == record.syn_netns { record.syn_ifindex } else { 0 } }
+}
+
+/// The connection of this key became established, in the namespace `netns`: the journey is held a while to see what becomes of it, and older attempts that
 /// wait for the same client end.
 #[inline(always)]
-pub fn established(key: &Key, accept_is_seen: bool) {
+pub fn established(key: &Key, netns: u32, accept_is_seen: bool) {
     let Some(found) = newest(key) else { return };
     if found.record().flags & Flags::OLDER_ALIVE != 0 {
         let mut older = found.record().key;
@@ -186,8 +191,7 @@ pub fn established(key: &Key, accept_is_seen: bool) {
     }
     let record = found.record();
     record.flags |= Flags::ESTABLISHED | Flags::ACK;
-    let place = Place { netns: last_place(record).netns, ifindex: record.ifindex };
-    push(record, StageCode::Established as u8, false, place);
+    note(record, StageCode::Established as u8, false, place_of_server(record, netns));
     forget(record);
     if record.flags & Flags::ACCEPTED == 0 && accept_is_seen && switched_on(SWITCH_ACCEPT) {
         record.flags |= Flags::UNACCEPTED;
@@ -218,12 +222,11 @@ unsafe extern "C" fn journey_outlived(key: *const Key) -> u32 {
 /// The application took the connection of this key. That can come before it is established: Fast Open hands connections over
 /// early, and another CPU may be quicker than the one that changes the socket's state. `sequences` as for [`settling`].
 #[inline(always)]
-pub fn accepted(key: &Key, sequences: u32) {
+pub fn accepted(key: &Key, netns: u32, sequences: u32) {
     let Some(found) = settling(key, sequences).or_else(|| newest(key)) else { return };
     let record = found.record();
     record.flags = record.flags & !Flags::UNACCEPTED | Flags::ACCEPTED;
-    let place = Place { netns: last_place(record).netns, ifindex: record.ifindex };
-    push(record, StageCode::Accepted as u8, false, place);
+    note(record, StageCode::Accepted as u8, false, place_of_server(record, netns));
 }
 
 /// One side closed the connection of this key in order, with a FIN: what was to be seen has been seen, but for an application that

@@ -66,7 +66,7 @@ unsafe extern "C" fn journey_settling(key: *mut Key, sequences: u32) -> u32 {
             key.slot = attempt.slot;
         // SAFETY: as above.
         } else if let Some(alias) = unsafe { ALIASES.get(&*key) } {
-            copy(alias, key);
+            newest_of(alias, key);
         } else {
             key.slot = FIRST_SLOT;
         }
@@ -158,7 +158,7 @@ unsafe extern "C" fn journey_among_attempts(search: *mut Search) -> u32 {
         search.key.slot = attempt.slot;
     // SAFETY: as above.
     } else if let Some(alias) = unsafe { ALIASES.get(&search.key) } {
-        copy(alias, &mut search.key);
+        newest_of(alias, &mut search.key);
     } else if search.kind != Kind::SYN.number() || carried(&mut search.key, search.skb).is_none() {
         return 0;
     }
@@ -172,6 +172,16 @@ unsafe extern "C" fn journey_among_attempts(search: *mut Search) -> u32 {
     }
     search.key.slot = search.chosen as u16;
     0
+}
+
+/// Makes the key that of the newest attempt of the journey's own key: the alias was made by an earlier one, and a SYN that is sent
+/// again gets the same other source.
+#[inline(always)]
+fn newest_of(alias: &Key, key: &mut Key) {
+    copy(alias, key);
+    key.slot = 0;
+    // SAFETY: as for the aliases.
+    key.slot = unsafe { ATTEMPTS.get(&*key) }.map_or(alias.slot, |attempt| attempt.slot);
 }
 
 /// Chooses the attempt of the key, slot included, if its claim is better than that of the one chosen before. Not 0 when there can be no

@@ -54,16 +54,22 @@ fn now_ns() -> u64 {
     unsafe { bpf_ktime_get_ns() }
 }
 
-/// Writes a stage (a `StageCode`'s number) into the record.
+/// Writes a stage (a `StageCode`'s number) into the record: the SYN, or its answer, is there now.
 #[inline(always)]
 pub fn push(record: &mut Record, stage: u8, answer: bool, place: Place) {
-    let now = now_ns();
-    record.last_ns = now;
     if answer {
         (record.answer_netns, record.answer_ifindex) = (place.netns, place.ifindex);
     } else {
         (record.syn_netns, record.syn_ifindex) = (place.netns, place.ifindex);
     }
+    note(record, stage, answer, place);
+}
+
+/// Writes a stage that neither the SYN nor its answer is in: another packet, or the connection.
+#[inline(always)]
+pub fn note(record: &mut Record, stage: u8, answer: bool, place: Place) {
+    let now = now_ns();
+    record.last_ns = now;
     let index = record.stage_count as usize;
     let Some(entry) = record.stages.get_mut(index) else {
         record.flags |= Flags::INCOMPLETE;

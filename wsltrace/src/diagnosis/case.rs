@@ -30,6 +30,13 @@ pub(super) struct Finding {
 }
 
 impl Finding {
+    /// The finding where the SYN was answered and somebody drops what the client sends next.
+    pub(super) fn unconfirmed(by: &str) -> Self {
+        Self::proved(format!(
+            "answered, and then the client's next packet, which confirms the answer, was dropped by {by}: the client sees itself connected and waits in vain"
+        ))
+    }
+
     pub(super) fn proved(summary: impl Into<String>) -> Self {
         Self::new(Confidence::Proved, summary)
     }
@@ -88,6 +95,11 @@ impl Case<'_> {
             Some(death) => death.interface.as_deref(),
             None => self.journey.interface.as_deref(),
         }
+    }
+
+    /// The same, in words.
+    pub(super) fn on_interface(&self) -> String {
+        self.interface().map(|name| format!(" on {name}")).unwrap_or_default()
     }
 
     /// The namespace of the end when it is not the one where the journey began.

@@ -86,7 +86,7 @@ pub(super) fn not_accepted(case: &Case) -> Option<Finding> {
     if let Some(after_ns) = case.journey.facts.server_reset_ns {
         return Some(reset_at_once(case, after_ns));
     }
-    if case.journey.is_unconfirmed_by_firewall() {
+    if case.journey.is_unconfirmed() {
         return None;
     }
     let accepted = case.journey.stages.iter().any(|visit| visit.stage == Stage::Accepted);

@@ -13,21 +13,36 @@ use crate::evidence::Mirror;
 use crate::journey::{FREES_UNRESOLVED, Facts, Outcome, Stage, StageVisit};
 
 pub(super) fn healthy(case: &Case) -> Option<Finding> {
-    if case.journey.is_unconfirmed_by_firewall() {
+    if case.journey.is_unconfirmed() {
         return None;
     }
     let Facts { acknowledged, established, answer_from_outside, .. } = case.journey.facts;
     let by = if answer_from_outside { "answered from beyond this machine" } else { "answered" };
-    Some(if established || acknowledged {
-        Finding::proved(format!("{by}, and the client completed the connection"))
+    Some(if established || acknowledged && answer_from_outside {
+        Finding::proved(format!("{by}, and the client completed the connection{}", by_another_way(case)))
+    } else if acknowledged {
+        Finding::inferred(format!("{by}, and the client confirmed it; that the connection was made here was not seen"))
     } else {
         Finding::inferred(format!("{by}; whether the client got the answer was not seen"))
     })
 }
 
+/// The answer may leave by another interface than its SYN came by; where the client got it, that is no fault.
+fn by_another_way(case: &Case) -> String {
+    let Facts { answer_elsewhere, answer_left, .. } = case.journey.facts;
+    let left = left_by(case).filter(|_| answer_elsewhere && !answer_left);
+    left.map_or_else(String::new, |left| format!(" (the answer left by {left}, not by the interface that the SYN came in by)"))
+}
+
+/// The interface by which the answer left the namespace where its SYN came in.
+fn left_by<'a>(case: &Case<'a>) -> Option<&'a str> {
+    let leaves = |visit: &&StageVisit| visit.stage == Stage::TcEgress && visit.netns == case.journey.netns;
+    answer(case).filter(leaves).last()?.interface.as_deref()
+}
+
 pub(super) fn unanswered(case: &Case) -> Option<Finding> {
     let Facts { syn_ack_again, acknowledged, established, .. } = case.journey.facts;
-    if !syn_ack_again || acknowledged || established || case.journey.is_unconfirmed_by_firewall() {
+    if !syn_ack_again || acknowledged || established || case.journey.is_unconfirmed() {
         return None;
     }
     let source = case.journey.flow.source;
@@ -61,11 +76,12 @@ pub(super) fn wrong_interface(case: &Case) -> Option<Finding> {
         );
         return Some(finding(Finding::new(confidence, summary)));
     }
-    let Facts { answer_elsewhere, answer_left, .. } = case.journey.facts;
-    if !answer_elsewhere || answer_left || case.journey.outcome == Outcome::Unfinished {
+    let Facts { answer_elsewhere, answer_left, acknowledged, established, .. } = case.journey.facts;
+    let arrived = acknowledged || established;
+    if !answer_elsewhere || answer_left || arrived || case.journey.outcome == Outcome::Unfinished {
         return None;
     }
-    let left = answer(case).find(|visit| visit.stage == Stage::TcEgress).and_then(|visit| visit.interface.as_deref());
+    let left = left_by(case);
     if left == Some("lo") && case.evidence.has_address(source) {
         return Some(answered_to_itself(case));
     }

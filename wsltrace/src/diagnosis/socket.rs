@@ -79,15 +79,25 @@ pub(super) fn policy(case: &Case) -> Option<Finding> {
         Some("XFRM_POLICY") => "ip xfrm policy".to_owned(),
         _ => format!("ss -ltnpe 'sport = :{port}'"),
     };
-    Some(
+    let finding = if case.journey.is_unconfirmed() {
+        Finding::unconfirmed(match case.reason()? {
+            "XFRM_POLICY" => "an IPsec policy",
+            "SECURITY_HOOK" => "a security module (SELinux, AppArmor)",
+            _ => "the server's socket, which wants a signature (TCP-MD5)",
+        })
+    } else {
         Finding::proved(format!("dropped in {}: {refusal}", case.place()))
-            .remedy(case.where_to_type())
-            .remedy([case.root(&look)]),
-    )
+    };
+    Some(finding.remedy(case.where_to_type()).remedy([case.root(&look)]))
 }
 
 /// The kernel says the same of a filter on the socket itself and of a program of its control group.
 fn refused_by_filter(case: &Case) -> Finding {
+    let look = format!("ss -ltnpe 'sport = :{}'", case.journey.last_destination().1);
+    if case.journey.is_unconfirmed() {
+        let finding = Finding::unconfirmed("a filter on the server's socket, or a BPF program of its control group");
+        return finding.remedy(case.where_to_type()).remedy([case.root(&look)]);
+    }
     let place = case.place();
     if let Some(cgroup) = &case.evidence.cgroup {
         let by = super::cgroup::name(cgroup);
@@ -98,7 +108,6 @@ fn refused_by_filter(case: &Case) -> Finding {
     }
     let summary =
         format!("dropped in {place}: a filter on the listening socket, or a BPF program of its control group, refused it");
-    let look = format!("ss -ltnpe 'sport = :{}'", case.journey.last_destination().1);
     Finding::proved(summary).remedy(case.where_to_type()).remedy([case.root(&look)])
 }
 

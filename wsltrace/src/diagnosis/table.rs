@@ -93,7 +93,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         code: Code::SocketPolicy,
-        outcomes: &[Outcome::Refused, Outcome::Dropped, Outcome::Ignored],
+        outcomes: &[Outcome::Refused, Outcome::Dropped, Outcome::Ignored, Outcome::Answered],
         title: "the server's socket refuses this client",
         meaning: "A listener exists, but its own settings refuse the SYN: it is bound to a device, has a socket filter, a BPF program of its control group refuses it (systemd: `IPAddressDeny=`), it wants MD5 or TCP-AO signatures, a minimal TTL, or a security module forbids it.",
         see: &["ss -ltnpe 'sport = :PORT'", "systemctl show -p IPAddressDeny UNIT", "sudo bpftool cgroup tree"],
@@ -165,7 +165,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         code: Code::TcDrop,
-        outcomes: &[Outcome::Dropped],
+        outcomes: &[Outcome::Dropped, Outcome::Answered],
         title: "dropped by traffic control",
         meaning: "A tc filter, a BPF program at tc or XDP, or the queueing discipline dropped it.",
         see: &["tc -s filter show dev DEVICE ingress", "tc -s qdisc show dev DEVICE", "sudo bpftool net"],

@@ -31,6 +31,10 @@ pub(super) fn tc(case: &Case) -> Option<Finding> {
         Some(reason) if reason.starts_with("QDISC") => "the queueing discipline",
         _ => "a traffic control (tc) filter or a BPF program at tc",
     };
+    if case.journey.is_unconfirmed() {
+        let by = format!("{what}{}{}", case.on_interface(), named_at_tc(case));
+        return Some(Finding::unconfirmed(&by).remedy(case.where_to_type()).remedy(mend_tc(case)));
+    }
     let summary = format!("dropped by {what} in {}{}{}", case.place(), named_at_tc(case), queue_of(case));
     Some(Finding::new(confidence, summary).remedy(case.where_to_type()).remedy(mend_tc(case)))
 }

@@ -212,8 +212,9 @@ impl Watched {
         {
             log::warn!("cannot look at the devices of network namespace {inum}: {error}");
         }
-        if matches!(died_at, Some(Stage::TcIngress | Stage::TcEgress)) {
-            match self.others_at_tc(journey, died_at == Some(Stage::TcIngress)) {
+        let unconfirmed_at_tc = journey.is_unconfirmed() && journey.reason.as_deref() == Some("TC_INGRESS");
+        if unconfirmed_at_tc || matches!(died_at, Some(Stage::TcIngress | Stage::TcEgress)) {
+            match self.others_at_tc(journey, died_at != Some(Stage::TcEgress)) {
                 Ok(programs) => evidence.tc_programs = programs,
                 Err(error) => log::warn!("cannot list the programs at tc in network namespace {inum}: {error}"),
             }

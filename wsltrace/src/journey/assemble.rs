@@ -24,6 +24,10 @@ pub trait Names {
     fn time(&self, monotonic_ns: u64) -> jiff::Timestamp;
 }
 
+/// Drop reasons that say that somebody refused a packet. The kernel frees confirmations for others as well, and takes the next one: where
+/// an accept queue is full, or a server asked to be woken by data only (`TCP_DEFER_ACCEPT`).
+const DECISIONS: [&str; 6] = ["NETFILTER_DROP", "TC_INGRESS", "XFRM_POLICY", "SOCKET_FILTER", "TCP_MD5NOTFOUND", "SECURITY_HOOK"];
+
 /// Makes a journey of a record. `id` counts the journeys of this run.
 pub fn assemble(record: &Record, id: u64, names: &impl Names) -> Journey {
     let reason_of = |death: Death| if death.reason == 0 { None } else { names.reason(death.reason) };
@@ -39,7 +43,8 @@ pub fn assemble(record: &Record, id: u64, names: &impl Names) -> Journey {
     if outcome == Outcome::Unfinished {
         way.infer_waiting(facts.syn_ack);
     }
-    let unconfirmed = || confirmation_death(record, outcome).filter(by_netfilter);
+    let by_decision = |death: &Death| reason_of(*death).is_some_and(|reason| DECISIONS.contains(&reason.as_str()));
+    let unconfirmed = || confirmation_death(record, outcome).filter(by_decision);
     let ended = if died_at.is_some() { end(record) } else { unconfirmed() };
     // Now and then the kernel does not tell of a packet that it frees, and counts no missed event either.
     let end_is_missing = died_at.is_some() && told_end(record).is_none();

@@ -246,9 +246,14 @@ impl Journey {
             .map_or((self.flow.destination, self.flow.destination_port), |t| (t.destination, t.destination_port))
     }
 
-    /// Whether it was answered, and no connection came of it because netfilter dropped what the client sent to confirm the answer.
+    /// Whether it was answered, and no connection came of it because what the client sent to confirm the answer was dropped.
+    pub fn is_unconfirmed(&self) -> bool {
+        self.outcome == Outcome::Answered && self.reason.is_some()
+    }
+
+    /// The same, where netfilter dropped it.
     pub fn is_unconfirmed_by_firewall(&self) -> bool {
-        self.outcome == Outcome::Answered && self.reason.as_deref() == Some("NETFILTER_DROP")
+        self.is_unconfirmed() && self.reason.as_deref() == Some("NETFILTER_DROP")
     }
 
     /// The source as the packet last had it: where its answer had to go.
@@ -266,9 +271,22 @@ impl Journey {
         syn.filter(|visit| visit.netns == netns).find_map(|visit| visit.interface.as_deref())
     }
 
-    /// The namespace of the last stage, where a listener had to be.
+    /// The namespace that decided: of the death, of the server that its connection came to nothing at, or else of the last stage.
     pub fn last_netns(&self) -> u32 {
-        self.death.as_ref().map(|d| d.netns).or_else(|| self.stages.last().map(|s| s.netns)).unwrap_or(self.netns)
+        if let Some(death) = &self.death {
+            return death.netns;
+        }
+        let Facts { acknowledged, established, .. } = self.facts;
+        let at_server = self.outcome == Outcome::Answered && (self.came_to_nothing() || acknowledged && !established);
+        let last = if at_server { self.server_netns() } else { self.stages.last().map(|visit| visit.netns) };
+        last.unwrap_or(self.netns)
+    }
+
+    /// The namespace of the socket that took the SYN: where the connection was made, or where the SYN was last.
+    fn server_netns(&self) -> Option<u32> {
+        let made = self.stages.iter().rfind(|visit| visit.stage == Stage::Established);
+        let syn = self.stages.get(..self.answer.unwrap_or(self.stages.len())).and_then(<[_]>::last);
+        made.or(syn).map(|visit| visit.netns)
     }
 }
 
