@@ -234,6 +234,7 @@ fn answers_are_healthy_unless_something_speaks_against_it() {
     expect(&samples::other(Outcome::Answered).journey, &Evidence::default(), Code::ReplyUnanswered, Proved);
     let mut wrong = healthy.journey;
     (wrong.facts.answer_left, wrong.facts.answer_elsewhere) = (false, true);
+    (wrong.facts.acknowledged, wrong.facts.established) = (false, false);
     expect(&wrong, &Evidence::default(), Code::ReplyWrongInterface, Proved);
     expect(&samples::other(Outcome::AnswerDropped).journey, &Evidence::default(), Code::ReplyDropped, Proved);
 }

@@ -117,6 +117,26 @@ fn an_answer_that_leaves_elsewhere_by_its_mark_is_told_from_one_by_the_routes() 
     expect(&waits, &way("eth0"), Code::NoNeighbour, Inferred);
 }
 
+/// Asymmetric routes are usual, and no fault where both directions arrive.
+#[test]
+fn an_answer_that_arrives_may_take_any_way() {
+    let mut arrived = answered_by("tun0", Stage::TcEgress, Outcome::Answered);
+    (arrived.facts.acknowledged, arrived.facts.established) = (true, true);
+    let found = expect(&arrived, &Evidence::default(), Code::Healthy, Proved);
+    assert!(found.summary.contains("the answer left by tun0"), "{}", found.summary);
+}
+
+#[test]
+fn a_confirmation_that_is_seen_and_makes_no_connection_proves_nothing() {
+    let mut confirmed = answered_by("eth0", Stage::TcEgress, Outcome::Answered);
+    (confirmed.facts.acknowledged, confirmed.facts.answer_left, confirmed.facts.answer_elsewhere) = (true, true, false);
+    expect(&confirmed, &Evidence::default(), Code::Healthy, Inferred);
+    confirmed.reason = Some("TC_INGRESS".to_owned());
+    expect(&confirmed, &Evidence::default(), Code::TcDrop, Proved);
+    confirmed.reason = Some("XFRM_POLICY".to_owned());
+    expect(&confirmed, &Evidence::default(), Code::SocketPolicy, Proved);
+}
+
 #[test]
 fn an_answer_to_an_own_address_stays_on_lo() {
     let mut to_itself = answered_by("lo", Stage::TcEgress, Outcome::Answered);
@@ -201,8 +221,8 @@ fn a_client_whose_connection_came_to_nothing_was_not_accepted() {
     half.facts.acknowledged = true;
     half.facts.socket_lookup = true;
     assert!(expect(&half, &with_listeners(Vec::new()), Code::NotAccepted, Inferred).summary.contains("any longer"));
-    expect(&half, &with_listeners(vec![listener("0.0.0.0")]), Code::Healthy, Proved);
-    expect(&half, &Evidence::default(), Code::Healthy, Proved);
+    expect(&half, &with_listeners(vec![listener("0.0.0.0")]), Code::Healthy, Inferred);
+    expect(&half, &Evidence::default(), Code::Healthy, Inferred);
     half.facts.socket_lookup = false;
     half.facts.answer_from_outside = true;
     expect(&half, &with_listeners(Vec::new()), Code::Healthy, Proved);

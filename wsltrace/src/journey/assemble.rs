@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use wsltrace_common::{Address, Death, Flags, Record, StageCode, StageEntry, octets};
 
 use super::{
-    Conntrack, DeathPlace, FREES_UNRESOLVED, Facts, Family, Flow, InterfaceName, Journey, Origin, Outcome, Stage, StageVisit,
-    Translated, symbol,
+    Conntrack, DECISIONS, DeathPlace, FREES_UNRESOLVED, Facts, Family, Flow, InterfaceName, Journey, Origin, Outcome, Stage,
+    StageVisit, Translated, symbol,
 };
 
 /// Names for the numbers in a record.
@@ -23,10 +23,6 @@ pub trait Names {
     /// Wall-clock time of an instant of `CLOCK_MONOTONIC`, nanoseconds.
     fn time(&self, monotonic_ns: u64) -> jiff::Timestamp;
 }
-
-/// Drop reasons that say that somebody refused a packet. The kernel frees confirmations for others as well, and takes the next one: where
-/// an accept queue is full, or a server asked to be woken by data only (`TCP_DEFER_ACCEPT`).
-const DECISIONS: [&str; 6] = ["NETFILTER_DROP", "TC_INGRESS", "XFRM_POLICY", "SOCKET_FILTER", "TCP_MD5NOTFOUND", "SECURITY_HOOK"];
 
 /// Makes a journey of a record. `id` counts the journeys of this run.
 pub fn assemble(record: &Record, id: u64, names: &impl Names) -> Journey {

@@ -224,6 +224,11 @@ pub fn symbol(location: &str) -> &str {
     location.split(['+', '.']).next().unwrap_or(location)
 }
 
+/// Drop reasons that say that somebody refused a packet. The kernel frees confirmations for others as well, and takes the next one: where
+/// an accept queue is full, or a server asked to be woken by data only (`TCP_DEFER_ACCEPT`).
+pub const DECISIONS: [&str; 6] =
+    ["NETFILTER_DROP", "TC_INGRESS", "XFRM_POLICY", "SOCKET_FILTER", "TCP_MD5NOTFOUND", "SECURITY_HOOK"];
+
 impl Journey {
     /// Whether an event that was missed could have been its end.
     pub fn lacks_its_end(&self) -> bool {
@@ -248,7 +253,7 @@ impl Journey {
 
     /// Whether it was answered, and no connection came of it because what the client sent to confirm the answer was dropped.
     pub fn is_unconfirmed(&self) -> bool {
-        self.outcome == Outcome::Answered && self.reason.is_some()
+        self.outcome == Outcome::Answered && self.reason.as_deref().is_some_and(|reason| DECISIONS.contains(&reason))
     }
 
     /// The same, where netfilter dropped it.

@@ -167,9 +167,14 @@ pub(super) fn back_through() -> Vec<Step> {
 
 /// Through WSL and a bridge to the socket lookup in a container.
 pub(super) fn into_container() -> Vec<Step> {
+    into_container_up_to(SocketLookup)
+}
+
+/// Through WSL and a bridge into a container, and no further there than `last`.
+pub(super) fn into_container_up_to(last: Stage) -> Vec<Step> {
     // Behind `docker0` stands the bridge's port, and in the container its device: each may have a probe.
     let wires = may(&[TcEgress, TcIngress]);
-    [through(TcEgress), wires, inbound(SocketLookup)[1..].to_vec()].concat()
+    [through(TcEgress), wires, inbound(last)[1..].to_vec()].concat()
 }
 
 /// Whether a journey took this way, and no other. The stages that may be there make several readings possible; one is enough.

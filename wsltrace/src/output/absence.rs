@@ -39,7 +39,7 @@ pub struct Waited {
 /// What to look at when no SYN for `port` reached Linux; `mode` is what `wslinfo --networking-mode` prints, `found` what an
 /// examination of the port found wrong, the worst first.
 pub fn absence_message(waited: &Waited, mode: Option<&str>, port: u16, found: &[String]) -> String {
-    let seen = "no interface of this machine has seen the SYN, so no rule, route or server here has refused it";
+    let seen = "no SYN for this port has come in or gone out here, so no firewall rule for TCP and no server here has refused it";
     if waited.hidden > 0 {
         let syns = if waited.hidden == 1 { "1 SYN came" } else { &format!("{} SYNs came", waited.hidden) };
         return format!(
@@ -52,7 +52,7 @@ pub fn absence_message(waited: &Waited, mode: Option<&str>, port: u16, found: &[
     };
     if let Why::Command(_) = waited.why {
         return format!(
-            "{seen}.{found} Look at the command: does it name port {port} and an address of this machine? A proxy (http_proxy) may stand between"
+            "{seen}.{found} Look at the command: does it name port {port} and an address of this machine? A proxy (http_proxy) may stand between; or it has no route that it may use (ip route get ADDRESS)"
         );
     }
     let look = causes(mode, port);
@@ -89,7 +89,7 @@ fn causes(mode: Option<&str>, port: u16) -> Vec<String> {
         Some("none") => vec!["this machine has no network: networkingMode is none".to_owned()],
         _ => vec![format!(
             "check that the client uses this machine's address and this port; on Windows {listener}, then look at Windows' firewall and at portproxy entries (netsh interface portproxy show all)"
-        )],
+        ), "a client in the same network must find this machine first: on it, `ip neighbour show` or `arp -a` tells (no answer: an interface here is down, the address is not here, or a rule or an XDP program drops what asks for it)".to_owned()],
     }
 }
 
@@ -142,7 +142,7 @@ mod tests {
             ),
             ("bridged", &["wslrelay.exe", "excludedportrange"]),
             ("mirrored", &["New-NetFirewallHyperVRule", "-LocalPort 8080", "loopback0", "hostAddressLoopback", "ignoredPorts"]),
-            ("consomme", &["wsldevicehost", "-LocalPort 8080", "127.0.0.1 only", "firewall"]),
+            ("consomme", &["wsldevicehost", "-LocalPort 8080", "127.0.0.1 only", "Windows' firewall"]),
             ("none", &["networkingMode is none"]),
         ];
         for (mode, words) in orders {

@@ -1,6 +1,9 @@
 //! The SYN is let in and answered, and what the client sends next is not.
 
+use socket2::SockFilter;
+
 use super::forwarding::{INNER_PORT, publish};
+use super::policy::serve_with;
 use super::{Expect, Scenario, serve_all, serve_any, template};
 use crate::diagnosis::Code;
 use crate::evidence::Backend::{self, IptablesLegacy, Nft};
@@ -15,7 +18,7 @@ const GROUP: &str = "after the answer";
 const ACK_ALONE: &str = "tcp flags & (syn | ack) == ack drop";
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![new_only(), syn_only_legacy(), in_output(), rejected(), in_forward(), in_container()]
+    vec![new_only(), syn_only_legacy(), in_output(), rejected(), in_forward(), in_container(), at_socket()]
 }
 
 /// The rule for packets of connections that stand was forgotten.
@@ -93,6 +96,36 @@ fn in_container() -> Scenario {
     });
     let base = to_container(base);
     Scenario { expect: Expect { unconfirmed: Some(Side::Container), ..base.expect }, ..base }
+}
+
+/// It lets SYNs alone in.
+fn at_socket() -> Scenario {
+    let base = template("confirmation-drop-filter", "a filter on the server's socket lets in nothing but SYNs", GROUP);
+    Scenario {
+        break_it: |lab| {
+            serve_with(lab, |socket| {
+                socket.attach_filter(&[
+                    // The flags of TCP.
+                    SockFilter::new(0x30, 0, 0, 13),
+                    // With an ACK among them keep 0 bytes, and otherwise all.
+                    SockFilter::new(0x45, 1, 0, 0x10),
+                    SockFilter::new(0x06, 0, 0, u32::MAX),
+                    SockFilter::new(0x06, 0, 0, 0),
+                ])
+            })
+        },
+        client: Seen::Unserved,
+        expect: Expect {
+            unconfirmed: Some(Side::Wsl),
+            reason: Some(("SOCKET_FILTER", (5, 18))),
+            codes: &[Code::SocketPolicy],
+            proved: true,
+            says: "a filter on the server's socket",
+            path: unconfirmed(),
+            ..base.expect
+        },
+        ..base
+    }
 }
 
 fn to_container(base: Scenario) -> Scenario {

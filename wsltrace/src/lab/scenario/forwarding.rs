@@ -1,6 +1,7 @@
 //! The packet only passes through WSL, on its way to a container or another machine.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use nix::errno::Errno;
 
@@ -10,7 +11,7 @@ use crate::evidence::Backend;
 use crate::journey::{Conntrack, Outcome, Stage};
 use crate::lab::mend::Mended;
 use crate::lab::network::Way;
-use crate::lab::path::{answer, back_through, inbound, into_container, through};
+use crate::lab::path::{answer, back_through, inbound, into_container, into_container_up_to, through};
 use crate::lab::sides::{BACKEND, CLIENT_V4, CONTAINER, ETH1, WSL_V4};
 use crate::lab::{Lab, LabError, PORT, Seen, Side, Step};
 
@@ -38,6 +39,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             |lab| forget_to_let_through(lab, "iptables-legacy"),
         ),
         masquerade(),
+        masquerade_drop(),
         beyond(),
         input_snat(),
         input_snat_refused(),
@@ -182,6 +184,41 @@ fn masquerade() -> Scenario {
             outcomes: &[Outcome::Answered],
             codes: &[Code::Healthy],
             path: [through(Stage::TcEgress), back_through()].concat(),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+/// Each SYN that is sent again gets the same other source as the first, and must be told from it.
+fn masquerade_drop() -> Scenario {
+    let title = "a published port whose container sees WSL as the client (masquerade), and whose firewall drops";
+    let base = template("masquerade-drop", title, "forwarding");
+    Scenario {
+        tools: &["nft"],
+        behind: Some(Side::Container),
+        break_it: |lab| {
+            serve_all(lab, Side::Container, INNER_PORT)?;
+            publish(lab, CONTAINER)?;
+            let nat = "type nat hook postrouting priority srcnat";
+            lab.wsl.nft_script(&format!(
+                "table {} masquerading {{ chain postrouting {{ {nat}; oifname \"docker0\" masquerade; }} }}",
+                lab.family()
+            ))?;
+            let rule = format!("tcp dport {INNER_PORT} drop");
+            lab.side(Side::Container)?.nft(lab.family(), "type filter hook input priority filter", &rule)
+        },
+        client: Seen::NoAnswer,
+        silence: Duration::from_millis(2500),
+        mended: Some(Mended::Removed),
+        expect: Expect {
+            outcomes: &[Outcome::Dropped],
+            died: Some((Stage::InputFilter, Side::Container)),
+            reason: Some(("NETFILTER_DROP", (5, 18))),
+            codes: &[Code::FirewallDrop],
+            proved: true,
+            firewall: Some((Backend::Nft, "input")),
+            path: into_container_up_to(Stage::InputFilter),
             ..base.expect
         },
         ..base

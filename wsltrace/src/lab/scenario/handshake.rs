@@ -44,7 +44,7 @@ fn deferred(name: &'static str, title: &'static str, manner: Manner) -> Scenario
 fn silent() -> Scenario {
     let title = "nothing is broken: the server wants data first (TCP_DEFER_ACCEPT), and the client sends none";
     let base = deferred("defer-accept-silent", title, Manner::Silent);
-    Scenario { expect: Expect { path: unconfirmed(), proved: true, ..base.expect }, ..base }
+    Scenario { expect: Expect { path: unconfirmed(), inferred: true, ..base.expect }, ..base }
 }
 
 fn fast_open() -> Scenario {

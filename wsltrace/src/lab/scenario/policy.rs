@@ -112,7 +112,7 @@ fn refused(name: &'static str, title: &'static str, code: Code) -> Scenario {
     }
 }
 
-fn serve_with(lab: &mut Lab, change: fn(&Socket) -> io::Result<()>) -> Result<(), LabError> {
+pub(super) fn serve_with(lab: &mut Lab, change: fn(&Socket) -> io::Result<()>) -> Result<(), LabError> {
     let server = Listening::accepting_with(&lab.wsl, Binding::new(lab.any(), PORT), change)?;
     lab.keep(server);
     Ok(())

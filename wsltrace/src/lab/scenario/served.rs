@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
+use super::forwarding::{INNER_PORT, dnat_answered, publish};
 use super::{Expect, Scenario, template};
 use crate::diagnosis::Code;
-use crate::lab::{Binding, Lab, LabError, Listening, Manner, PORT, Seen};
+use crate::lab::sides::CONTAINER;
+use crate::lab::{Binding, Lab, LabError, Listening, Manner, PORT, Seen, Side};
 
 const GROUP: &str = "what the server does";
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![reset_at_once(), reset_after_greeting(), closed_at_once()]
+    vec![reset_at_once(), reset_in_container(), not_accepted_in_container(), reset_after_greeting(), closed_at_once()]
 }
 
 /// As a server does that crashes, or gives its clients up without reading them.
@@ -23,6 +25,53 @@ fn reset_at_once() -> Scenario {
         break_it: |lab| serve_by(lab, |connection| reset(&connection)),
         client: Seen::Reset,
         expect: Expect { codes: &[Code::NotAccepted], proved: true, says: "reset the connection", ..base.expect },
+        ..base
+    }
+}
+
+/// It is the server there that is told of, and not whoever has the same port here.
+fn reset_in_container() -> Scenario {
+    let base = template("reset-at-once-container", "the server in a container accepts, and resets the connection at once", GROUP);
+    Scenario {
+        tools: &["nft"],
+        behind: Some(Side::Container),
+        break_it: |lab| {
+            let bystander = Listening::idle(&lab.wsl, Binding::new(lab.any(), INNER_PORT))?;
+            let server = Listening::doing(lab.side(Side::Container)?, Binding::new(lab.any(), INNER_PORT), |c| reset(&c))?;
+            lab.keep(bystander);
+            lab.keep(server);
+            publish(lab, CONTAINER)
+        },
+        client: Seen::Reset,
+        expect: Expect {
+            codes: &[Code::NotAccepted],
+            proved: true,
+            says: "reset the connection",
+            path: dnat_answered().expect.path,
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+fn not_accepted_in_container() -> Scenario {
+    let base = template("not-accepted-container", "the server in a container never accepts, but its queue has room", GROUP);
+    Scenario {
+        tools: &["nft"],
+        behind: Some(Side::Container),
+        break_it: |lab| {
+            let server = Listening::idle(lab.side(Side::Container)?, Binding::new(lab.any(), INNER_PORT))?;
+            lab.keep(server);
+            publish(lab, CONTAINER)
+        },
+        client: Seen::Unserved,
+        silence: Duration::from_secs(3),
+        expect: Expect {
+            codes: &[Code::NotAccepted],
+            says: "its queue holds 1 of",
+            path: dnat_answered().expect.path,
+            ..base.expect
+        },
         ..base
     }
 }
