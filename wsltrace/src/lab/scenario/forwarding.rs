@@ -202,7 +202,10 @@ fn masquerade_drop() -> Scenario {
             publish(lab, CONTAINER)?;
             let nat = "type nat hook postrouting priority srcnat";
             lab.wsl.nft_script(&format!(
-                "table {} masquerading {{ chain postrouting {{ {nat}; oifname \"docker0\" masquerade; }} }}",
+                "table {} masquerading {{
+                    chain postrouting {{ {nat}; oifname \"docker0\" masquerade
+                    }}
+                }}",
                 lab.family()
             ))?;
             let rule = format!("tcp dport {INNER_PORT} drop");
