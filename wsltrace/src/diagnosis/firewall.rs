@@ -189,7 +189,12 @@ fn sentence(case: &Case, verb: &str) -> String {
     let twin = if case.evidence.rule_of_twin { ", as the kernel named it for another attempt of this client" } else { "" };
     let reverse =
         if rule.asks_for_way_back() { "; it lets in only what this machine would answer by the same interface" } else { "" };
-    format!("{verb} in {place} by {}{comment}{text}{twin}{reverse}", name(rule))
+    let limit = match (rule.is_limit(), rule.remembers()) {
+        (true, _) => "; it is a limit, which what came before has used up, so a later attempt may pass",
+        (_, true) => "; it asks how often this address came before, so a later attempt may pass",
+        _ => "",
+    };
+    format!("{verb} in {place} by {}{comment}{text}{twin}{reverse}{limit}", name(rule))
 }
 
 /// The rule in words, such as `rule 4 of ip filter INPUT`.
@@ -228,7 +233,10 @@ fn remedy(case: &Case) -> Vec<String> {
 /// The commands against a rule; one that asks for the way back is content when there is one.
 fn mend_rule(case: &Case, rule: &Rule) -> Vec<String> {
     let right_way = if rule.asks_for_way_back() { mend_way_back(case) } else { None };
-    right_way.unwrap_or_else(|| mend(case, rule))
+    // Who set it wanted it, perhaps with another number.
+    let limits = rule.is_limit() || rule.remembers();
+    let raise = limits.then(|| "# wait until it lets more in, or change its numbers; or else:".to_owned());
+    right_way.unwrap_or_else(|| raise.into_iter().chain(mend(case, rule)).collect())
 }
 
 /// Commands that show the rules which can have done it.

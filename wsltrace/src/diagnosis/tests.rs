@@ -3,7 +3,7 @@
 
 use super::{Code, Confidence, Diagnosis, ROWS, diagnose, row};
 use crate::{
-    evidence::{Backend, Evidence, Listener, Silence},
+    evidence::{Backend, Evidence, Listener, Rule, Silence},
     journey::{Family, Journey, Outcome, Stage, StageVisit},
     output::samples::{
         self, CONTAINER, OVERFLOWED, PREROUTING, after_prerouting, ip, journey, listener, to_socket, with_listeners,
@@ -56,6 +56,33 @@ fn a_firewall_is_proved_by_its_drop_but_not_where_conntrack_acts() {
     let found = expect(&dropped(&PREROUTING[..3], "NETFILTER_DROP", "nf_hook_slow+0xa1"), &legacy, Code::FirewallDrop, Proved);
     assert_eq!(found.remedy, ["sudo iptables-legacy-save -c -t raw"]);
     expect(&dropped(&[Stage::TcIngress], "NETFILTER_DROP", "nft_do_chain+0x3e8"), &none, Code::FirewallDrop, Proved);
+}
+
+#[test]
+fn a_limit_is_told_as_one_and_what_is_dropped_at_a_limited_rate_is_not() {
+    let journey = dropped(&after_prerouting(&[Stage::InputFilter]), "NETFILTER_DROP", "nft_do_chain+0x3e8");
+    let found = |text: &str| {
+        let rule = Rule { text: Some(text.into()), ..samples::rule() };
+        expect(&journey, &Evidence { rule: Some(rule), ..Evidence::default() }, Code::FirewallDrop, Proved)
+    };
+    for limit in [
+        "tcp dport 8080 ct count over 4 drop",
+        "add @came { ip saddr limit rate over 1/minute } drop",
+        "tcp dport 8080 quota over 10 mbytes drop",
+        "-A INPUT -p tcp --dport 8080 -m connlimit --connlimit-above 4 --connlimit-mask 32 --connlimit-saddr -j DROP",
+        "tcp dport 8080 xt match hashlimit counter drop",
+    ] {
+        let found = found(limit);
+        assert!(found.summary.contains("it is a limit"), "{}", found.summary);
+        assert!(found.remedy[0].starts_with("# wait") && found.remedy.len() == 2, "{:?}", found.remedy);
+    }
+    for asks in ["-A INPUT -m recent --update --seconds 60 --hitcount 3 --name x -j DROP", "xt match recent counter drop"] {
+        assert!(found(asks).summary.contains("came before"), "{asks}");
+    }
+    for other in ["limit rate 1/second drop", "-A INPUT -m recent --set --name x -j DROP", "counter name \"quota\" drop"] {
+        let found = found(other);
+        assert!(!found.summary.contains("may pass") && found.remedy.len() == 1, "{}", found.summary);
+    }
 }
 
 #[test]

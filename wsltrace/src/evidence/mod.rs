@@ -96,6 +96,27 @@ impl Rule {
         let none = |value: &str| matches!(value.trim_start_matches("eq ").split(' ').next(), Some("missing" | "0"));
         oif.is_some_and(|(_, value)| none(value)) || text.split_whitespace().any(|word| word == "rpfilter")
     }
+
+    /// Whether it kills only what exceeds a limit: of connections at once, of how fast they come, or of bytes.
+    pub fn is_limit(&self) -> bool {
+        let exceeds = |three: &[&str]| {
+            matches!(three, ["ct", "count", "over"] | ["limit", "rate", "over"] | ["quota", "over", _])
+                || matches!(three, ["xt", "match", "connlimit" | "hashlimit"])
+        };
+        let words = self.words();
+        words.windows(3).any(exceeds) || words.iter().any(|word| matches!(*word, "--connlimit-above" | "--hashlimit-above"))
+    }
+
+    /// Whether it asks for what came from an address before (iptables' `recent`). nft does not tell what it does with the answer.
+    pub fn remembers(&self) -> bool {
+        let words = self.words();
+        let asks = words.iter().any(|word| matches!(*word, "--update" | "--rcheck"));
+        words.windows(3).any(|three| matches!(three, ["xt", "match", "recent"]) || asks && matches!(three, ["-m", "recent", _]))
+    }
+
+    fn words(&self) -> Vec<&str> {
+        self.text.as_deref().unwrap_or_default().split_whitespace().collect()
+    }
 }
 
 /// A listening TCP socket.

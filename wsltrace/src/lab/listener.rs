@@ -226,7 +226,8 @@ fn prefer_the_first(socket: &Socket) -> io::Result<()> {
     option::set(socket, libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF, program)
 }
 
-fn serve(mut connection: TcpStream) -> io::Result<()> {
+/// Greets with a byte, and reads until the client closes.
+pub(super) fn serve(mut connection: TcpStream) -> io::Result<()> {
     connection.set_read_timeout(Some(PATIENCE))?;
     connection.write_all(b"!")?;
     connection.read_to_end(&mut Vec::new())?;

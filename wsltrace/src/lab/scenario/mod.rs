@@ -11,6 +11,7 @@ mod forwarding;
 mod handshake;
 mod healthy;
 mod ingress;
+mod limits;
 mod listener;
 mod mirrored;
 mod neighbour;
@@ -161,6 +162,7 @@ pub fn all() -> Vec<Scenario> {
     [
         healthy::scenarios(),
         firewall::scenarios(),
+        limits::scenarios(),
         listener::scenarios(),
         routing::scenarios(),
         forwarding::scenarios(),

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use nix::errno::Errno;
 
 use super::{
-    Expect, Scenario, astray, confirmation, conntrack, firewall, foreign, forwarding, handshake, ingress, listener, neighbour,
-    overflow, policy, queue, reader, reply, routing, served, tables,
+    Expect, Scenario, astray, confirmation, conntrack, firewall, foreign, forwarding, handshake, ingress, limits,
+    listener, neighbour, overflow, policy, queue, reader, reply, routing, served, tables,
 };
 use crate::lab::Seen;
 use crate::lab::sides::{over_v6, twin};
@@ -133,6 +133,17 @@ const OVER_V6: &[OverV6] = &[
     ("reply-drop-qdisc", "reply-drop-qdisc-v6", "the queueing discipline has no room for answers over IPv6"),
     ("no-listener-near", "no-listener-near-v6", "the server listens on the next port, asked over IPv6"),
     ("accept-queue-of-one", "accept-queue-of-one-v6", "the queue has room for one (backlog 0), asked over IPv6"),
+    ("limit-rate-nft", "limit-rate-nft-v6", "nftables lets every IPv6 address connect once an hour, and it has done so"),
+    (
+        "limit-connections-iptables-nft",
+        "limit-connections-ip6tables-nft",
+        "ip6tables (nft) rejects an address that has a connection already (connlimit)",
+    ),
+    (
+        "limit-rate-iptables-legacy",
+        "limit-rate-ip6tables-legacy",
+        "ip6tables (legacy) lets every address connect once an hour (hashlimit)",
+    ),
     ("drop-deep-nft", "drop-deep-nft-v6", "nftables drops IPv6 five chains deep, behind verdict maps"),
     (
         "drop-second-table-nft",
@@ -155,6 +166,7 @@ const OVER_V6: &[OverV6] = &[
 pub(super) fn scenarios() -> Vec<Scenario> {
     let all = [
         firewall::scenarios(),
+        limits::scenarios(),
         ingress::scenarios(),
         reply::scenarios(),
         queue::scenarios(),
