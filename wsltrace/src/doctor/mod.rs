@@ -89,6 +89,9 @@ impl Facts {
             return Gate::Shut(why);
         }
         let interface = self.linux.interface(&entry.interface);
+        if interface.is_some_and(|interface| !interface.up) {
+            return Gate::Shut(format!("{} is down", entry.interface));
+        }
         if interface.is_some_and(Interface::is_filtered) {
             return Gate::Unknown(format!("a program, filter or queue at {} may stop it", entry.interface));
         }

@@ -6,6 +6,17 @@ use crate::wsl::{NetworkingMode, Wsl};
 
 /// An address for others, and a way back to them.
 pub(super) fn network(facts: &Facts) -> Vec<Finding> {
+    loopback(facts).into_iter().chain(outside(facts)).collect()
+}
+
+/// Nothing of this Linux reaches it without, by whichever address, and neither does WSL's relay.
+fn loopback(facts: &Facts) -> Option<Finding> {
+    facts.linux.interface("lo").filter(|interface| !interface.up)?;
+    let finding = Finding::new(Severity::Fails, "lo is down: no program of this Linux can connect to the server");
+    Some(finding.linux("sudo ip link set lo up"))
+}
+
+fn outside(facts: &Facts) -> Vec<Finding> {
     let linux = &facts.linux;
     let is_unseen = linux.unseen.iter().any(|unseen| matches!(unseen.what.as_str(), "the interfaces" | "the addresses"));
     if is_unseen || facts.mode() == Some(NetworkingMode::None) {

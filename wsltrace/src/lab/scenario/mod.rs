@@ -13,6 +13,7 @@ mod healthy;
 mod ingress;
 mod limits;
 mod listener;
+mod loopback;
 mod mirrored;
 mod neighbour;
 mod overflow;
@@ -170,6 +171,7 @@ pub fn all() -> Vec<Scenario> {
         astray::scenarios(),
         reader::scenarios(),
         neighbour::scenarios(),
+        loopback::scenarios(),
         reply::scenarios(),
         queue::scenarios(),
         conntrack::scenarios(),

@@ -6,7 +6,7 @@ use nix::errno::Errno;
 
 use super::{
     Expect, Scenario, astray, confirmation, conntrack, firewall, foreign, forwarding, handshake, ingress, limits,
-    listener, neighbour, overflow, policy, queue, reader, reply, routing, served, tables,
+    listener, loopback, neighbour, overflow, policy, queue, reader, reply, routing, served, tables,
 };
 use crate::lab::Seen;
 use crate::lab::sides::{over_v6, twin};
@@ -144,6 +144,7 @@ const OVER_V6: &[OverV6] = &[
         "limit-rate-ip6tables-legacy",
         "ip6tables (legacy) lets every address connect once an hour (hashlimit)",
     ),
+    ("lo-down-own-address", "lo-down-own-address-v6", "`lo` is down, and a client in WSL connects to WSL's own IPv6 address"),
     ("drop-deep-nft", "drop-deep-nft-v6", "nftables drops IPv6 five chains deep, behind verdict maps"),
     (
         "drop-second-table-nft",
@@ -175,6 +176,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         forwarding::scenarios(),
         routing::scenarios(),
         neighbour::scenarios(),
+        loopback::scenarios(),
         overflow::scenarios(),
         served::scenarios(),
         confirmation::scenarios(),
