@@ -16,11 +16,15 @@ type Test = fn(&Path) -> Result<(), Box<dyn Error>>;
 const PORT: u16 = 8080;
 /// Faults of the lab that an examination does not see, with the reason. Of each it may say that the way works, and the tracer is
 /// there to say that it does not.
-const UNSEEN: [(&str, &str); 19] = [
+const UNSEEN: [(&str, &str); 23] = [
     ("reverse-path-filter", "it depends on the client's address"),
     ("no-route-back", "it depends on the client's address"),
     ("reply-wrong-interface", "it depends on the client's address"),
     ("reply-wrong-neighbour", "it depends on the client's address"),
+    ("ipsec-block-in", "it depends on the client's address"),
+    ("ipsec-unencrypted", "it depends on the client's address"),
+    ("ipsec-block-out", "it depends on the client's address"),
+    ("ipsec-no-key-out", "it depends on the client's address"),
     ("martian-own-address", "it depends on the client's address"),
     ("reply-unanswered", "the client's side decides"),
     ("neighbour-mute-client", "the client's side decides"),

@@ -142,6 +142,12 @@ fn answered_to_itself(case: &Case) -> Finding {
 
 pub(super) fn dropped(case: &Case) -> Option<Finding> {
     let refused = case.journey.facts.reset && !case.journey.facts.syn_ack;
+    if case.evidence.rule.is_none()
+        && !refused
+        && let Some(finding) = super::ipsec::unprotected(case)
+    {
+        return Some(finding);
+    }
     let by = match (&case.evidence.rule, case.reason()) {
         (Some(_), _) | (None, Some("NETFILTER_DROP")) => " by a firewall",
         _ => "",

@@ -59,7 +59,7 @@ pub(super) fn policy(case: &Case) -> Option<Finding> {
         return refused_by_device(case).or_else(|| refused_by_program(case));
     }
     if case.reason().is_none() {
-        return refused_by_ipsec(case);
+        return refused_by_ipsec(case).or_else(|| super::ipsec::refused_without_reason(case));
     }
     let refusal = match case.reason()? {
         "SOCKET_FILTER" => return Some(refused_by_filter(case)),
@@ -71,17 +71,13 @@ pub(super) fn policy(case: &Case) -> Option<Finding> {
         }
         "TCP_MINTTL" => "its TTL is below the least that the listener takes (IP_MINTTL)",
         "SECURITY_HOOK" => "a security module (SELinux, AppArmor) refused it",
-        "XFRM_POLICY" => "an IPsec policy refused it",
+        "XFRM_POLICY" => return Some(super::ipsec::refused(case)),
         _ => return None,
     };
     let port = case.journey.last_destination().1;
-    let look = match case.reason() {
-        Some("XFRM_POLICY") => "ip xfrm policy".to_owned(),
-        _ => format!("ss -ltnpe 'sport = :{port}'"),
-    };
+    let look = format!("ss -ltnpe 'sport = :{port}'");
     let finding = if case.journey.is_unconfirmed() {
         Finding::unconfirmed(match case.reason()? {
-            "XFRM_POLICY" => "an IPsec policy",
             "SECURITY_HOOK" => "a security module (SELinux, AppArmor)",
             _ => "the server's socket, which wants a signature (TCP-MD5)",
         })
@@ -120,11 +116,12 @@ fn refused_by_ipsec(case: &Case) -> Option<Finding> {
         return None;
     }
     let client = case.journey.last_source();
+    let which = case.evidence.ipsec_policy.as_ref().map(|policy| format!(": {}", super::ipsec::name(policy))).unwrap_or_default();
     let summary = format!(
-        "ignored: its listener could make no answer, most likely because an IPsec policy refuses packets to {client} ({refused} were refused here so far)"
+        "ignored: its listener could make no answer, most likely because an IPsec policy refuses packets to {client} ({refused} were refused here so far){which}"
     );
-    let look = [case.root("ip xfrm policy"), case.root("cat /proc/net/xfrm_stat")];
-    Some(Finding::inferred(summary).remedy(case.where_to_type()).remedy(look))
+    let look = case.root("cat /proc/net/xfrm_stat");
+    Some(Finding::inferred(summary).remedy(case.where_to_type()).remedy([look]).remedy(super::ipsec::mend(case)))
 }
 
 fn refused_by_device(case: &Case) -> Option<Finding> {

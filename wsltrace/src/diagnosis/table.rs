@@ -94,10 +94,15 @@ pub const ROWS: &[Row] = &[
     Row {
         code: Code::SocketPolicy,
         outcomes: &[Outcome::Refused, Outcome::Dropped, Outcome::Ignored, Outcome::Answered],
-        title: "the server's socket refuses this client",
-        meaning: "A listener exists, but its own settings refuse the SYN: it is bound to a device, has a socket filter, a BPF program of its control group refuses it (systemd: `IPAddressDeny=`), it wants MD5 or TCP-AO signatures, a minimal TTL, or a security module forbids it.",
-        see: &["ss -ltnpe 'sport = :PORT'", "systemctl show -p IPAddressDeny UNIT", "sudo bpftool cgroup tree"],
-        mend: "Change the server's socket options, or use the interface that it is bound to.",
+        title: "the server's socket, or a policy of IPsec, refuses this client",
+        meaning: "A listener exists, but its own settings refuse the SYN: it is bound to a device, has a socket filter, a BPF program of its control group refuses it (systemd: `IPAddressDeny=`), it wants MD5 or TCP-AO signatures, a minimal TTL, or a security module forbids it. Or a policy of IPsec blocks such packets, or takes them encrypted only.",
+        see: &[
+            "ss -ltnpe 'sport = :PORT'",
+            "systemctl show -p IPAddressDeny UNIT",
+            "sudo bpftool cgroup tree",
+            "sudo ip xfrm policy; cat /proc/net/xfrm_stat",
+        ],
+        mend: "Change the server's socket options, or use the interface that it is bound to. Connect or stop the VPN whose policy it is, or delete the policy: sudo ip xfrm policy delete SELECTOR dir DIRECTION",
         judge: socket::policy,
     },
     Row {

@@ -1,9 +1,9 @@
 //! Judgements on what routing did, there and back, on hand-made journeys.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use super::{Code, Confidence, tests::expect};
+use super::{Code, Confidence, diagnose, tests::expect};
 use crate::{
-    evidence::{Astray, Evidence, Hop, Mirror, OwnAddress, Queue, Refusing, RefusingRule, Silence},
+    evidence::{Astray, Evidence, Hop, IpsecPolicy, Mirror, OwnAddress, Queue, Refusing, RefusingRule, Silence},
     journey::{DeathPlace, Journey, Outcome, Stage, StageVisit, Translated},
     output::samples::{self, PREROUTING, after_prerouting, ip, journey, listener, with_listeners},
 };
@@ -61,6 +61,22 @@ fn a_refusing_route_or_rule_is_named_there_and_back() {
         ..with_listeners(vec![listener("0.0.0.0")])
     };
     assert!(expect(&silent, &blocked, Code::SocketPolicy, Inferred).summary.contains("IPsec"));
+}
+
+#[test]
+fn a_policy_of_ipsec_is_named_where_it_refuses() {
+    let policy = IpsecPolicy { selector: "src 10.0.0.1/32 dst ::/0".into(), direction: "fwd".into(), blocks: true };
+    let named = Evidence { ipsec_policy: Some(policy), ..Evidence::default() };
+    let by_reason = dropped("XFRM_POLICY", "ip_forward+0x2c0");
+    assert_eq!(expect(&by_reason, &Evidence::default(), Code::SocketPolicy, Proved).remedy, ["sudo ip xfrm policy"]);
+    let found = expect(&by_reason, &named, Code::SocketPolicy, Proved);
+    assert_eq!(found.remedy[1], "sudo ip xfrm policy delete src 10.0.0.1/32 dst ::/0 dir fwd");
+    let without = dropped("NOT_SPECIFIED", "ip6_forward+0x689");
+    let setting = |value: &str| vec![("net.ipv6.conf.all.forwarding".to_owned(), value.to_owned())];
+    let forwards = Evidence { sysctls: setting("1"), ..named.clone() };
+    expect(&without, &forwards, Code::SocketPolicy, Inferred);
+    let off = diagnose(&without, &Evidence { sysctls: setting("0"), ..named });
+    assert_ne!(off.code, Code::SocketPolicy, "forwarding is asked for first");
 }
 
 #[test]

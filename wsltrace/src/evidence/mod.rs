@@ -9,6 +9,7 @@ mod confirmation;
 mod connection;
 pub mod counters;
 mod gather;
+mod ipsec;
 mod policy;
 mod readings;
 pub mod routes;
@@ -23,6 +24,7 @@ pub use behind::namespaces_behind;
 pub use cgroups::Cgroup;
 pub use connection::Connection;
 pub use gather::Gatherer;
+pub use ipsec::IpsecPolicy;
 pub use policy::{RefusingRule, own_routing};
 pub use readings::Silence;
 pub use routes::{Hop, Refusing};
@@ -243,6 +245,8 @@ pub struct Evidence {
     pub way_on: Option<String>,
     /// How many packets of the namespace `IPsec` policies have refused so far, where a listener made no answer.
     pub ipsec_refused: u64,
+    /// The `IPsec` policy that refuses the packet where it was refused, or the answer where a listener made none or it was discarded.
+    pub ipsec_policy: Option<IpsecPolicy>,
     /// The queue of the device where the packet was dropped from it.
     pub queue: Option<Queue>,
     /// The addresses of the namespace where the packet ended, where they bear on that; empty also when they were not asked for.

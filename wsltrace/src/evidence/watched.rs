@@ -10,7 +10,7 @@ use super::readings::{Readings, Span};
 use super::rules::{FirewallTrace, LegacyCounters, Twins};
 use super::sockets::{self, Found};
 use super::{Evidence, OwnAddress, Rule, TcProgram, addresses, routes, sysctls, way};
-use crate::journey::{Conntrack, Family, InterfaceName, Journey, Origin, Outcome, Stage};
+use crate::journey::{Conntrack, Family, InterfaceName, Journey, Origin, Outcome, Stage, symbol};
 use crate::kernel::netns::Netns;
 use crate::probe::{is_own_program, lookup_programs, netfilter_programs, tc_programs};
 
@@ -212,6 +212,11 @@ impl Watched {
         {
             log::warn!("cannot look at the devices of network namespace {inum}: {error}");
         }
+        if is_refused_by_ipsec(journey)
+            && let Err(error) = way::add_ipsec(&self.netns, journey, evidence)
+        {
+            log::warn!("cannot list the IPsec policies of network namespace {inum}: {error}");
+        }
         let unconfirmed_at_tc = journey.is_unconfirmed() && journey.reason.as_deref() == Some("TC_INGRESS");
         if unconfirmed_at_tc || matches!(died_at, Some(Stage::TcIngress | Stage::TcEgress)) {
             match self.others_at_tc(journey, died_at != Some(Stage::TcEgress)) {
@@ -352,6 +357,18 @@ pub(super) fn is_silent(journey: &Journey, died_at: Option<Stage>) -> bool {
 /// Whether a rule may have ended it: then the kernel is asked, whatever the reason of the drop says.
 fn may_be_a_rule(journey: &Journey) -> bool {
     matches!(journey.outcome, Outcome::Dropped | Outcome::Rejected | Outcome::AnswerDropped | Outcome::Unfinished)
+}
+
+/// Whether a policy of `IPsec` refused it, or may have: an answer that has no key ends where the kernel discards what has no way, and
+/// IPv6 gives no reason where it sends on.
+fn is_refused_by_ipsec(journey: &Journey) -> bool {
+    let place = journey.location.as_deref().map(symbol);
+    match (journey.outcome, journey.reason.as_deref()) {
+        (_, Some("XFRM_POLICY")) => true,
+        (Outcome::AnswerDropped, _) => place == Some("dst_discard_out"),
+        (Outcome::Dropped, None | Some("NOT_SPECIFIED")) => place == Some("ip6_forward"),
+        _ => false,
+    }
 }
 
 fn is_firewalled(journey: &Journey) -> bool {

@@ -3,9 +3,10 @@
 use std::io;
 use std::net::IpAddr;
 
+use super::ipsec::{self, Ends};
 use super::policy::{Packet, Refusal, Rules};
 use super::{Astray, Evidence, Mirror, Queue, addresses, counters, routes, sysctls};
-use crate::journey::Journey;
+use crate::journey::{Journey, Outcome, symbol};
 use crate::kernel::links;
 use crate::kernel::netns::Netns;
 
@@ -73,6 +74,31 @@ pub(super) fn add_queue(netns: &Netns, journey: &Journey, evidence: &mut Evidenc
     Ok(())
 }
 
+/// The policy of `IPsec` that refused the packet, or wants an answer encrypted for which there is no key.
+pub(super) fn add_ipsec(netns: &Netns, journey: &Journey, evidence: &mut Evidence) -> io::Result<()> {
+    let place = journey.location.as_deref().map(symbol);
+    let coming = Ends { from: source_end(journey), to: journey.last_destination() };
+    let asked: &[(Ends, &str)] = match (journey.outcome, place) {
+        (Outcome::AnswerDropped, _) => &[(answer_ends(journey), "out")],
+        (_, Some("ip_forward" | "ip6_forward")) => &[(coming, "fwd"), (coming, "out")],
+        _ => &[(coming, "in")],
+    };
+    for (ends, direction) in asked {
+        if evidence.ipsec_policy.is_none() {
+            evidence.ipsec_policy = ipsec::refusing(netns, *ends, direction)?;
+        }
+    }
+    Ok(())
+}
+
+fn answer_ends(journey: &Journey) -> Ends {
+    Ends { from: journey.last_destination(), to: source_end(journey) }
+}
+
+fn source_end(journey: &Journey) -> (IpAddr, u16) {
+    journey.translated.as_ref().map_or((journey.flow.source, journey.flow.source_port), |now| (now.source, now.source_port))
+}
+
 /// What refuses the answer of a listener that made none.
 pub(super) fn add_refused_answer(netns: &Netns, journey: &Journey, evidence: &mut Evidence) -> io::Result<()> {
     let (own, port) = journey.last_destination();
@@ -81,6 +107,9 @@ pub(super) fn add_refused_answer(netns: &Netns, journey: &Journey, evidence: &mu
     add_refusal(netns, &answer, evidence)?;
     if evidence.route_back == Some(true) {
         evidence.ipsec_refused = counters::refused_by_ipsec(netns)?;
+        if evidence.ipsec_refused > 0 {
+            evidence.ipsec_policy = ipsec::refusing(netns, answer_ends(journey), "out")?;
+        }
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ use super::tool::locate;
 use super::{Attempt, Lab, LabError, Namespace, Scenario, Seen, Side};
 
 /// Programs that print what a firewall or the routing has, and their arguments; without counters, which rise by themselves.
-const LISTINGS: [(&str, &[&str]); 8] = [
+const LISTINGS: [(&str, &[&str]); 9] = [
     ("nft", &["-a", "-s", "list", "ruleset"]),
     ("iptables-legacy-save", &[]),
     ("ip6tables-legacy-save", &[]),
@@ -22,6 +22,7 @@ const LISTINGS: [(&str, &[&str]); 8] = [
     ("ip", &["-6", "route", "show", "table", "all"]),
     ("ip", &["-4", "rule", "show"]),
     ("ip", &["-6", "rule", "show"]),
+    ("ip", &["-o", "xfrm", "policy", "list"]),
     ("tc", &["qdisc", "show"]),
 ];
 /// What a shell answers when there is no such program.

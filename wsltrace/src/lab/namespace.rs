@@ -83,7 +83,7 @@ impl Namespace {
         self.run(|| fs::write(&path, value).map_err(LabError::io(format!("write {value} to {path}"))))
     }
 
-    /// A counter of /proc/net/snmp or /proc/net/netstat, such as `TcpExt`, `ListenOverflows`.
+    /// A counter of /proc/net/snmp or /proc/net/netstat, such as `TcpExt`, `ListenOverflows`, or of `xfrm_stat` beside them (`Xfrm`).
     pub fn counter(&self, group: &str, name: &str) -> Result<u64, LabError> {
         self.run(|| {
             let read = |file: &str| {
@@ -91,9 +91,12 @@ impl Namespace {
                 let path = format!("/proc/thread-self/net/{file}");
                 fs::read_to_string(&path).map_err(LabError::io(format!("read {path}")))
             };
-            let text = read("snmp")? + &read("netstat")?;
-            find_counter(&text, group, name)
-                .ok_or_else(|| LabError::Unsupported(format!("this kernel has no counter {group}.{name}")))
+            let found = if group == "Xfrm" {
+                read("xfrm_stat")?.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+            } else {
+                find_counter(&(read("snmp")? + &read("netstat")?), group, name)
+            };
+            found.ok_or_else(|| LabError::Unsupported(format!("this kernel has no counter {group}.{name}")))
         })
     }
 

@@ -11,6 +11,7 @@ mod forwarding;
 mod handshake;
 mod healthy;
 mod ingress;
+mod ipsec;
 mod limits;
 mod listener;
 mod loopback;
@@ -185,6 +186,7 @@ pub fn all() -> Vec<Scenario> {
         stall::scenarios(),
         confirmation::scenarios(),
         policy::scenarios(),
+        ipsec::scenarios(),
         packet::scenarios(),
         bridge::scenarios(),
         foreign::scenarios(),

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use nix::errno::Errno;
 
 use super::{
-    Expect, Scenario, astray, confirmation, conntrack, firewall, foreign, forwarding, handshake, ingress, limits,
+    Expect, Scenario, astray, confirmation, conntrack, firewall, foreign, forwarding, handshake, ingress, ipsec, limits,
     listener, loopback, neighbour, overflow, policy, queue, reader, reply, routing, served, tables,
 };
 use crate::lab::Seen;
@@ -145,6 +145,9 @@ const OVER_V6: &[OverV6] = &[
         "ip6tables (legacy) lets every address connect once an hour (hashlimit)",
     ),
     ("lo-down-own-address", "lo-down-own-address-v6", "`lo` is down, and a client in WSL connects to WSL's own IPv6 address"),
+    ("ipsec-block-in", "ipsec-block-in-v6", "an IPsec policy blocks what comes from the IPv6 client"),
+    ("ipsec-no-key-out", "ipsec-no-key-out-v6", "an IPsec policy wants the answers over IPv6 encrypted, and there is no key"),
+    ("ipsec-block-forward", "ipsec-block-forward-v6", "an IPsec policy blocks IPv6 that goes on to another machine"),
     ("drop-deep-nft", "drop-deep-nft-v6", "nftables drops IPv6 five chains deep, behind verdict maps"),
     (
         "drop-second-table-nft",
@@ -182,6 +185,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         confirmation::scenarios(),
         handshake::scenarios(),
         policy::scenarios(),
+        ipsec::scenarios(),
         reader::scenarios(),
         foreign::scenarios(),
         tables::scenarios(),
@@ -228,8 +232,10 @@ fn over_v6_expected(name: &str, expect: Expect) -> Expect {
     let translated = expect.translated.map(|(source, to)| (twin(source), SocketAddr::new(twin(to.ip()), to.port())));
     let expect = Expect { translated, ..expect };
     match name {
-        // Who is given up here gives no reason.
-        "neighbour-stopped" => Expect { reason: Some(("NOT_SPECIFIED", (5, 18))), proved: false, inferred: true, ..expect },
+        // Who is given up here gives no reason, and neither does what is not sent on.
+        "neighbour-stopped" | "ipsec-block-forward" => {
+            Expect { reason: Some(("NOT_SPECIFIED", (5, 18))), proved: false, inferred: true, ..expect }
+        }
         // Here the reason is that of other refusals too, and only the setting tells.
         "ip-forward-off" => Expect { reason: Some(("IP_INADDRERRORS", (6, 18))), proved: false, inferred: true, ..expect },
         // The kernel has a route that says so, instead of none.
