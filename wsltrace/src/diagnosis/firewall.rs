@@ -158,6 +158,10 @@ pub(super) fn place(case: &Case) -> String {
             format!("the nftables egress chain of its device{on}")
         }
         Some("bridge") => format!("a chain of the bridge{on}"),
+        // Behind tc, and before any hook of this machine's own.
+        None if case.died_at(&[Stage::TcIngress]) && case.symbol() == Some("nft_do_chain") => {
+            format!("a chain at the ingress of its device, or of the bridge that the device belongs to,{on}")
+        }
         _ => case.place(),
     }
 }

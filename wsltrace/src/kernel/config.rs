@@ -39,6 +39,10 @@ fn modules(release: &str) -> Option<String> {
 fn no_module<'a>(modules: &str, options: &[&'a str]) -> Vec<&'a str> {
     let paths = || modules.lines().filter_map(|line| line.split(':').next());
     let is_there = |option: &str| {
+        // A part of nf_tables' own module.
+        if option == "NF_TABLES_BRIDGE" {
+            return true;
+        }
         // The rest are called like their options.
         let module = if option == "VLAN_8021Q" { "8021q".to_owned() } else { option.to_ascii_lowercase() };
         paths().filter_map(|path| path.rsplit('/').next()?.split(".ko").next()).any(|name| name.replace('-', "_") == module)

@@ -4,17 +4,90 @@ use std::net::SocketAddr;
 
 use super::{Expect, Scenario, serve_all, template};
 use crate::diagnosis::Code;
+use crate::evidence::Backend;
 use crate::journey::{Origin, Outcome, Stage};
-use crate::lab::path::{answer, back_through, into_container};
-use crate::lab::sides::{CONTAINER, DOCKER0, WSL_V4, join};
-use crate::lab::{Lab, LabError, Namespace, PORT, Side, Step};
+use crate::lab::mend::Mended;
+use crate::lab::path::{answer, back_through, into_container, through};
+use crate::lab::sides::{CLIENT_V4, CONTAINER, DOCKER0, WSL_V4, join};
+use crate::lab::{Lab, LabError, Namespace, PORT, Seen, Side, Step};
 
 const GROUP: &str = "bridges";
 /// The port inside the container.
 const INNER_PORT: u16 = 80;
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![flood(), hairpin()]
+    vec![flood(), hairpin(), dropped_on_the_way(), answer_dropped()]
+}
+
+/// As `ebtables` does. The packet has left the machine's own netfilter by then.
+fn dropped_on_the_way() -> Scenario {
+    let base = drops("bridge-drop-nft", "nftables drops on the bridge what goes to a container", "output", |lab| {
+        drop_on_bridge(lab, "output", "dport")
+    });
+    Scenario {
+        expect: Expect {
+            outcomes: &[Outcome::Dropped],
+            died: Some((Stage::TcEgress, Side::Wsl)),
+            codes: &[Code::FirewallDrop],
+            proved: true,
+            path: through(Stage::TcEgress),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+/// Nothing traces what comes from a container before the machine's own hooks, so the rule is not named.
+fn answer_dropped() -> Scenario {
+    let base = drops("bridge-drop-answer-nft", "nftables drops on the bridge what a container answers", "input", |lab| {
+        drop_on_bridge(lab, "input", "sport")
+    });
+    let wires = vec![Step::May(Stage::TcIngress)];
+    Scenario {
+        mended: None,
+        expect: Expect {
+            outcomes: &[Outcome::AnswerDropped],
+            died: Some((Stage::TcIngress, Side::Wsl)),
+            codes: &[Code::ReplyDropped],
+            firewall: None,
+            says: "or of the bridge that the device belongs to, on veth0",
+            path: [into_container(), vec![Step::Must(Stage::SynAck)], answer(), wires].concat(),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+fn drops(
+    name: &'static str,
+    title: &'static str,
+    hook: &'static str,
+    break_it: fn(&mut Lab) -> Result<(), LabError>,
+) -> Scenario {
+    let base = template(name, title, GROUP);
+    Scenario {
+        tools: &["nft"],
+        options: &["NF_TABLES_BRIDGE"],
+        behind: Some(Side::Container),
+        break_it,
+        client: Seen::NoAnswer,
+        mended: Some(Mended::Removed),
+        expect: Expect {
+            reason: Some(("NETFILTER_DROP", (5, 18))),
+            translated: Some((CLIENT_V4.into(), SocketAddr::from((CONTAINER, INNER_PORT)))),
+            firewall: Some((Backend::Nft, hook)),
+            says: "a chain of the bridge",
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+fn drop_on_bridge(lab: &mut Lab, hook: &str, port: &str) -> Result<(), LabError> {
+    serve_all(lab, Side::Container, INNER_PORT)?;
+    publish(lab, "")?;
+    let chain = format!("type filter hook {hook} priority 0; policy accept");
+    lab.wsl.nft("bridge", &chain, &format!("tcp {port} {INNER_PORT} drop"))
 }
 
 /// The bridge knows nobody's address, so it sends every packet to every port.
