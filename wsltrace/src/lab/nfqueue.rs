@@ -41,10 +41,20 @@ impl SilentQueue {
 
 /// A program that becomes the owner of this queue in the namespace and accepts each packet, until it is dropped.
 pub(super) fn accept_all(namespace: &Namespace, queue: u16) -> Result<Watcher, LabError> {
+    accept_after(namespace, queue, || {})
+}
+
+/// The same, and before each packet goes on it does something else.
+pub(super) fn accept_after(
+    namespace: &Namespace,
+    queue: u16,
+    mut before: impl FnMut() + Send + 'static,
+) -> Result<Watcher, LabError> {
     let socket = own(namespace, queue)?;
     Watcher::start(socket, move |socket| {
         let packet = receive(socket)?;
         let Some(id) = packet_id(&packet) else { return Ok(()) };
+        before();
         let verdict = attribute(NFQA_VERDICT_HDR, &[NF_ACCEPT.to_be_bytes(), id].concat());
         socket.send(&message(NFQNL_MSG_VERDICT, 0, queue, &verdict)).map(drop)
     })

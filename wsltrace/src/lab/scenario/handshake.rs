@@ -8,7 +8,8 @@ use super::{Expect, Scenario, serve_any, template};
 use crate::diagnosis::Code;
 use crate::journey::{Outcome, Stage};
 use crate::lab::path::{answer, established_early, inbound, unconfirmed};
-use crate::lab::{Attempt, Binding, Lab, LabError, Listening, Manner, PORT, Seen, Side, option};
+use crate::lab::sides::over_v6;
+use crate::lab::{Attempt, Binding, Lab, LabError, Listening, Manner, PORT, Seen, Side, nfqueue, option};
 
 const GROUP: &str = "handshakes";
 /// How many connections may be half-open.
@@ -25,6 +26,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         fast_open(),
         fast_open_refused(),
         syn_queue_full(),
+        closed_before_confirmed(),
         cookie("syn-cookies", "nothing is broken: the SYN queue is full, and SYN cookies are on", |lab| {
             lab.wsl.set_sysctl("net.ipv4.tcp_syncookies", "1")?;
             full_of_half_open(lab)
@@ -98,6 +100,34 @@ fn syn_queue_full() -> Scenario {
             codes: &[Code::SynQueueFull],
             proved: true,
             path: inbound(Stage::Listener),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+/// The client's kernel holds the ACK until the server is gone.
+fn closed_before_confirmed() -> Scenario {
+    let title = "the server ends after it has answered the SYN, and before the client's ACK comes";
+    let base = template("closed-before-confirmed", title, GROUP);
+    Scenario {
+        tools: &["iptables-nft"],
+        break_it: |lab| {
+            let mut server = Some(Listening::idle(&lab.wsl, Binding::new(lab.any(), PORT))?);
+            let holder = nfqueue::accept_after(&lab.client, 7, move || drop(server.take()))?;
+            let ack = format!("-p tcp --dport {PORT} --tcp-flags SYN,ACK ACK");
+            let iptables = if lab.v6 { over_v6("iptables-nft") } else { "iptables-nft" };
+            lab.client.iptables(iptables, &format!("-A OUTPUT {ack} -j NFQUEUE --queue-num 7"))?;
+            lab.keep(holder);
+            Ok(())
+        },
+        client: Seen::Reset,
+        witness: Some(("Tcp", "OutRsts")),
+        expect: Expect {
+            codes: &[Code::NotAccepted],
+            path: unconfirmed(),
+            inferred: true,
+            says: "nothing listens on port 8080 any longer",
             ..base.expect
         },
         ..base

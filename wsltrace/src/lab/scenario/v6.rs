@@ -148,6 +148,7 @@ const OVER_V6: &[OverV6] = &[
     ("ipsec-block-in", "ipsec-block-in-v6", "an IPsec policy blocks what comes from the IPv6 client"),
     ("ipsec-no-key-out", "ipsec-no-key-out-v6", "an IPsec policy wants the answers over IPv6 encrypted, and there is no key"),
     ("ipsec-block-forward", "ipsec-block-forward-v6", "an IPsec policy blocks IPv6 that goes on to another machine"),
+    ("closed-before-confirmed", "closed-before-confirmed-v6", "the server ends before the client's ACK comes, over IPv6"),
     ("drop-deep-nft", "drop-deep-nft-v6", "nftables drops IPv6 five chains deep, behind verdict maps"),
     (
         "drop-second-table-nft",
