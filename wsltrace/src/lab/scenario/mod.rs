@@ -28,6 +28,7 @@ mod served;
 mod stale;
 mod stall;
 mod suppressed;
+mod synproxy;
 mod tables;
 mod tunnel;
 mod v6;
@@ -191,6 +192,7 @@ pub fn all() -> Vec<Scenario> {
         bridge::scenarios(),
         foreign::scenarios(),
         tunnel::scenarios(),
+        synproxy::scenarios(),
         detail::scenarios(),
         v6::scenarios(),
     ]

@@ -6,7 +6,7 @@ use nix::errno::Errno;
 
 use super::{
     Expect, Scenario, astray, confirmation, conntrack, firewall, foreign, forwarding, handshake, ingress, ipsec, limits,
-    listener, loopback, neighbour, overflow, policy, queue, reader, reply, routing, served, tables,
+    listener, loopback, neighbour, overflow, policy, queue, reader, reply, routing, served, synproxy, tables,
 };
 use crate::lab::Seen;
 use crate::lab::sides::{over_v6, twin};
@@ -149,6 +149,8 @@ const OVER_V6: &[OverV6] = &[
     ("ipsec-no-key-out", "ipsec-no-key-out-v6", "an IPsec policy wants the answers over IPv6 encrypted, and there is no key"),
     ("ipsec-block-forward", "ipsec-block-forward-v6", "an IPsec policy blocks IPv6 that goes on to another machine"),
     ("closed-before-confirmed", "closed-before-confirmed-v6", "the server ends before the client's ACK comes, over IPv6"),
+        "synproxy-iptables-nft",
+        "synproxy-ip6tables-nft",
     ("drop-deep-nft", "drop-deep-nft-v6", "nftables drops IPv6 five chains deep, behind verdict maps"),
     (
         "drop-second-table-nft",
@@ -189,6 +191,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         ipsec::scenarios(),
         reader::scenarios(),
         foreign::scenarios(),
+        synproxy::scenarios(),
         tables::scenarios(),
         astray::scenarios(),
     ]
