@@ -78,7 +78,7 @@ fn facts(record: &Record) -> Facts {
         icmp: has(Flags::ICMP),
         answer_left: has(Flags::ANSWER_LEFT),
         answer_elsewhere: has(Flags::ANSWER_ELSEWHERE),
-        answer_from_outside: has(Flags::ANSWER_FROM_OUTSIDE),
+        answer_from_outside: has(Flags::ANSWER_FROM_OUTSIDE) && !is_answered_in_a_vrf(record),
         acknowledged: has(Flags::ACK),
         established: has(Flags::ESTABLISHED),
         not_accepted: has(Flags::NOT_ACCEPTED),
@@ -89,6 +89,12 @@ fn facts(record: &Record) -> Facts {
         consumed: record.consumed.time_ns != 0,
         seen_as_copy: record.death.time_ns == 0 && record.stray.time_ns != 0,
     }
+}
+
+/// What leaves by a VRF passes its POSTROUTING before any OUTPUT; what comes from outside is never first seen there.
+fn is_answered_in_a_vrf(record: &Record) -> bool {
+    let mut answer = entries(record).filter(|(_, entry)| entry.time_and_code & StageEntry::ANSWER != 0);
+    answer.next().is_some_and(|(code, _)| code == StageCode::Postrouting)
 }
 
 /// The time from the stage's last visit to the record's last event.
@@ -121,8 +127,9 @@ fn told_end(record: &Record) -> Option<Death> {
 /// that (it leaves out events that interrupt a probe).
 fn unseen_death(record: &Record) -> Option<Death> {
     const REFUSED: u32 = Flags::RESET | Flags::ICMP;
-    const ELSEWHERE: u32 = Flags::SYN_ACK | Flags::ANSWER_FROM_OUTSIDE | Flags::OUTSIDE;
-    if record.flags & REFUSED == 0 || record.flags & ELSEWHERE != 0 {
+    const ELSEWHERE: u32 = Flags::SYN_ACK | Flags::OUTSIDE;
+    let outside = record.flags & ELSEWHERE != 0 || facts(record).answer_from_outside;
+    if record.flags & REFUSED == 0 || outside {
         return None;
     }
     let stage_count = syn_steps(record);
@@ -258,7 +265,7 @@ impl Way {
             };
             if of_answer && !answered {
                 answered = true;
-                if code == StageCode::Output && record.flags & Flags::SYN_ACK != 0 {
+                if matches!(code, StageCode::Output | StageCode::Postrouting) && record.flags & Flags::SYN_ACK != 0 {
                     steps.push(Step { stage: Some(Stage::SynAck), code: None, ..step });
                 }
             }

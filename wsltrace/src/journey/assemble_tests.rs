@@ -185,6 +185,19 @@ fn a_refused_syn_died_before_its_reset_went_out() {
 }
 
 #[test]
+fn what_leaves_by_a_vrf_is_an_answer_of_this_machine() {
+    let out = [StageCode::Postrouting, StageCode::Output, StageCode::Postrouting, StageCode::TcEgress];
+    let to_lookup = [&TO_ROUTING[..], &TO_ROUTING[1..], &TO_LOOKUP];
+    let flags = Flags::ANSWER_FROM_OUTSIDE | Flags::ANSWER_LEFT;
+    let journey = made(&answered(record(&to_lookup), flags | Flags::SYN_ACK, &out));
+    assert!(!journey.facts.answer_from_outside);
+    assert_eq!(names(&journey)[journey.answer.unwrap()..][..2], [Stage::SynAck, Stage::Postrouting]);
+    let mut record = answered(record(&to_lookup), flags | Flags::RESET | Flags::KERNEL_RESET, &out);
+    record.death = died(&record, NO_SOCKET);
+    assert_eq!(made(&record).outcome, Outcome::Refused);
+}
+
+#[test]
 fn a_reset_from_a_chain_at_the_device_is_a_rejection_though_it_passes_no_output() {
     let flags = Flags::RESET | Flags::ANSWER_FROM_OUTSIDE | Flags::ANSWER_LEFT;
     let mut record = answered(record(&[&[StageCode::TcIngress]]), flags, &[StageCode::TcEgress]);
