@@ -191,7 +191,7 @@ fn what_leaves_by_a_vrf_is_an_answer_of_this_machine() {
     let flags = Flags::ANSWER_FROM_OUTSIDE | Flags::ANSWER_LEFT;
     let journey = made(&answered(record(&to_lookup), flags | Flags::SYN_ACK, &out));
     assert!(!journey.facts.answer_from_outside);
-    assert_eq!(names(&journey)[journey.answer.unwrap()..][..2], [Stage::SynAck, Stage::Postrouting]);
+    assert_eq!(names(&journey)[journey.answer.unwrap_or_default()..][..2], [Stage::SynAck, Stage::Postrouting]);
     let mut record = answered(record(&to_lookup), flags | Flags::RESET | Flags::KERNEL_RESET, &out);
     record.death = died(&record, NO_SOCKET);
     assert_eq!(made(&record).outcome, Outcome::Refused);

@@ -149,8 +149,11 @@ const OVER_V6: &[OverV6] = &[
     ("ipsec-no-key-out", "ipsec-no-key-out-v6", "an IPsec policy wants the answers over IPv6 encrypted, and there is no key"),
     ("ipsec-block-forward", "ipsec-block-forward-v6", "an IPsec policy blocks IPv6 that goes on to another machine"),
     ("closed-before-confirmed", "closed-before-confirmed-v6", "the server ends before the client's ACK comes, over IPv6"),
+    (
         "synproxy-iptables-nft",
         "synproxy-ip6tables-nft",
+        "nothing is broken: a SYN proxy of ip6tables (nft) stands before the server",
+    ),
     ("drop-deep-nft", "drop-deep-nft-v6", "nftables drops IPv6 five chains deep, behind verdict maps"),
     (
         "drop-second-table-nft",
