@@ -16,7 +16,7 @@ type Test = fn(&Path) -> Result<(), Box<dyn Error>>;
 const PORT: u16 = 8080;
 /// Faults of the lab that an examination does not see, with the reason. Of each it may say that the way works, and the tracer is
 /// there to say that it does not.
-const UNSEEN: [(&str, &str); 24] = [
+const UNSEEN: [(&str, &str); 26] = [
     ("reverse-path-filter", "it depends on the client's address"),
     ("no-route-back", "it depends on the client's address"),
     ("reply-wrong-interface", "it depends on the client's address"),
@@ -38,6 +38,8 @@ const UNSEEN: [(&str, &str); 24] = [
     ("not-accepted", "it comes with the connections"),
     ("reset-at-once", "it comes with the connections"),
     ("closed-before-confirmed", "it comes with the connections"),
+    ("reuseport-idle", "it comes with the connections"),
+    ("reuseport-refuses", "the kernel does not tell of it"),
     ("listener-min-ttl", "the kernel does not tell of it"),
     ("listener-filter", "the kernel does not tell of it"),
     ("listener-md5", "the kernel does not tell of it"),

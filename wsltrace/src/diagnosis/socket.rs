@@ -8,7 +8,10 @@ use super::{
     case::{Case, Finding, endpoint},
     listener::{Mismatch, first, mismatch, nearest, owner_of, who},
 };
-use crate::{escape::escape, journey::Outcome};
+use crate::{
+    escape::{escape, shell_word},
+    journey::Outcome,
+};
 
 pub(super) fn bound_elsewhere(case: &Case) -> Option<Finding> {
     let listener = nearest(case, Mismatch::Address)?;
@@ -56,7 +59,10 @@ pub(super) fn other_family(case: &Case) -> Option<Finding> {
 
 pub(super) fn policy(case: &Case) -> Option<Finding> {
     if case.journey.outcome == Outcome::Refused {
-        return refused_by_device(case).or_else(|| refused_by_program(case));
+        return refused_by_device(case)
+            .or_else(|| refused_by_vrf(case))
+            .or_else(|| refused_by_program(case))
+            .or_else(|| refused_by_choice(case));
     }
     if case.reason().is_none() {
         return refused_by_ipsec(case).or_else(|| super::ipsec::refused_without_reason(case));
@@ -147,6 +153,34 @@ fn refused_by_program(case: &Case) -> Option<Finding> {
             .remedy(case.where_to_type())
             .remedy([case.root("bpftool net show"), case.root("bpftool link show")]),
     )
+}
+
+/// A listener of no VRF gets nothing that comes by one, unless a setting says so.
+fn refused_by_vrf(case: &Case) -> Option<Finding> {
+    const SETTING: &str = "net.ipv4.tcp_l3mdev_accept";
+    let vrf = case.evidence.vrf.as_ref().filter(|_| case.sysctl(SETTING) == Some("0"))?;
+    let listener = first(case, Mismatch::Nothing).filter(|listener| listener.device.is_none())?;
+    let summary = format!(
+        "refused: {} listens in no VRF, and this connection came by the VRF {}, from which such servers take nothing ({SETTING} is 0)",
+        who(listener),
+        escape(vrf)
+    );
+    let within = format!("# or start {} within the VRF: ip vrf exec {} COMMAND", who(listener), shell_word(vrf));
+    let allow = case.root(&format!("sysctl -w {SETTING}=1"));
+    Some(certain(case, summary).remedy(case.where_to_type()).remedy([allow, within]))
+}
+
+/// A listener that fits got nothing, and somebody's program chooses among servers that share a port.
+fn refused_by_choice(case: &Case) -> Option<Finding> {
+    let listener = first(case, Mismatch::Nothing)?;
+    let [first, more @ ..] = case.evidence.choosing_programs.as_slice() else { return None };
+    let names = more.iter().fold(escape(first), |names, name| format!("{names}, {}", escape(name)));
+    let summary = format!(
+        "refused, though {} listens: most likely the BPF program that chooses among servers which share a port (SO_REUSEPORT: {names}) gave the connection to none, or else the server has only just been started",
+        who(listener)
+    );
+    let restart = format!("# the program is {}'s own: restart that, or see its configuration", who(listener));
+    Some(Finding::inferred(summary).remedy(case.where_to_type()).remedy([case.root("bpftool prog show"), restart]))
 }
 
 pub(super) fn other_netns(case: &Case) -> Option<Finding> {

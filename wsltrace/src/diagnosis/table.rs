@@ -95,7 +95,7 @@ pub const ROWS: &[Row] = &[
         code: Code::SocketPolicy,
         outcomes: &[Outcome::Refused, Outcome::Dropped, Outcome::Ignored, Outcome::Answered],
         title: "the server's socket, or a policy of IPsec, refuses this client",
-        meaning: "A listener exists, but its own settings refuse the SYN: it is bound to a device, has a socket filter, a BPF program of its control group refuses it (systemd: `IPAddressDeny=`), it wants MD5 or TCP-AO signatures, a minimal TTL, or a security module forbids it. Or a policy of IPsec blocks such packets, or takes them encrypted only.",
+        meaning: "A listener exists, but its own settings refuse the SYN: it is bound to a device, has a socket filter, a BPF program of its control group refuses it (systemd: `IPAddressDeny=`), it wants MD5 or TCP-AO signatures, a minimal TTL, or a security module forbids it; the client comes by a VRF and the server is in none; a BPF program that chooses among servers of one port (`sk_lookup`, `SO_REUSEPORT`) gives it to nobody. Or a policy of IPsec blocks such packets, or takes them encrypted only.",
         see: &[
             "ss -ltnpe 'sport = :PORT'",
             "systemctl show -p IPAddressDeny UNIT",

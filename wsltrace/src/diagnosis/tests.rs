@@ -137,6 +137,27 @@ fn a_refusal_beside_a_fitting_listener_is_put_down_to_a_program_that_chooses_lis
 }
 
 #[test]
+fn a_refusal_beside_a_fitting_listener_is_put_down_to_a_program_of_its_shared_port() {
+    let j = refused();
+    let choosing = vec!["chooser".to_owned()];
+    let evidence = Evidence { choosing_programs: choosing.clone(), ..with_listeners(vec![listener("0.0.0.0")]) };
+    assert!(expect(&j, &evidence, Code::SocketPolicy, Inferred).summary.contains("(SO_REUSEPORT: chooser)"));
+    let elsewhere = Evidence { choosing_programs: choosing, ..with_listeners(vec![listener("127.0.0.1")]) };
+    expect(&j, &elsewhere, Code::ListenerBoundElsewhere, Proved);
+}
+
+#[test]
+fn a_listener_of_no_vrf_gets_nothing_that_comes_by_one() {
+    let j = refused();
+    let setting = |value: &str| vec![("net.ipv4.tcp_l3mdev_accept".to_owned(), value.to_owned())];
+    let by_red =
+        |value| Evidence { vrf: Some("red".into()), sysctls: setting(value), ..with_listeners(vec![listener("0.0.0.0")]) };
+    let found = expect(&j, &by_red("0"), Code::SocketPolicy, Proved);
+    assert_eq!(found.remedy[0], "sudo sysctl -w net.ipv4.tcp_l3mdev_accept=1");
+    expect(&j, &by_red("1"), Code::NoListener, Inferred);
+}
+
+#[test]
 fn a_full_queue_is_proved_by_the_counter_only() {
     let ignored = samples::ignored();
     expect(&ignored.journey, &ignored.evidence, Code::AcceptQueueFull, Proved);

@@ -220,6 +220,11 @@ pub struct Evidence {
     pub lookup_programs: Vec<String>,
     /// Names of others' BPF programs at netfilter, in any namespace, where a hook refused the packet and no chain is known that did.
     pub netfilter_programs: Vec<String>,
+    /// Names of BPF programs that choose among sockets that share a port (`sk_reuseport`), of any namespace, where a connection was refused
+    /// though a listener is there.
+    pub choosing_programs: Vec<String>,
+    /// The VRF by which a packet came that was refused though a listener is there.
+    pub vrf: Option<String>,
     /// The control group of the listening socket, when the packet died of a decision about its socket and programs of that group make
     /// such.
     pub cgroup: Option<Cgroup>,

@@ -15,10 +15,11 @@ pub fn of_listeners(netns: &Netns) -> io::Result<Vec<(String, String)>> {
     by_name(netns, ["net.ipv4.tcp_syncookies", "net.core.somaxconn"])
 }
 
-/// The setting that makes listeners of IPv6 refuse IPv4, where it is on.
+/// The settings that make listeners refuse: those of IPv6 what is IPv4, where it is on; those of no VRF what comes by one, where it is off.
 pub fn of_refusals(netns: &Netns) -> io::Result<Vec<(String, String)>> {
-    let mut settings = by_name(netns, ["net.ipv6.bindv6only"])?;
-    settings.retain(|(_, value)| value == "1");
+    const ACCEPTS: &str = "net.ipv4.tcp_l3mdev_accept";
+    let mut settings = by_name(netns, ["net.ipv6.bindv6only", ACCEPTS])?;
+    settings.retain(|(name, value)| value == if name == ACCEPTS { "0" } else { "1" });
     Ok(settings)
 }
 

@@ -12,7 +12,7 @@ use super::sockets::{self, Found};
 use super::{Evidence, OwnAddress, Rule, TcProgram, addresses, routes, sysctls, way};
 use crate::journey::{Conntrack, Family, InterfaceName, Journey, Origin, Outcome, Stage, symbol};
 use crate::kernel::netns::Netns;
-use crate::probe::{is_own_program, lookup_programs, netfilter_programs, tc_programs};
+use crate::probe::{choosing_programs, is_own_program, lookup_programs, netfilter_programs, tc_programs};
 
 /// How long listeners are kept.
 const LISTENERS_KEPT: Duration = Duration::from_millis(200);
@@ -48,6 +48,8 @@ pub(super) struct Watched {
     /// Names of the programs that look for listeners.
     pub(super) lookup_programs: Kept<Vec<String>>,
     pub(super) netfilter_programs: Kept<Vec<String>>,
+    /// Names of the programs that choose among sockets which share a port.
+    pub(super) choosing_programs: Kept<Vec<String>>,
     /// Others' programs at tc, by device and whether it is for what comes in.
     pub(super) tc_programs: HashMap<(InterfaceName, bool), Kept<Vec<TcProgram>>>,
     pub(super) addresses: Kept<Vec<OwnAddress>>,
@@ -76,6 +78,7 @@ impl Watched {
             firewalls: Kept::default(),
             lookup_programs: Kept::default(),
             netfilter_programs: Kept::default(),
+            choosing_programs: Kept::default(),
             tc_programs: HashMap::new(),
             addresses: Kept::default(),
             all_listeners: Kept::default(),
@@ -192,6 +195,16 @@ impl Watched {
             match self.lookup_programs.get(|| lookup_programs(&self.netns)) {
                 Ok(names) => evidence.lookup_programs = others(names),
                 Err(error) => log::warn!("cannot list the programs that look for listeners in network namespace {inum}: {error}"),
+            }
+            if evidence.sockets.as_ref().is_some_and(|sockets| !sockets.listeners.is_empty()) {
+                match self.choosing_programs.get(choosing_programs) {
+                    Ok(names) => evidence.choosing_programs.clone_from(names),
+                    Err(error) => log::warn!("cannot list the programs that choose among sockets: {error}"),
+                }
+                match way::vrf(&self.netns, journey) {
+                    Ok(vrf) => evidence.vrf = vrf,
+                    Err(error) => log::warn!("cannot look at the devices of network namespace {inum}: {error}"),
+                }
             }
         }
         if (died_at == Some(Stage::Routing) && matches!(journey.outcome, Outcome::Dropped | Outcome::Rejected)

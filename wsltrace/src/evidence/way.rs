@@ -74,6 +74,15 @@ pub(super) fn add_queue(netns: &Netns, journey: &Journey, evidence: &mut Evidenc
     Ok(())
 }
 
+/// The VRF whose interface the packet came in by.
+pub(super) fn vrf(netns: &Netns, journey: &Journey) -> io::Result<Option<String>> {
+    let Some(entrance) = journey.entrance() else { return Ok(None) };
+    let links = links::list_links(netns)?;
+    let master = links.iter().find(|link| link.name == entrance).and_then(|link| link.master);
+    let vrf = |link: &&links::Link| Some(link.index) == master && link.kind.as_deref() == Some("vrf");
+    Ok(links.iter().find(vrf).map(|link| link.name.clone()))
+}
+
 /// The policy of `IPsec` that refused the packet, or wants an answer encrypted for which there is no key.
 pub(super) fn add_ipsec(netns: &Netns, journey: &Journey, evidence: &mut Evidence) -> io::Result<()> {
     let place = journey.location.as_deref().map(symbol);

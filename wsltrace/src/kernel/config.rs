@@ -44,7 +44,11 @@ fn no_module<'a>(modules: &str, options: &[&'a str]) -> Vec<&'a str> {
             return true;
         }
         // The rest are called like their options.
-        let module = if option == "VLAN_8021Q" { "8021q".to_owned() } else { option.to_ascii_lowercase() };
+        let module = match option {
+            "VLAN_8021Q" => "8021q".to_owned(),
+            "NET_VRF" => "vrf".to_owned(),
+            other => other.to_ascii_lowercase(),
+        };
         paths().filter_map(|path| path.rsplit('/').next()?.split(".ko").next()).any(|name| name.replace('-', "_") == module)
     };
     options.iter().copied().filter(|option| !is_there(option)).collect()

@@ -1,6 +1,7 @@
 //! Somebody else's BPF programs, a handful of instructions each: they pass or drop packets beside the tracer's own. They are held
 //! by descriptors and go with them.
 
+use std::ffi::c_int;
 use std::fs::File;
 use std::io;
 use std::mem;
@@ -8,8 +9,9 @@ use std::net::TcpListener;
 use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd};
 
 use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_insn};
+use socket2::Socket;
 
-use super::{LabError, Namespace};
+use super::{LabError, Namespace, option};
 
 /// Where a program is attached.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +26,8 @@ pub(super) enum Attach {
     Netfilter(u32, i32),
     /// The search for a listener.
     SocketLookup,
+    /// The choice among the sockets that share a port; see [`refuse_all`].
+    SharedPort,
     /// What the sockets of a control group get; see [`Foreign::deciding`].
     CgroupIngress,
     /// What the sockets of a control group send; see [`Foreign::deciding`].
@@ -71,6 +75,14 @@ impl Foreign {
         namespace
             .run(|| Ok(Self { _held: steer().map_err(LabError::io::<io::Error>("attach a program that steers connections"))? }))
     }
+}
+
+/// Has the sockets that share the port of this one choose by a program that refuses every connection.
+pub(super) fn refuse_all(socket: &Socket) -> io::Result<()> {
+    const SK_DROP: i32 = 0;
+    const SO_ATTACH_REUSEPORT_EBPF: c_int = 52;
+    let program = load(Attach::SharedPort, &[set(0, SK_DROP), EXIT])?;
+    option::set(socket, libc::SOL_SOCKET, SO_ATTACH_REUSEPORT_EBPF, program.as_raw_fd())
 }
 
 const EXIT: bpf_insn = instruction(0x95, 0, 0, 0, 0);
@@ -189,6 +201,7 @@ impl Attach {
             Self::Xdp(_) => (6, 37),
             Self::Netfilter(..) => (32, 45),
             Self::SocketLookup => (30, 36),
+            Self::SharedPort => (21, 39),
             Self::CgroupIngress => (8, 0),
             Self::CgroupEgress => (8, 1),
         }
@@ -243,7 +256,9 @@ fn link(program: &OwnedFd, attach: Attach, namespace: &Namespace) -> io::Result<
         Attach::Xdp(device) => LinkCreate { target: nix::net::if_::if_nametoindex(device)?, flags: 2, ..nothing },
         Attach::Netfilter(hook, priority) => LinkCreate { family: libc::AF_INET.unsigned_abs(), hook, priority, ..nothing },
         Attach::SocketLookup => LinkCreate { target: number(namespace.file())?, ..nothing },
-        Attach::CgroupIngress | Attach::CgroupEgress => return Err(io::Error::other("no place in a network namespace")),
+        Attach::SharedPort | Attach::CgroupIngress | Attach::CgroupEgress => {
+            return Err(io::Error::other("no place in a network namespace"));
+        }
     })
 }
 

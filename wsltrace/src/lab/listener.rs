@@ -218,10 +218,15 @@ fn listen(at: SocketAddr, binding: Binding) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Has the sockets that share the port choose by a program: it answers 0, the number of the first.
+/// Has the first of the sockets that share the port get every connection.
 fn prefer_the_first(socket: &Socket) -> io::Result<()> {
+    choose(socket, 0)
+}
+
+/// Has the sockets that share the port choose by a program that answers with this number, counted from 0.
+pub(super) fn choose(socket: &Socket, index: u32) -> io::Result<()> {
     const RETURN: u16 = 0x06;
-    let mut program = [libc::sock_filter { code: RETURN, jt: 0, jf: 0, k: 0 }];
+    let mut program = [libc::sock_filter { code: RETURN, jt: 0, jf: 0, k: index }];
     let program = libc::sock_fprog { len: 1, filter: program.as_mut_ptr() };
     option::set(socket, libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF, program)
 }

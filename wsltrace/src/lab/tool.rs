@@ -15,11 +15,12 @@ pub(super) fn locate(tool: &str) -> Option<PathBuf> {
 }
 
 /// What a tool says when the kernel, not the rule, is at fault: then the scenario cannot be played here.
-const MISSING_IN_KERNEL: [&str; 6] = [
+const MISSING_IN_KERNEL: [&str; 7] = [
     "Table does not exist",
     "Operation not supported",
     "Protocol not supported",
     "missing kernel module",
+    "Unknown device type",
     "qdisc kind is unknown",
     // An expression of nftables without its module.
     "Could not process rule: No such file or directory",

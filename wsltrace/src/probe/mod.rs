@@ -34,7 +34,7 @@ pub(crate) fn is_own_program(name: &str) -> bool {
     names.map(|own| own.get(..KEPT).unwrap_or(own)).any(|own| own == name)
 }
 
-pub(crate) use sys::{cgroup_programs, lookup_programs, netfilter_programs, tc_programs};
+pub(crate) use sys::{cgroup_programs, choosing_programs, lookup_programs, netfilter_programs, tc_programs};
 pub use table::{ACCEPT, Hook, POSITIONS, Position, TRACEPOINTS};
 
 /// How many netfilter positions are linked.

@@ -9,10 +9,11 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use aya::Pod;
 use aya::programs::{
+    ProgramError,
     links::{LinkError, LinkType},
-    loaded_links,
+    loaded_links, loaded_programs,
 };
-use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_func_info, bpf_insn, bpf_prog_info};
+use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_func_info, bpf_insn, bpf_prog_info, bpf_prog_type};
 
 /// The types of the programs that are not loaded by aya.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -277,6 +278,24 @@ pub(crate) fn netfilter_programs() -> io::Result<Vec<String>> {
             Ok(_) => {}
             // It went while we looked.
             Err(LinkError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(io::Error::other(error)),
+        }
+    }
+    Ok(names)
+}
+
+/// Names of the BPF programs that choose among sockets that share a port (`sk_reuseport`), of any namespace: the kernel does not say which
+/// sockets they are attached to.
+pub(crate) fn choosing_programs() -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for program in loaded_programs() {
+        match program {
+            Ok(program) if program.program_type() == bpf_prog_type::BPF_PROG_TYPE_SK_REUSEPORT => {
+                names.push(String::from_utf8_lossy(program.name()).into_owned());
+            }
+            Ok(_) => {}
+            // It went while we looked.
+            Err(ProgramError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(io::Error::other(error)),
         }
     }

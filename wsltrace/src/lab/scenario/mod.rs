@@ -25,6 +25,7 @@ mod reader;
 mod reply;
 mod routing;
 mod served;
+mod shared;
 mod stale;
 mod stall;
 mod suppressed;
@@ -32,6 +33,7 @@ mod synproxy;
 mod tables;
 mod tunnel;
 mod v6;
+mod vrf;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -188,11 +190,13 @@ pub fn all() -> Vec<Scenario> {
         confirmation::scenarios(),
         policy::scenarios(),
         ipsec::scenarios(),
+        shared::scenarios(),
         packet::scenarios(),
         bridge::scenarios(),
         foreign::scenarios(),
         tunnel::scenarios(),
         synproxy::scenarios(),
+        vrf::scenarios(),
         detail::scenarios(),
         v6::scenarios(),
     ]

@@ -1,0 +1,71 @@
+//! A VRF: the client comes by an interface that belongs to it, and the server is outside of it.
+
+use nix::errno::Errno;
+
+use super::{Expect, Scenario, serve_any, template};
+use crate::diagnosis::Code;
+use crate::journey::{Outcome, Stage};
+use crate::lab::mend::Mended;
+use crate::lab::path::{answer, inbound};
+use crate::lab::{Lab, LabError, Seen, Side, Step};
+
+pub(super) fn scenarios() -> Vec<Scenario> {
+    vec![outside(), accepted()]
+}
+
+fn outside() -> Scenario {
+    let title = "the client comes by a VRF, and the server is in none (tcp_l3mdev_accept is 0)";
+    let base = by_vrf("vrf-outside", title, |lab| {
+        serve_any(lab)?;
+        join_vrf(lab)
+    });
+    Scenario {
+        client: Seen::Failed(Errno::ECONNREFUSED),
+        witness: Some(("Tcp", "OutRsts")),
+        mended: Some(Mended::Set),
+        expect: Expect {
+            outcomes: &[Outcome::Refused],
+            died: Some((Stage::SocketLookup, Side::Wsl)),
+            reason: Some(("NO_SOCKET", (5, 18))),
+            codes: &[Code::SocketPolicy],
+            proved: true,
+            says: "came by the VRF red",
+            path: [comes_by_vrf(), leaves_by_vrf()].concat(),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+fn accepted() -> Scenario {
+    let title = "nothing is broken: the client comes by a VRF, and servers in none take that (tcp_l3mdev_accept)";
+    by_vrf("vrf-accepted", title, |lab| {
+        serve_any(lab)?;
+        lab.wsl.set_sysctl("net.ipv4.tcp_l3mdev_accept", "1")?;
+        join_vrf(lab)
+    })
+}
+
+fn by_vrf(name: &'static str, title: &'static str, break_it: fn(&mut Lab) -> Result<(), LabError>) -> Scenario {
+    let base = template(name, title, "VRF");
+    let made = vec![Step::Must(Stage::SynAck)];
+    let confirmed = vec![Step::Must(Stage::Established), Step::May(Stage::Accepted)];
+    let path = [comes_by_vrf(), made, leaves_by_vrf(), confirmed].concat();
+    Scenario { tools: &["ip"], options: &["NET_VRF"], break_it, expect: Expect { path, ..base.expect }, ..base }
+}
+
+/// It passes PREROUTING as the interface's, and then again as the VRF's.
+fn comes_by_vrf() -> Vec<Step> {
+    [inbound(Stage::Routing), inbound(Stage::SocketLookup)[1..].to_vec()].concat()
+}
+
+/// It passes POSTROUTING as the VRF's, and then OUTPUT and POSTROUTING as the interface's.
+fn leaves_by_vrf() -> Vec<Step> {
+    let of_vrf = vec![Step::Must(Stage::Postrouting), Step::May(Stage::PostroutingMangle), Step::May(Stage::Snat)];
+    [of_vrf, answer()].concat()
+}
+
+/// Gives the interface to a VRF, with the way back to the client.
+fn join_vrf(lab: &Lab) -> Result<(), LabError> {
+    lab.wsl.ip("link add red type vrf table 10\nlink set red up\nlink set eth0 master red")
+}
