@@ -47,6 +47,7 @@ pub(super) struct Watched {
     pub(super) firewalls: Kept<Firewalls>,
     /// Names of the programs that look for listeners.
     pub(super) lookup_programs: Kept<Vec<String>>,
+    /// Names of the programs at netfilter.
     pub(super) netfilter_programs: Kept<Vec<String>>,
     /// Names of the programs that choose among sockets which share a port.
     pub(super) choosing_programs: Kept<Vec<String>>,
