@@ -3,6 +3,7 @@
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use crate::escape::escape;
+use crate::output::tell;
 
 struct Stderr;
 
@@ -11,10 +12,10 @@ impl Log for Stderr {
         metadata.level() <= Level::Warn || metadata.target().starts_with("wsltrace")
     }
 
-    #[expect(clippy::print_stderr, reason = "this is where talk goes")]
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
-            eprintln!("wsltrace: {}: {}", record.level().as_str().to_ascii_lowercase(), escape(&record.args().to_string()));
+            let level = record.level().as_str().to_ascii_lowercase();
+            tell(&format!("wsltrace: {level}: {}", escape(&record.args().to_string())));
         }
     }
 

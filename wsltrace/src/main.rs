@@ -10,8 +10,7 @@ fn main() -> ExitCode {
     give_memory_back();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) if error.use_stderr() => return fail(&command::Failure::unparsed(&error)),
-        Err(help) => help.exit(),
+        Err(error) => return unparsed(&error),
     };
     wsltrace::log_to_stderr(cli.trace.verbose);
     let done = |()| 0;
@@ -46,11 +45,19 @@ fn give_memory_back() {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "this is where errors are told")]
-fn fail(failure: &command::Failure) -> ExitCode {
-    eprintln!("wsltrace: {}", failure.message);
-    if let Some(hint) = &failure.hint {
-        eprintln!("  try: {hint}");
+/// What was typed is no command to carry out: it asks for help, or it is wrong.
+fn unparsed(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() {
+        let first = std::env::args_os().nth(1);
+        return fail(&command::Failure::unparsed(error, first.as_ref().and_then(|first| first.to_str())));
     }
+    match command::help(error) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => fail(&failure),
+    }
+}
+
+fn fail(failure: &command::Failure) -> ExitCode {
+    failure.tell();
     ExitCode::from(failure.status)
 }

@@ -1,15 +1,15 @@
 //! `wsltrace convert FILE --to FORMAT`: a recording in other programs' formats.
 
-use std::io::{self, BufWriter, Write as _};
+use std::io::{self, BufWriter};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use super::Failure;
 use super::progress::{open, shown};
+use super::{Failure, cannot_write};
 use crate::cli::ConvertArgs;
 use crate::export::{Format, Out};
-use crate::output::Summary;
 use crate::output::contract::Lost;
+use crate::output::{Summary, tell};
 use crate::recording::{Ending, Entry, file};
 
 /// Converts; streams, so a long recording needs no more memory.
@@ -26,7 +26,7 @@ pub fn run(args: &ConvertArgs) -> Result<(), Failure> {
         super::stdout_for(args.to)?
     } else {
         let made = file::create(&to);
-        Box::new(BufWriter::new(made.map_err(|error| Failure::new(format!("cannot write to {}: {error}", shown(&to))))?))
+        Box::new(BufWriter::new(made.map_err(|error| cannot_write(&to, &error))?))
     };
     let mut export = args.to.writer(out);
     let mut summary = Summary::default();
@@ -51,15 +51,15 @@ pub fn run(args: &ConvertArgs) -> Result<(), Failure> {
     match written.and_then(|()| export.end(end, &line)) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-        Err(error) => return Err(Failure::new(format!("cannot write to {}: {error}", shown(&to)))),
+        Err(error) => return Err(cannot_write(&to, &error)),
     }
     if let Some(missing) = opened.missing() {
         log::warn!("{missing}");
     }
     if to.as_os_str() != "-" {
         let count = opened.reader.journeys();
-        let written = format!("{count} {} written to {}\n", if count == 1 { "journey" } else { "journeys" }, shown(&to));
-        io::stderr().write_all(written.as_bytes())?;
+        let written = format!("{count} {} written to {}", if count == 1 { "journey" } else { "journeys" }, shown(&to));
+        tell(&written);
     }
     Ok(())
 }

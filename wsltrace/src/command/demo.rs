@@ -8,6 +8,7 @@ use indicatif::ProgressBar;
 use super::Failure;
 use crate::bench::result::Bench;
 use crate::bench::spoilers::Reading;
+use crate::escape::shell_word;
 use crate::lab::{self, LabError, Part};
 use crate::output::{self, Shown, TextOptions, Verbosity};
 
@@ -22,7 +23,7 @@ pub fn demo(scenario: Option<&str>) -> Result<(), Failure> {
         return bench();
     }
     let binary = std::env::current_exe()?;
-    told(lab::demo(scenario, &binary, &mut io::stdout()))
+    told(lab::demo(scenario, &binary, &mut io::stdout()), &["demo"].into_iter().chain(scenario).collect::<Vec<_>>())
 }
 
 /// Measures the ways into WSL, rebuilt in a private network.
@@ -33,7 +34,7 @@ fn bench() -> Result<(), Failure> {
     bar.finish_and_clear();
     let (plan, measured) = match compared {
         Ok(compared) => compared,
-        Err(error) => return told(Err(error)),
+        Err(error) => return told(Err(error), &["demo", BENCH]),
     };
     let warnings = Reading::spoilt_since(&before, &Reading::take()?, 0);
     let result = Bench::of(&plan, &measured, false, warnings, jiff::Timestamp::now());
@@ -52,14 +53,24 @@ pub fn selftest(scenarios: &[String], part: Part, json: bool) -> Result<(), Fail
     match lab::selftest(scenarios, part, json, &binary, &mut io::stdout()) {
         Ok(true) => Ok(()),
         Ok(false) => Err(Failure::new("some scenarios failed on this kernel; attach the table to a bug report")),
-        Err(error) => told(Err(error)),
+        Err(error) => {
+            let names = scenarios.iter().map(String::as_str);
+            told(Err(error), &["selftest"].into_iter().chain(names).collect::<Vec<_>>())
+        }
     }
 }
 
-fn told(result: Result<(), LabError>) -> Result<(), Failure> {
-    result.map_err(|error| {
-        let root = nix::unistd::geteuid().is_root();
-        let hint = (!root).then(|| "run it as root: sudo wsltrace demo".to_owned());
-        Failure { message: error.chain(), hint, status: 1 }
-    })
+/// What came of a command of these words. A reader of the output that goes away is no failure.
+fn told(result: Result<(), LabError>, words: &[&str]) -> Result<(), Failure> {
+    match result {
+        Ok(()) => Ok(()),
+        Err(LabError::Output(error)) => super::printed(Err(error)),
+        Err(error @ LabError::Unknown(_)) => Err(Failure::usage(error.chain(), "wsltrace demo, as root, lists them all")),
+        Err(error) => {
+            let command = words.iter().map(|word| shell_word(word)).collect::<Vec<_>>().join(" ");
+            let root = nix::unistd::geteuid().is_root();
+            let hint = (!root).then(|| format!("run it as root: sudo wsltrace {command}"));
+            Err(Failure { message: error.chain(), hint, status: 1 })
+        }
+    }
 }

@@ -1,13 +1,12 @@
 //! `wsltrace diff A B`: what changed between two recordings, for "it worked yesterday".
 
-use std::io::{self, Write as _};
 use std::path::Path;
 
 use super::Failure;
 use super::progress::{open, shown};
 use super::report::provenance;
 use crate::cli::DiffArgs;
-use crate::output::{Shown, Side, TextOptions, Verbosity, difference};
+use crate::output::{Shown, Side, TextOptions, Verbosity, difference, tell};
 use crate::recording::Entry;
 
 /// Prints what changed.
@@ -20,8 +19,8 @@ pub fn run(args: &DiffArgs) -> Result<(), Failure> {
 fn read(path: &Path) -> Result<Side, Failure> {
     let mut opened = open(path, false)?;
     let header = opened.reader.header().clone();
-    let said = format!("{}: {}\n", shown(path), provenance(&header));
-    io::stderr().write_all(said.as_bytes())?;
+    let said = format!("{}: {}", shown(path), provenance(&header));
+    tell(&said);
     let mut side = Side::new(path.display().to_string(), header);
     let read: Result<(), std::convert::Infallible> = opened.for_each(|entry| {
         if let Entry::Journey { report, .. } = entry {

@@ -23,7 +23,7 @@ const STEADY: Duration = Duration::from_millis(120);
 pub fn run(args: &DoctorArgs) -> Result<u8, Failure> {
     let port = args.port.ok_or_else(|| Failure::usage("the port of the server is missing", "wsltrace doctor --port 8080"))?;
     let machine = Machine::read()?;
-    let netns = args.netns.as_deref().map_or_else(Netns::current, Netns::open)?;
+    let netns = super::netns(args.netns.as_deref())?;
     let facts = gather(&netns, port, &machine)?;
     let mut examined = Examination::of(&facts, jiff::Timestamp::now());
     if args.redact {
@@ -36,7 +36,8 @@ pub fn run(args: &DoctorArgs) -> Result<u8, Failure> {
     } else {
         examination(&examined, TextOptions::detect(Verbosity::Normal, Shown::default()), args.verbose)
     };
-    super::print(text)?;
+    // 1 would say that something will fail, and nobody has read what.
+    super::print(text).map_err(|failure| Failure { status: 3, ..failure })?;
     Ok(examined.status())
 }
 

@@ -8,6 +8,7 @@ use wsltrace_common::Record;
 
 use super::Failure;
 use super::progress::shown;
+use crate::causes::reason;
 use crate::cli::TraceArgs;
 use crate::export::{Export, Format, Out};
 use crate::kernel::names::{MachineNames, now_ns};
@@ -142,11 +143,6 @@ impl Keeper {
             }
         });
     }
-}
-
-/// What went wrong in the system's own words, without its number.
-fn reason(error: &io::Error) -> String {
-    error.raw_os_error().map_or_else(|| error.to_string(), |code| nix::errno::Errno::from_raw(code).desc().to_lowercase())
 }
 
 fn cannot_write(what: &str, path: &Path, error: &io::Error) -> Failure {

@@ -19,11 +19,16 @@ mod stalled;
 mod unaccepted;
 
 use std::io::{self, BufWriter, IsTerminal as _, Write as _};
+use std::path::Path;
 
-use clap::error::ContextKind;
+use clap::CommandFactory as _;
+use clap::error::{ContextKind, ContextValue};
 
-use crate::causes::with_causes;
+use crate::causes::{reason, with_causes};
+use crate::cli::Cli;
 use crate::export::{Format, Out};
+use crate::kernel::netns::{Netns, NetnsError};
+use crate::output::{tell, tell_whole};
 
 /// Why a command failed: one line, and what to do about it.
 #[derive(Debug)]
@@ -42,8 +47,8 @@ impl Failure {
         Self { message: message.into(), hint: Some(hint.into()), status: 2 }
     }
 
-    /// What was typed cannot be read.
-    pub fn unparsed(error: &clap::Error) -> Self {
+    /// What was typed cannot be read; its `first` word may be a command, which has a help of its own.
+    pub fn unparsed(error: &clap::Error, first: Option<&str>) -> Self {
         let text = error.to_string();
         let mut lines = text.lines();
         let line = lines.next().unwrap_or_default();
@@ -52,20 +57,36 @@ impl Failure {
         let list: Vec<&str> = lines.take_while(|line| line.starts_with("  ")).map(str::trim).collect();
         let message = if line.ends_with(':') { format!("{line} {}", list.join(", ")) } else { line.to_owned() };
         let meant = [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedValue];
-        let message = match meant.into_iter().find_map(|kind| error.get(kind)) {
-            Some(meant) => format!("{message}: is {meant} meant?"),
-            None => message,
+        let message = match (meant.into_iter().find_map(|kind| error.get(kind)), error.get(ContextKind::ValidValue)) {
+            (Some(meant), _) => format!("{message}: is {meant} meant?"),
+            (None, Some(ContextValue::Strings(values))) if !values.is_empty() => {
+                format!("{message}: there are {}", values.join(", "))
+            }
+            (None, _) => message,
         };
-        Self::usage(message, "wsltrace --help")
+        let command = first.filter(|first| Cli::command().find_subcommand(first).is_some());
+        Self::usage(message, command.map_or_else(|| "wsltrace --help".to_owned(), |name| format!("wsltrace {name} --help")))
     }
 
     /// It failed while it was being done.
     pub fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), hint: None, status: 1 }
     }
+
+    /// Says it on standard error.
+    pub fn tell(&self) {
+        tell(&format!("wsltrace: {}", self.message));
+        let Some(hint) = &self.hint else { return };
+        // Commands are there to be copied, and a line break is copied too.
+        if ["wsltrace ", "sudo "].iter().any(|command| hint.starts_with(command)) {
+            tell_whole(&format!("  try: {hint}"));
+        } else {
+            tell(&format!("  try: {hint}"));
+        }
+    }
 }
 
-impl<E: std::error::Error> From<E> for Failure {
+impl<E: std::error::Error + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
         Self::new(with_causes(&error))
     }
@@ -74,10 +95,50 @@ impl<E: std::error::Error> From<E> for Failure {
 /// Writes to stdout; a reader that goes away is no failure.
 fn print(text: impl AsRef<[u8]>) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    match out.write_all(text.as_ref()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+    printed(out.write_all(text.as_ref()).and_then(|()| out.flush()))
+}
+
+/// What came of writing to stdout; a reader that goes away is no failure.
+fn printed(result: io::Result<()>) -> Result<(), Failure> {
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(format!("cannot write to standard output: {}", reason(&error))))
+        }
         _ => Ok(()),
     }
+}
+
+/// Prints the help that was asked for.
+pub fn help(asked: &clap::Error) -> Result<(), Failure> {
+    printed(asked.print().and_then(|()| io::stdout().flush()))
+}
+
+/// A file that cannot be written to; `-` is stdout.
+fn cannot_write(path: &Path, error: &io::Error) -> Failure {
+    let name = if path.as_os_str() == "-" { "standard output".to_owned() } else { progress::shown(path) };
+    Failure::new(format!("cannot write to {name}: {}", reason(error)))
+}
+
+/// The network namespace that was named, or the own one.
+fn netns(named: Option<&str>) -> Result<Netns, Failure> {
+    let Some(named) = named else { return Ok(Netns::current()?) };
+    Netns::open(named).map_err(|error| {
+        let message = with_causes(&error);
+        match &error {
+            NetnsError::Open { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Failure { message, hint: Some(format!("as root: sudo {}", typed_command())), status: 1 }
+            }
+            NetnsError::Open { .. } | NetnsError::NotOne { .. } | NetnsError::NoProcess(_) | NetnsError::NoName(_) => {
+                Failure { message, hint: None, status: 2 }
+            }
+            NetnsError::Enter { .. } | NetnsError::Thread { .. } => Failure::new(message),
+        }
+    })
+}
+
+/// The command as one would type it again.
+fn typed_command() -> String {
+    std::env::args_os().map(|argument| crate::escape::shell_word(&argument.to_string_lossy())).collect::<Vec<_>>().join(" ")
 }
 
 /// Stdout for an export: not a terminal, when the format is no text.

@@ -16,7 +16,7 @@ pub(super) fn missing(args: &TraceArgs) -> Failure {
     let listeners = match &args.netns {
         // The own namespace can be asked without any rights.
         None => Netns::current().map_err(Failure::from).and_then(|own| Ok(sockets::all_listeners_here(own.inum())?)),
-        Some(name) => Netns::open(name).map_err(Failure::from).and_then(|netns| Ok(sockets::all_listeners(&netns)?)),
+        Some(name) => super::netns(Some(name)).and_then(|netns| Ok(sockets::all_listeners(&netns)?)),
     };
     let listeners = match listeners {
         Ok(found) => sockets::with_owners(found, OWNERS_LIMIT),

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::Failure;
+use crate::causes::reason;
 use crate::escape::escape;
 use crate::recording::{Damage, Ending, Entry, ReadError, Reader};
 
@@ -54,7 +55,11 @@ pub(super) fn open(path: &Path, crowded: bool) -> Result<Opened, Failure> {
             ReadError::Foreign => Some("name a file that `wsltrace --record FILE` has made".to_owned()),
             ReadError::Io(_) | ReadError::NoHeader(_) => None,
         };
-        Failure { message: format!("cannot read {}: {error}", shown(path)), hint, status: 1 }
+        let why = match &error {
+            ReadError::Io(error) => reason(error),
+            other => other.to_string(),
+        };
+        Failure { message: format!("cannot read {}: {why}", shown(path)), hint, status: 1 }
     };
     let file = File::open(path).map_err(|error| failed(error.into()))?;
     let meta = file.metadata()?;

@@ -22,11 +22,7 @@ const LONGEST: Duration = Duration::from_hours(100 * 365 * 24);
 /// Prints the report.
 pub fn run(args: &ReportArgs) -> Result<(), Failure> {
     let mut printer = Printer::new(args);
-    match printer.files(args) {
-        Err(failure) => Err(failure),
-        Ok(Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
-        Ok(_) => Ok(()),
-    }
+    super::printed(printer.files(args)?)
 }
 
 /// Where the report goes.

@@ -1,5 +1,6 @@
 //! `wsltrace --version`, and with `-v` what a bug report needs.
 
+use std::io;
 use std::process::Command;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use crate::kernel::command::output_within;
 use crate::kernel::links::{Link, list_links};
 use crate::kernel::netns::Netns;
 use crate::kernel::{self, check};
+use crate::output::wrapped;
 use crate::probe::{Detail, Loader, Probes, Role, Sizes};
 use crate::wsl::{self, Source, Wsl};
 
@@ -23,7 +25,7 @@ pub fn run(full: bool) -> Result<(), Failure> {
             text.push_str(&line(name, &value));
         }
     }
-    super::print(text)
+    super::print(wrapped(&text, &io::stdout(), 12))
 }
 
 /// A fact with its name; more lines of it stand below each other.

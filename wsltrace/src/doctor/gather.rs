@@ -51,7 +51,11 @@ struct Asked {
 impl Asked {
     fn take<T: Default>(&mut self, what: &str, answer: io::Result<T>) -> T {
         answer.unwrap_or_else(|error| {
-            self.unseen.push(Unseen { what: what.to_owned(), why: with_causes(&error) });
+            let unseen = Unseen { what: what.to_owned(), why: with_causes(&error) };
+            // The same is asked of every socket and in both directions.
+            if !self.unseen.contains(&unseen) {
+                self.unseen.push(unseen);
+            }
             T::default()
         })
     }
@@ -61,7 +65,7 @@ impl Asked {
 pub fn firewalls(netns: &Netns) -> Firewalls {
     match read(netns) {
         Ok(rulesets) => Firewalls::Read(Box::new(rulesets)),
-        Err(error) => Firewalls::Unread(error.to_string()),
+        Err(error) => Firewalls::Unread(with_causes(&error)),
     }
 }
 

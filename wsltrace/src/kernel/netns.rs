@@ -39,7 +39,7 @@ pub enum NetnsError {
     NoProcess(String),
     /// There is no namespace of that name.
     #[error(
-        "there is no network namespace named {0}: `ip netns list` shows the names, `docker inspect -f '{{{{.State.Pid}}}}' NAME` a container's process"
+        "there is no network namespace named '{0}': `ip netns list` shows the names, `docker inspect -f '{{{{.State.Pid}}}}' NAME` a container's process"
     )]
     NoName(String),
     /// It could not be entered.
@@ -239,8 +239,8 @@ pub(crate) mod tests {
         assert!(message("/proc/self/ns/mnt").contains("is not a network namespace"));
         assert!(message("/nowhere/at/all").contains("cannot open"));
         assert!(message("4294967295").contains("there is no process 4294967295"));
-        assert!(message("no\nsuch").contains("named no\\nsuch"));
-        assert!(message("..").contains("named .."));
+        assert!(message("no\nsuch").contains("named 'no\\nsuch'"));
+        assert!(message("..").contains("named '..'"));
     }
 
     #[test]

@@ -34,6 +34,12 @@ pub enum LabError {
     /// This machine lacks something that the scenario is about; it is skipped, not failed.
     #[error("{0}")]
     Unsupported(String),
+    /// No scenario has this name.
+    #[error("no scenario is called '{}'", .0.escape_debug())]
+    Unknown(String),
+    /// Standard output cannot be written to.
+    #[error("cannot write to standard output")]
+    Output(#[source] io::Error),
     /// Something that had to happen did not.
     #[error("{0}")]
     Failed(String),

@@ -6,7 +6,9 @@ use std::path::Path;
 use std::str::FromStr;
 
 use super::run::{broken_lab, connect};
+
 use super::{Ending, LabError, PORT, Scenario, ScenarioReport, Side, Tracer, all, find, run};
+use crate::output::wrapped;
 
 /// The scenario that is shown when none is named: the commonest fault inside Linux.
 const SHOWCASE: &str = "drop-filter-iptables-nft";
@@ -17,37 +19,43 @@ pub fn list(out: &mut dyn Write) -> io::Result<()> {
     for group in scenarios.chunk_by(|a, b| a.group == b.group) {
         writeln!(out, "{}", group[0].group)?;
         for scenario in group {
-            writeln!(out, "  {:<30} {}", scenario.name, scenario.title)?;
+            writeln!(out, "{}", for_people(&format!("  {:<30} {}", scenario.name, scenario.title)))?;
         }
     }
     Ok(())
+}
+
+/// A line as standard output is to show it.
+fn for_people(line: &str) -> String {
+    wrapped(line, &io::stdout(), 0)
 }
 
 /// Plays one scenario with the tracer's normal text output; without a name the showcase, then lists the others. The tracer
 /// `binary` writes to this process's own standard output, `out` must be that too.
 pub fn demo(name: Option<&str>, binary: &Path, out: &mut dyn Write) -> Result<(), LabError> {
     let wanted = name.unwrap_or(SHOWCASE);
-    let scenario = find(wanted)
-        .ok_or_else(|| LabError::Failed(format!("no scenario is called '{}'; see 'wsltrace demo'", wanted.escape_debug())))?;
+    let scenario = find(wanted).ok_or_else(|| LabError::Unknown(wanted.to_owned()))?;
     if let Some(why) = scenario.impossible().or_else(|| scenario.obstacle()) {
         return Err(LabError::Unsupported(format!("cannot play {}: {why}", scenario.name)));
     }
     play(&scenario, binary, out)?;
     if name.is_none() {
         let listed = writeln!(out, "\nOther scenarios (wsltrace demo NAME):").and_then(|()| list(out)).and_then(|()| out.flush());
-        listed.map_err(LabError::io("write to standard output"))?;
+        listed.map_err(LabError::Output)?;
     }
     Ok(())
 }
 
 fn play(scenario: &Scenario, binary: &Path, out: &mut dyn Write) -> Result<(), LabError> {
-    let failed = LabError::io::<io::Error>("write to standard output");
     let from = if scenario.from == Side::Wsl { "a program inside" } else { "a client outside" };
     let target = SocketAddr::new(scenario.target, PORT);
-    let told = writeln!(out, "In a private network: {}.", scenario.title)
-        .and_then(|()| writeln!(out, "Now {from} connects to {target}, and this is what wsltrace says:\n"))
+    let head = format!("In a private network: {}.", scenario.title);
+    let told = writeln!(out, "{}", for_people(&head))
+        .and_then(|()| {
+            writeln!(out, "{}\n", for_people(&format!("Now {from} connects to {target}, and this is what wsltrace says:")))
+        })
         .and_then(|()| out.flush());
-    told.map_err(failed)?;
+    told.map_err(LabError::Output)?;
 
     let lab = broken_lab(scenario)?;
     let mut tracer = Tracer::start_text(binary, &lab.wsl, scenario.detail)?;
@@ -57,8 +65,8 @@ fn play(scenario: &Scenario, binary: &Path, out: &mut dyn Write) -> Result<(), L
     if !said.status.success() {
         return Err(LabError::Failed(format!("the tracer ended with {}", said.status)));
     }
-    let told = writeln!(out, "\nAll that {from} itself saw: {}.", client.seen).and_then(|()| out.flush());
-    told.map_err(LabError::io("write to standard output"))?;
+    let told = writeln!(out, "\n{}", for_people(&format!("All that {from} itself saw: {}.", client.seen)));
+    told.and_then(|()| out.flush()).map_err(LabError::Output)?;
     if problems.is_empty() { Ok(()) } else { Err(LabError::Failed(problems.join("; "))) }
 }
 
@@ -96,11 +104,11 @@ impl FromStr for Part {
 /// Plays the named scenarios, or all, or a part of them, and prints a table, or with `json` one object a line and a summary. Returns
 /// whether none failed. An unknown name is an error before anything is played.
 pub fn selftest(names: &[String], part: Part, json: bool, binary: &Path, out: &mut dyn Write) -> Result<bool, LabError> {
-    let one = |name: &String| {
-        find(name)
-            .ok_or_else(|| LabError::Failed(format!("no scenario is called '{}'; see 'wsltrace demo'", name.escape_debug())))
-    };
+    let one = |name: &String| find(name).ok_or_else(|| LabError::Unknown(name.clone()));
     let scenarios = if names.is_empty() { all() } else { names.iter().map(one).collect::<Result<_, _>>()? };
+    if !nix::unistd::geteuid().is_root() {
+        return Err(LabError::Unsupported("no scenario can be played: network namespaces need root".to_owned()));
+    }
     let mut counts = [0_usize; 4];
     for scenario in &part.take(scenarios) {
         let report = run(scenario, binary);
@@ -110,9 +118,9 @@ pub fn selftest(names: &[String], part: Part, json: bool, binary: &Path, out: &m
             Ending::Skipped(_) => 2,
             Ending::Impossible(_) => 3,
         }] += 1;
-        write_report(&report, json, out).and_then(|()| out.flush()).map_err(LabError::io("write to standard output"))?;
+        write_report(&report, json, out).and_then(|()| out.flush()).map_err(LabError::Output)?;
     }
-    write_counts(counts, json, out).and_then(|()| out.flush()).map_err(LabError::io("write to standard output"))?;
+    write_counts(counts, json, out).and_then(|()| out.flush()).map_err(LabError::Output)?;
     Ok(counts[1] == 0)
 }
 
@@ -141,7 +149,7 @@ fn write_counts([passed, failed, skipped, impossible]: [usize; 4], json: bool, o
     }
     write!(out, "{passed} passed, {failed} failed, {skipped} skipped")?;
     if impossible > 0 {
-        write!(out, "; {impossible} faults that this kernel cannot have")?;
+        write!(out, "; {impossible} {} that this kernel cannot have", if impossible == 1 { "fault" } else { "faults" })?;
     }
     writeln!(out)
 }
@@ -175,12 +183,14 @@ mod tests {
         assert_eq!(text(|out| write_counts([3, 0, 1, 0], false, out).unwrap()), "3 passed, 0 failed, 1 skipped\n");
         let said = text(|out| write_counts([3, 0, 1, 2], false, out).unwrap());
         assert_eq!(said, "3 passed, 0 failed, 1 skipped; 2 faults that this kernel cannot have\n");
+        let said = text(|out| write_counts([3, 0, 1, 1], false, out).unwrap());
+        assert!(said.ends_with("; 1 fault that this kernel cannot have\n"), "{said}");
     }
 
     #[test]
     fn an_unknown_name_is_an_error_that_says_where_to_look() {
         let error = demo(Some("nonsense\u{7}"), Path::new("/bin/false"), &mut Vec::new()).unwrap_err();
-        assert_eq!(error.to_string(), "no scenario is called 'nonsense\\u{7}'; see 'wsltrace demo'");
+        assert_eq!(error.to_string(), "no scenario is called 'nonsense\\u{7}'");
         assert!(selftest(&["nonsense".into()], Part::WHOLE, false, Path::new("/bin/false"), &mut Vec::new()).is_err());
     }
 

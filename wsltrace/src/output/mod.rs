@@ -17,6 +17,7 @@ mod path;
 mod stall;
 mod summary;
 mod summary_text;
+mod telling;
 mod text;
 mod verdict;
 pub(crate) mod words;
@@ -38,6 +39,8 @@ pub(crate) use path::plain as path_text;
 pub use stall::StallLine;
 pub(crate) use summary::histogram as spent_histogram;
 pub use summary::{StageTimes, Summary};
+pub(crate) use telling::wrapped;
+pub use telling::{tell, tell_whole};
 pub use text::{Shown, TextOptions, TextOutput, Verbosity};
 
 use std::sync::Arc;

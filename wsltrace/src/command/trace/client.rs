@@ -14,6 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{AccessFlags, Gid, Pid, Uid, User, access, getgrouplist, getpgrp, setgroups, setresgid, setresuid, tcgetpgrp};
 use tokio::process::{Child, Command};
 
+use crate::causes::reason;
 use crate::command::Failure;
 use crate::escape::shell_word;
 use crate::kernel::person;
@@ -80,11 +81,15 @@ impl Client {
     pub(super) fn prepare(words: &[OsString], stdout_is_taken: bool, files: Option<Limit>) -> Result<Option<Self>, Failure> {
         let [program, arguments @ ..] = words else { return Ok(None) };
         let name = program.to_string_lossy().into_owned();
-        if !can_be_found(program, std::env::var_os("PATH").as_deref()) {
-            return Err(Failure::usage(
-                format!("cannot run {}: there is no such program", shell_word(&name)),
-                "write it as in a shell, or with its whole path; a shell's own words need: -- sh -c '...'",
-            ));
+        if let Some(why) = obstacle(program, std::env::var_os("PATH").as_deref()) {
+            let hint = match why {
+                NO_PROGRAM => {
+                    "write it as in a shell, or with its whole path; a shell's own words need: -- sh -c '...'".to_owned()
+                }
+                NOT_EXECUTABLE => format!("chmod +x {0}, or name its interpreter: -- sh {0}", shell_word(&name)),
+                _ => "name a program".to_owned(),
+            };
+            return Err(Failure::usage(format!("cannot run {}: {why}", shell_word(&name)), hint));
         }
         let person = Person::behind_sudo()?;
         let mut command = Command::new(program);
@@ -116,7 +121,7 @@ impl Client {
     /// Starts it.
     pub(super) fn start(mut self) -> Result<Running, Failure> {
         let child = self.command.spawn().map_err(|error| Failure {
-            message: format!("cannot run {}: {error}", shell_word(&self.name)),
+            message: format!("cannot run {}: {}", shell_word(&self.name), reason(&error)),
             hint: Some("check that you may run it, without wsltrace".to_owned()),
             status: 1,
         })?;
@@ -183,13 +188,24 @@ fn is_in_foreground() -> bool {
     stdin.is_terminal() && tcgetpgrp(&stdin).is_ok_and(|foreground| foreground == getpgrp())
 }
 
-/// Whether the kernel would find a program of this name, as a shell looks for it.
-fn can_be_found(program: &OsStr, path: Option<&OsStr>) -> bool {
+const NO_PROGRAM: &str = "there is no such program";
+const NOT_EXECUTABLE: &str = "it is not executable";
+const A_DIRECTORY: &str = "it is a directory";
+
+/// Why the kernel would not run a program of this name, looked for as a shell does; `None` where it would.
+fn obstacle(program: &OsStr, path: Option<&OsStr>) -> Option<&'static str> {
     let runs = |path: &Path| path.is_file() && access(path, AccessFlags::X_OK).is_ok();
     if program.as_bytes().contains(&b'/') {
-        return runs(Path::new(program));
+        let path = Path::new(program);
+        return match () {
+            () if runs(path) => None,
+            () if path.is_dir() => Some(A_DIRECTORY),
+            () if path.exists() => Some(NOT_EXECUTABLE),
+            () => Some(NO_PROGRAM),
+        };
     }
-    !program.is_empty() && path.is_some_and(|path| std::env::split_paths(path).any(|folder: PathBuf| runs(&folder.join(program))))
+    let is_found = || path.is_some_and(|path| std::env::split_paths(path).any(|folder: PathBuf| runs(&folder.join(program))));
+    (program.is_empty() || !is_found()).then_some(NO_PROGRAM)
 }
 
 #[cfg(test)]
@@ -198,13 +214,20 @@ mod tests {
 
     #[test]
     fn programs_are_found_as_a_shell_finds_them() {
-        let found = |program: &str, path: &str| can_be_found(program.as_ref(), Some(path.as_ref()));
-        assert!(found("sh", "/nowhere:/bin"));
-        assert!(found("/bin/sh", ""));
-        for (program, path) in [("sh", "/nowhere"), ("", "/bin"), ("/etc/passwd", "/bin"), ("/bin", "/"), ("no-such", "/bin")] {
-            assert!(!found(program, path), "{program} in {path}");
+        let obstacle_to = |program: &str, path: &str| obstacle(program.as_ref(), Some(path.as_ref()));
+        assert_eq!(obstacle_to("sh", "/nowhere:/bin"), None);
+        assert_eq!(obstacle_to("/bin/sh", ""), None);
+        for (program, path, why) in [
+            ("sh", "/nowhere", NO_PROGRAM),
+            ("", "/bin", NO_PROGRAM),
+            ("no-such", "/bin", NO_PROGRAM),
+            ("/no/such", "/bin", NO_PROGRAM),
+            ("/etc/passwd", "/bin", NOT_EXECUTABLE),
+            ("/bin", "/", A_DIRECTORY),
+        ] {
+            assert_eq!(obstacle_to(program, path), Some(why), "{program} in {path}");
         }
-        assert!(!can_be_found("sh".as_ref(), None));
+        assert_eq!(obstacle("sh".as_ref(), None), Some(NO_PROGRAM));
     }
 
     #[test]

@@ -12,10 +12,9 @@ use self::client::{Client, Limit};
 use self::ready_file::ReadyFile;
 use self::session::Session;
 use super::reporter::Tally;
-use super::{Failure, ports};
+use super::{Failure, netns, ports, typed_command};
 use crate::cli::TraceArgs;
 use crate::kernel::check;
-use crate::kernel::netns::Netns;
 
 /// Traces until something ends it; gives the exit status.
 pub fn run(args: &TraceArgs) -> Result<u8, Failure> {
@@ -29,7 +28,7 @@ pub fn run(args: &TraceArgs) -> Result<u8, Failure> {
         return Err(Failure { message, hint: Some(first.hint.clone()), status: 1 });
     }
     let ready = args.ready_file.as_deref().map(ReadyFile::prepare).transpose()?;
-    let netns = args.netns.as_deref().map_or_else(Netns::current, Netns::open)?;
+    let netns = netns(args.netns.as_deref())?;
     let limit = raise_descriptor_limit();
     let client = Client::prepare(&args.client, args.json || args.exports_to_stdout(), limit)?;
     let session = Session::start(args, netns, &machine)?;
@@ -60,10 +59,6 @@ impl Ending {
             (1.., 0, 0) => Ok(0),
         }
     }
-}
-
-fn typed_command() -> String {
-    std::env::args().map(|argument| crate::escape::shell_word(&argument)).collect::<Vec<_>>().join(" ")
 }
 
 /// Every attached position is a descriptor of this process: about 70 a namespace. Gives the limit that was.

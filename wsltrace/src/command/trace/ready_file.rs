@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 
+use crate::causes::reason;
 use crate::command::Failure;
 
 /// The file that says that every probe is on. Whether its place can be written to is looked at before anything is attached;
@@ -26,7 +27,7 @@ impl<'a> ReadyFile<'a> {
 
     fn failure(&self, error: &io::Error) -> Failure {
         Failure {
-            message: format!("cannot make the ready file {}: {}", self.path.display().to_string().escape_debug(), error.kind()),
+            message: format!("cannot make the ready file {}: {}", self.path.display().to_string().escape_debug(), reason(error)),
             hint: Some("name a file in a folder that exists and can be written to".to_owned()),
             status: 1,
         }
