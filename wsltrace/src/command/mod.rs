@@ -15,6 +15,7 @@ mod keeper;
 mod ports;
 mod progress;
 mod reporter;
+mod signals;
 mod stalled;
 mod unaccepted;
 

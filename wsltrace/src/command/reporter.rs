@@ -4,6 +4,8 @@ use std::io::{self, Stderr, Stdout, Write};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::time::Instant;
 
+use tokio::sync::oneshot;
+
 use super::keeper::Keeper;
 use super::stalled::Stalled;
 use super::unaccepted::Unaccepted;
@@ -54,10 +56,15 @@ pub(super) enum When {
     AtTheEnd,
 }
 
+/// Text goes to stdout or stderr, talk to stderr.
+pub(super) type Text = TextOutput<Box<dyn Write + Send>, Stderr>;
+
 /// Where reports go.
 pub(super) enum Output {
-    Text(Box<TextOutput<Box<dyn Write + Send>, Stderr>>),
+    Text(Box<Text>),
     Json(JsonOutput<Stdout>),
+    /// What there was could not be written to any more: only files are written from then on.
+    Gone,
 }
 
 /// How many journeys there were, and how many of them failed.
@@ -82,6 +89,14 @@ pub(super) struct Reporter {
     pub(super) interfaces: Vec<String>,
     /// When tracing began, nanoseconds of `CLOCK_MONOTONIC`.
     pub(super) began_ns: u64,
+    /// Until when events may have been missed, on the same clock.
+    pub(super) missed_ns: u64,
+    /// The last journey's number.
+    pub(super) id: u64,
+    /// Dropped when the output cannot be written to any more, and when the thread ends, however it ends.
+    pub(super) gone: Option<oneshot::Sender<()>>,
+    /// The first thing that could not be written.
+    pub(super) written: io::Result<()>,
 }
 
 /// Whether a journey belongs to the interfaces that were asked for.
@@ -90,122 +105,142 @@ pub(super) fn is_wanted(wanted: &[String], interface: Option<&str>) -> bool {
 }
 
 impl Reporter {
-    /// Works until the sender is gone or the output cannot be written; tells what was counted by then.
+    /// Works until the sender is gone; tells what was counted, and whether all was written. An output that fails is given up, and
+    /// the other side hears of it; recordings and exports still get what is under way, and their end.
     pub(super) fn run(mut self, jobs: &Receiver<Job>) -> Reported {
         let mut summary = Summary::default();
-        let written = self.work(jobs, &mut summary);
+        while let Some(job) = self.next(jobs, &mut summary) {
+            self.work(job, &mut summary);
+        }
         (
             Tally {
                 journeys: summary.journeys(),
                 failed: summary.failed() + self.stalled.told(),
                 files_failed: self.keeper.has_failed(),
             },
-            written,
+            self.written,
         )
     }
 
-    fn work(&mut self, jobs: &Receiver<Job>, summary: &mut Summary) -> io::Result<()> {
-        let mut id = 0;
-        let mut missed_ns = 0;
-        while let Some(job) = self.next(jobs, summary)? {
-            match job {
-                Job::Links(netns, links) => {
-                    self.names.learn(netns, &links);
-                    self.keeper.forget_places();
-                }
-                Job::Watch(netns) => {
-                    if let Err(error) = self.gatherer.watch(&netns) {
-                        log::warn!("no evidence from the network namespace {}: {error}", netns.label());
-                    }
-                }
-                Job::Firewalls(netns, scope) => {
-                    if let Err(error) = self.gatherer.trace_firewalls(netns, scope) {
-                        log::warn!("no rule will be named in the network namespace {netns}: cannot trace its firewalls: {error}");
-                    }
-                }
-                Job::Interrupted => {
-                    if let Output::Text(text) = &mut self.output {
-                        text.interrupted()?;
-                    }
-                }
-                Job::Resumed => {
-                    if let Output::Text(text) = &mut self.output {
-                        text.resumed();
-                    }
-                }
-                Job::Tick => {
-                    if let Output::Text(text) = &mut self.output {
-                        text.tick(Instant::now())?;
-                    }
-                    self.unaccepted.tick();
-                    self.report_stalled()?;
-                    if let Err(error) = self.gatherer.tick() {
-                        log::warn!("cannot read the kernel's counters: {error}");
-                    }
-                }
-                Job::Record(bytes) => {
-                    let record = decode(&bytes).map_err(io::Error::other)?;
-                    let mut journey = assemble(&record, id + 1, &self.names);
-                    if journey.lacks_its_end() && missed_ns >= record.first_ns {
-                        journey.complete = false;
-                    }
-                    if !is_wanted(&self.interfaces, journey.interface.as_deref()) {
-                        continue;
-                    }
-                    id += 1;
-                    if let Some((record, journey)) = self.unaccepted.keep(Box::new(record), journey, &self.gatherer) {
-                        self.report(&record, journey, summary)?;
-                    }
-                }
-                Job::Armed(header, written) => {
-                    self.began_ns = header.clock.monotonic_ns;
-                    if header.armed.probes_on.iter().any(|probe| probe.name == ACCEPT) {
-                        self.unaccepted.leave_to_probe();
-                    }
-                    self.keeper.begin(&header);
-                    let result = self.armed(&header);
-                    // The other side waits; it is only gone when the program ends.
-                    let _ = written.send(result);
-                }
-                Job::Missed(now_ns) => missed_ns = now_ns,
-                Job::Talk(said) => {
-                    self.keeper.talk(&said);
-                    if let Output::Text(text) = &mut self.output {
-                        text.talk(&said)?;
-                    }
-                }
-                Job::Absence(mut missed) => {
-                    let netns = missed.absence.interfaces.first().map_or(0, |interface| interface.netns);
-                    match self.gatherer.wrong_checksums(netns) {
-                        Ok(wrong) => missed.absence.message.extend(near_miss_hint(&missed.absence.near_misses, wrong)),
-                        Err(error) => log::warn!("cannot read the kernel's counters: {error}"),
-                    }
-                    self.keeper.missed(&missed);
-                    self.absence(&missed)?;
-                }
-                Job::Summary(duration_ns, lost, when) => {
-                    if when == When::AtTheEnd {
-                        self.await_unaccepted(summary)?;
-                        self.report_stalled()?;
-                    }
-                    let line = summary.line(jiff::Timestamp::now(), duration_ns, lost);
-                    if when == When::AtTheEnd {
-                        let end = End { time: line.time.0, journeys: 0, duration_ns, lost: line.lost, continued: None };
-                        self.keeper.end(&end, &line);
-                    }
-                    match &mut self.output {
-                        Output::Text(text) => text.summary(&line, Instant::now())?,
-                        Output::Json(json) if when == When::AtTheEnd => json.summary(&line)?,
-                        Output::Json(_) => {}
-                    }
+    fn work(&mut self, job: Job, summary: &mut Summary) {
+        match job {
+            Job::Links(netns, links) => {
+                self.names.learn(netns, &links);
+                self.keeper.forget_places();
+            }
+            Job::Watch(netns) => {
+                if let Err(error) = self.gatherer.watch(&netns) {
+                    log::warn!("no evidence from the network namespace {}: {error}", netns.label());
                 }
             }
+            Job::Firewalls(netns, scope) => {
+                if let Err(error) = self.gatherer.trace_firewalls(netns, scope) {
+                    log::warn!("no rule will be named in the network namespace {netns}: cannot trace its firewalls: {error}");
+                }
+            }
+            Job::Interrupted => self.text(TextOutput::interrupted),
+            Job::Resumed => self.text(TextOutput::resumed),
+            Job::Tick => {
+                self.text(|text| text.tick(Instant::now()));
+                self.unaccepted.tick();
+                self.report_stalled();
+                if let Err(error) = self.gatherer.tick() {
+                    log::warn!("cannot read the kernel's counters: {error}");
+                }
+            }
+            Job::Record(bytes) => self.record(&bytes, summary),
+            Job::Armed(header, written) => {
+                self.began_ns = header.clock.monotonic_ns;
+                if header.armed.probes_on.iter().any(|probe| probe.name == ACCEPT) {
+                    self.unaccepted.leave_to_probe();
+                }
+                self.keeper.begin(&header);
+                let result = match &mut self.output {
+                    Output::Text(text) => text.armed(&header.armed, &header.start),
+                    Output::Json(json) => json.armed(&header.armed),
+                    Output::Gone => Ok(()),
+                };
+                // The other side waits; it is only gone when the program ends.
+                let _ = written.send(result);
+            }
+            Job::Missed(now_ns) => self.missed_ns = now_ns,
+            Job::Talk(said) => {
+                self.keeper.talk(&said);
+                self.text(|text| text.talk(&said));
+            }
+            Job::Absence(mut missed) => {
+                let netns = missed.absence.interfaces.first().map_or(0, |interface| interface.netns);
+                match self.gatherer.wrong_checksums(netns) {
+                    Ok(wrong) => missed.absence.message.extend(near_miss_hint(&missed.absence.near_misses, wrong)),
+                    Err(error) => log::warn!("cannot read the kernel's counters: {error}"),
+                }
+                self.keeper.missed(&missed);
+                self.tell(|output| match output {
+                    Output::Text(text) => text.absence(&missed.absence, &missed.waited),
+                    Output::Json(json) => json.absence(&missed.absence),
+                    Output::Gone => Ok(()),
+                });
+            }
+            Job::Summary(duration_ns, lost, when) => {
+                if when == When::AtTheEnd {
+                    self.await_unaccepted(summary);
+                    self.report_stalled();
+                }
+                let line = summary.line(jiff::Timestamp::now(), duration_ns, lost);
+                if when == When::AtTheEnd {
+                    let end = End { time: line.time.0, journeys: 0, duration_ns, lost: line.lost, continued: None };
+                    self.keeper.end(&end, &line);
+                }
+                self.tell(|output| match output {
+                    Output::Text(text) => text.summary(&line, Instant::now()),
+                    Output::Json(json) if when == When::AtTheEnd => json.summary(&line),
+                    Output::Json(_) | Output::Gone => Ok(()),
+                });
+            }
         }
-        Ok(())
+    }
+
+    /// Writes to the output, unless it is given up already.
+    fn tell(&mut self, what: impl FnOnce(&mut Output) -> io::Result<()>) {
+        if let Err(error) = what(&mut self.output) {
+            self.give_up(error);
+        }
+    }
+
+    /// The same where only people read it.
+    fn text(&mut self, what: impl FnOnce(&mut Text) -> io::Result<()>) {
+        self.tell(|output| if let Output::Text(text) = output { what(text) } else { Ok(()) });
+    }
+
+    fn give_up(&mut self, error: io::Error) {
+        self.output = Output::Gone;
+        self.gone = None;
+        if self.written.is_ok() {
+            self.written = Err(error);
+        }
+    }
+
+    /// Takes a record as the ring buffer carried it.
+    fn record(&mut self, bytes: &[u8], summary: &mut Summary) {
+        let record = match decode(bytes) {
+            Ok(record) => record,
+            Err(error) => return self.give_up(io::Error::other(error)),
+        };
+        let mut journey = assemble(&record, self.id + 1, &self.names);
+        if journey.lacks_its_end() && self.missed_ns >= record.first_ns {
+            journey.complete = false;
+        }
+        if !is_wanted(&self.interfaces, journey.interface.as_deref()) {
+            return;
+        }
+        self.id += 1;
+        if let Some((record, journey)) = self.unaccepted.keep(Box::new(record), journey, &self.gatherer) {
+            self.report(&record, journey, summary);
+        }
     }
 
     /// Tells of a journey, with the evidence for how it ended.
-    fn report(&mut self, record: &Record, journey: Journey, summary: &mut Summary) -> io::Result<()> {
+    fn report(&mut self, record: &Record, journey: Journey, summary: &mut Summary) {
         let evidence = if journey.facts.established && !journey.came_to_nothing() {
             self.gatherer.on_the_way(&journey)
         } else {
@@ -222,84 +257,63 @@ impl Reporter {
         };
         self.keeper.journey(record, &report, &self.names, end);
         self.stalled.watch(&report.journey, Instant::now());
-        self.journey(report)
+        self.tell(|output| match output {
+            Output::Text(text) => text.journey(report, Instant::now()),
+            Output::Json(json) => json.journey(&report),
+            Output::Gone => Ok(()),
+        });
     }
 
     /// Tells of the connections that were made and do not get on.
-    fn report_stalled(&mut self) -> io::Result<()> {
+    fn report_stalled(&mut self) {
         for (journey, connection, stall) in self.stalled.look(&self.gatherer, Instant::now()) {
             let line = StallLine::new(jiff::Timestamp::now(), &journey, &connection, stall);
             self.keeper.talk(&format!("{}: {}", ends(&line.flow), line.summary));
-            match &mut self.output {
-                Output::Text(text) => text.stall(&line, Instant::now())?,
-                Output::Json(json) => json.stall(&line)?,
-            }
+            self.tell(|output| match output {
+                Output::Text(text) => text.stall(&line, Instant::now()),
+                Output::Json(json) => json.stall(&line),
+                Output::Gone => Ok(()),
+            });
         }
-        Ok(())
     }
 
     /// Tells of the connections that have waited long enough to be accepted.
-    fn report_waited(&mut self, summary: &mut Summary) -> io::Result<()> {
+    fn report_waited(&mut self, summary: &mut Summary) {
         while let Some(waited) = self.unaccepted.next(Instant::now(), &self.gatherer) {
-            self.report(&waited.record, waited.journey, summary)?;
+            self.report(&waited.record, waited.journey, summary);
         }
-        Ok(())
     }
 
     /// Waits until every connection has been accepted or has waited long enough, which takes a second at most.
-    fn await_unaccepted(&mut self, summary: &mut Summary) -> io::Result<()> {
+    fn await_unaccepted(&mut self, summary: &mut Summary) {
         while let Some(due) = self.unaccepted.due() {
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
-            self.report_waited(summary)?;
+            self.report_waited(summary);
         }
-        Ok(())
     }
 
     /// The next job, or `None` when there will be none; what is due meanwhile is written.
-    fn next(&mut self, jobs: &Receiver<Job>, summary: &mut Summary) -> io::Result<Option<Job>> {
+    fn next(&mut self, jobs: &Receiver<Job>, summary: &mut Summary) -> Option<Job> {
         loop {
             let text = match &self.output {
                 Output::Text(text) => text.due(),
-                Output::Json(_) => None,
+                Output::Json(_) | Output::Gone => None,
             };
             match jobs.try_recv() {
-                Ok(job) => return Ok(Some(job)),
-                Err(TryRecvError::Disconnected) => return Ok(None),
+                Ok(job) => return Some(job),
+                Err(TryRecvError::Disconnected) => return None,
                 // Nothing to do: a good moment to write.
                 Err(TryRecvError::Empty) => self.keeper.flush(),
             }
-            let Some(due) = text.into_iter().chain(self.unaccepted.due()).min() else { return Ok(jobs.recv().ok()) };
+            let Some(due) = text.into_iter().chain(self.unaccepted.due()).min() else { return jobs.recv().ok() };
             match jobs.recv_timeout(due.saturating_duration_since(Instant::now())) {
-                Ok(job) => return Ok(Some(job)),
-                Err(RecvTimeoutError::Disconnected) => return Ok(None),
+                Ok(job) => return Some(job),
+                Err(RecvTimeoutError::Disconnected) => return None,
                 Err(RecvTimeoutError::Timeout) => {
-                    self.report_waited(summary)?;
-                    if let Output::Text(text) = &mut self.output {
-                        text.settle(Instant::now())?;
-                    }
+                    self.report_waited(summary);
+                    self.text(|text| text.settle(Instant::now()));
                 }
             }
-        }
-    }
-
-    fn armed(&mut self, header: &Header) -> io::Result<()> {
-        match &mut self.output {
-            Output::Text(text) => text.armed(&header.armed, &header.start),
-            Output::Json(json) => json.armed(&header.armed),
-        }
-    }
-
-    fn journey(&mut self, report: Report) -> io::Result<()> {
-        match &mut self.output {
-            Output::Text(text) => text.journey(report, Instant::now()),
-            Output::Json(json) => json.journey(&report),
-        }
-    }
-
-    fn absence(&mut self, missed: &Missed) -> io::Result<()> {
-        match &mut self.output {
-            Output::Text(text) => text.absence(&missed.absence, &missed.waited),
-            Output::Json(json) => json.absence(&missed.absence),
         }
     }
 }

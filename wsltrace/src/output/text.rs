@@ -15,7 +15,7 @@ use super::{
     attempts::{Attempt, Attempts, Failed},
     contract::{Absence, Armed, SummaryLine},
     fold::{Cause, Folds},
-    listening::{Start, sentences},
+    listening::{Start, invitation, sentences},
     live::{self, Live},
     stall, summary_text, verdict,
     words::{BAD, FAINT, Page, STRONG, duration, ends, is_fine, ports},
@@ -26,9 +26,9 @@ use crate::{
 };
 
 /// Lines are not longer than this, however wide the terminal is.
-const WIDEST: usize = 100;
+pub(super) const WIDEST: usize = 100;
 /// Narrower terminals get lines of this width.
-const NARROWEST: usize = 40;
+pub(super) const NARROWEST: usize = 40;
 /// How many answered flows are remembered for telling that one was answered again.
 const REMEMBERED: usize = 4096;
 
@@ -181,14 +181,19 @@ impl<O: Write, E: Write> TextOutput<O, E> {
         let missing = armed.probes_missing.iter();
         said.extend(missing.map(|missing| format!("without {}: {} ({})", missing.probe, missing.cost, missing.reason)));
         // A recording is told when it is too late to do anything.
-        said.extend(Some(start.invitation.clone()).filter(|invitation| !invitation.is_empty()));
+        said.extend(Some(invitation(&armed.ports, start)).filter(|invitation| !invitation.is_empty()));
         let page = self.talk_page();
         for text in said {
-            writeln!(self.err, "{}", page.wrap(&text, 0, 2, Style::new()))?;
+            self.say(&page.wrap(&text, 0, 2, Style::new()));
         }
         // On a terminal the talk stands above the findings.
         self.after_line = self.options.terminal;
-        self.err.flush()
+        Ok(())
+    }
+
+    /// Writes a line to `err`. One that cannot be written is left out: the findings are what the run is for.
+    fn say(&mut self, line: &str) {
+        let _ = writeln!(self.err, "{line}").and_then(|()| self.err.flush());
     }
 
     /// Colours were chosen for stdout; stderr may be another file.
@@ -203,8 +208,8 @@ impl<O: Write, E: Write> TextOutput<O, E> {
         }
         let page = self.talk_page();
         self.clear()?;
-        writeln!(self.err, "{}", page.wrap(said, 0, 2, Style::new()))?;
-        self.err.flush()
+        self.say(&page.wrap(said, 0, 2, Style::new()));
+        Ok(())
     }
 
     /// Takes one journey. It is written when its attempt is complete (see [`TextOutput::due`]), or counted when its cause was
@@ -268,9 +273,14 @@ impl<O: Write, E: Write> TextOutput<O, E> {
         self.counts(&lines, now)
     }
 
-    /// Somebody else has written to the terminal meanwhile.
-    pub fn resumed(&mut self) {
+    /// Somebody else has written to the terminal meanwhile. A line of ours may stand there again already, where a count was due
+    /// before this was heard of.
+    pub fn resumed(&mut self) -> io::Result<()> {
         self.live.forget();
+        if self.options.live {
+            self.out.write_all(b"\r\x1b[J")?;
+        }
+        self.out.flush()
     }
 
     /// Writes everything that waits, and every count.

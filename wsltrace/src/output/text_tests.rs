@@ -176,6 +176,25 @@ fn sockets_of_one_attempt_count_and_other_causes_are_told() {
 }
 
 #[test]
+fn the_number_of_an_attempt_stays_in_the_block() {
+    let mut report = samples::firewall(None);
+    report.journey.attempt = 2;
+    let options = TextOptions {
+        color: false,
+        width: 40,
+        talk_width: 40,
+        terminal: false,
+        verbosity: Verbosity::Quiet,
+        shown: Shown::Each,
+        live: false,
+    };
+    let mut text = TextOutput::new(Vec::new(), Vec::new(), options);
+    text.journey(report, Instant::now()).unwrap();
+    let said = String::from_utf8(text.out().clone()).unwrap();
+    assert!(said.lines().any(|line| line == "  attempt 2"), "{said}");
+}
+
+#[test]
 fn the_echo_of_ctrl_c_is_taken_away() {
     let mut page = Page::new(true);
     page.text.interrupted().unwrap();
@@ -196,8 +215,8 @@ fn a_terminal_rewrites_its_last_lines_and_keeps_the_final_count() {
     page.journey(samples::firewall(None), 2_000);
     assert_eq!(page.ticked(4_000), format!("\r\x1b[J{}", line(3, ", last 2 s ago")));
     // After a stop the shell has written below it.
-    page.text.resumed();
-    assert_eq!(page.ticked(5_000), line(3, ", last 3 s ago"));
+    page.text.resumed().unwrap();
+    assert_eq!(page.ticked(5_000), format!("\r\x1b[J{}", line(3, ", last 3 s ago")));
     // Something else is written above it.
     page.journey(samples::healthy(), 6_000);
     let said = page.settled(6_300);

@@ -14,8 +14,9 @@ use super::ready_file::ReadyFile;
 use super::session::{Session, send};
 use super::{Ending, memory};
 use crate::cli::TraceArgs;
-use crate::command::Failure;
 use crate::command::reporter::{Job, When};
+use crate::command::signals::Endings;
+use crate::command::{Failure, printed};
 use crate::journey::{decode, source};
 use crate::kernel::names::now_ns;
 use crate::output::Why;
@@ -34,7 +35,7 @@ impl Session {
     ) -> Result<Ending, Failure> {
         // Signals are caught before anybody is told that tracing has begun.
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
+        let mut endings = Endings::catch()?;
         let mut summary = signal(SignalKind::user_defined1())?;
         let mut resumed = signal(SignalKind::from_raw(libc::SIGCONT))?;
         let _log = args.verbose.then(|| kernel_log(&mut self.probes)).transpose()?;
@@ -89,7 +90,7 @@ impl Session {
                         break;
                     }
                 }
-                _ = terminate.recv() => break,
+                () = endings.recv() => break,
                 _ = summary.recv() => drop(self.say_summary(When::Between)?),
                 _ = resumed.recv() => self.send(Job::Resumed),
                 _ = &mut self.reporter_gone => break,
@@ -124,10 +125,8 @@ impl Session {
         let lost = self.say_summary(When::AtTheEnd)?.total;
         drop(self.jobs);
         let (tally, written) = self.reporter.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        match written {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
-            _ => Ok(Ending { tally, lost }),
-        }
+        printed(written)?;
+        Ok(Ending { tally, lost })
     }
 
     /// Passes on what the ring buffer holds of the wanted clients, at most as many journeys as are wanted.

@@ -15,6 +15,7 @@ use crate::command::keeper::Keeper;
 use crate::command::reporter::{Job, Output, Reported, Reporter, is_wanted};
 use crate::command::stalled::Stalled;
 use crate::command::unaccepted::Unaccepted;
+use crate::escape::shell_word;
 use crate::evidence::{Gatherer, Scope, namespaces_behind};
 use crate::kernel::links::{Link, LinkEvent, LinkWatcher, list_links};
 use crate::kernel::names::{MachineNames, now_ns};
@@ -70,11 +71,10 @@ impl Session {
         for name in &args.interfaces {
             if !links.iter().any(|link| link.name == *name) {
                 let names = links.iter().map(|link| link.name.escape_debug().to_string()).collect::<Vec<_>>().join(", ");
-                return Err(Failure {
-                    message: format!("there is no interface {}", name.escape_debug()),
-                    hint: Some(format!("the interfaces here are: {names}")),
-                    status: 1,
-                });
+                return Err(Failure::usage(
+                    format!("there is no interface {}", shell_word(name)),
+                    format!("the interfaces here are: {names}"),
+                ));
             }
         }
         let keeper = Keeper::prepare(args)?;
@@ -192,6 +192,7 @@ fn start_reporter(args: &TraceArgs, facts: Arc<KernelFacts>, wsl: Wsl, keeper: K
             Output::Text(Box::new(TextOutput::new(Box::new(io::stdout()), io::stderr(), options)))
         }
     };
+    let (gone, reporter_gone) = oneshot::channel();
     let reporter = Reporter {
         names: MachineNames::new(facts, wsl == Wsl::Two),
         gatherer: Gatherer::new(),
@@ -201,14 +202,13 @@ fn start_reporter(args: &TraceArgs, facts: Arc<KernelFacts>, wsl: Wsl, keeper: K
         stalled: Stalled::default(),
         interfaces: args.interfaces.clone(),
         began_ns: now_ns(),
+        missed_ns: 0,
+        id: 0,
+        gone: Some(gone),
+        written: Ok(()),
     };
     let (jobs, queue) = mpsc::sync_channel(QUEUE);
-    let (gone, reporter_gone) = oneshot::channel::<()>();
-    let thread = std::thread::Builder::new().name("reporter".to_owned()).spawn(move || {
-        // Dropped when the thread ends, however it ends.
-        let _gone = gone;
-        reporter.run(&queue)
-    })?;
+    let thread = std::thread::Builder::new().name("reporter".to_owned()).spawn(move || reporter.run(&queue))?;
     Ok((jobs, thread, reporter_gone))
 }
 

@@ -1,0 +1,42 @@
+//! Signals that ask a run to end, after which it still writes what it has.
+
+use std::io;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// SIGTERM, and SIGHUP, which comes when the terminal is closed.
+pub(super) struct Endings {
+    terminate: Signal,
+    /// `None` where it was ignored at the start, as nohup has it: then the run is to outlive its terminal.
+    hang_up: Option<Signal>,
+}
+
+impl Endings {
+    /// Catches them from now on.
+    pub(super) fn catch() -> io::Result<Self> {
+        let hang_up = if is_ignored(libc::SIGHUP) { None } else { Some(signal(SignalKind::hangup())?) };
+        Ok(Self { terminate: signal(SignalKind::terminate())?, hang_up })
+    }
+
+    /// Waits for one.
+    pub(super) async fn recv(&mut self) {
+        let hang_up = async {
+            match &mut self.hang_up {
+                Some(signal) => signal.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = hang_up => {}
+        }
+    }
+}
+
+fn is_ignored(signal: libc::c_int) -> bool {
+    // SAFETY: a structure of numbers and a pointer, for which zeros are a valid value.
+    let mut now: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: without a new action this only fills `now`, which is ours.
+    let read = unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut now) } == 0;
+    read && now.sa_sigaction == libc::SIG_IGN
+}
