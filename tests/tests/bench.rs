@@ -21,7 +21,7 @@ type Test = fn(&Path) -> Result<(), Box<dyn Error>>;
 fn main() {
     let tests: [(&'static str, Test); 9] = [
         ("a_run_is_valid_by_its_schema_and_counts_what_the_server_answered", valid),
-        ("ctrl_c_prints_what_was_measured", interrupted),
+        ("a_run_that_is_ended_prints_what_was_measured", interrupted),
         ("what_cannot_be_measured_is_told", usage),
         ("a_target_that_refuses_is_told_as_such", refused),
         ("a_target_without_a_way_there_is_told_as_such", unreachable),
@@ -88,6 +88,10 @@ fn valid(binary: &Path) -> Result<(), Box<dyn Error>> {
 }
 
 fn interrupted(binary: &Path) -> Result<(), Box<dyn Error>> {
+    [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().try_for_each(|signal| ended_by(binary, signal))
+}
+
+fn ended_by(binary: &Path, signal: Signal) -> Result<(), Box<dyn Error>> {
     let server = Server::start(binary, None)?;
     // Its first connection tells that it has begun.
     let gate = TcpListener::bind("127.0.0.1:0")?;
@@ -98,7 +102,7 @@ fn interrupted(binary: &Path) -> Result<(), Box<dyn Error>> {
     command.args(["--timeout", "1h"]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     gate.accept()?;
-    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT)?;
+    kill(Pid::from_raw(child.id().cast_signed()), signal)?;
     let ran = child.wait_with_output()?;
     let value: Value = serde_json::from_slice(&ran.stdout)?;
     check(&ran, value["partial"] == true && value["paths"].as_array().is_some_and(|paths| paths.len() == 2), "a part of the run")
@@ -113,7 +117,11 @@ fn usage(binary: &Path) -> Result<(), Box<dyn Error>> {
         (&["--target", "a=127.0.0.1:80", "--target", "a=127.0.0.2:80"], "two targets are called a"),
         (&["--target", "a=no.such.name.invalid:80"], "cannot find no.such.name.invalid"),
         (&["--target", "a=127.0.0.1:80", "-d", "0"], "a time of 0"),
-        (&["--target", "a=127.0.0.1:80", "-c", "0"], "invalid value '0'"),
+        (&["--target", "a=127.0.0.1:80", "-c", "0"], "name a number of clients from 1"),
+        (&["--target", "http://127.0.0.1:80/"], "leave out http://"),
+        (&["--target", "a=127.0.0.1:80", "--mode", "connect", "--keep-alive", "on"], "nothing to keep"),
+        (&["--target", "a=127.0.0.1:80", "--payload", "5"], "cannot be used with"),
+        (&["--serve", "8080"], "0.0.0.0:8080"),
         (&["--target", "a=127.0.0.1:80", "--rate", "-1"], "unexpected argument"),
         (&["--serve", "127.0.0.1:80", "--target", "a=127.0.0.1:80"], "cannot be used with"),
     ] {
@@ -153,6 +161,11 @@ fn unreachable(binary: &Path) -> Result<(), Box<dyn Error>> {
         let failed = value["paths"][0]["failed"].as_object().ok_or("no failures")?;
         let only = failed.len() == 1 && failed.get(failure).and_then(Value::as_u64) > Some(0);
         check(&ran, only && value["paths"][0]["waited"]["count"] == 0 && ran.status.success(), failure)?;
+        let warned = value["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str).collect::<String>();
+        // A silent target has the warm-up only: each of its clients waited once.
+        let is_silent = failure == "timed_out";
+        let given_up = warned.contains("so it was given up after the warm-up") && value["paths"][0]["attempts"] == 2;
+        check(&ran, is_silent == given_up && warned.contains("is no address of this Linux"), "who is given up")?;
     }
     Ok(())
 }

@@ -12,8 +12,8 @@ use jiff::Timestamp;
 use wsltrace_common::PORT_WORDS;
 
 use self::values::{
-    parse_code, parse_duration, parse_outcome, parse_pages, parse_payload, parse_port, parse_ports, parse_rate, parse_since,
-    parse_stage,
+    parse_clients, parse_code, parse_count, parse_duration, parse_listen, parse_outcome, parse_pages, parse_payload, parse_port,
+    parse_ports, parse_rate, parse_rounds, parse_seed, parse_since, parse_slowest, parse_stage,
 };
 use crate::bench::target::Target as BenchTarget;
 use crate::diagnosis::Code;
@@ -51,7 +51,7 @@ pub const EXIT_STATUS: [(u8, &str); 5] = [
     (0, "it ran; with --check: every connection attempt was answered"),
     (1, "something failed; with --check also: records were lost, so the result is not known; of doctor: something will fail"),
     (2, "what was typed cannot be done"),
-    (3, "with --check: some attempts failed; of doctor: what decides could not be examined"),
+    (3, "with --check: some attempts failed; of doctor: what decides could not be examined, or the answer not be written"),
     (4, "with --check: no SYN came"),
 ];
 
@@ -124,7 +124,7 @@ pub struct TraceArgs {
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub duration: Option<Duration>,
     /// Stop after this many connection attempts
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = parse_count)]
     pub count: Option<u64>,
     /// Write JSON lines to stdout
     #[arg(long)]
@@ -199,7 +199,7 @@ pub struct ReportArgs {
     #[arg(long, value_name = "TIME", value_parser = parse_since)]
     pub since: Option<Since>,
     /// Only the N journeys that took longest, slowest first
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, value_name = "N", value_parser = parse_slowest)]
     pub slowest: Option<u32>,
     /// Write JSON lines to stdout
     #[arg(long)]
@@ -286,13 +286,13 @@ pub struct BenchArgs {
     #[arg(long = "target", value_name = "[NAME=]HOST:PORT")]
     pub targets: Vec<BenchTarget>,
     /// How many clients at once
-    #[arg(short, long, value_name = "NUMBER", default_value = "1000", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(short, long, value_name = "NUMBER", default_value = "1000", value_parser = parse_clients)]
     pub clients: u32,
     /// How long to measure each path
     #[arg(short, long, value_name = "TIME", value_parser = parse_duration, default_value = "60s")]
     pub duration: Duration,
     /// Into how many rounds that time is divided [default: 8, or fewer for a short time]
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(long, value_name = "NUMBER", value_parser = parse_rounds)]
     pub rounds: Option<u32>,
     /// Attempts a second, begun whether or not earlier ones have ended; times then count from when an attempt was due
     #[arg(long, value_name = "NUMBER", value_parser = parse_rate)]
@@ -307,7 +307,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "10s")]
     pub timeout: Duration,
     /// Draw the order of the paths by this number, as an earlier run did
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", value_parser = parse_seed)]
     pub seed: Option<u64>,
     /// Do not trace the handshakes beside it, which takes as long again
     #[arg(long)]
@@ -325,10 +325,10 @@ pub struct BenchArgs {
     #[arg(long, value_name = "FILE", requires = "from_windows", conflicts_with_all = ["print_script", "targets", "port"])]
     pub answer: Option<PathBuf>,
     /// Be the server instead: answer on this address, such as 0.0.0.0:8080
-    #[arg(long, value_name = "ADDRESS:PORT", conflicts_with = "targets")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = parse_listen, conflicts_with = "targets")]
     pub serve: Option<SocketAddr>,
-    /// Bytes of the server's answers
-    #[arg(long, value_name = "BYTES", default_value = "128", value_parser = parse_payload)]
+    /// With --serve: bytes of the answers
+    #[arg(long, value_name = "BYTES", default_value = "128", value_parser = parse_payload, conflicts_with_all = ["targets", "from_windows"])]
     pub payload: usize,
     /// One JSON object
     #[arg(long, conflicts_with = "csv")]

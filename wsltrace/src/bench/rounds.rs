@@ -55,6 +55,8 @@ pub struct Path {
     pub legs: Legs,
     /// How many segments the server's side sent again with the tracer on; `None` where that was not counted.
     pub sent_again: Option<u64>,
+    /// Nobody answered while it was warmed up: then that is its only round, since each would last as long as an attempt may take.
+    pub given_up: bool,
 }
 
 /// What was measured.
@@ -85,7 +87,7 @@ pub enum Beside {
 impl Path {
     /// Nothing is measured yet.
     pub(super) fn new(target: Resolved, mode: Mode) -> Self {
-        Self { target, mode, rounds: Vec::new(), traced: Vec::new(), legs: Legs::default(), sent_again: None }
+        Self { target, mode, rounds: Vec::new(), traced: Vec::new(), legs: Legs::default(), sent_again: None, given_up: false }
     }
 
     /// All rounds together.
@@ -149,7 +151,12 @@ impl Plan {
         let mut order: Vec<usize> = (0..run.paths.len()).collect();
         let mut halves = [false, true];
         random.shuffle(&mut order);
-        run.half(&order, self.warm_up(), |_, _| {})?;
+        run.half(&order, self.warm_up(), |path, tally| {
+            if tally.is_silent() {
+                path.given_up = true;
+                path.rounds.push(tally);
+            }
+        })?;
         for _ in 0..self.rounds() {
             random.shuffle(&mut halves);
             for with_tracer in halves {
@@ -183,7 +190,10 @@ impl<T: FnMut(&str, f64)> Run<'_, T> {
     /// Measures each path once.
     fn half(&mut self, order: &[usize], duration: Duration, keep: fn(&mut Path, Tally)) -> io::Result<()> {
         for index in order {
-            let Some(path) = self.paths.get_mut(*index).filter(|_| !*self.stop.borrow()) else { continue };
+            let Some(path) = self.paths.get_mut(*index).filter(|path| !path.given_up && !*self.stop.borrow()) else {
+                self.done += 1;
+                continue;
+            };
             #[expect(clippy::cast_precision_loss, reason = "a few steps")]
             (self.tell)(&path.name(self.plan.modes.len() > 1), self.done as f64 / self.steps as f64);
             self.done += 1;

@@ -11,6 +11,9 @@ const BUSY_PERCENT: u64 = 95;
 /// More time taken by the host than this shows in what is measured.
 const STEAL_PERCENT: u64 = 3;
 
+/// Fewer ticks of all processors together are no share of a time.
+const FEW_TICKS: u64 = 20;
+
 /// A reading of the machine.
 #[derive(Debug)]
 pub struct Reading {
@@ -53,7 +56,9 @@ impl Reading {
             ));
         }
         let spent = before.cpu.until(now.cpu);
-        let percent = |part: u64| part.saturating_mul(100).checked_div(spent.all).unwrap_or(0);
+        // Of a run that is over at once the clock tells nothing.
+        let percent =
+            |part: u64| if spent.all < FEW_TICKS { 0 } else { part.saturating_mul(100).checked_div(spent.all).unwrap_or(0) };
         let busy = percent(spent.all.saturating_sub(spent.idle));
         if busy >= BUSY_PERCENT {
             told.push(format!(
@@ -99,6 +104,8 @@ mod tests {
         let before = reading(5, "cpu 100 0 100 800 0 0 0 0 0 0\n");
         let quiet = reading(5, "cpu 110 0 110 980 0 0 0 0 0 0\n");
         assert!(Reading::spoilt_since(&before, &quiet, 0).is_empty());
+        let short = reading(5, "cpu 109 0 109 800 0 0 0 0 0 0\n");
+        assert!(Reading::spoilt_since(&before, &short, 0).is_empty());
         let spoilt = reading(9, "cpu 190 0 190 800 0 0 0 20 0 0\n");
         let told = Reading::spoilt_since(&before, &spoilt, 3);
         assert_eq!(told.len(), 4, "{told:?}");

@@ -74,6 +74,11 @@ impl Tally {
         self.service.saturating_record_n(nanoseconds(time), count);
     }
 
+    /// Whether attempts were made and each waited for an answer in vain.
+    pub fn is_silent(&self) -> bool {
+        self.waited.is_empty() && !self.failed.is_empty() && self.failed.keys().all(|failure| *failure == Failure::TimedOut)
+    }
+
     /// Counts one that failed.
     pub fn failed(&mut self, failure: Failure) {
         *self.failed.entry(failure).or_default() += 1;

@@ -18,6 +18,12 @@ impl FromStr for Target {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if text.contains("://") {
+            return Err(format!(
+                "`{}` is a URL: leave out http:// and the path, as in direct=172.28.20.5:8080",
+                text.escape_debug()
+            ));
+        }
         let bad = || format!("`{}` is no target: name one such as direct=172.28.20.5:8080", text.escape_debug());
         let (name, end) = text.split_once('=').unwrap_or((text, text));
         let (host, port) = end.rsplit_once(':').ok_or_else(bad)?;
@@ -81,6 +87,9 @@ mod tests {
         assert_eq!(target("localhost:8080").unwrap(), (own("localhost:8080"), own("localhost"), 8080));
         for text in ["", "a", "a=b", "a=b:0", "a=b:70000", "=b:80", "a=:80", "a=::1:80", "a=[::1:80"] {
             assert!(target(text).is_err(), "{text}");
+        }
+        for text in ["http://127.0.0.1:8080/", "own=http://[::1]:8080"] {
+            assert!(target(text).unwrap_err().contains("leave out http://"), "{text}");
         }
     }
 

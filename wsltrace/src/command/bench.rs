@@ -11,6 +11,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::watch;
 
 use super::Failure;
+use super::signals::Endings;
 use crate::bench::attempt::{Failure as Fails, Mode};
 use crate::bench::hlog;
 use crate::bench::result::Bench;
@@ -19,10 +20,11 @@ use crate::bench::serve::Server;
 use crate::bench::spoilers::Reading;
 use crate::bench::target::{Resolved, resolve};
 use crate::bench::trace::Tracing;
+use crate::causes::reason;
 use crate::cli::{BenchArgs, BenchMode, KeepAlive};
 use crate::export::bench_page;
 use crate::kernel::netns::Netns;
-use crate::output::{Shown, TextOptions, Verbosity, bench, bench_comparison, bench_csv};
+use crate::output::{Shown, TextOptions, Verbosity, bench, bench_comparison, bench_csv, tell};
 
 /// Descriptors beside those of the clients.
 const OTHERS: u64 = 64;
@@ -42,13 +44,15 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
 async fn serve(address: SocketAddr, payload: usize) -> Result<(), Failure> {
     raise_descriptors(None)?;
     let server = Server::bind(address, payload)
-        .map_err(|error| Failure::new(format!("cannot listen on {address}: {}", error.to_string().to_lowercase())))?;
-    let line = format!("serving {payload} bytes on {}; Ctrl-C ends it\n", server.address()?);
-    io::stderr().write_all(line.as_bytes())?;
+        .map_err(|error| Failure::new(format!("cannot listen on {address}: {}", reason(&error))))?;
+    let line = format!("serving {payload} bytes on {}; Ctrl-C ends it", server.address()?);
+    tell(&line);
     let before = Reading::take()?;
+    let mut endings = Endings::catch()?;
     tokio::select! {
         result = server.run() => result?,
         signal = tokio::signal::ctrl_c() => signal?,
+        () = endings.recv() => {}
     }
     for warning in Reading::spoilt_since(&before, &Reading::take()?, 0) {
         log::warn!("{warning}");
@@ -61,6 +65,12 @@ async fn measure(args: &BenchArgs) -> Result<(), Failure> {
         return Err(Failure::usage(
             "nothing to measure: name a target",
             "wsltrace bench --target direct=172.28.20.5:8080 --target localhost=127.0.0.1:8080",
+        ));
+    }
+    if args.mode == BenchMode::Connect && args.keep_alive != KeepAlive::Off {
+        return Err(Failure::usage(
+            "--mode connect makes a connection an attempt, so --keep-alive has nothing to keep",
+            "--mode http, or leave out --keep-alive",
         ));
     }
     let targets = resolve(&args.targets).await.map_err(|message| Failure::usage(message, "wsltrace bench --help"))?;
@@ -94,9 +104,16 @@ fn told_of_paths(plan: &Plan, paths: &[Path]) -> Vec<String> {
     let mut told = Vec::new();
     for path in paths {
         let (total, name) = (path.total(), path.name(many));
+        if total.attempts() == 0 && total.not_begun == 0 {
+            told.push(format!("no attempt at {name} ended within the time: measure for longer (-d)"));
+        }
         if total.waited.is_empty() && total.attempts() > 0 {
-            let port = path.target.address.port();
-            told.push(format!("no attempt at {name} was answered: is the server there? wsltrace doctor --port {port} tells"));
+            let within = if path.given_up {
+                format!(" within {} s, so it was given up after the warm-up", plan.limit.as_secs_f64())
+            } else {
+                String::new()
+            };
+            told.push(format!("no attempt at {name} was answered{within}: {}", advice(path.target.address)));
         }
         let missed = total.not_begun;
         if missed > 0 {
@@ -106,6 +123,19 @@ fn told_of_paths(plan: &Plan, paths: &[Path]) -> Vec<String> {
         }
     }
     told
+}
+
+/// Where to look for what does not answer.
+fn advice(address: SocketAddr) -> String {
+    // Only an address of this machine can be bound to.
+    if std::net::UdpSocket::bind((address.ip(), 0)).is_ok() {
+        return format!("is the server there? wsltrace doctor --port {} tells", address.port());
+    }
+    format!(
+        "{} is no address of this Linux: is the server there, and does a firewall on the way let port {} through?",
+        address.ip(),
+        address.port()
+    )
 }
 
 /// A run that is over.
@@ -155,13 +185,14 @@ impl Files {
     }
 }
 
-/// Measures with a bar on the terminal, until it is done or Ctrl-C; says which.
+/// Measures with a bar on the terminal, until it is done or is to end (Ctrl-C, SIGTERM, SIGHUP); says whether it was ended.
 async fn watched(plan: &Plan, tracing: Result<Tracing, String>) -> Result<(Measurement, bool), Failure> {
     let bar = if io::stderr().is_terminal() { ProgressBar::new(PARTS) } else { ProgressBar::hidden() };
     // The template is a constant; without it the bar has the library's own look.
     if let Ok(style) = ProgressStyle::with_template("{wide_bar} {msg} {percent:>3} % {eta:>4}") {
         bar.set_style(style);
     }
+    let mut endings = Endings::catch()?;
     let (interrupt, stop) = watch::channel(false);
     let (plan, shown) = (plan.clone(), bar.clone());
     let mut measuring = tokio::task::spawn_blocking(move || {
@@ -176,9 +207,15 @@ async fn watched(plan: &Plan, tracing: Result<Tracing, String>) -> Result<(Measu
             shown.set_message(crate::escape::escape(name));
         })
     });
+    let stopped = async {
+        tokio::select! {
+            heard = tokio::signal::ctrl_c() => heard,
+            () = endings.recv() => Ok(()),
+        }
+    };
     let measured = tokio::select! {
         measured = &mut measuring => measured,
-        heard = tokio::signal::ctrl_c() => {
+        heard = stopped => {
             heard?;
             interrupt.send_replace(true);
             measuring.await
@@ -205,17 +242,19 @@ fn tracing(args: &BenchArgs, plan: &Plan) -> Result<Tracing, String> {
 /// A file to be written at the end.
 fn made(path: &std::path::Path) -> Result<File, Failure> {
     let shown = super::progress::shown(path);
-    crate::recording::file::create(path).map_err(|error| Failure::new(format!("cannot write to {shown}: {error}")))
+    crate::recording::file::create(path).map_err(|error| Failure::new(format!("cannot write to {shown}: {}", reason(&error))))
 }
 
 /// An earlier run, from the file that its JSON was written to.
 fn earlier(path: &std::path::Path) -> Result<Bench, Failure> {
     let shown = super::progress::shown(path);
-    let text = std::fs::read_to_string(path).map_err(|error| Failure::new(format!("cannot read {shown}: {error}")))?;
+    let text = std::fs::read_to_string(path).map_err(|error| Failure::new(format!("cannot read {shown}: {}", reason(&error))))?;
     serde_json::from_str(&text).map_err(|error| {
+        log::debug!("{shown}: {error}");
         let hint = "make one with: wsltrace bench ... --json > OLD.json";
+        let is = if text.trim().is_empty() { "empty, and so " } else { "" };
         Failure {
-            message: format!("{shown} is not what `wsltrace bench --json` prints: {error}"),
+            message: format!("{shown} is {is}not what `wsltrace bench --json` prints"),
             hint: Some(hint.to_owned()),
             status: 1,
         }
@@ -240,11 +279,11 @@ fn raise_descriptors(clients: Option<u32>) -> Result<(), Failure> {
     let needed = u64::from(clients.unwrap_or(0)) + OTHERS;
     if hard < needed {
         let message = format!("{} clients need {needed} open files, and {hard} are allowed", needed - OTHERS);
-        return Err(Failure {
-            message,
-            hint: Some(format!("ulimit -n {needed}, as root; or fewer clients: -c {}", hard.saturating_sub(OTHERS))),
-            status: 1,
-        });
+        let fewer = match hard.saturating_sub(OTHERS) {
+            0 => String::new(),
+            room => format!("; or fewer clients: -c {room}"),
+        };
+        return Err(Failure { message, hint: Some(format!("ulimit -n {needed}, as root{fewer}")), status: 1 });
     }
     Ok(())
 }

@@ -242,7 +242,7 @@ fn interval(difference: Difference) -> String {
 
 /// The table for other programs; times in nanoseconds.
 pub fn bench_csv(bench: &Bench) -> String {
-    let failures: Vec<String> = Failure::ALL.iter().map(|failure| failure.words().replace([',', ' '], "_")).collect();
+    let failures: Vec<String> = Failure::ALL.iter().map(|failure| failure.words().replace(", ", "_").replace(' ', "_")).collect();
     let mut text = format!(
         "path,address,attempts,mean_ns,p50_ns,p90_ns,p99_ns,p999_ns,max_ns,service_p50_ns,service_p99_ns,segments_sent,segments_sent_again,per_second,{}\n",
         failures.join(",")

@@ -74,7 +74,11 @@ pub fn parse(text: &str) -> Result<Answered, InteropError> {
     // A profile or a policy may print something before; the object is the last line that looks like one.
     let object = text.lines().rev().map(|line| line.trim_start_matches('\u{feff}').trim()).find(|line| line.starts_with('{'));
     let object = object.ok_or_else(|| garbage("no JSON in the answer".to_owned()))?;
-    match serde_json::from_str(object).map_err(|error| garbage(error.to_string()))? {
+    let answer = serde_json::from_str(object).map_err(|error| {
+        log::debug!("the answer cannot be read: {error}");
+        garbage("its JSON is not what the script answers".to_owned())
+    })?;
+    match answer {
         Answer::Failed { error } => Err(InteropError::Failed { status: format!("PowerShell says: {}", error.trim()) }),
         Answer::Done(done) => done.read().map_err(garbage),
     }
