@@ -10,6 +10,10 @@ use crate::output::Report;
 /// Height of a box with its arrow, and of a heading.
 const STEP: u32 = 46;
 const HEADING: u32 = 30;
+/// Height of a box with one line, where that line's foot is, and how far the next one is below it.
+const BOX: u32 = 30;
+const BASE: u32 = 20;
+const LINE: u32 = 16;
 /// Boxes of a picture; what is beyond is not drawn.
 const BOXES: usize = 100;
 
@@ -53,10 +57,17 @@ pub(super) struct DrawnBox {
     pub(super) y: u32,
     pub(super) name: &'static str,
     pub(super) entered: u64,
-    /// What died there; empty when nothing did.
-    pub(super) deaths: String,
+    pub(super) height: u32,
+    /// What died there, a line each.
+    pub(super) deaths: Vec<Death>,
     /// An arrow leads here from the box above.
     pub(super) joined: bool,
+}
+
+/// A finding, and how often it was made of what died in a box.
+pub(super) struct Death {
+    pub(super) y: u32,
+    pub(super) text: String,
 }
 
 impl Picture {
@@ -112,9 +123,18 @@ impl Picture {
             if !deaths.is_empty() {
                 described.push(format!("{} died there", deaths.join(", ")));
             }
-            let deaths = deaths.join(", ");
-            drawing.boxes.push(DrawnBox { y, name: spot.name, entered: node.entered, deaths, joined: !is_new });
-            y += STEP;
+            let lines = u32::try_from(deaths.len()).unwrap_or(1).saturating_sub(1) * LINE;
+            let at = (y + BASE..).step_by(LINE as usize);
+            let deaths = at.zip(deaths).map(|(y, text)| Death { y, text }).collect();
+            drawing.boxes.push(DrawnBox {
+                y,
+                name: spot.name,
+                entered: node.entered,
+                height: BOX + lines,
+                deaths,
+                joined: !is_new,
+            });
+            y += STEP + lines;
             before = Some(spot);
         }
         drawing.height = y;
@@ -149,4 +169,33 @@ fn death(journey: &Journey) -> Option<usize> {
     let netns = journey.last_netns();
     let found = journey.stages.iter().rposition(|visit| visit.stage == stage && visit.netns == netns);
     found.or_else(|| journey.stages.len().checked_sub(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::output::samples;
+
+    #[test]
+    fn what_died_in_one_box_has_a_line_each_and_the_next_box_is_below() {
+        let mut picture = Picture::default();
+        for code in [Code::FirewallDrop, Code::NoListener, Code::ListenerBoundElsewhere] {
+            let mut report = samples::firewall(None);
+            Arc::make_mut(&mut report.diagnosis).code = code;
+            picture.add(&report);
+        }
+        let drawing = picture.draw();
+        let deadly: Vec<&DrawnBox> = drawing.boxes.iter().filter(|node| !node.deaths.is_empty()).collect();
+        assert_eq!(deadly.len(), 1);
+        let lines: Vec<u32> = deadly.iter().flat_map(|node| &node.deaths).map(|death| death.y).collect();
+        assert_eq!(lines.len(), 3);
+        assert!(lines.windows(2).all(|two| two[1] - two[0] == LINE), "{lines:?}");
+        for (above, below) in drawing.boxes.iter().zip(drawing.boxes.iter().skip(1)) {
+            assert!(above.y + above.height < below.y);
+        }
+        let last = drawing.boxes.last().map_or(0, |last| last.y + last.height);
+        assert!(last <= drawing.height);
+    }
 }

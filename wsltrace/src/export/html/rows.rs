@@ -29,7 +29,7 @@ pub(super) struct Row {
     pub(super) path: String,
     pub(super) kernel: Option<String>,
     pub(super) rule: Option<String>,
-    pub(super) remedy: String,
+    pub(super) remedy: Vec<Piece>,
     pub(super) fine: bool,
     pub(super) complete: bool,
 }
@@ -39,8 +39,16 @@ pub(super) struct Cause {
     pub(super) code: Code,
     pub(super) sure: &'static str,
     pub(super) summary: String,
-    pub(super) remedy: String,
+    pub(super) remedy: Vec<Piece>,
     pub(super) count: u64,
+}
+
+/// A part of what to type.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Piece {
+    pub(super) text: String,
+    /// Such as `--bind`, in which a browser would break the line.
+    pub(super) option: bool,
 }
 
 #[derive(Default)]
@@ -99,8 +107,8 @@ fn sure(report: &Report) -> &'static str {
     }
 }
 
-fn commands(report: &Report) -> String {
-    report.diagnosis.remedy.iter().map(|line| escape(line)).collect::<Vec<_>>().join("\n")
+fn commands(report: &Report) -> Vec<Piece> {
+    pieces(&report.diagnosis.remedy.iter().map(|line| escape(line)).collect::<Vec<_>>().join("\n"))
 }
 
 fn row(report: &Report, fine: bool) -> Row {
@@ -133,5 +141,36 @@ fn row(report: &Report, fine: bool) -> Row {
         remedy: commands(report),
         fine,
         complete: journey.complete,
+    }
+}
+
+/// A text cut at its options.
+fn pieces(text: &str) -> Vec<Piece> {
+    let mut pieces: Vec<Piece> = Vec::new();
+    for word in text.split_inclusive([' ', '\n']) {
+        let (word, end) = word.split_at(word.trim_end_matches([' ', '\n']).len());
+        let option = word.starts_with('-');
+        for (text, option) in [(word, option), (end, false)].into_iter().filter(|(text, _)| !text.is_empty()) {
+            match pieces.last_mut().filter(|last| !last.option && !option) {
+                Some(last) => last.text.push_str(text),
+                None => pieces.push(Piece { text: text.to_owned(), option }),
+            }
+        }
+    }
+    pieces
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_pieces_of_their_own_and_nothing_is_lost() {
+        let text = "sudo nft -a list ruleset\n# with --host, --bind or 0.0.0.0";
+        let found = pieces(text);
+        assert_eq!(found.iter().map(|piece| piece.text.as_str()).collect::<String>(), text);
+        let options: Vec<&str> = found.iter().filter(|piece| piece.option).map(|piece| piece.text.as_str()).collect();
+        assert_eq!(options, ["-a", "--host,", "--bind"]);
+        assert_eq!(found.len(), 7);
     }
 }
