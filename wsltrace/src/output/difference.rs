@@ -223,8 +223,10 @@ fn times(page: Page, then: &Side, now: &Side) -> Vec<String> {
     }
     match (lines.is_empty(), same) {
         (_, 0) => {}
-        (true, _) => lines.push("  no stage is known to take longer or shorter\n".to_owned()),
-        (false, same) => lines.push(format!("  the other {same} take as long as before\n")),
+        (true, _) => lines.push(format!("  {}\n", page.wrap("no stage is known to take longer or shorter", 2, 2, Style::new()))),
+        (false, same) => {
+            lines.push(format!("  {}\n", page.wrap(&format!("the other {same} take as long as before"), 2, 2, Style::new())));
+        }
     }
     lines
 }

@@ -12,7 +12,7 @@ use super::{
     words::{COMMAND, FAINT, Page, STRONG, sentence},
 };
 use crate::{
-    diagnosis::{REASONS, ROWS, ReasonPage, Row, STALL, StagePage, StallPage, reason_page, stage_page},
+    diagnosis::{Cause, REASONS, ROWS, ReasonPage, Row, STALL, StagePage, StallPage, reason_page, stage_page},
     journey::{Outcome, Stage},
 };
 
@@ -41,7 +41,8 @@ pub fn explain(word: &str, options: TextOptions) -> Result<String, UnknownWord> 
     let codes = ROWS.iter().filter(|row| row.code.name() == name).map(|row| code(page, row));
     let stages = Stage::ALL.into_iter().filter(|stage| stage.name() == name).map(|found| stage(page, stage_page(found)));
     let reasons = reason_page(&name).into_iter().map(|found| reason(page, found));
-    let stalls = (name == STALL.name).then(|| stalled(page, STALL));
+    let of_stalls = name == STALL.name || Cause::ALL.into_iter().any(|cause| cause.name() == name);
+    let stalls = of_stalls.then(|| stalled(page, STALL));
     let pages: Vec<_> = codes.chain(stalls).chain(stages).chain(reasons).collect();
     if pages.is_empty() {
         return Err(UnknownWord { word: crate::escape::escape(word), near: near(&name) });
@@ -180,5 +181,8 @@ mod tests {
         assert!(explain("rpfilter", OPTIONS).unwrap_err().near.contains(&"IP_RPFILTER".to_owned()));
         assert!(explain("zzzzzzzz", OPTIONS).unwrap_err().near.is_empty());
         assert!(explain("skb_drop_reason_no_socket", OPTIONS).is_ok());
+        for cause in Cause::ALL {
+            assert_eq!(explain(cause.name(), OPTIONS).unwrap(), explain(STALL.name, OPTIONS).unwrap());
+        }
     }
 }

@@ -107,6 +107,15 @@ pub(super) fn sentences(traced: &[PortRange], start: &Start) -> Vec<String> {
     said
 }
 
+/// What to do now; or once there is a server, where there is none yet and no container may stand for it.
+pub(super) fn invitation(traced: &[PortRange], start: &Start) -> String {
+    let is_there = start.containers || start.listeners.iter().any(|listener| is_traced(traced, listener.port));
+    match start.invitation.strip_prefix("now ").filter(|_| !is_there) {
+        Some(what) => format!("then {what}"),
+        None => start.invitation.clone(),
+    }
+}
+
 fn nobody(traced: &[PortRange], others: &[Listener], containers: bool) -> String {
     let mut said = format!("nothing listens on {} now", ports(traced));
     if containers {
@@ -198,6 +207,17 @@ mod tests {
             said(8080, &others),
             ["nothing listens on port 8080 now: start the server, or name another port. Listening now: 22, 3000 (node)"]
         );
+    }
+
+    #[test]
+    fn what_to_open_comes_after_the_server_that_is_to_be_started() {
+        let traced = [PortRange { first: 8080, last: 8080 }];
+        let said = |listeners: Vec<Listener>, containers| {
+            invitation(&traced, &Start { listeners, containers, invitation: "now open http://localhost:8080/".into() })
+        };
+        assert_eq!(said(Vec::new(), false), "then open http://localhost:8080/");
+        assert_eq!(said(Vec::new(), true), "now open http://localhost:8080/");
+        assert_eq!(said(vec![listener(8080, "0.0.0.0", false, None)], false), "now open http://localhost:8080/");
     }
 
     #[test]

@@ -67,9 +67,16 @@ fn head(page: Page, reports: &[&Report], fine: bool) -> (String, usize) {
     let flows: Vec<String> = reports.iter().map(|report| ends(&report.journey.flow)).collect();
     let flows = flows.join(", then ");
     let attempt = reports.first().map_or(1, |report| report.journey.attempt);
-    let attempt = if attempt > 1 { format!("  attempt {attempt}") } else { String::new() };
-    let used = 2 + flows.chars().count() + attempt.chars().count();
-    (format!("{} {}{}", page.paint(style, mark), page.wrap(&flows, 2, 2, Style::new()), page.paint(FAINT, &attempt)), used)
+    let attempt = if attempt > 1 { format!("attempt {attempt}") } else { String::new() };
+    let flows = page.wrap(&flows, 2, 2, Style::new());
+    let last = flows.rsplit_once('\n').map_or_else(|| 2 + flows.chars().count(), |(_, last)| last.chars().count());
+    let (gap, begin) = match attempt.chars().count() {
+        0 => ("", last),
+        more if last + 2 + more <= page.width => ("  ", last + 2),
+        _ => ("\n  ", 2),
+    };
+    let used = begin + attempt.chars().count();
+    (format!("{} {flows}{gap}{}", page.paint(style, mark), page.paint(FAINT, &attempt)), used)
 }
 
 fn destination(flow: &Flow) -> std::net::SocketAddr {

@@ -122,5 +122,11 @@ fn lost(probes: &Probes) -> Result<Lost, Failure> {
 }
 
 fn port_ranges(args: &TraceArgs) -> Vec<contract::PortRange> {
-    args.ports.iter().map(|range| contract::PortRange { first: range.first, last: range.last }).collect()
+    let mut ranges: Vec<contract::PortRange> = Vec::new();
+    for range in args.ports.iter().map(|range| contract::PortRange { first: range.first, last: range.last }) {
+        if !ranges.contains(&range) {
+            ranges.push(range);
+        }
+    }
+    ranges
 }
