@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use clap::CommandFactory;
+use clap::{Command, CommandFactory};
 use clap_complete::Shell;
 
 use super::Failure;
@@ -20,11 +20,25 @@ const EXAMPLES: [(&str, &str); 5] = [
     ("Learn what a finding means:", "wsltrace explain firewall_drop"),
 ];
 
+/// How it is called: clap shows each option, and the command to run as if it stood among them.
+const SYNOPSIS: &str = ".SH SYNOPSIS\n\\fBwsltrace\\fR \\fB\\-\\-port\\fR \\fIPORT\\fR [\\fIOPTIONS\\fR] [\\fB\\-\\-\\fR \\fICOMMAND\\fR...]\n.br\n\\fBwsltrace\\fR \\fISUBCOMMAND\\fR [\\fIOPTIONS\\fR] [\\fIARGUMENTS\\fR]";
+/// Subcommands that have more options than their lines under SUBCOMMANDS say.
+const OF_THEIR_OWN: [&str; 8] = ["demo", "selftest", "doctor", "bench", "report", "diff", "convert", "explain"];
+
 /// Writes the completions for a shell.
 pub fn completions(shell: Shell) -> Result<(), Failure> {
     let mut text = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "wsltrace", &mut text);
+    clap_complete::generate(shell, &mut shown(), "wsltrace", &mut text);
     super::print(&text)
+}
+
+/// What can be typed without what help hides, which some shells would offer all the same.
+fn shown() -> Command {
+    let all = Cli::command();
+    let arguments = all.get_arguments().filter(|argument| !argument.is_hide_set()).cloned();
+    let commands = all.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
+    let about = all.get_about().cloned().unwrap_or_default();
+    Command::new("wsltrace").about(about).disable_version_flag(true).args(arguments).subcommands(commands)
 }
 
 /// Writes the manual page.
@@ -38,12 +52,18 @@ fn page() -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     man.render_title(&mut text)?;
     man.render_name_section(&mut text)?;
-    man.render_synopsis_section(&mut text)?;
+    writeln!(text, "{SYNOPSIS}")?;
     man.render_description_section(&mut text)?;
     man.render_options_section(&mut text)?;
     let mut commands = Vec::new();
     man.render_subcommands_section(&mut commands)?;
     text.extend(as_typed(&String::from_utf8_lossy(&commands)).as_bytes());
+    for command in Cli::command().get_subcommands().filter(|command| OF_THEIR_OWN.contains(&command.get_name())) {
+        let mut options = Vec::new();
+        clap_mangen::Man::new(command.clone()).render_options_section(&mut options)?;
+        let heading = format!(".SH \"OPTIONS OF {}\"\n", command.get_name().to_uppercase());
+        text.extend(String::from_utf8_lossy(&options).replace(".SH OPTIONS\n", &heading).as_bytes());
+    }
     writeln!(text, ".SH \"EXIT STATUS\"")?;
     for (status, means) in EXIT_STATUS {
         writeln!(text, ".TP\n\\fB{status}\\fR\n{means}")?;
@@ -84,7 +104,11 @@ mod tests {
         }
         for command in Cli::command().get_subcommands() {
             assert!(page.contains(&format!("wsltrace {}\n", command.get_name())), "{}", command.get_name());
+            for option in command.get_arguments().filter_map(clap::Arg::get_long) {
+                assert!(page.contains(&format!("--{option}")), "{} --{option}", command.get_name());
+            }
         }
+        assert!(page.contains("[\\fB--\\fR \\fICOMMAND\\fR...]"), "the command after --");
         for section in ["NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "\"EXIT STATUS\"", "EXAMPLES"] {
             assert!(page.contains(&format!(".SH {section}\n")), "{section}");
         }
@@ -95,10 +119,13 @@ mod tests {
         use clap::ValueEnum;
         for shell in Shell::value_variants() {
             let mut text = Vec::new();
-            clap_complete::generate(*shell, &mut Cli::command(), "wsltrace", &mut text);
+            clap_complete::generate(*shell, &mut shown(), "wsltrace", &mut text);
             let text = String::from_utf8(text).unwrap();
             for option in ["port", "source", "check", "netns"] {
                 assert!(text.contains(option), "{shell}: {option}");
+            }
+            for option in ["table-entries", "ring-pages"] {
+                assert!(!text.contains(option), "{shell}: {option}");
             }
         }
     }
