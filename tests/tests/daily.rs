@@ -3,18 +3,22 @@
 
 use std::error::Error;
 use std::net::Ipv4Addr;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use wsltrace::lab::{Binding, Lab, Listening, PORT, find};
+
+const NOBODY: u32 = 65_534;
 
 type Test = fn(&Path) -> Result<(), Box<dyn Error>>;
 
 fn main() {
-    let tests: [(&'static str, Test); 7] = [
+    let tests: [(&'static str, Test); 10] = [
         ("who_listens_is_said_at_the_start", who_listens),
         ("without_a_port_what_listens_is_listed", without_a_port),
         ("a_command_connects_and_ends_the_run", a_command),
@@ -22,6 +26,9 @@ fn main() {
         ("a_command_keeps_out_of_the_json_and_is_not_root", a_command_with_json),
         ("failures_of_one_cause_are_told_once", failures_fold),
         ("other_clients_are_hidden", other_clients),
+        ("a_closed_terminal_ends_a_run_in_good_order", closed_terminal),
+        ("what_cannot_be_done_is_told_by_the_status_whoever_reads", statuses),
+        ("nobody_without_root_is_told_that_the_lab_works", without_root),
     ];
     let trials = tests.map(|(name, test)| Trial::ignorable_test(name, move || decide(name, test)));
     libtest_mimic::run(&Arguments::from_args(), trials.into()).exit();
@@ -164,4 +171,101 @@ fn other_clients(binary: &Path) -> Result<(), Box<dyn Error>> {
     hidden.expect(hidden.stderr.contains("1 connection attempts of other clients are hidden"), "how many are hidden")?;
     let shown = trace(binary, &lab, &[&["--check", "--source", "172.28.16.0/20"][..], &command].concat(), &[])?;
     shown.expect(shown.status == Some(3) && shown.stdout.contains("no_listener"), "the client")
+}
+
+/// What a run left whose terminal was closed.
+struct HungUp {
+    ran: Ran,
+    page: String,
+    /// The report of its recording.
+    report: Ran,
+}
+
+/// Sends the signal to a run that has a recording and an export, once a connection was refused. `None` when it outlived the signal, and
+/// was killed.
+fn hung_up(binary: &Path, lab: &Lab, ignored: bool) -> Result<Option<HungUp>, Box<dyn Error>> {
+    let folder = tempfile::tempdir()?;
+    let file = |name: &str| folder.path().join(name);
+    let (ready, record, page) = (file("ready"), file("run.wsltrace"), file("page.html"));
+    let mut command = Command::new("sh");
+    command.args(["-c", if ignored { "trap '' HUP; exec \"$@\"" } else { "exec \"$@\"" }, "sh"]).arg(binary);
+    command.arg("--netns").arg(lab.wsl.path()).args(["--port", &PORT.to_string(), "--ready-file"]).arg(&ready);
+    command.arg("--record").arg(&record).arg("--export").arg(format!("html:{}", page.display()));
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let patience = Instant::now() + Duration::from_secs(30);
+    while !ready.exists() && Instant::now() < patience {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let connect = || {
+        let mut command = Command::new("bash");
+        command.args(["-c", &connect(PORT)]);
+        command.status().map_err(|source| wsltrace::lab::LabError::Io { doing: "connect".into(), source })
+    };
+    lab.client.run(connect)?;
+    // The record is looked for ten times a second.
+    std::thread::sleep(Duration::from_millis(500));
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGHUP)?;
+    if ignored {
+        std::thread::sleep(Duration::from_millis(500));
+        if child.try_wait()?.is_none() {
+            child.kill()?;
+            child.wait()?;
+            return Ok(None);
+        }
+    }
+    let ran = Ran::new(child.wait_with_output()?)?;
+    let report = Ran::new(Command::new(binary).arg("report").arg(&record).output()?)?;
+    Ok(Some(HungUp { ran, page: std::fs::read_to_string(&page)?, report }))
+}
+
+fn closed_terminal(binary: &Path) -> Result<(), Box<dyn Error>> {
+    let lab = Lab::new(None)?;
+    let HungUp { ran, page, report } = hung_up(binary, &lab, false)?.ok_or("it went on")?;
+    ran.expect(ran.status == Some(0) && ran.stdout.contains("1 connection attempt in"), "a summary")?;
+    ran.expect(page.contains("</html>"), "a whole page")?;
+    report.expect(report.status == Some(0) && !report.stderr.contains("the run was killed"), "a whole recording")?;
+    if let Some(HungUp { ran, .. }) = hung_up(binary, &lab, true)? {
+        ran.expect(false, "that a run under nohup goes on")?;
+    }
+    Ok(())
+}
+
+fn statuses(binary: &Path) -> Result<(), Box<dyn Error>> {
+    for (arguments, status, said) in [
+        (&["--port", "abc"][..], 2, "is no port"),
+        (&["report", "/no/such/file"], 1, "cannot read /no/such/file: no such file or directory"),
+        (&["doctor", "-p", "80", "--netns", "no-such-name"], 2, "no network namespace named 'no-such-name'"),
+        (&["-p", "80", "--netns", "/etc/passwd"], 2, "is not a network namespace"),
+        (&["demo", "nonsense"], 2, "no scenario is called 'nonsense'"),
+        (&["selftest", "nonsense"], 2, "no scenario is called 'nonsense'"),
+        (&["convert", "x", "--to", "nope"], 2, "there are jsonl, pcapng"),
+        (&["-p", "80", "--", "/etc/passwd"], 2, "it is not executable"),
+        (&["-p", "80", "--", "/etc"], 2, "it is a directory"),
+    ] {
+        let mut command = Command::new(binary);
+        let ran = Ran::new(command.args(arguments).stdin(Stdio::null()).output()?)?;
+        ran.expect(ran.status == Some(status) && ran.stderr.contains(said), said)?;
+        // The same with nobody to tell it to.
+        let full = || std::fs::OpenOptions::new().write(true).open("/dev/full");
+        let ran = Ran::new(command.stderr(full()?).output()?)?;
+        ran.expect(ran.status == Some(status), "the same status")?;
+    }
+    for (arguments, status) in [(&["--help"][..], 1), (&["explain"], 1), (&["doctor", "-p", "1"], 3)] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full")?;
+        let ran = Ran::new(Command::new(binary).args(arguments).stdin(Stdio::null()).stdout(full).output()?)?;
+        let said = "cannot write to standard output: no space left on device";
+        ran.expect(ran.status == Some(status) && ran.stderr.contains(said), said)?;
+    }
+    Ok(())
+}
+
+fn without_root(binary: &Path) -> Result<(), Box<dyn Error>> {
+    for (arguments, hint) in
+        [(&["selftest"][..], "sudo wsltrace selftest"), (&["demo", "no-listener"], "sudo wsltrace demo no-listener")]
+    {
+        let mut command = Command::new(binary);
+        let ran = Ran::new(command.args(arguments).uid(NOBODY).gid(NOBODY).current_dir("/").output()?)?;
+        ran.expect(ran.status == Some(1) && ran.stderr.contains(hint), hint)?;
+    }
+    Ok(())
 }
