@@ -16,7 +16,7 @@ type Test = fn(&Path) -> Result<(), Box<dyn Error>>;
 const PORT: u16 = 8080;
 /// Faults of the lab that an examination does not see, with the reason. Of each it may say that the way works, and the tracer is
 /// there to say that it does not.
-const UNSEEN: [(&str, &str); 26] = [
+const UNSEEN: [(&str, &str); 29] = [
     ("reverse-path-filter", "it depends on the client's address"),
     ("no-route-back", "it depends on the client's address"),
     ("reply-wrong-interface", "it depends on the client's address"),
@@ -36,12 +36,15 @@ const UNSEEN: [(&str, &str); 26] = [
     ("syn-queue-full", "it comes with the connections"),
     ("overflow-of-a-stranger", "it comes with the connections"),
     ("not-accepted", "it comes with the connections"),
+    ("not-accepted-container", "it comes with the connections"),
     ("reset-at-once", "it comes with the connections"),
+    ("reset-at-once-container", "it comes with the connections"),
     ("closed-before-confirmed", "it comes with the connections"),
     ("reuseport-idle", "it comes with the connections"),
     ("reuseport-refuses", "the kernel does not tell of it"),
     ("listener-min-ttl", "the kernel does not tell of it"),
     ("listener-filter", "the kernel does not tell of it"),
+    ("confirmation-drop-filter", "the kernel does not tell of it"),
     ("listener-md5", "the kernel does not tell of it"),
 ];
 /// Somebody who is not root.
