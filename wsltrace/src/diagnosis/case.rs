@@ -6,7 +6,7 @@ use super::{Confidence, stages::stage_page};
 use crate::{
     escape::shell_word,
     evidence::Evidence,
-    journey::{Family, Journey, Stage, symbol},
+    journey::{Facts, Family, Journey, Stage, symbol},
 };
 
 /// A journey with its evidence.
@@ -105,6 +105,13 @@ impl Case<'_> {
     /// The namespace of the end when it is not the one where the journey began.
     pub(super) fn elsewhere_netns(&self) -> Option<u32> {
         Some(self.journey.last_netns()).filter(|netns| *netns != self.journey.netns)
+    }
+
+    /// Whether the SYN left what is watched and its answer came from there: nothing here refused it.
+    pub(super) fn was_answered_beyond(&self) -> bool {
+        let Facts { answer_from_outside, socket_lookup, .. } = self.journey.facts;
+        let mut syn = self.journey.stages.iter().take(self.journey.answer.unwrap_or(usize::MAX));
+        answer_from_outside || !socket_lookup && syn.next_back().is_some_and(|visit| visit.stage == Stage::TcEgress)
     }
 
     pub(super) fn is_v6(&self) -> bool {

@@ -4,7 +4,9 @@
 //! `nft_do_chain` (Linux 6.7 and later); `x_tables`, BPF links, conntrack and NAT leave that to `nf_hook_slow`, as every
 //! back end does before 6.7. So `nf_hook_slow` proves a firewall only at priorities where neither conntrack nor NAT acts.
 
-use super::{Confidence, case::Case, case::Finding, remedy::iptables, remedy::mend, routes::mend_way_back, stages::stage_page};
+use super::{
+    Confidence, case::Case, case::Finding, icmp, remedy::iptables, remedy::mend, routes::mend_way_back, stages::stage_page,
+};
 use crate::{
     evidence::{Backend, Owner, Rule},
     journey::{Outcome, Stage},
@@ -57,13 +59,30 @@ pub(super) fn reject(case: &Case) -> Option<Finding> {
     if case.journey.outcome == Outcome::Dropped {
         return suppressed_reject(case, by_rule);
     }
+    if case.evidence.rule.is_none() && case.was_answered_beyond() {
+        return Some(rejected_beyond(case));
+    }
     let confidence = if by_rule { by_rule_of(case) } else { refused_by_hook(case).unwrap_or(Confidence::Inferred) };
     let answer = match (case.journey.facts.reset, case.journey.facts.icmp) {
-        (true, _) => "; it answered with a TCP reset, so the client sees \"connection refused\"",
-        (_, true) => "; it answered with an ICMP error, so the client sees \"no route to host\" or the like",
-        _ => "",
+        (true, _) => "; it answered with a TCP reset, so the client sees \"connection refused\"".to_owned(),
+        (_, true) => match case.evidence.rule.as_ref().and_then(|rule| icmp::seen_by_client(rule, case.is_v6())) {
+            Some(error) => format!("; it answered with an ICMP error, so a client on Linux sees \"{error}\""),
+            None => "; it answered with an ICMP error, so the client sees an error such as \"connection refused\"".to_owned(),
+        },
+        _ => String::new(),
     };
     Some(Finding::new(confidence, format!("{}{answer}", sentence(case, "rejected"))).remedy(remedy(case)))
+}
+
+/// An ICMP error of another machine.
+fn rejected_beyond(case: &Case) -> Finding {
+    let (address, port) = case.journey.last_destination();
+    let to = super::case::endpoint(address, port);
+    let summary = format!(
+        "rejected: the packet left this machine, and an error came back from {to} or a router or firewall on the way to it; they are not seen from here"
+    );
+    let look = format!("# look at the firewall of {address}, and whether the way there is right:");
+    Finding::inferred(summary).remedy([look, case.root(&format!("ip route get {address}"))])
 }
 
 /// A `reject` that drops the packet like any other rule, because the kernel limits how many ICMP errors it sends.

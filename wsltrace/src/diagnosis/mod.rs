@@ -4,6 +4,7 @@
 mod case;
 mod cgroup;
 mod firewall;
+mod icmp;
 mod ipsec;
 mod listener;
 mod queue;

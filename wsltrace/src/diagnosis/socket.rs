@@ -14,6 +14,9 @@ use crate::{
 };
 
 pub(super) fn bound_elsewhere(case: &Case) -> Option<Finding> {
+    if case.was_answered_beyond() {
+        return None;
+    }
     let listener = nearest(case, Mismatch::Address)?;
     let (address, port) = case.journey.last_destination();
     let all = if address.is_ipv4() { "0.0.0.0" } else { "::" };
@@ -39,6 +42,9 @@ pub(super) fn bound_elsewhere(case: &Case) -> Option<Finding> {
 }
 
 pub(super) fn other_family(case: &Case) -> Option<Finding> {
+    if case.was_answered_beyond() {
+        return None;
+    }
     let listener = nearest(case, Mismatch::Family)?;
     let wants_v4 = case.journey.last_destination().0.is_ipv4();
     let (has, wants, start) = if wants_v4 {
@@ -58,6 +64,9 @@ pub(super) fn other_family(case: &Case) -> Option<Finding> {
 }
 
 pub(super) fn policy(case: &Case) -> Option<Finding> {
+    if case.was_answered_beyond() {
+        return None;
+    }
     if case.journey.outcome == Outcome::Refused {
         return refused_by_device(case)
             .or_else(|| refused_by_vrf(case))
@@ -184,6 +193,9 @@ fn refused_by_choice(case: &Case) -> Option<Finding> {
 }
 
 pub(super) fn other_netns(case: &Case) -> Option<Finding> {
+    if case.was_answered_beyond() {
+        return None;
+    }
     let listener = case.evidence.elsewhere.first().filter(|_| case.evidence.sockets.is_some())?;
     let port = listener.port;
     let summary = format!(
@@ -204,6 +216,9 @@ pub(super) fn none(case: &Case) -> Option<Finding> {
     let port = case.journey.last_destination().1;
     let look = case.root(&format!("ss -ltnp 'sport = :{port}'"));
     let asked = asked(case);
+    if case.was_answered_beyond() {
+        return Some(refused_beyond(&asked));
+    }
     let Some(sockets) = &case.evidence.sockets else {
         let summary = format!(
             "refused: no listener takes connections to {asked}; the sockets could not be listed, so one may listen on another address"
@@ -225,7 +240,9 @@ pub(super) fn none(case: &Case) -> Option<Finding> {
         [one] => format!("; the only port that does is {one}"),
         several => format!("; the nearest ports that do are {}", several.join(", ")),
     };
-    let translator = case.journey.translated.as_ref().and_then(|translated| translated.rule.as_ref());
+    let led_elsewhere = asked != case.destination();
+    let translated = case.journey.translated.as_ref().filter(|_| led_elsewhere);
+    let translator = translated.and_then(|translated| translated.rule.as_ref());
     let by = translator.map(|rule| format!(" by {}", super::firewall::name(rule))).unwrap_or_default();
     Some(
         certain(case, format!("refused: nothing listens on port {port} (asked for {asked}{by}){nearest}"))
@@ -233,6 +250,17 @@ pub(super) fn none(case: &Case) -> Option<Finding> {
             .remedy([start, case.root("ss -ltnp")]),
     )
 }
+
+/// The reset of another machine. It was seen, but not who made it.
+fn refused_beyond(asked: &str) -> Finding {
+    let summary = format!(
+        "refused: the packet left this machine, and a reset came back: {asked} itself refuses it, or a firewall on the way; that machine is not seen from here"
+    );
+    let look =
+        "# on that machine: look whether the server runs and listens on this address (`ss -ltn` on Linux), and at its firewall";
+    Finding::inferred(summary).remedy([look.to_owned()])
+}
+
 /// A finding that both this packet's reset and the list of sockets bear out.
 fn certain(case: &Case, summary: String) -> Finding {
     let refused = case.reason() == Some("NO_SOCKET") || case.journey.facts.kernel_reset;

@@ -19,11 +19,13 @@ pub enum Cause {
     WindowClosed,
     /// A firewall here drops what the client sends.
     DataDropped,
+    /// The kernel here does not get out what the server sends.
+    SendingRefused,
 }
 
 impl Cause {
     /// Every cause.
-    pub const ALL: [Self; 4] = [Self::PathMtu, Self::Unconfirmed, Self::WindowClosed, Self::DataDropped];
+    pub const ALL: [Self; 5] = [Self::PathMtu, Self::Unconfirmed, Self::WindowClosed, Self::DataDropped, Self::SendingRefused];
 
     /// The name in the JSON contract.
     pub fn name(self) -> &'static str {
@@ -32,6 +34,7 @@ impl Cause {
             Self::Unconfirmed => "unconfirmed",
             Self::WindowClosed => "window_closed",
             Self::DataDropped => "data_dropped",
+            Self::SendingRefused => "sending_refused",
         }
     }
 }
@@ -55,13 +58,13 @@ pub struct StallPage {
 pub const STALL: StallPage = StallPage {
     name: "stall",
     title: "connected, and then it does not get on",
-    meaning: "The handshake is complete, so the journey is answered; but the server's socket waits in vain. path_mtu: packets of full size are sent again and again while smaller ones arrive, so some part of the way carries less than the interface says, and the ICMP errors that would tell the sender are dropped: the classic fault of a VPN on Windows. unconfirmed: nothing of what the server sends is confirmed any more. window_closed: the client does not read what it is sent. data_dropped: a firewall here dropped the first data of the client (the kernel told so), and the socket has received nothing since. Seen by looking at connections once a second in their first minute (sock_diag), not by an event of a packet, so it is always inferred.",
+    meaning: "The handshake is complete, so the journey is answered; but the server's socket waits in vain. path_mtu: packets of full size are sent again and again while smaller ones arrive, so some part of the way carries less than the interface says, and the ICMP errors that would tell the sender are dropped: the classic fault of a VPN on Windows. unconfirmed: nothing of what the server sends is confirmed any more. window_closed: the client does not read what it is sent. data_dropped: a firewall here dropped the first data of the client (the kernel told so), and the socket has received nothing since. sending_refused: the client would take more, but what the server sends does not get out of this machine, as when a firewall rule here drops it (OUTPUT, POSTROUTING) or its device does. Seen by looking at connections once a second in their first minute (sock_diag), not by an event of a packet, so it is always inferred.",
     see: &[
         "ss -tino 'sport = :PORT'   (backoff, retrans, mss, pmtu, unacked, notsent)",
         "ping -M do -s 1472 CLIENT   (1500 bytes with its headers; make it smaller until it gets through)",
         "nstat -az TcpRetransSegs TcpExtTCPTimeouts TcpExtTCPWinProbe",
     ],
-    mend: "path_mtu: give the interface a smaller MTU (`ip link set dev eth0 mtu 1350`), lastingly in the VPN's own settings. unconfirmed: look whether the client still runs, and at firewalls on the way. window_closed: look at the client; for Windows' localhost, whose relay can lock up when both sides send much at once, connect to WSL's own address. data_dropped: find the rule that matches data and not what makes a connection.",
+    mend: "path_mtu: give the interface a smaller MTU (`ip link set dev eth0 mtu 1350`), lastingly in the VPN's own settings. unconfirmed: look whether the client still runs, and at firewalls on the way. window_closed: look at the client; for Windows' localhost, whose relay can lock up when both sides send much at once, connect to WSL's own address. data_dropped: find the rule that matches data and not what makes a connection. sending_refused: find such a rule for what leaves.",
 };
 
 /// What is said about a connection that does not get on.
@@ -95,7 +98,12 @@ pub fn stall(journey: &Journey, connection: &Connection) -> Option<Stall> {
         return Some(data_dropped(journey));
     }
     if connection.unconfirmed == 0 {
-        return (connection.probes >= PROBES && connection.waiting_bytes > 0).then(|| window_closed(journey, connection));
+        if connection.probes < PROBES || connection.waiting_bytes == 0 {
+            return None;
+        }
+        // The kernel asks for room in the same way where it cannot get out what there is room for.
+        let room = connection.window_bytes >= connection.segment_bytes.min(connection.waiting_bytes);
+        return Some(if room { sending_refused(connection) } else { window_closed(journey, connection) });
     }
     let segment = u64::from(connection.segment_bytes);
     let full_size = connection.unconfirmed_bytes + 1 >= segment;
@@ -154,6 +162,20 @@ fn data_dropped(journey: &Journey) -> Stall {
     Stall { cause: Cause::DataDropped, summary, remedy }
 }
 
+fn sending_refused(connection: &Connection) -> Stall {
+    let Connection { probes, waiting_bytes, window_bytes, .. } = connection;
+    let summary = format!(
+        "connected, but what the server sends does not leave this machine: {waiting_bytes} bytes wait, the client would take {window_bytes}, and sending failed {probes} times in a row; most likely a firewall rule here (OUTPUT or POSTROUTING) drops data that the server sends; which rule is not known"
+    );
+    let remedy = vec![
+        "# it passes what makes a connection, and drops data: look at output and postrouting for a length, flags (psh), a limit, a quota"
+            .to_owned(),
+        "sudo nft -a list ruleset".to_owned(),
+        "sudo iptables-legacy-save -c".to_owned(),
+    ];
+    Stall { cause: Cause::SendingRefused, summary, remedy }
+}
+
 fn window_closed(journey: &Journey, connection: &Connection) -> Stall {
     let Connection { probes, waiting_bytes, .. } = connection;
     let who = match journey.origin {
@@ -189,6 +211,7 @@ mod tests {
         confirmed_bytes: 300,
         received_bytes: 80,
         waiting_bytes: 0,
+        window_bytes: 0,
         segment_bytes: 1448,
         path_mtu: 1500,
         silent_ms: 20,
@@ -247,6 +270,16 @@ mod tests {
         assert_eq!(stall(&dropped, &nothing).unwrap().cause, Cause::DataDropped);
         assert_eq!(stall(&dropped, &FLOWS), None);
         assert_eq!(stall(&journey, &nothing), None, "a client that has nothing to say");
+    }
+
+    #[test]
+    fn what_waits_for_no_window_is_not_let_out_here() {
+        let waits = Connection { probes: 6, waiting_bytes: 300, window_bytes: 64_000, ..FLOWS };
+        let found = judged(Origin::Remote, waits).unwrap();
+        assert!(found.cause == Cause::SendingRefused && found.summary.contains("does not leave this machine"), "{found:?}");
+        assert_eq!(cause(Origin::Remote, Connection { window_bytes: 299, ..waits }), Some(Cause::WindowClosed));
+        let much = Connection { waiting_bytes: 70_000, ..waits };
+        assert_eq!(cause(Origin::Remote, Connection { window_bytes: 1447, ..much }), Some(Cause::WindowClosed));
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub struct Connection {
     pub received_bytes: u64,
     /// Bytes that wait to be sent.
     pub waiting_bytes: u32,
+    /// How much more the other side has said that it takes, bytes.
+    pub window_bytes: u32,
     /// The most data that goes into a segment, bytes.
     pub segment_bytes: u32,
     /// The size of the largest packet that the path is taken to carry, bytes.
@@ -54,6 +56,7 @@ impl From<&TcpInfo> for Connection {
             confirmed_bytes: info.bytes_acked,
             received_bytes: info.bytes_received,
             waiting_bytes: info.notsent_bytes,
+            window_bytes: info.snd_wnd,
             segment_bytes: info.snd_mss,
             path_mtu: info.pmtu,
             silent_ms: info.last_ack_recv,

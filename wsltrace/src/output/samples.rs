@@ -217,6 +217,7 @@ pub(crate) fn stall() -> StallLine {
         confirmed_bytes: 1,
         received_bytes: 80,
         waiting_bytes: 1024,
+        window_bytes: 64_000,
         segment_bytes: 1448,
         path_mtu: 1500,
         silent_ms: 1_420,

@@ -33,6 +33,7 @@ use self::questions::details;
 pub(crate) use self::questions::{generation, message, present, text_of, user_comment};
 use self::socket::{Listener, OwnTable};
 pub use self::targets::dnat_targets;
+use self::targets::translates;
 pub(super) use self::twins::Twins;
 use super::Rule;
 use crate::journey::{Conntrack, Journey, Origin, Outcome, Stage};
@@ -220,10 +221,11 @@ impl FirewallTrace {
         Some(self.named(&decision))
     }
 
-    /// The rule that gave this journey's packet another address.
+    /// The rule that gave this journey's packet another address: the one that changed where it goes, where several did.
     pub(super) fn translator(&mut self, journey: &Journey) -> Option<Rule> {
         journey.translated.as_ref()?;
         self.drain().ok()?;
+        let led_elsewhere = journey.last_destination() != (journey.flow.destination, journey.flow.destination_port);
         let decisions = self.passed(journey);
         let translates = |decision: &&Decision| {
             // A rule that merely let it go on may have the word in its comment.
@@ -231,10 +233,7 @@ impl FirewallTrace {
                 return false;
             }
             let listing = self.listing.as_ref();
-            let text = listing.and_then(|listing| listing.text(&decision.rule));
-            text.is_some_and(|text| {
-                ["dnat", "snat", "redirect", "masquerade"].iter().any(|word| text.split(' ').any(|w| w == *word))
-            })
+            listing.and_then(|listing| listing.text(&decision.rule)).is_some_and(|text| translates(text, led_elsewhere))
         };
         let decision = decisions.iter().rev().find(translates)?;
         Some(self.named(decision).rule)

@@ -30,6 +30,15 @@ pub fn dnat_targets(netns: &Netns) -> io::Result<Vec<IpAddr>> {
     Ok(targets)
 }
 
+/// Whether a rule of nft gives packets another destination, or else another source.
+pub(super) fn translates(text: &str, destination: bool) -> bool {
+    let statements = if destination { ["dnat", "redirect"] } else { ["snat", "masquerade"] };
+    // Targets of iptables that nft has no words for stand as `xt target "DNAT"`.
+    super::without_comment(text)
+        .split(' ')
+        .any(|word| statements.iter().any(|statement| word.trim_matches('"').eq_ignore_ascii_case(statement)))
+}
+
 /// What a program says; nothing when it is not installed or fails, which is logged.
 fn asked(netns: &Netns, program: &str, arguments: &[&str]) -> io::Result<Option<String>> {
     let answer = netns.run(|| output_within(NFT_LIMIT, Command::new(program).args(arguments))).map_err(io::Error::other)?;
@@ -46,7 +55,21 @@ fn addresses(text: &str) -> impl Iterator<Item = IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use super::addresses;
+    use super::{addresses, translates};
+
+    #[test]
+    fn a_rule_translates_the_destination_or_the_source() {
+        for (text, destination, source) in [
+            ("tcp dport 8080 dnat to 172.17.0.2:80", true, false),
+            ("redirect to :9090", true, false),
+            ("xt target \"REDIRECT\"", true, false),
+            ("oifname \"br0\" masquerade", false, true),
+            ("snat to 10.0.0.1", false, true),
+            ("tcp dport 8080 accept comment \"no dnat here\"", false, false),
+        ] {
+            assert_eq!((translates(text, true), translates(text, false)), (destination, source), "{text}");
+        }
+    }
 
     #[test]
     fn addresses_are_found_with_ports_brackets_and_ranges() {
