@@ -11,10 +11,6 @@ use crate::{
 /// Stages that both directions pass.
 const FORWARD: [Stage; 4] = [Stage::Forward, Stage::ForwardMangle, Stage::ForwardFilter, Stage::ForwardSecurity];
 
-/// Stages where destination NAT has not happened yet.
-const BEFORE_DNAT: [Stage; 5] =
-    [Stage::TcIngress, Stage::NetfilterIngress, Stage::PreroutingRaw, Stage::Conntrack, Stage::PreroutingMangle];
-
 /// A rule that is to let a port through.
 #[derive(Clone, Copy)]
 pub(crate) struct Obstacle<'a> {
@@ -42,15 +38,16 @@ pub(super) fn mend(case: &Case, rule: &Rule) -> Vec<String> {
 }
 
 /// The port by which rules know the packet where it died. Where the first namespace translates it, the client's own port stands
-/// in it before that, and in the answer once that is turned back, behind the source NAT of POSTROUTING.
+/// in the answer once that is turned back, behind the source NAT of POSTROUTING.
 fn port_there(case: &Case, rule: &Rule) -> u16 {
+    if let Some(port) = case.evidence.port_there {
+        return port;
+    }
     let journey = case.journey;
     let here = journey.last_netns() == journey.netns;
-    // Of a confirmation only the rule tells where it died.
-    let before = journey.outcome == Outcome::Answered && (rule.table == "raw" || case.died_at(&BEFORE_DNAT));
     let sends = rule.family == "netdev" && !case.died_at(&[Stage::NetfilterIngress, Stage::TcIngress]);
     let behind = journey.outcome == Outcome::AnswerDropped && (sends || is_behind_snat(case));
-    if here && (before || behind) { journey.flow.destination_port } else { journey.last_destination().1 }
+    if here && behind { journey.flow.destination_port } else { journey.last_destination().1 }
 }
 
 /// Whether an answer died at a hook of POSTROUTING behind the source NAT, or on a device behind that.

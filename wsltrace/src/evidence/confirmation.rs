@@ -28,10 +28,11 @@ impl Rules {
         Ok(Self { rulesets, machine })
     }
 
-    /// The rule or policy that drops or rejects the client's confirmation, where it is certain by these rules.
-    pub(super) fn dropper(&self, journey: &Journey) -> Option<Rule> {
+    /// The rule or policy that drops or rejects the client's confirmation, where it is certain by these rules, and the port that the
+    /// confirmation has there.
+    pub(super) fn dropper(&self, journey: &Journey) -> Option<(Rule, Option<u16>)> {
         match predict(&self.rulesets, &packet(journey), &self.machine).end {
-            End::Dropped { rule, .. } | End::Rejected { rule, .. } => Some(rule),
+            End::Dropped { rule, port, .. } | End::Rejected { rule, port, .. } => Some((rule, port)),
             _ => None,
         }
     }

@@ -199,6 +199,8 @@ pub struct TcProgram {
 pub struct Evidence {
     /// The rule that killed the packet, when an event of this very packet named it.
     pub rule: Option<Rule>,
+    /// The destination port that the packet had where the rule met it, where that was found by following the rules.
+    pub port_there: Option<u16>,
     /// Whether the rule was named for another attempt of the same client that died in the same place: the kernel traces so many
     /// packets a second and no more.
     pub rule_of_twin: bool,

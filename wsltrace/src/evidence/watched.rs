@@ -257,7 +257,10 @@ impl Watched {
         let inum = self.netns.inum();
         if journey.is_unconfirmed_by_firewall() {
             match self.rules.get(|| confirmation::Rules::read(&self.netns)) {
-                Ok(rules) => evidence.rule = rules.dropper(journey),
+                Ok(rules) => {
+                    (evidence.rule, evidence.port_there) =
+                        rules.dropper(journey).map_or((None, None), |(rule, port)| (Some(rule), port));
+                }
                 Err(error) => log::warn!("cannot read the firewall rules of network namespace {inum}: {error}"),
             }
             return;
