@@ -10,7 +10,7 @@ use super::{
 };
 use crate::escape::shell_word;
 use crate::evidence::Mirror;
-use crate::journey::{FREES_UNRESOLVED, Facts, Outcome, Stage, StageVisit};
+use crate::journey::{FREES_UNRESOLVED, Facts, Origin, Outcome, Stage, StageVisit};
 
 pub(super) fn healthy(case: &Case) -> Option<Finding> {
     if case.journey.is_unconfirmed() {
@@ -208,25 +208,34 @@ pub(super) fn neighbour(case: &Case) -> Option<Finding> {
     }?;
     let of_answer = case.journey.outcome == Outcome::AnswerDropped || waiting && case.journey.facts.syn_ack;
     let whom = if of_answer { case.journey.flow.source } else { case.journey.last_destination().0 };
+    let gateway = case.evidence.gateway;
+    let asked = gateway.map_or_else(|| whom.to_string(), |gateway| format!("{gateway}, the gateway to {whom},"));
     let asks = if whom.is_ipv4() { "ARP" } else { "neighbour discovery" };
     let device = if waiting { at_neighbour.and_then(|visit| visit.interface.as_deref()) } else { case.interface() };
     let device = device.map(|name| format!(" on {name}")).unwrap_or_default();
     let summary = if waiting {
         let what = if of_answer { "the answer" } else { "it" };
-        format!("unfinished: {what} still waits for {whom} to answer {asks}{device}, as when a container is stopped")
+        let when = if gateway.is_none() { ", as when a container is stopped" } else { "" };
+        format!("unfinished: {what} still waits for {asked} to answer {asks}{device}{when}")
     } else if removed {
         let what = if of_answer { "the answer" } else { "it" };
         format!(
-            "dropped: {what} waited for {whom} to answer {asks}{device}, and meanwhile the kernel forgot that neighbour, as when its network or container is taken down"
+            "dropped: {what} waited for {asked} to answer {asks}{device}, and meanwhile the kernel forgot that neighbour, as when its network or container is taken down"
         )
+    } else if let Some(gateway) = gateway {
+        let what = if of_answer { "the answer was dropped on the way" } else { "dropped on the way" };
+        format!("{what} to {whom}: the gateway to it, {gateway}, does not answer {asks}{device}")
     } else if of_answer {
         format!("the answer to {whom} was dropped: neither the client nor a gateway to it answers {asks}{device}")
     } else {
         format!("dropped on the way to {whom}: it does not answer {asks}{device}, as when a container is stopped")
     };
-    let look = [case.root(&format!("ip route get {whom}")), case.root(&format!("ip neighbour show {whom}"))];
-    let start = format!("# then start what had {whom}: `docker ps -a` lists containers that have stopped");
-    let start = (!of_answer).then_some(start);
+    let neighbour = gateway.unwrap_or(whom);
+    let look = [case.root(&format!("ip route get {whom}")), case.root(&format!("ip neighbour show {neighbour}"))];
+    let start = match gateway {
+        Some(gateway) => Some(format!("# then see why the gateway {gateway} is not there, or let the route lead to one that is")),
+        None => (!of_answer).then(|| format!("# then start what had {whom}: `docker ps -a` lists containers that have stopped")),
+    };
     Some(Finding::new(confidence, summary).remedy(case.where_to_type()).remedy(look).remedy(start))
 }
 
@@ -250,10 +259,13 @@ pub(super) fn forwarded(case: &Case) -> Option<Finding> {
                 .remedy([case.root("nft -a list ruleset netdev"), case.root("bpftool net show")]),
         );
     }
-    if left.is_some() && left == entered {
-        let summary = format!(
-            "sent on to {to}{by}, where it came from: this machine has no better route, as when the interface of a container's network is down or gone"
-        );
+    if left.is_some() && left == entered && case.journey.origin == Origin::Remote {
+        let translator = case.journey.translated.as_ref().and_then(|translated| translated.rule.as_ref());
+        let led = translator.filter(|_| to != case.destination()).map(|rule| format!("{} led it there", firewall::name(rule)));
+        let why = led.unwrap_or_else(|| {
+            "this machine has no better route, as when the interface of a container's network is down or gone".to_owned()
+        });
+        let summary = format!("sent on to {to}{by}, where it came from: {why}");
         let look = [case.root(&format!("ip route get {destination}")), case.root("ip -br link show")];
         return Some(Finding::proved(summary).remedy(look));
     }

@@ -111,13 +111,23 @@ pub(super) fn route_back(case: &Case) -> Option<Finding> {
     }
     let source = case.journey.last_source();
     let no_way = case.evidence.route_back == Some(false);
-    let refusal = if no_way { refusal(case, source) } else { None };
-    let summary = match (&refusal, case.evidence.route_back) {
-        (Some(refusal), _) => format!("ignored by its listener: {}, so it could make no answer", refusal.what),
+    // The kernel was asked for the way without ports or a mark, by which rules tell packets apart.
+    let (refusal, evidence) = (refusal(case, source), case.evidence);
+    let if_marked = evidence
+        .refusing_rule
+        .as_ref()
+        .map_or(evidence.refusing_route.as_ref().is_some_and(|route| route.marked), |rule| rule.marked);
+    let summary = match (&refusal, evidence.route_back) {
+        (Some(refusal), _) if no_way || !if_marked => {
+            format!("ignored by its listener: {}, so it could make no answer", refusal.what)
+        }
         (None, Some(false)) => format!("ignored by its listener: there is no route back to {source}, so it could make no answer"),
         _ if silence.overflows > 0 || silence.syn_queue_full > 0 => return None,
         // Without cookies the kernel swallows SYNs of strangers already when the SYN queue is filled by three quarters, uncounted.
         (None, Some(true)) if case.sysctl("net.ipv4.tcp_syncookies") == Some("0") => return None,
+        (Some(refusal), _) => {
+            format!("ignored by its listener though none of its queues overflowed, most likely because {}", refusal.what)
+        }
         _ => format!(
             "ignored by its listener though none of its queues overflowed, most likely because there was no route back to {source}"
         ),

@@ -236,6 +236,8 @@ pub struct Evidence {
     pub silence: Option<Silence>,
     /// Whether there is a route back to the client; `None` when it was not asked for or is not known.
     pub route_back: Option<bool>,
+    /// The gateway to which the routes lead the packet that waited for a neighbour; `None` also where its destination is the neighbour.
+    pub gateway: Option<IpAddr>,
     /// The way to the client by the interface that its SYN came in by, where the kernel would take another; `None` also where
     /// there is none.
     pub hop_back: Option<Hop>,

@@ -76,6 +76,8 @@ struct Rule {
     destination: Option<(IpAddr, u8)>,
     iif: Option<String>,
     mark: Option<(u32, Option<u32>)>,
+    /// The preference of the rule that is asked next.
+    goto: Option<u32>,
     protocol: Option<IpProtocol>,
     ports: [Option<(u16, u16)>; 2],
     /// Routes of no more than so many bits do not count.
@@ -138,7 +140,15 @@ impl Rules {
 
     /// The way of a packet through the rules, as one without a mark or as one with the mark that each rule asks for.
     fn follow(&self, packet: &Packet<'_>, routes: &[RouteMessage], marked: bool) -> Decision {
-        for rule in self.0.iter().filter(|rule| (marked || rule.mark.is_none()) && rule.matches(packet)) {
+        let mut next = 0;
+        for rule in self.0.iter().filter(|rule| rule.matches(packet, marked)) {
+            if rule.preference < next {
+                continue;
+            }
+            if let Some(target) = rule.goto.filter(|_| rule.action == RuleAction::Goto) {
+                next = target;
+                continue;
+            }
             if let Some(text) = rule.text() {
                 let rule = RefusingRule { preference: rule.preference, text: text.into(), marked: false };
                 return Decision::Refused(Refusal::Rule(rule));
@@ -152,7 +162,7 @@ impl Rules {
     /// What keeps an answer to Windows' localhost from the table that WSL's mirrored mode has for it.
     pub(super) fn mirror(&self, answer: &Packet<'_>) -> Option<Mirror> {
         let to = |table: u32| {
-            self.0.iter().find(|rule| rule.table == table && rule.action == RuleAction::ToTable && rule.matches(answer))
+            self.0.iter().find(|rule| rule.table == table && rule.action == RuleAction::ToTable && rule.matches(answer, true))
         };
         match (to(MIRROR_TABLE), to(LOCAL_TABLE)) {
             (None, _) => Some(Mirror::NoRule),
@@ -163,7 +173,7 @@ impl Rules {
 
     /// Whether a rule leads this packet to the table of this machine's own addresses.
     pub(super) fn lead_to_local(&self, packet: &Packet<'_>) -> bool {
-        self.0.iter().any(|rule| rule.table == LOCAL_TABLE && rule.action == RuleAction::ToTable && rule.matches(packet))
+        self.0.iter().any(|rule| rule.table == LOCAL_TABLE && rule.action == RuleAction::ToTable && rule.matches(packet, true))
     }
 }
 
@@ -179,6 +189,7 @@ impl Rule {
             destination: None,
             iif: None,
             mark: None,
+            goto: None,
             protocol: None,
             ports: [None, None],
             suppresses: None,
@@ -194,6 +205,7 @@ impl Rule {
                 RuleAttribute::Iifname(name) => rule.iif = Some(name),
                 RuleAttribute::FwMark(mark) => rule.mark = Some((mark, None)),
                 RuleAttribute::FwMask(bits) => mark_bits = Some(bits),
+                RuleAttribute::Goto(preference) => rule.goto = Some(preference),
                 RuleAttribute::IpProtocol(protocol) => rule.protocol = Some(protocol),
                 RuleAttribute::SourcePortRange(range) => rule.ports[0] = Some((range.start, range.end)),
                 RuleAttribute::DestinationPortRange(range) => rule.ports[1] = Some((range.start, range.end)),
@@ -223,13 +235,15 @@ impl Rule {
         }
     }
 
-    /// Whether it is about this packet, whatever mark that has.
-    fn matches(&self, packet: &Packet<'_>) -> bool {
+    /// Whether it is about this packet, as one without a mark, or as one with the mark that it asks for. A rule that is inverted is about
+    /// what does not fit: `not fwmark 51820`, as VPNs have it, about packets without a mark.
+    fn matches(&self, packet: &Packet<'_>, marked: bool) -> bool {
         let within = |of: Option<(IpAddr, u8)>, address| of.is_none_or(|(network, bits)| covers(network, bits, address));
         let port = |range: Option<(u16, u16)>, port| range.is_none_or(|(first, last)| (first..=last).contains(&port));
         let all = within(self.source, packet.from)
             && within(self.destination, packet.to)
             && self.iif.as_deref().is_none_or(|name| name == packet.came_by)
+            && self.mark.is_none_or(|(mark, mask)| marked || mark & mask.unwrap_or(u32::MAX) == 0)
             && self.protocol.is_none_or(|protocol| protocol == IpProtocol::Tcp)
             && port(self.ports[0], packet.ports.0)
             && port(self.ports[1], packet.ports.1);

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::ipsec::{self, Ends};
 use super::policy::{Packet, Refusal, Rules};
 use super::{Astray, Evidence, Mirror, Queue, addresses, counters, routes, sysctls};
-use crate::journey::{Journey, Outcome, symbol};
+use crate::journey::{Journey, Outcome, Stage, symbol};
 use crate::kernel::links;
 use crate::kernel::netns::Netns;
 
@@ -47,6 +47,9 @@ pub(super) fn add_way_back(netns: &Netns, journey: &Journey, evidence: &mut Evid
     let own = if evidence.has_address(own) { own } else { unspecified(own) };
     evidence.way_back = routes::way_by(netns, own, client)?;
     evidence.route_back = routes::is_way(netns, own, client)?;
+    if let Some((whom, device)) = waited_for(journey) {
+        evidence.gateway = routes::hop_by(netns, whom, device)?.and_then(|hop| hop.gateway).filter(|gateway| *gateway != whom);
+    }
     if let Some(entrance) = journey.entrance() {
         evidence.hop_back = routes::hop_by(netns, client, entrance)?;
         if entrance == MIRRORED && client.is_loopback() && client.is_ipv4() {
@@ -57,6 +60,14 @@ pub(super) fn add_way_back(netns: &Netns, journey: &Journey, evidence: &mut Evid
         }
     }
     Ok(())
+}
+
+/// Where the packet was to go that no neighbour answered for, and the device on which it waited.
+fn waited_for(journey: &Journey) -> Option<(IpAddr, &str)> {
+    let waited = journey.stages.iter().rfind(|visit| visit.stage == Stage::Neighbour)?;
+    let device = waited.interface.as_deref().or_else(|| journey.death.as_ref()?.interface.as_deref())?;
+    let of_answer = journey.outcome == Outcome::AnswerDropped || journey.facts.syn_ack;
+    Some((if of_answer { journey.last_source() } else { journey.last_destination().0 }, device))
 }
 
 /// The interface by which a packet of this machine that DNAT rewrote would leave.
