@@ -145,8 +145,9 @@ impl Rules {
             if rule.preference < next {
                 continue;
             }
-            if let Some(target) = rule.goto.filter(|_| rule.action == RuleAction::Goto) {
-                next = target;
+            if rule.action == RuleAction::Goto {
+                // A jump to a rule that is not there does nothing.
+                next = rule.goto.filter(|target| self.0.iter().any(|rule| rule.preference == *target)).unwrap_or(next);
                 continue;
             }
             if let Some(text) = rule.text() {
@@ -319,6 +320,7 @@ mod tests {
             ip(&netns, &format!("{ip_family}route add {to} dev lo"));
             for (rule, marked) in [
                 ("from all fwmark 0x1/0xff blackhole".to_owned(), true),
+                ("not from all fwmark 0xca6c prohibit".to_owned(), false),
                 (format!("from {from}/{bits} iif eth0 prohibit"), false),
                 (format!("from all to {to}/{bits} ipproto tcp dport 8080-8090 unreachable"), false),
             ] {
@@ -327,6 +329,16 @@ mod tests {
                 let told = RefusingRule { preference: 77, text: rule.clone().into(), marked };
                 assert_eq!(refusal(&netns, &packet), Some(Refusal::Rule(told)));
                 ip(&netns, &format!("{ip_family}rule del pref 77 {rule}"));
+            }
+            // A jump passes the refusing rule over, where its target is there.
+            for rule in ["pref 70 from all goto 80", "pref 77 from all prohibit"] {
+                ip(&netns, &format!("{ip_family}rule add {rule}"));
+            }
+            assert!(refusal(&netns, &packet).is_some());
+            ip(&netns, &format!("{ip_family}rule add pref 80 from all lookup main"));
+            assert_eq!(refusal(&netns, &packet), None);
+            for preference in [70, 77, 80] {
+                ip(&netns, &format!("{ip_family}rule del pref {preference}"));
             }
             for other in [
                 "pref 77 from all iif eth1 prohibit",
