@@ -18,6 +18,8 @@ const GROUP: &str = "after the connection is made";
 const THREE_TIMES: Duration = Duration::from_millis(2_400);
 /// The same for four times.
 const FOUR_TIMES: Duration = Duration::from_secs(4);
+/// Longer, by more than a second, than the 12.6 s after which the kernel has tried six times.
+const SIX_PROBES: Duration = Duration::from_secs(14);
 /// More than both sides' buffers hold.
 const ENDLESS: usize = 64 << 20;
 
@@ -27,6 +29,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         path_mtu_v6(),
         unconfirmed(),
         window_closed(),
+        sending_refused(),
         data_dropped("data-dropped", false),
         data_dropped("data-dropped-lo", true),
     ]
@@ -77,6 +80,28 @@ fn window_closed() -> Scenario {
         settle: |lab| lab.wsl.await_counter("TcpExt", "TCPWinProbe", 6),
         stall: Some(Cause::WindowClosed),
         ..template("window-closed", "the client reads nothing of what the server sends", GROUP)
+    }
+}
+
+/// The kernel tries again as it asks a client that does not read, after ever longer pauses; no counter counts it.
+fn sending_refused() -> Scenario {
+    Scenario {
+        break_it: |lab| {
+            lab.wsl.nft("inet", "type filter hook output priority filter", &format!("tcp sport {PORT} meta length > 60 drop"))?;
+            serve_by(lab, |mut connection| {
+                connection.set_read_timeout(Some(PATIENCE))?;
+                connection.write_all(b"!")?;
+                connection.write_all(&[0; PAGE])?;
+                connection.read_to_end(&mut Vec::new())?;
+                Ok(())
+            })
+        },
+        client: Seen::Unserved,
+        silence: SIX_PROBES,
+        manner: Manner::Reads,
+        stall: Some(Cause::SendingRefused),
+        tools: &["nft"],
+        ..template("data-not-let-out", "nftables drops what the server sends, but for what makes a connection", GROUP)
     }
 }
 
