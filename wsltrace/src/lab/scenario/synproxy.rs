@@ -43,13 +43,9 @@ fn by_nft() -> Scenario {
 
 fn healthy(name: &'static str, title: &'static str, break_it: fn(&mut Lab) -> Result<(), LabError>) -> Scenario {
     let base = template(name, title, GROUP);
-    let made = vec![Step::Must(Stage::Established), Step::May(Stage::Accepted)];
-    Scenario {
-        tools: &["iptables-nft"],
-        break_it,
-        expect: Expect { path: [proxied(), made].concat(), proved: true, ..base.expect },
-        ..base
-    }
+    // The proxy makes the server's connection on its own, now and then only when its SYN is sent again: the journey may be over by then.
+    let made = vec![Step::May(Stage::Established), Step::May(Stage::Accepted)];
+    Scenario { tools: &["iptables-nft"], break_it, expect: Expect { path: [proxied(), made].concat(), ..base.expect }, ..base }
 }
 
 /// The client is connected with the firewall, and reset when that finds nobody.
