@@ -83,7 +83,7 @@ unsafe extern "C" fn journey_settling(key: *mut Key, sequences: u32) -> u32 {
     0
 }
 
-/// Whether the record under exactly this key is held. A global BPF function, see packet.rs and [`journey_claim`].
+/// Whether the record under exactly this key is held. A global BPF function, see packet.rs and [`journey_claims`].
 ///
 /// # Safety
 ///

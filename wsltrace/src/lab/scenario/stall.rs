@@ -88,13 +88,7 @@ fn sending_refused() -> Scenario {
     Scenario {
         break_it: |lab| {
             lab.wsl.nft("inet", "type filter hook output priority filter", &format!("tcp sport {PORT} meta length > 60 drop"))?;
-            serve_by(lab, |mut connection| {
-                connection.set_read_timeout(Some(PATIENCE))?;
-                connection.write_all(b"!")?;
-                connection.write_all(&[0; PAGE])?;
-                connection.read_to_end(&mut Vec::new())?;
-                Ok(())
-            })
+            greet_and_serve_a_page(lab)
         },
         client: Seen::Unserved,
         silence: SIX_PROBES,
@@ -134,11 +128,16 @@ fn data_dropped(name: &'static str, local: bool) -> Scenario {
     }
 }
 
-/// A server that greets, and then sends more than fits into a packet; the client's side drops what matches.
+/// The same server; the client's side drops what matches.
 fn serve_a_page(lab: &mut Lab, dropped: &str) -> Result<(), LabError> {
     // Each packet is to have its own length when it is looked at.
     lab.wsl.ip("link set dev eth0 gso_max_segs 1")?;
     lab.client.nft("inet", "type filter hook input priority filter", &format!("tcp sport {PORT} {dropped} drop"))?;
+    greet_and_serve_a_page(lab)
+}
+
+/// A server that greets, and then sends more than fits into a packet.
+fn greet_and_serve_a_page(lab: &mut Lab) -> Result<(), LabError> {
     serve_by(lab, |mut connection| {
         connection.set_read_timeout(Some(PATIENCE))?;
         connection.write_all(b"!")?;
