@@ -19,11 +19,18 @@ pub(crate) struct Tally {
     failed: usize,
     ignored: usize,
     skips: Vec<Skip>,
+    /// Whether the lines are those between `failures:` and `test result:`.
+    telling: bool,
+    failures: Vec<String>,
 }
 
 impl Tally {
     /// Takes one line of output.
     pub(crate) fn read(&mut self, line: &str) {
+        self.telling = (self.telling || line == "failures:") && !line.starts_with("test result: ");
+        if self.telling {
+            self.failures.push(line.to_owned());
+        }
         if let Some(summary) = line.strip_prefix("test result: ") {
             self.passed += count(summary, "passed");
             self.failed += count(summary, "failed");
@@ -38,6 +45,11 @@ impl Tally {
     /// How many tests failed.
     pub(crate) fn failed(&self) -> usize {
         self.failed
+    }
+
+    /// What the test binaries said of their failed tests, to be said again at the end of a long log.
+    pub(crate) fn failures(&self) -> &[String] {
+        &self.failures
     }
 
     /// The tests that did not do their work.
@@ -93,6 +105,15 @@ mod tests {
         );
         assert_eq!(tally.summary(), "13 passed, 1 failed, 0 skipped");
         assert_eq!(tally.failed(), 1);
+    }
+
+    #[test]
+    fn what_is_said_of_failures_is_kept() {
+        let tally = tally(
+            "test a ... FAILED\nsuccesses:\n\nfailures:\n\n---- a stdout ----\nbecause\n\nfailures:\n    a\n\n\
+             test result: FAILED. 0 passed; 1 failed\ntest b ... ok\ntest result: ok. 1 passed; 0 failed\n",
+        );
+        assert_eq!(tally.failures(), ["failures:", "", "---- a stdout ----", "because", "", "failures:", "    a", ""]);
     }
 
     #[test]

@@ -134,7 +134,11 @@ fn play(arguments: &Arguments, mut say: impl FnMut(&str)) -> Result<(), Error> {
         reports[guest].read(line).into_iter().for_each(|row| say(&row));
     })?;
     say(&Report::summary(&reports));
-    ends.iter().zip(&reports).zip(&consoles).try_for_each(|((end, report), console)| judge(end, report, console))
+    let judged = ends.iter().zip(&reports).zip(&consoles).map(|((end, report), console)| judge(end, report, console));
+    let mut errors = judged.filter_map(Result::err);
+    let Some(first) = errors.next() else { return Ok(()) };
+    errors.for_each(|error| say(&format!("error: {error}")));
+    Err(first)
 }
 
 /// A guest that hangs, one that dies, and one whose tests fail are three different things.

@@ -8,7 +8,8 @@ pub(crate) struct Report {
     kernel: Option<String>,
     last: Option<String>,
     passed: usize,
-    failed: usize,
+    /// Each with what was wrong.
+    failed: Vec<String>,
     skipped: Vec<String>,
     impossible: usize,
     counted: Option<Value>,
@@ -61,7 +62,7 @@ impl Report {
                 vec![format!("{row} not here  {}", why.join("; "))]
             }
             _ => {
-                self.failed += 1;
+                self.failed.push(format!("{name} ({})", why.join("; ")));
                 let problems = why.iter().map(|problem| format!("{:<30}   {problem}", ""));
                 std::iter::once(format!("{row} failed")).chain(problems).collect()
             }
@@ -76,7 +77,7 @@ impl Report {
             "vm: Linux {}: {} passed, {} failed, {} skipped; {} faults that this kernel cannot have",
             kernel.unwrap_or("a kernel that did not come so far").escape_debug(),
             sum(|report| report.passed),
-            sum(|report| report.failed),
+            sum(|report| report.failed.len()),
             sum(|report| report.skipped.len()),
             sum(|report| report.impossible)
         )
@@ -94,11 +95,13 @@ impl Report {
 
     /// Good only if every scenario that this kernel can have was played and passed, and the self-test itself counted the same.
     pub(crate) fn judge(&self) -> Result<(), String> {
-        let (passed, failed, skipped, impossible) = (self.passed, self.failed, self.skipped.len(), self.impossible);
+        let (passed, failed, skipped, impossible) = (self.passed, self.failed.len(), self.skipped.len(), self.impossible);
         let counts = serde_json::json!({"passed": passed, "failed": failed, "skipped": skipped, "impossible": impossible});
         if failed > 0 || skipped > 0 {
-            let skipped = if skipped == 0 { String::new() } else { format!(", and not played: {}", self.skipped.join(", ")) };
-            return Err(format!("in the virtual machine {} scenarios failed{skipped}", self.failed));
+            // Named again under a log of a thousand lines, whose middle is what readers and archives leave out.
+            let list = |what: &str, names: &[String]| (!names.is_empty()).then(|| format!("{what}: {}", names.join(", ")));
+            let parts = [list("failed", &self.failed), list("not played", &self.skipped)];
+            return Err(format!("in the virtual machine {}", parts.into_iter().flatten().collect::<Vec<_>>().join("; ")));
         }
         if self.status != Some(0) || self.passed == 0 || self.counted.as_ref() != Some(&counts) {
             return Err("the self-test in the virtual machine did not come to its end; its console log says more".to_owned());
@@ -158,7 +161,7 @@ mod tests {
         assert_eq!(read(&one_impossible).0.judge(), Ok(()));
         assert_eq!(
             read(&[SKIPPED, FAILED]).0.judge(),
-            Err("in the virtual machine 1 scenarios failed, and not played: b".to_owned())
+            Err("in the virtual machine failed: c (one; two); not played: b".to_owned())
         );
         let bad: [&[&str]; 6] = [
             &one_skipped,
