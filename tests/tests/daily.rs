@@ -2,15 +2,16 @@
 //! that repeat, clients that are hidden, the exit status.
 
 use std::error::Error;
+use std::io::{BufRead as _, BufReader, Lines};
 use std::net::Ipv4Addr;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tempfile::TempDir;
 use wsltrace::lab::{Binding, Lab, Listening, PORT, find};
 
 const NOBODY: u32 = 65_534;
@@ -173,61 +174,80 @@ fn other_clients(binary: &Path) -> Result<(), Box<dyn Error>> {
     shown.expect(shown.status == Some(3) && shown.stdout.contains("no_listener"), "the client")
 }
 
-/// What a run left whose terminal was closed.
-struct HungUp {
-    ran: Ran,
-    page: String,
-    /// The report of its recording.
-    report: Ran,
+/// A run whose terminal is about to be closed, with a recording and an export.
+struct OnTerminal<'a> {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    lab: &'a Lab,
+    folder: TempDir,
 }
 
-/// Sends the signal to a run that has a recording and an export, once a connection was refused. `None` when it outlived the signal, and
-/// was killed.
-fn hung_up(binary: &Path, lab: &Lab, ignored: bool) -> Result<Option<HungUp>, Box<dyn Error>> {
-    let folder = tempfile::tempdir()?;
-    let file = |name: &str| folder.path().join(name);
-    let (ready, record, page) = (file("ready"), file("run.wsltrace"), file("page.html"));
-    let mut command = Command::new("sh");
-    command.args(["-c", if ignored { "trap '' HUP; exec \"$@\"" } else { "exec \"$@\"" }, "sh"]).arg(binary);
-    command.arg("--netns").arg(lab.wsl.path()).args(["--port", &PORT.to_string(), "--ready-file"]).arg(&ready);
-    command.arg("--record").arg(&record).arg("--export").arg(format!("html:{}", page.display()));
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    let patience = Instant::now() + Duration::from_secs(30);
-    while !ready.exists() && Instant::now() < patience {
-        std::thread::sleep(Duration::from_millis(20));
+impl<'a> OnTerminal<'a> {
+    fn start(binary: &Path, lab: &'a Lab, ignored: bool) -> Result<Self, Box<dyn Error>> {
+        let folder = tempfile::tempdir()?;
+        let mut command = Command::new("sh");
+        command.args(["-c", if ignored { "trap '' HUP; exec \"$@\"" } else { "exec \"$@\"" }, "sh"]).arg(binary);
+        // It ends by itself should an event never come.
+        command.arg("--netns").arg(lab.wsl.path()).args(["--json", "--duration", "60s", "--port", &PORT.to_string()]);
+        command.arg("--record").arg(folder.path().join("run.wsltrace"));
+        command.arg("--export").arg(format!("html:{}", folder.path().join("page.html").display()));
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        let lines = BufReader::new(child.stdout.take().ok_or("no pipe")?).lines();
+        let mut run = Self { child, lines, lab, folder };
+        run.wait_for("armed")?;
+        Ok(run)
     }
-    let connect = || {
-        let mut command = Command::new("bash");
-        command.args(["-c", &connect(PORT)]);
-        command.status().map_err(|source| wsltrace::lab::LabError::Io { doing: "connect".into(), source })
-    };
-    lab.client.run(connect)?;
-    // The record is looked for ten times a second.
-    std::thread::sleep(Duration::from_millis(500));
-    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGHUP)?;
-    if ignored {
-        std::thread::sleep(Duration::from_millis(500));
-        if child.try_wait()?.is_none() {
-            child.kill()?;
-            child.wait()?;
-            return Ok(None);
+
+    fn wait_for(&mut self, event: &str) -> Result<serde_json::Value, Box<dyn Error>> {
+        for line in &mut self.lines {
+            let value: serde_json::Value = serde_json::from_str(&line?)?;
+            if value["type"] == event {
+                return Ok(value);
+            }
         }
+        Err(format!("it ended without a line '{event}'").into())
     }
-    let ran = Ran::new(child.wait_with_output()?)?;
-    let report = Ran::new(Command::new(binary).arg("report").arg(&record).output()?)?;
-    Ok(Some(HungUp { ran, page: std::fs::read_to_string(&page)?, report }))
+
+    /// One connection, until the run has told of it.
+    fn refused(&mut self) -> Result<(), Box<dyn Error>> {
+        let connect = || {
+            let mut command = Command::new("bash");
+            command.args(["-c", &connect(PORT)]);
+            command.status().map_err(|source| wsltrace::lab::LabError::Io { doing: "connect".into(), source })
+        };
+        self.lab.client.run(connect)?;
+        self.wait_for("journey").map(drop)
+    }
+
+    fn hang_up(&self) -> Result<(), Box<dyn Error>> {
+        Ok(kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGHUP)?)
+    }
+}
+
+impl Drop for OnTerminal<'_> {
+    fn drop(&mut self) {
+        // Both fail only when it is gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 fn closed_terminal(binary: &Path) -> Result<(), Box<dyn Error>> {
     let lab = Lab::new(None)?;
-    let HungUp { ran, page, report } = hung_up(binary, &lab, false)?.ok_or("it went on")?;
-    ran.expect(ran.status == Some(0) && ran.stdout.contains("1 connection attempt in"), "a summary")?;
-    ran.expect(page.contains("</html>"), "a whole page")?;
+    let mut run = OnTerminal::start(binary, &lab, false)?;
+    run.refused()?;
+    run.hang_up()?;
+    let summary = run.wait_for("summary")?;
+    assert_eq!(summary["by_code"]["no_listener"], 1, "{summary}");
+    assert_eq!(run.child.wait()?.code(), Some(0));
+    let page = std::fs::read_to_string(run.folder.path().join("page.html"))?;
+    assert!(page.contains("</html>"), "a whole page");
+    let report = Ran::new(Command::new(binary).arg("report").arg(run.folder.path().join("run.wsltrace")).output()?)?;
     report.expect(report.status == Some(0) && !report.stderr.contains("the run was killed"), "a whole recording")?;
-    if let Some(HungUp { ran, .. }) = hung_up(binary, &lab, true)? {
-        ran.expect(false, "that a run under nohup goes on")?;
-    }
-    Ok(())
+
+    let mut under_nohup = OnTerminal::start(binary, &lab, true)?;
+    under_nohup.hang_up()?;
+    under_nohup.refused()
 }
 
 fn statuses(binary: &Path) -> Result<(), Box<dyn Error>> {
