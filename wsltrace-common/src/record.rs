@@ -175,6 +175,8 @@ impl Flags {
     pub const CONFIRMATION_DROPPED: u32 = 1 << 27;
     /// What died then is not the confirmation, but the first data of a connection that was just made.
     pub const DATA_DROPPED: u32 = 1 << 28;
+    /// The SYN-ACK was made again before the first had left by the entrance.
+    pub const ANSWERED_AGAIN: u32 = 1 << 29;
 }
 
 /// The record of one journey.

@@ -136,6 +136,14 @@ fn answer_enters(found: &Found, step: &Step, stage: u8, place: Place) {
     if record.flags & Flags::ANSWER_LEFT != 0 {
         return;
     }
+    if kind == Kind::SYN_ACK && stage == StageCode::Output as u8 && is_made_again(record, skb) {
+        record.flags |= Flags::ANSWERED_AGAIN;
+        // With the address of the first, which is gone, then.
+        if record.answer_skb == skb {
+            record.answer_skb = 0;
+        }
+        return;
+    }
     if is_another_answer(record, skb, stage) {
         return;
     }
@@ -166,13 +174,22 @@ fn answer_enters(found: &Found, step: &Step, stage: u8, place: Place) {
     }
 }
 
-/// Whether this is not the answer that is under way but one more: a SYN-ACK that is sent again while the first still waits for
-/// its neighbour. The answer itself goes on in another `sk_buff` only where copies are made, between devices and hooks.
+/// Whether a SYN-ACK in OUTPUT is not the first: that one still waits for its neighbour, or has left by another interface than its SYN
+/// came by. (A VRF has one packet pass OUTPUT twice.)
+#[inline(always)]
+fn is_made_again(record: &Record, skb: u64) -> bool {
+    let first_is_gone = record.answer_skb != skb || record.flags & Flags::ANSWER_ELSEWHERE != 0;
+    record.flags & Flags::SYN_ACK != 0 && first_is_gone
+}
+
+/// Whether this is not the answer that is under way but one more: a SYN-ACK that was made again. The answer itself goes on in another
+/// `sk_buff` only where copies are made, between devices and hooks.
 #[inline(always)]
 fn is_another_answer(record: &Record, skb: u64, stage: u8) -> bool {
     let may_be_copy =
         stage == StageCode::TcIngress as u8 || stage == StageCode::Prerouting as u8 || stage == StageCode::TcEgress as u8;
-    record.answer_skb != 0 && record.answer_skb != skb && !may_be_copy
+    let again = record.flags & Flags::ANSWERED_AGAIN != 0;
+    record.answer_skb != skb && (again || record.answer_skb != 0 && !may_be_copy)
 }
 
 #[inline(always)]
