@@ -3,7 +3,6 @@
 
 use std::io;
 use std::process::Command;
-use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -11,11 +10,9 @@ use super::Backend;
 use super::rules::{OWN_PREFIX, legacy_tables};
 use crate::journey::{Family, Stage};
 use crate::kernel::check::version;
-use crate::kernel::command::output_within;
+use crate::kernel::command::{LISTING_LIMIT, output_within};
 use crate::kernel::netns::Netns;
 
-/// Longest time that `nft` may take.
-const NFT_LIMIT: Duration = Duration::from_secs(2);
 /// The first kernel whose nftables frees what it drops.
 const NFT_FREES_SINCE: (u32, u32) = (6, 7);
 /// Tables that the iptables commands make in nftables.
@@ -77,12 +74,12 @@ fn parse_chains(json: &str) -> serde_json::Result<Vec<BaseChain>> {
     Ok(chains.filter(|chain: &BaseChain| !chain.table.starts_with(OWN_PREFIX)).collect())
 }
 
-/// Looks at the firewalls of a namespace without making a table anywhere; takes up to 2 s.
+/// Looks at the firewalls of a namespace without making a table anywhere; takes as long as nft.
 pub fn firewalls(netns: &Netns) -> io::Result<Firewalls> {
     let legacy_ipv4 = legacy_tables(netns, Family::Ipv4)?;
     let legacy_ipv6 = legacy_tables(netns, Family::Ipv6)?;
     let list = || {
-        output_within(NFT_LIMIT, Command::new("nft").args(["-j", "list", "chains"]))
+        output_within(LISTING_LIMIT, Command::new("nft").args(["-j", "list", "chains"]))
             .and_then(|json| parse_chains(&json).map_err(io::Error::from))
     };
     let nft = netns.run(list).map_err(io::Error::other)?;

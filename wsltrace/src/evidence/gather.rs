@@ -21,8 +21,8 @@ use crate::kernel::netns::Netns;
 
 /// How many other listeners are told of where nothing has the port.
 const NEAREST: usize = 3;
-/// Longest time that the search for owners may take.
-const OWNERS_LIMIT: Duration = Duration::from_millis(300);
+/// Longest time that the search for owners may take: without one a server is taken for another distro's.
+const OWNERS_LIMIT: Duration = Duration::from_secs(3);
 
 /// Collects evidence in the namespaces that it watches.
 #[derive(Default)]

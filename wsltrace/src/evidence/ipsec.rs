@@ -3,16 +3,13 @@
 use std::io;
 use std::net::IpAddr;
 use std::process::Command;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::routes::covers;
-use crate::kernel::command::output_within;
+use crate::kernel::command::{LISTING_LIMIT, output_within};
 use crate::kernel::netns::Netns;
 
-/// Longest time that `ip` may take.
-const IP_LIMIT: Duration = Duration::from_secs(2);
 /// `proto` of a selector, as `ip` prints it.
 const TCP: [&str; 2] = ["tcp", "6"];
 
@@ -40,7 +37,7 @@ pub(super) struct Ends {
 /// The policy that refuses TCP packets with these ends in this direction; `None` also where several could be it, or one is about more
 /// than ends.
 pub(super) fn refusing(netns: &Netns, ends: Ends, direction: &str) -> io::Result<Option<IpsecPolicy>> {
-    let list = || output_within(IP_LIMIT, Command::new("ip").args(["-o", "xfrm", "policy", "list"]));
+    let list = || output_within(LISTING_LIMIT, Command::new("ip").args(["-o", "xfrm", "policy", "list"]));
     Ok(choose(&netns.run(list).map_err(io::Error::other)??, ends, direction))
 }
 

@@ -166,7 +166,14 @@ pub fn owners(inodes: &[u64], limit: Duration) -> HashMap<u64, SocketOwner> {
     let mut owners = HashMap::new();
     // Processes end while we look, and some may not be looked into: each such one is only not the owner.
     for process in procfs::process::all_processes().into_iter().flatten().flatten() {
-        if owners.len() == inodes.len() || Instant::now() >= end {
+        if owners.len() == inodes.len() {
+            break;
+        }
+        if Instant::now() >= end {
+            log::warn!(
+                "not all processes could be looked at within {} ms: a server may be told without its process",
+                limit.as_millis()
+            );
             break;
         }
         for descriptor in process.fd().into_iter().flatten().flatten() {

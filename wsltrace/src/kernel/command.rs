@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 /// Between two looks whether a program that has answered has ended.
 const SHORTEST_PAUSE: Duration = Duration::from_micros(100);
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
+/// How long the programs that list firewalls and policies may take. They need seconds for tens of thousands of rules, and on a machine
+/// that is busy; without their answer a rule is told without its text, and less aptly mended.
+pub(crate) const LISTING_LIMIT: Duration = Duration::from_secs(10);
 /// Longest answer that is read, bytes.
 const MAX_LEN: u64 = 16 << 20;
 

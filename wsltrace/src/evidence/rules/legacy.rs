@@ -5,17 +5,15 @@ use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::evidence::{Backend, Owner, Rule, rules::owner};
 use crate::journey::Family;
-use crate::kernel::command::output_within;
+use crate::kernel::command::{LISTING_LIMIT, output_within};
 use crate::kernel::netns::Netns;
 
-/// Longest time that `iptables-legacy-save` may take.
-const SAVE_LIMIT: Duration = Duration::from_secs(2);
 /// How many journeys may have the counters read in a second: each look runs a program. Those of a flood beyond that stay unnamed.
 const LOOKS_PER_SECOND: u32 = 50;
 /// How many readings are kept.
@@ -150,7 +148,7 @@ impl LegacyCounters {
 
 /// What a program such as `iptables-legacy-save` prints of a namespace.
 pub(crate) fn saved(netns: &Netns, program: &str) -> io::Result<Vec<Counted>> {
-    let save = || output_within(SAVE_LIMIT, Command::new(program).arg("-c"));
+    let save = || output_within(LISTING_LIMIT, Command::new(program).arg("-c"));
     Ok(parse(&netns.run(save).map_err(io::Error::other)??))
 }
 

@@ -16,7 +16,6 @@ mod twins;
 
 use std::io;
 use std::process::Command;
-use std::time::Duration;
 
 pub(crate) use self::event::family_name;
 use self::event::{Identity, RuleRef, Verdict};
@@ -37,11 +36,9 @@ use self::targets::translates;
 pub(super) use self::twins::Twins;
 use super::Rule;
 use crate::journey::{Conntrack, Journey, Origin, Outcome, Stage};
-use crate::kernel::command::output_within;
+use crate::kernel::command::{LISTING_LIMIT, output_within};
 use crate::kernel::netns::Netns;
 
-/// Longest time that `nft` may take.
-const NFT_LIMIT: Duration = Duration::from_secs(2);
 /// WSL's chain that marks what leaves this machine, in mirrored mode.
 const WSL_MARKS: &str = "WSLOUTPUT";
 
@@ -291,7 +288,7 @@ impl FirewallTrace {
 
 /// What nft prints of a namespace.
 pub(crate) fn list(netns: &Netns) -> io::Result<Listing> {
-    let text = inside(netns, || output_within(NFT_LIMIT, Command::new("nft").args(["-a", "-s", "-y", "list", "ruleset"])))?;
+    let text = inside(netns, || output_within(LISTING_LIMIT, Command::new("nft").args(["-a", "-s", "-y", "list", "ruleset"])))?;
     Ok(Listing::parse(&text))
 }
 

@@ -4,9 +4,9 @@ use std::io;
 use std::net::IpAddr;
 use std::process::Command;
 
-use super::{NFT_LIMIT, inside, legacy_tables, listing::Listing, present};
+use super::{inside, legacy_tables, listing::Listing, present};
 use crate::journey::Family;
-use crate::kernel::command::output_within;
+use crate::kernel::command::{LISTING_LIMIT, output_within};
 use crate::kernel::netns::Netns;
 
 /// The addresses to which the DNAT rules of a namespace send, as far as the programs that list rules are installed.
@@ -41,7 +41,7 @@ pub(super) fn translates(text: &str, destination: bool) -> bool {
 
 /// What a program says; nothing when it is not installed or fails, which is logged.
 fn asked(netns: &Netns, program: &str, arguments: &[&str]) -> io::Result<Option<String>> {
-    let answer = netns.run(|| output_within(NFT_LIMIT, Command::new(program).args(arguments))).map_err(io::Error::other)?;
+    let answer = netns.run(|| output_within(LISTING_LIMIT, Command::new(program).args(arguments))).map_err(io::Error::other)?;
     Ok(answer.inspect_err(|error| log::debug!("{program}: {error}")).ok())
 }
 
