@@ -6,7 +6,6 @@ use std::io;
 use std::net::IpAddr;
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::ruleset::{Chain, Chains, Known, Place, Source, Statement, Target, Unread};
 use super::{iptables, kernel, nft};
@@ -15,12 +14,10 @@ use crate::evidence::rules::event::RuleRef;
 use crate::evidence::rules::legacy::{Counted, saved};
 use crate::evidence::rules::{Listing, OWN_PREFIX, generation, inside, legacy_tables, list, owner_backend, present};
 use crate::journey::Family;
-use crate::kernel::command::output_within;
+use crate::kernel::command::{LISTING_LIMIT, output_within};
 use crate::kernel::links::list_links;
 use crate::kernel::netns::Netns;
 
-/// Longest time that `nft -j` may take.
-const LIMIT: Duration = Duration::from_secs(2);
 /// Why nothing was read where a program is missing.
 const NOT_INSTALLED: &str = "it is not installed";
 /// How often a ruleset is read that changes meanwhile.
@@ -198,7 +195,7 @@ fn saved_on_nftables<'a>(
 
 /// What nft lists.
 fn printed(netns: &Netns, what: &[&str]) -> io::Result<nft::Objects> {
-    let list = || output_within(LIMIT, Command::new("nft").args(["-j", "-a", "list"]).args(what));
+    let list = || output_within(LISTING_LIMIT, Command::new("nft").args(["-j", "-a", "list"]).args(what));
     Ok(nft::objects(&inside(netns, list)?)?)
 }
 
@@ -284,22 +281,20 @@ mod tests {
 
     #[test]
     fn a_table_with_an_owner_is_read_too() {
-        use std::io::Write;
+        use std::io::{BufRead, BufReader, Write};
         use std::process::Stdio;
         let name = "a_table_with_an_owner_is_read_too";
         let Some(netns) = fresh(name) else { return };
-        let start = || Command::new("nft").arg("-i").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let start = || Command::new("nft").arg("-i").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
         let Ok(mut nft) = netns.run(start).unwrap() else {
             crate::kernel::skip(name, "nft is not installed");
             return;
         };
         let table = "table inet o { flags owner; set s { type inet_service; elements = { 8080 }; }; \
-                     chain c { type filter hook input priority 0; tcp dport @s drop; }; }\n";
+                     chain c { type filter hook input priority 0; tcp dport @s drop; }; }\nlist tables\n";
         nft.stdin.as_mut().unwrap().write_all(table.as_bytes()).unwrap();
-        let began = std::time::Instant::now();
-        while !inside(&netns, present).unwrap().tables && began.elapsed() < Duration::from_secs(10) {
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        // It lives as long as its input, and so does its table.
+        assert!(BufReader::new(nft.stdout.take().unwrap()).lines().map_while(Result::ok).any(|line| line.contains("inet o")));
         let read = read(&netns).unwrap();
         // It ends with its input, and the table with it.
         drop(nft.stdin.take());
