@@ -8,7 +8,7 @@ pub(crate) struct Report {
     kernel: Option<String>,
     last: Option<String>,
     passed: usize,
-    /// Each with what was wrong.
+    /// Each with the first that was wrong.
     failed: Vec<String>,
     skipped: Vec<String>,
     impossible: usize,
@@ -62,7 +62,7 @@ impl Report {
                 vec![format!("{row} not here  {}", why.join("; "))]
             }
             _ => {
-                self.failed.push(format!("{name} ({})", why.join("; ")));
+                self.failed.push(format!("{name} ({})", why.first().map_or("it does not say why", String::as_str)));
                 let problems = why.iter().map(|problem| format!("{:<30}   {problem}", ""));
                 std::iter::once(format!("{row} failed")).chain(problems).collect()
             }
@@ -161,7 +161,7 @@ mod tests {
         assert_eq!(read(&one_impossible).0.judge(), Ok(()));
         assert_eq!(
             read(&[SKIPPED, FAILED]).0.judge(),
-            Err("in the virtual machine failed: c (one; two); not played: b".to_owned())
+            Err("in the virtual machine failed: c (one); not played: b".to_owned())
         );
         let bad: [&[&str]; 6] = [
             &one_skipped,
