@@ -159,10 +159,7 @@ mod tests {
         let one_skipped = [PASSED, SKIPPED, &counts(1), "end 0"];
         let one_impossible = [PASSED, IMPOSSIBLE, r#"{"failed":0,"passed":1,"skipped":0,"impossible":1}"#, "end 0"];
         assert_eq!(read(&one_impossible).0.judge(), Ok(()));
-        assert_eq!(
-            read(&[SKIPPED, FAILED]).0.judge(),
-            Err("in the virtual machine failed: c (one); not played: b".to_owned())
-        );
+        assert_eq!(read(&[SKIPPED, FAILED]).0.judge(), Err("in the virtual machine failed: c (one); not played: b".to_owned()));
         let bad: [&[&str]; 6] = [
             &one_skipped,
             &[PASSED, FAILED, "end 1"],
