@@ -9,6 +9,9 @@ use crate::{
     journey::{Facts, Family, Journey, Stage, symbol},
 };
 
+/// Where TCP takes a packet in and looks what it belongs to.
+pub(super) const TCP_RECEIVES: [&str; 2] = ["tcp_v4_rcv", "tcp_v6_rcv"];
+
 /// A journey with its evidence.
 #[derive(Clone, Copy)]
 pub(super) struct Case<'a> {
@@ -112,6 +115,16 @@ impl Case<'_> {
         let Facts { answer_from_outside, socket_lookup, .. } = self.journey.facts;
         let mut syn = self.journey.stages.iter().take(self.journey.answer.unwrap_or(usize::MAX));
         answer_from_outside || !socket_lookup && syn.next_back().is_some_and(|visit| visit.stage == Stage::TcEgress)
+    }
+
+    /// Whether TCP took the SYN and freed it before it looked for a listener, and the kernel gives no reason.
+    pub(super) fn taken_without_lookup(&self) -> bool {
+        let own = self.evidence.addresses.is_empty() || self.evidence.has_address(self.journey.last_destination().0);
+        self.reason().is_none()
+            && own
+            && self.died_at(&[Stage::SocketLookup])
+            && !self.journey.facts.socket_lookup
+            && self.symbol().is_some_and(|symbol| symbol.starts_with("tcp_"))
     }
 
     pub(super) fn is_v6(&self) -> bool {

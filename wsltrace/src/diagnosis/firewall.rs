@@ -5,11 +5,12 @@
 //! back end does before 6.7. So `nf_hook_slow` proves a firewall only at priorities where neither conntrack nor NAT acts.
 
 use super::{
-    Confidence, case::Case, case::Finding, icmp, remedy::iptables, remedy::mend, routes::mend_way_back, stages::stage_page,
+    Confidence, case::Case, case::Finding, icmp, remedy::iptables, remedy::mend, remedy::without_port, routes::mend_way_back,
+    stages::stage_page,
 };
 use crate::{
     evidence::{Backend, Owner, Rule},
-    journey::{Outcome, Stage},
+    journey::{Outcome, Stage, Translated},
 };
 
 /// Stages whose priorities conntrack or NAT share with chains.
@@ -39,14 +40,18 @@ pub(super) fn drop(case: &Case) -> Option<Finding> {
 /// dropped it was seen; which rule does so is known by following the rules.
 fn unconfirmed(case: &Case, verb: &str, so: &str) -> Finding {
     let on = case.interface().map(|name| format!(" on {name}")).unwrap_or_default();
-    let what = format!("answered, and then a firewall {verb} the client's next packet{on}, which confirms the answer: {so}");
+    let told = |verb: &str, so: &str| {
+        format!("answered, and then a firewall {verb} the client's next packet{on}, which confirms the answer: {so}")
+    };
     let Some(rule) = &case.evidence.rule else {
-        let summary = format!("{what}; which rule is not known");
-        let confidence = refused_by_hook(case).unwrap_or(Confidence::Inferred);
-        return Finding::new(confidence, summary).remedy(case.where_to_type()).remedy(see(case));
+        let so = "the client sees itself connected, and then waits in vain or gets an error";
+        let summary = format!("{}; which rule is not known", told("refused", so));
+        return Finding::inferred(summary).remedy(case.where_to_type()).remedy(see(case));
     };
     let text = rule.text.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
-    let summary = format!("{what}; by the rules as they are now it is {}{text}", name(rule));
+    // What such a rule decides does not follow from the rules.
+    let known = if rule.is_limit() || rule.remembers() { "most likely it is" } else { "by the rules as they are now it is" };
+    let summary = format!("{}; {known} {}{text}", told(verb, so), name(rule));
     Finding::inferred(summary).remedy(remedy(case))
 }
 
@@ -54,7 +59,7 @@ pub(super) fn reject(case: &Case) -> Option<Finding> {
     let by_rule = case.evidence.rule.as_ref().is_some_and(|rule| rule.verdict == "reject");
     if case.journey.outcome == Outcome::Answered {
         let rejected = by_rule && case.journey.is_unconfirmed_by_firewall();
-        return rejected.then(|| unconfirmed(case, "rejected", "the client sees itself connected, and then an error"));
+        return rejected.then(|| unconfirmed(case, "rejected", "the client sees itself connected, and then gets an error"));
     }
     if case.journey.outcome == Outcome::Dropped {
         return suppressed_reject(case, by_rule);
@@ -104,6 +109,10 @@ fn suppressed_reject(case: &Case, by_rule: bool) -> Option<Finding> {
 }
 
 pub(super) fn conntrack(case: &Case) -> Option<Finding> {
+    // No chain can stand behind that place.
+    if case.evidence.rule.is_none() && case.journey.facts.at_confirmation && case.symbol() == Some("nf_hook_slow") {
+        return Some(refused_entry(case));
+    }
     let named = case.evidence.rule.is_some() || case.evidence.backend.is_some();
     let own_hook = case.symbol() == Some("nf_hook_slow") && case.died_at(&[Stage::Conntrack, Stage::OutputConntrack]);
     let inside = case.symbol().is_some_and(|symbol| symbol.starts_with("nf_conntrack_") || symbol.starts_with("nf_confirm"));
@@ -121,6 +130,38 @@ pub(super) fn conntrack(case: &Case) -> Option<Finding> {
     let look = case.root("sysctl net.netfilter.nf_conntrack_count net.netfilter.nf_conntrack_max");
     let summary = format!("dropped in {}, most likely by connection tracking itself: {why}", case.place());
     Some(Finding::inferred(summary).remedy(case.where_to_type()).remedy(mend).remedy([look]))
+}
+
+/// Connection tracking takes a new connection into its table when its SYN has passed all chains, and there it met another one.
+fn refused_entry(case: &Case) -> Finding {
+    let place = case.place();
+    let Some(translated) = case.journey.translated.as_ref().filter(|now| is_from_elsewhere(now, case)) else {
+        let summary = format!(
+            "dropped behind {place}, most likely by connection tracking itself: it would not take the new connection into its table, as when another one has the same ends"
+        );
+        return Finding::inferred(summary).remedy(case.where_to_type()).remedy([case.root("conntrack -L -p tcp")]);
+    };
+    let source = super::case::endpoint(translated.source, translated.source_port);
+    let to = super::case::endpoint(translated.destination, translated.destination_port);
+    let rule = case.evidence.source_translator.as_ref();
+    let by = rule.map_or_else(|| "a rule of NAT".to_owned(), name);
+    let text = rule.and_then(|rule| rule.text.as_ref()).map(|text| format!(": {text}")).unwrap_or_default();
+    let summary = format!(
+        "dropped behind {place} by connection tracking: {by} sends it on from {source} to {to}, most likely just as another connection that still stands, and leaves no other port for it{text}"
+    );
+    let free = rule.and_then(|rule| without_port(rule, case.is_v6())).map(|command| case.root(&command));
+    let look = free.is_none().then(|| {
+        [
+            "# let the rule that changes the source (snat, masquerade) choose its port itself, or from a range:".to_owned(),
+            case.root("nft -a list ruleset"),
+            case.root(&format!("{} -t nat -S POSTROUTING", iptables(Backend::IptablesNft, case.is_v6()))),
+        ]
+    });
+    Finding::inferred(summary).remedy(case.where_to_type()).remedy(free).remedy(look.into_iter().flatten())
+}
+
+fn is_from_elsewhere(now: &Translated, case: &Case) -> bool {
+    (now.source, now.source_port) != (case.journey.flow.source, case.journey.flow.source_port)
 }
 
 /// Lists the queues that programs read. Without the module that serves them there is no such file.

@@ -4,6 +4,7 @@
 mod case;
 mod cgroup;
 mod firewall;
+mod hairpin;
 mod icmp;
 mod ipsec;
 mod listener;
@@ -18,6 +19,8 @@ mod server_tests;
 mod socket;
 mod stages;
 mod stall;
+#[cfg(test)]
+mod stray_tests;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -37,6 +37,13 @@ pub(super) fn mend(case: &Case, rule: &Rule) -> Vec<String> {
     obstacle.mend().iter().map(|command| case.root(command)).collect()
 }
 
+/// The commands against a rule that an answer met which left its server.
+pub(super) fn mend_for_answer(case: &Case, rule: &Rule) -> Vec<String> {
+    let port = case.journey.last_destination().1;
+    let obstacle = Obstacle { rule, port, answer: true, v6: case.is_v6(), forward: false };
+    obstacle.mend().iter().map(|command| case.root(command)).collect()
+}
+
 /// The port by which rules know the packet where it died. Where the first namespace translates it, the client's own port stands
 /// in the answer once that is turned back, behind the source NAT of POSTROUTING.
 fn port_there(case: &Case, rule: &Rule) -> u16 {
@@ -166,6 +173,54 @@ impl Obstacle<'_> {
     }
 }
 
+/// The command that lets a rule which gives packets another source choose their port itself; `None` where it names none, or is not
+/// written in words that its tool takes again.
+pub(super) fn without_port(rule: &Rule, v6: bool) -> Option<String> {
+    let text = rule.text.as_deref().filter(|_| rule.comment.is_none())?;
+    let [table, chain] = [&rule.table, &rule.chain].map(|word| shell_word(word));
+    match (rule.backend, rule.handle, rule.number) {
+        (Backend::Nft, Some(handle), _) => {
+            let text = shell_word(&free_port(text)?);
+            Some(format!("nft replace rule {} {table} {chain} handle {handle} {text}", rule.family))
+        }
+        (Backend::IptablesLegacy, _, Some(number)) => {
+            let words = text.strip_prefix("-A ")?.split_once(' ')?.1;
+            let free = free_port_of_iptables(words).filter(|words| is_plain(words))?;
+            Some(format!("{} -t {table} -R {chain} {number} {free}", iptables(rule.backend, v6)))
+        }
+        _ => None,
+    }
+}
+
+/// nft's `masquerade to :PORT` or `snat to ADDRESS:PORT`, without the port.
+fn free_port(text: &str) -> Option<String> {
+    let mut words: Vec<&str> = text.split(' ').collect();
+    let statement = words.iter().position(|word| matches!(*word, "snat" | "masquerade"))?;
+    // A table of both families says which before `to`.
+    let to = words.iter().skip(statement).position(|word| *word == "to")? + statement;
+    let address = without_its_port(words.get(to + 1)?)?;
+    let address = address.strip_prefix('[').and_then(|v6| v6.strip_suffix(']')).unwrap_or(address);
+    words.splice(to..=to + 1, ["to", address].into_iter().filter(|_| !address.is_empty()));
+    Some(words.join(" "))
+}
+
+/// The same in iptables' words: `--to-ports PORT` or `--to-source ADDRESS:PORT`.
+fn free_port_of_iptables(words: &str) -> Option<String> {
+    if let Some((before, after)) = words.split_once(" --to-ports ") {
+        let rest = after.split_once(' ').map(|(_, rest)| format!(" {rest}")).unwrap_or_default();
+        return Some(format!("{before}{rest}"));
+    }
+    let (before, after) = words.split_once(" --to-source ")?;
+    let (end, rest) = after.split_once(' ').map_or((after, String::new()), |(end, rest)| (end, format!(" {rest}")));
+    Some(format!("{before} --to-source {}{rest}", without_its_port(end)?))
+}
+
+/// What stands before a port; `None` where there is none. The last part of an IPv6 address is no port.
+fn without_its_port(end: &str) -> Option<&str> {
+    let (address, _) = end.rsplit_once(':')?;
+    (!address.contains(':') || address.ends_with(']')).then_some(address)
+}
+
 /// The iptables command of a backend. By its full name: which of the two worlds plain `iptables` means is a setting, and on WSL many
 /// have set it to legacy for Docker's sake.
 pub(super) fn iptables(backend: Backend, v6: bool) -> &'static str {
@@ -194,7 +249,19 @@ fn zone(chain: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use super::zone;
+    use super::{free_port_of_iptables, zone};
+
+    #[test]
+    fn iptables_chooses_the_port_itself_when_none_is_named() {
+        let free = |words| free_port_of_iptables(words);
+        assert_eq!(free("-o br0 -j MASQUERADE --to-ports 5000").as_deref(), Some("-o br0 -j MASQUERADE"));
+        assert_eq!(free("-j MASQUERADE --to-ports 5000 --random").as_deref(), Some("-j MASQUERADE --random"));
+        assert_eq!(free("-j SNAT --to-source 10.0.0.1:5000").as_deref(), Some("-j SNAT --to-source 10.0.0.1"));
+        assert_eq!(free("-j SNAT --to-source [fd00::1]:5000").as_deref(), Some("-j SNAT --to-source [fd00::1]"));
+        for portless in ["-j SNAT --to-source fd00::1", "-j MASQUERADE", "-j SNAT --to-source 10.0.0.1"] {
+            assert_eq!(free(portless), None, "{portless}");
+        }
+    }
 
     #[test]
     fn zones_are_read_from_firewalld_chains() {

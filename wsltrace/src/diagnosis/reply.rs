@@ -3,25 +3,32 @@
 
 use super::{
     Confidence,
-    case::{Case, Finding},
+    case::{Case, Finding, TCP_RECEIVES},
     cgroup, firewall,
-    remedy::mend,
+    remedy::{mend, mend_for_answer},
     routes::route_back_by_entrance,
 };
 use crate::escape::shell_word;
-use crate::evidence::Mirror;
+use crate::evidence::{Mirror, Rule};
 use crate::journey::{FREES_UNRESOLVED, Facts, Origin, Outcome, Stage, StageVisit};
 
 pub(super) fn healthy(case: &Case) -> Option<Finding> {
     if case.journey.is_unconfirmed() {
         return None;
     }
-    let Facts { acknowledged, established, answer_from_outside, .. } = case.journey.facts;
+    let Facts { acknowledged, established, answer_from_outside, asked_again, .. } = case.journey.facts;
     let by = if answer_from_outside { "answered from beyond this machine" } else { "answered" };
     Some(if established || acknowledged && answer_from_outside {
         Finding::proved(format!("{by}, and the client completed the connection{}", by_another_way(case)))
     } else if acknowledged {
         Finding::inferred(format!("{by}, and the client confirmed it; that the connection was made here was not seen"))
+    } else if case.evidence.resets_of_half_open > 0 {
+        let resets = reset_here(case);
+        Finding::inferred(format!(
+            "{by}, and most likely the client gave the connection up by a reset, as a port scan does{resets}"
+        ))
+    } else if asked_again {
+        Finding::inferred(format!("{by}, but the client sent its SYN again meanwhile, so the answer came late or was lost"))
     } else {
         Finding::inferred(format!("{by}; whether the client got the answer was not seen"))
     })
@@ -41,9 +48,18 @@ fn left_by<'a>(case: &Case<'a>) -> Option<&'a str> {
 }
 
 pub(super) fn unanswered(case: &Case) -> Option<Finding> {
-    let Facts { syn_ack_again, acknowledged, established, .. } = case.journey.facts;
-    if !syn_ack_again || acknowledged || established || case.journey.is_unconfirmed() {
+    let Facts { syn_ack, syn_ack_again, acknowledged, established, .. } = case.journey.facts;
+    if acknowledged || established || case.journey.is_unconfirmed() {
         return None;
+    }
+    if let Some(rule) = case.evidence.answer_rewriter.as_ref().filter(|_| syn_ack) {
+        return Some(rewritten(case, rule));
+    }
+    if case.journey.outcome != Outcome::Answered {
+        return None;
+    }
+    if !syn_ack_again {
+        return not_taken(case);
     }
     let source = case.journey.flow.source;
     let summary = format!(
@@ -54,6 +70,49 @@ pub(super) fn unanswered(case: &Case) -> Option<Finding> {
         "# then look behind this machine: a VPN or a firewall on Windows may take the answers".to_owned(),
     ];
     Some(Finding::proved(summary).remedy(look))
+}
+
+/// A rule here gave the answer another address or port than the client asked for.
+fn rewritten(case: &Case, rule: &Rule) -> Finding {
+    let text = rule.text.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
+    let summary = format!(
+        "answered, but {} changes an address or a port of the answer on its way out, so {} does not know it for the answer to its SYN, or never gets it{text}",
+        firewall::name(rule),
+        case.journey.flow.source
+    );
+    Finding::inferred(summary).remedy(case.where_to_type()).remedy(mend_for_answer(case, rule))
+}
+
+/// The client sent the same SYN again though it was answered, and the server's kernel had forgotten the first one by then: as
+/// after a reset, or where it keeps nothing because it answers by SYN cookies.
+fn not_taken(case: &Case) -> Option<Finding> {
+    let Facts { syn_ack, socket_lookup, answered_before, asked_again, .. } = case.journey.facts;
+    let reset = case.evidence.resets_of_half_open > 0;
+    let again = answered_before && socket_lookup && syn_ack;
+    if !(again || asked_again && reset) {
+        return None;
+    }
+    let source = case.journey.flow.source;
+    let why = if reset {
+        format!("most likely it, or a firewall on its side, refuses the answers by a reset{}", reset_here(case))
+    } else {
+        "the answers do not reach it, or it, or a firewall on its side, refuses them".to_owned()
+    };
+    let look = [
+        case.root("nstat -az TcpExtEmbryonicRsts"),
+        format!(
+            "# then look at the firewall of {source}: it has to let in what port {} answers",
+            case.journey.flow.destination_port
+        ),
+    ];
+    Some(Finding::inferred(format!("answered, but {source} does not take the answer and asks again: {why}")).remedy(look))
+}
+
+/// That half-open connections were reset here.
+fn reset_here(case: &Case) -> String {
+    let resets = case.evidence.resets_of_half_open;
+    let (connections, were) = if resets == 1 { ("connection", "was") } else { ("connections", "were") };
+    format!(" ({resets} half-open {connections} {were} reset here meanwhile)")
 }
 
 pub(super) fn wrong_interface(case: &Case) -> Option<Finding> {
@@ -75,6 +134,15 @@ pub(super) fn wrong_interface(case: &Case) -> Option<Finding> {
             why.unwrap_or_default()
         );
         return Some(finding(Finding::new(confidence, summary)));
+    }
+    if let Some(left) = left_beyond(case).filter(|left| Some(*left) != entered) {
+        let summary = format!(
+            "answered by the wrong way: in network namespace {} the SYN came in by {} and the answer left by {left}, and it did not come back to where the SYN came from{}",
+            case.journey.last_netns(),
+            entered.unwrap_or("one interface"),
+            why.unwrap_or_default()
+        );
+        return Some(finding(Finding::inferred(summary)));
     }
     let Facts { answer_elsewhere, answer_left, acknowledged, established, .. } = case.journey.facts;
     let arrived = acknowledged || established;
@@ -110,10 +178,17 @@ fn waits_on<'a>(case: &Case<'a>) -> Option<&'a str> {
     answer(case).last().filter(waits)?.interface.as_deref()
 }
 
+/// The interface by which the answer left a container's namespace, where it was not seen again.
+fn left_beyond<'a>(case: &Case<'a>) -> Option<&'a str> {
+    let unfinished = case.journey.outcome == Outcome::Unfinished && case.elsewhere_netns().is_some();
+    let last = answer(case).last().filter(|visit| unfinished && visit.stage == Stage::TcEgress)?;
+    last.interface.as_deref()
+}
+
 /// What explains that an answer did not take the way of the routes.
 fn by_mark(case: &Case) -> Option<&'static str> {
     let right = case.evidence.way_back.as_deref() == case.journey.entrance() && case.evidence.way_back.is_some();
-    right.then_some("; the routes for packets without a mark are right, so most likely a firewall marks it and a rule of `ip rule` (fwmark) takes it there")
+    right.then_some("; the routes for packets without a mark are right, so most likely a firewall marks it, or the server itself does (SO_MARK), and a rule of `ip rule` (fwmark) takes it there")
 }
 
 /// The client has an address that is also this machine's: the answer stays here.
@@ -195,6 +270,10 @@ pub(super) fn dropped(case: &Case) -> Option<Finding> {
 }
 
 pub(super) fn neighbour(case: &Case) -> Option<Finding> {
+    // It would not have to be asked for.
+    if super::routes::is_sought_outside(case) {
+        return None;
+    }
     let reasons = ["NEIGH_FAILED", "NEIGH_CREATEFAIL", "NEIGH_QUEUEFULL", "NEIGH_DEAD"];
     let waiting = case.journey.outcome == Outcome::Unfinished;
     let at_neighbour = case.journey.stages.iter().rfind(|visit| visit.stage == Stage::Neighbour);
@@ -284,13 +363,11 @@ pub(super) fn stale(case: &Case) -> Option<Finding> {
         "TCP_OLD_DATA",
     ];
     let challenged = case.journey.outcome == Outcome::Challenged;
-    // Where the kernel gives no reason: TCP took the packet and looked for no listener, so it had a connection of these ends.
-    let own = case.evidence.addresses.is_empty() || case.evidence.has_address(case.journey.last_destination().0);
-    let took_it = case.reason().is_none()
-        && own
-        && case.died_at(&[Stage::SocketLookup])
-        && !case.journey.facts.socket_lookup
-        && case.symbol().is_some_and(|symbol| symbol.starts_with("tcp_"));
+    // Without a reason: TCP took the packet and looked for no listener. So does a frame that was not meant for this machine end, in
+    // the same function; elsewhere in TCP a connection of these ends took it.
+    let met_one =
+        case.evidence.older_connection == Some(true) || case.symbol().is_some_and(|symbol| !TCP_RECEIVES.contains(&symbol));
+    let took_it = case.taken_without_lookup() && met_one;
     let confidence = case.by(&reasons, &[]).or((challenged || took_it).then_some(Confidence::Inferred))?;
     let flow = &case.journey.flow;
     let client = super::case::endpoint(flow.source, flow.source_port);

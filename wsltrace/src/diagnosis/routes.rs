@@ -8,7 +8,7 @@ use super::{
 };
 use crate::escape::{escape, shell_word};
 use crate::evidence::Astray;
-use crate::journey::Stage;
+use crate::journey::{Outcome, Stage};
 
 /// The table that routes stand in unless told otherwise.
 const MAIN_TABLE: u32 = 254;
@@ -29,6 +29,12 @@ pub(super) fn is_led_astray(case: &Case) -> bool {
 pub(super) fn route(case: &Case) -> Option<Finding> {
     if case.reason() == Some("IPV6DISABLED") {
         return Some(ipv6_is_off(case));
+    }
+    if let Some(finding) = no_ipv6(case).or_else(|| own_address_sought(case)) {
+        return Some(finding);
+    }
+    if case.journey.outcome == Outcome::Unfinished {
+        return None;
     }
     let astray = is_led_astray(case) && matches!(case.reason(), Some("IP_INADDRERRORS"));
     let symbols = ["ip_error", "ip6_pkt_drop", "ip6_pkt_discard", "ip6_pkt_prohibit", "dst_discard", "dst_discard_out"];
@@ -55,6 +61,37 @@ pub(super) fn route(case: &Case) -> Option<Finding> {
     let confidence = if refusal.is_some() { Confidence::Inferred } else { confidence };
     let mend = refusal.map(|refusal| refusal.mend);
     Some(Finding::new(confidence, format!("dropped by routing: {why}")).remedy(case.where_to_type()).remedy(mend).remedy(look))
+}
+
+/// The smallest packet that every device with IPv6 has to take, bytes.
+const LEAST_MTU_V6: u32 = 1280;
+
+/// A device that takes too small packets only has no IPv6 at all.
+fn no_ipv6(case: &Case) -> Option<Finding> {
+    let mtu = case.evidence.mtu.filter(|mtu| *mtu < LEAST_MTU_V6 && case.is_v6() && case.reason().is_none())?;
+    let interface = case.interface()?;
+    let summary = format!(
+        "dropped in {}: most likely there is no IPv6 on {interface}, which takes packets of at most {mtu} bytes (its MTU), and IPv6 needs {LEAST_MTU_V6}",
+        case.place()
+    );
+    let raise = case.root(&format!("ip link set dev {} mtu 1500", shell_word(interface)));
+    let again = format!("# then give {interface} its IPv6 addresses again: the kernel took them away");
+    Some(Finding::inferred(summary).remedy(case.where_to_type()).remedy([raise, again]))
+}
+
+/// Whether a packet for an own address that the table `local` has lost was sent out in search of it.
+pub(super) fn is_sought_outside(case: &Case) -> bool {
+    case.evidence.astray.is_some() && (case.died_at(&[Stage::Neighbour]) || case.journey.outcome == Outcome::Unfinished)
+}
+
+fn own_address_sought(case: &Case) -> Option<Finding> {
+    let destination = case.journey.last_destination().0;
+    let refusal = lost_address(case, destination).filter(|_| is_sought_outside(case))?;
+    let device = case.journey.stages.iter().rfind(|visit| visit.stage == Stage::Neighbour)?.interface.as_deref();
+    let on = device.map(|name| format!(" on {name}")).unwrap_or_default();
+    let summary = format!("not taken by this machine: {}, so it was sent out{on}, where nobody answers for it", refusal.what);
+    let look = case.root(&format!("{} route get {destination}", ip(case)));
+    Some(Finding::inferred(summary).remedy(case.where_to_type()).remedy([refusal.mend, look]))
 }
 
 fn ipv6_is_off(case: &Case) -> Finding {

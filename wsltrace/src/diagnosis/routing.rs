@@ -86,7 +86,7 @@ pub(super) fn martian(case: &Case) -> Option<Finding> {
             (Confidence::Inferred, format!("its source {source} is an address of this machine"), local_source())
         }
         None => {
-            if !at_route(case) {
+            if !at_route(case) || !martian_by_address(case) && !is_unfit(source) {
                 return None;
             }
             let remedy = if source == destination {
@@ -198,6 +198,9 @@ fn broadcast(case: &Case) -> Option<Finding> {
 }
 
 pub(super) fn forwarding(case: &Case) -> Option<Finding> {
+    if let Some(finding) = super::hairpin::sent_back(case) {
+        return Some(finding);
+    }
     // What is for this machine need not be forwarded.
     if is_led_astray(case) {
         return None;
@@ -231,6 +234,14 @@ fn strict(case: &Case) -> bool {
 
 fn martian_by_address(case: &Case) -> bool {
     loopback(case) || case.journey.flow.source == case.journey.last_destination().0
+}
+
+/// Whether no packet may come from an address.
+fn is_unfit(source: IpAddr) -> bool {
+    match source {
+        IpAddr::V4(address) => address.is_multicast() || address.is_broadcast() || address.octets()[0] == 0,
+        IpAddr::V6(address) => address.is_multicast() || address.is_unspecified(),
+    }
 }
 
 fn loopback(case: &Case) -> bool {

@@ -233,6 +233,8 @@ fn routing_is_judged_by_reason_and_else_by_place() {
     let mut old = dropped(&PREROUTING, "NOT_SPECIFIED", at);
     old.flow.destination = ip("127.0.0.1");
     expect(&old, &none, Code::MartianAddress, Inferred);
+    let options = expect(&dropped(&PREROUTING, "NOT_SPECIFIED", at), &none, Code::BadPacket, Inferred);
+    assert!(options.summary.contains("source routing"), "{}", options.summary);
     expect(&dropped(&PREROUTING, "IP_INADDRERRORS", "ip_error+0x8a"), &none, Code::NoForwarding, Proved);
     expect(&dropped(&PREROUTING, "IP_INNOROUTES", "ip6_pkt_drop+0x8a"), &none, Code::NoRoute, Proved);
     expect(&dropped(&PREROUTING, "NOT_SPECIFIED", "ip_error+0x8a"), &none, Code::NoRoute, Inferred);
@@ -248,10 +250,17 @@ fn a_syn_that_met_a_connection_is_told_by_its_reason_and_else_by_the_missing_loo
     for reason in ["TCP_INVALID_SYN", "TCP_OVERWINDOW"] {
         expect(&dropped(&delivered, reason, "tcp_v4_rcv+0x1"), &none, Code::StaleConnection, Proved);
     }
+    let by_socket = dropped(&delivered, "NOT_SPECIFIED", "tcp_validate_incoming+0x1");
+    expect(&by_socket, &none, Code::StaleConnection, Inferred);
     let mut unnamed = dropped(&delivered, "NOT_SPECIFIED", "tcp_v4_rcv+0x1");
-    expect(&unnamed, &none, Code::StaleConnection, Inferred);
+    let met = |older_connection| Evidence { older_connection, ..Evidence::default() };
+    expect(&unnamed, &met(Some(true)), Code::StaleConnection, Inferred);
+    let to_many = expect(&unnamed, &met(Some(false)), Code::BadPacket, Inferred);
+    assert!(to_many.summary.contains("broadcast or multicast") && !to_many.summary.contains("older connection"));
+    assert_eq!(to_many.remedy.last().map(String::as_str), Some("sudo ip -br link show dev eth0"));
+    assert!(expect(&unnamed, &none, Code::BadPacket, Inferred).summary.contains("or it met an older connection"));
     unnamed.facts.socket_lookup = true;
-    expect(&unnamed, &none, Code::UnexplainedDrop, Inferred);
+    expect(&unnamed, &met(Some(false)), Code::UnexplainedDrop, Inferred);
 }
 
 #[test]

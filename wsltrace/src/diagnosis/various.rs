@@ -3,7 +3,7 @@
 
 use super::{
     Confidence,
-    case::{Case, Finding},
+    case::{Case, Finding, TCP_RECEIVES},
     reasons::reason_page,
     stages::stage_page,
 };
@@ -101,7 +101,44 @@ fn show_tc(case: &Case) -> Vec<String> {
         .collect()
 }
 
+/// TCP takes no frame that was sent to many, and none whose TCP header claims to be longer than the packet. It frees both at one place,
+/// without a reason.
+fn not_for_tcp(case: &Case) -> Option<Finding> {
+    let at_once = case.taken_without_lookup() && case.symbol().is_some_and(|symbol| TCP_RECEIVES.contains(&symbol));
+    if !at_once || case.evidence.older_connection == Some(true) {
+        return None;
+    }
+    let destination = case.journey.flow.destination;
+    let or_met = if case.evidence.older_connection.is_none() { ", or it met an older connection of the same ports" } else { "" };
+    let summary = format!(
+        "dropped by TCP before it looked for a server: most likely its frame was sent to a broadcast or multicast hardware address (MAC), of which TCP takes nothing, or its TCP header claims to be longer than the packet{or_met}; the kernel does not tell which"
+    );
+    let device = case.interface().map(shell_word).map(|device| case.root(&format!("ip -br link show dev {device}")));
+    let compare = device.is_some().then(|| {
+        format!("# on the client's machine (arp -a, or ip neighbour): the hardware address that it has for {destination} must be the one that this prints:")
+    });
+    Some(Finding::inferred(summary).remedy(case.where_to_type().filter(|_| device.is_some())).remedy(compare).remedy(device))
+}
+
+/// Routing frees what has unfit addresses, and what asks in its IP header for a way that is not allowed, at one place and without a
+/// reason. Of the addresses [`super::routing::martian`] has told.
+fn refused_options(case: &Case) -> Option<Finding> {
+    let at_route = case.died_at(&[Stage::Routing]) && matches!(case.symbol(), Some("ip_rcv_finish_core" | "ip_rcv_finish"));
+    if !at_route || case.is_v6() {
+        return None;
+    }
+    let summary = format!(
+        "dropped in {}, without a reason of the kernel: its addresses are fit, so most likely its IP header asks for what this machine refuses, such as source routing (accept_source_route is 0)",
+        case.place()
+    );
+    let advice = "# let the client leave out the IP options (the option IP_OPTIONS of its socket)".to_owned();
+    Some(Finding::inferred(summary).remedy([advice]))
+}
+
 pub(super) fn bad_packet(case: &Case) -> Option<Finding> {
+    if case.reason().is_none() {
+        return not_for_tcp(case).or_else(|| refused_options(case));
+    }
     let fault = match case.reason()? {
         "TCP_CSUM" | "SKB_CSUM" => "its TCP checksum is wrong",
         "IP_CSUM" => "the checksum of its IP header is wrong",

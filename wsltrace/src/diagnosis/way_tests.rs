@@ -179,7 +179,7 @@ fn addresses_that_cannot_be_are_told_by_the_place_where_there_is_no_reason() {
     to_all.flow.destination = ip("172.28.31.255");
     assert!(expect(&to_all, &network, Code::MartianAddress, Inferred).summary.contains("broadcast"));
     to_all.flow.destination = ip("172.28.16.2");
-    expect(&to_all, &network, Code::StaleConnection, Inferred);
+    expect(&to_all, &network, Code::BadPacket, Inferred);
 
     let stages = [Stage::Output, Stage::OutputNat];
     let mut out = journey(&stages, Outcome::Dropped, Some(Stage::OutputNat), Some(("NETFILTER_DROP", "nf_hook_slow+0x7d")));

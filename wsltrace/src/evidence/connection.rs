@@ -80,6 +80,12 @@ pub(super) fn is_unaccepted(netns: &Netns, ends: Ends) -> io::Result<bool> {
     Ok(found.is_some_and(|found| [ESTABLISHED, CLOSE_WAIT].contains(&found.header.state) && found.header.inode == 0))
 }
 
+/// Whether the kernel has something of a connection between these ends, in whatever state: established, half open, or closed a moment ago.
+pub(super) fn is_there(netns: &Netns, ends: Ends) -> io::Result<bool> {
+    let found = netns.run(|| look_up(ends, ExtensionFlags::empty())).map_err(io::Error::other)??;
+    Ok(found.is_some())
+}
+
 /// States of sockets: `enum` in the kernel's `net/tcp_states.h`.
 const ESTABLISHED: u8 = 1;
 const TIME_WAIT: u8 = 6;
@@ -87,8 +93,14 @@ const CLOSE_WAIT: u8 = 8;
 const LISTEN: u8 = 10;
 const NEW_SYN_RECV: u8 = 12;
 
-/// The socket of a connection in the calling thread's namespace.
-fn ask((own, other): Ends, extensions: ExtensionFlags) -> io::Result<Option<InetResponse>> {
+/// The socket of a connection that is made and not yet over, in the calling thread's namespace.
+fn ask(ends: Ends, extensions: ExtensionFlags) -> io::Result<Option<InetResponse>> {
+    let found = look_up(ends, extensions)?;
+    Ok(found.filter(|found| ![TIME_WAIT, NEW_SYN_RECV].contains(&found.header.state)))
+}
+
+/// What the kernel has between these ends.
+fn look_up((own, other): Ends, extensions: ExtensionFlags) -> io::Result<Option<InetResponse>> {
     let socket_id = SocketId {
         source_port: own.port(),
         destination_port: other.port(),
@@ -105,10 +117,8 @@ fn ask((own, other): Ends, extensions: ExtensionFlags) -> io::Result<Option<Inet
         socket_id,
     });
     match netlink::ask(NETLINK_SOCK_DIAG, request) {
-        // Where there is no such connection, a listener on the port is the answer; what is made or over is none.
-        Ok(SockDiagMessage::InetResponse(found)) => {
-            Ok(Some(*found).filter(|found| ![TIME_WAIT, LISTEN, NEW_SYN_RECV].contains(&found.header.state)))
-        }
+        // Where there is no such connection, a listener on the port is the answer.
+        Ok(SockDiagMessage::InetResponse(found)) => Ok(Some(*found).filter(|found| found.header.state != LISTEN)),
         Ok(_) => Ok(None),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
@@ -137,6 +147,11 @@ mod tests {
                 .unwrap();
             let (own, other) = (address.parse().unwrap(), client.local_addr().unwrap());
             let unaccepted = |other| is_unaccepted(&netns, (own, other)).unwrap();
+            assert!(is_there(&netns, (own, other)).unwrap(), "{address}");
+            assert!(
+                !is_there(&netns, (own, "127.0.0.1:9".parse().unwrap())).unwrap() || own.is_ipv6(),
+                "{address}: only a listener"
+            );
             assert!(unaccepted(other), "{address}");
             drop(client);
             assert!(unaccepted(other), "{address}: the client has closed");

@@ -68,6 +68,7 @@ impl Gatherer {
         let Some(trace) = trace else { return Evidence::default() };
         Evidence {
             translator: trace.translator(journey),
+            source_translator: trace.source_translator(journey),
             exempted_by: trace.exempter(journey),
             marked_by_wsl: trace.marker(journey),
             ..Evidence::default()
@@ -156,6 +157,20 @@ impl Gatherer {
                 Ok(rule) => evidence.translator = rule,
                 Err(error) => log::warn!("cannot read the counters of iptables-legacy in network namespace {inum}: {error}"),
             }
+        }
+        if evidence.source_translator.is_none()
+            && let Some(watched) = self.watched.get_mut(&journey.netns)
+        {
+            match watched.legacy_source_translator(journey, began) {
+                Ok(rule) => evidence.source_translator = rule,
+                Err(error) => log::warn!("cannot read the counters of iptables-legacy in network namespace {inum}: {error}"),
+            }
+        }
+        if let Some(watched) = self.watched.get_mut(&journey.netns) {
+            watched.add_rewriter(journey, &mut evidence);
+        }
+        if let Some(watched) = journey.server_netns().and_then(|netns| self.watched.get_mut(&netns)) {
+            watched.add_resets(journey, span, &mut evidence);
         }
         let Some(watched) = self.watched.get_mut(&inum) else { return evidence };
         watched.add_place(journey, died_at, span, &mut evidence);

@@ -12,9 +12,11 @@ mod gather;
 mod ipsec;
 mod policy;
 mod readings;
+mod refused;
 pub mod routes;
 pub(crate) mod rules;
 pub mod sockets;
+mod strays;
 pub mod sysctls;
 mod watched;
 mod way;
@@ -262,6 +264,20 @@ pub struct Evidence {
     pub addresses: Vec<OwnAddress>,
     /// What keeps a packet for one of those addresses from being taken for this machine's.
     pub astray: Option<Astray>,
+    /// Addresses that listeners are bound to and no interface has, and that a route of the type `local` makes this machine's all the same.
+    pub local_by_route: Vec<IpAddr>,
+    /// Whether the kernel has something of an older connection between the ends of a SYN for which TCP looked for no listener; `None`
+    /// when it was not asked.
+    pub older_connection: Option<bool>,
+    /// The rule of this machine that gave an answer which nobody confirmed another address or port.
+    pub answer_rewriter: Option<Rule>,
+    /// How many half-open connections of the namespace the other side has reset since a reading from before a SYN that was answered and not
+    /// confirmed (`TcpExt.EmbryonicRsts`).
+    pub resets_of_half_open: u64,
+    /// The rule that gave a packet another source, where connection tracking would not have the connection that it made of it.
+    pub source_translator: Option<Rule>,
+    /// The largest packet that the device takes by which an IPv6 packet came that IPv6 would not have.
+    pub mtu: Option<u32>,
     /// Listeners on other ports, the nearest first, where nothing has the packet's.
     pub nearest: Vec<Listener>,
     /// By how much the kernel's count of ICMP errors that it did not send rose in the namespace of the death since a reading from before the SYN; `None` also where the kernel does not count them.
@@ -275,6 +291,6 @@ pub struct Evidence {
 impl Evidence {
     /// Whether an address is one of the namespace's where the packet ended, as far as its addresses were asked for.
     pub fn has_address(&self, address: IpAddr) -> bool {
-        address.is_loopback() || self.addresses.iter().any(|own| own.address == address)
+        address.is_loopback() || self.local_by_route.contains(&address) || self.addresses.iter().any(|own| own.address == address)
     }
 }

@@ -56,6 +56,8 @@ struct Counts {
     icmp_suppressed: Option<u64>,
     /// TCP segments with a wrong checksum.
     wrong_checksums: u64,
+    /// `TcpExt.EmbryonicRsts`.
+    resets_of_half_open: u64,
 }
 
 impl Counts {
@@ -68,6 +70,7 @@ impl Counts {
             syn_queue_full: count("TCPReqQFullDrop"),
             icmp_suppressed: counters::icmp_suppressed(&counters),
             wrong_checksums: count("Tcp.InCsumErrors"),
+            resets_of_half_open: count("EmbryonicRsts"),
         })
     }
 }
@@ -163,6 +166,15 @@ impl Readings {
             own_drops: listeners.iter().map(|found| u64::from(dropped(found))).sum(),
             journeys,
         }))
+    }
+
+    /// How many half-open connections the other side has reset since the newest reading from before a journey began; 0 where there is
+    /// no such reading.
+    pub(super) fn resets_of_half_open(&mut self, netns: &Netns, span: Span) -> io::Result<u64> {
+        let Some(base) = self.before(span.began).and_then(|base| self.kept.get(base)).map(|reading| reading.counts) else {
+            return Ok(0);
+        };
+        Ok(self.after(netns, span.ended)?.resets_of_half_open.saturating_sub(base.resets_of_half_open))
     }
 
     /// By how much the count of suppressed ICMP errors rose since the newest reading from before a journey began that netfilter

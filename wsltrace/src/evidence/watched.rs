@@ -9,10 +9,11 @@ use super::confirmation;
 use super::readings::{Readings, Span};
 use super::rules::{FirewallTrace, LegacyCounters, Twins};
 use super::sockets::{self, Found};
-use super::{Evidence, OwnAddress, Rule, TcProgram, addresses, routes, sysctls, way};
+use super::strays::went_astray_beyond;
+use super::{Evidence, OwnAddress, Rule, TcProgram, routes, sysctls, way};
 use crate::journey::{Conntrack, Family, InterfaceName, Journey, Origin, Outcome, Stage, symbol};
 use crate::kernel::netns::Netns;
-use crate::probe::{choosing_programs, is_own_program, lookup_programs, netfilter_programs, tc_programs};
+use crate::probe::{is_own_program, netfilter_programs, tc_programs};
 
 /// How long listeners are kept.
 const LISTENERS_KEPT: Duration = Duration::from_millis(200);
@@ -143,6 +144,15 @@ impl Watched {
         counters.as_mut().map_or(Ok(None), |counters| counters.translator(hook, began))
     }
 
+    /// The rule of the old iptables that gave this journey's packet another source, where connection tracking refused what came of it.
+    pub(super) fn legacy_source_translator(&mut self, journey: &Journey, began: Instant) -> io::Result<Option<Rule>> {
+        if !journey.facts.at_confirmation || journey.translated.is_none() {
+            return Ok(None);
+        }
+        let counters = &mut self.legacy[usize::from(journey.flow.family == Family::Ipv6)];
+        counters.as_mut().map_or(Ok(None), |counters| counters.translator("POSTROUTING", began))
+    }
+
     /// The rule of the old iptables that exempted this journey's packet from connection tracking.
     pub(super) fn legacy_exempter(&mut self, journey: &Journey, began: Instant) -> io::Result<Option<Rule>> {
         let counters = &mut self.legacy[usize::from(journey.flow.family == Family::Ipv6)];
@@ -183,37 +193,25 @@ impl Watched {
         }
         // A socket's address may be gone, and a destination may be nobody's own.
         if journey.outcome == Outcome::Refused || died_at == Some(Stage::SocketLookup) {
-            match self.addresses.get(|| addresses::of(&self.netns)) {
-                Ok(own) => evidence.addresses.clone_from(own),
-                Err(error) => log::warn!("cannot list the addresses of network namespace {inum}: {error}"),
-            }
+            self.add_addresses(evidence);
         }
         if journey.outcome == Outcome::Refused {
-            match self.refusal_settings.get(|| sysctls::of_refusals(&self.netns)) {
-                Ok(settings) => evidence.sysctls.clone_from(settings),
-                Err(error) => log::warn!("cannot read the settings of network namespace {inum}: {error}"),
-            }
-            match self.lookup_programs.get(|| lookup_programs(&self.netns)) {
-                Ok(names) => evidence.lookup_programs = others(names),
-                Err(error) => log::warn!("cannot list the programs that look for listeners in network namespace {inum}: {error}"),
-            }
-            if evidence.sockets.as_ref().is_some_and(|sockets| !sockets.listeners.is_empty()) {
-                match self.choosing_programs.get(choosing_programs) {
-                    Ok(names) => evidence.choosing_programs.clone_from(names),
-                    Err(error) => log::warn!("cannot list the programs that choose among sockets: {error}"),
-                }
-                match way::vrf(&self.netns, journey) {
-                    Ok(vrf) => evidence.vrf = vrf,
-                    Err(error) => log::warn!("cannot look at the devices of network namespace {inum}: {error}"),
-                }
-            }
+            self.add_refusal(journey, evidence);
         }
+        self.add_older_connection(journey, died_at, evidence);
         if (died_at == Some(Stage::Routing) && matches!(journey.outcome, Outcome::Dropped | Outcome::Rejected)
             || journey.facts.answer_elsewhere
+            || went_astray_beyond(journey)
             || died_at == Some(Stage::Neighbour))
             && let Err(error) = add_way(&self.netns, journey, died_at, evidence)
         {
             log::warn!("cannot read the routes of network namespace {inum}: {error}");
+        }
+        if died_at == Some(Stage::Neighbour) {
+            self.add_lost_address(journey, evidence);
+        }
+        if died_at == Some(Stage::TcIngress) {
+            self.add_mtu(journey, evidence);
         }
         if died_at == Some(Stage::OutputNat)
             && journey.translated.is_some()
@@ -262,6 +260,9 @@ impl Watched {
                         rules.dropper(journey).map_or((None, None), |(rule, port)| (Some(rule), port));
                 }
                 Err(error) => log::warn!("cannot read the firewall rules of network namespace {inum}: {error}"),
+            }
+            if evidence.rule.is_none() {
+                self.name_by_counter(journey, filter_stage(journey), span.began, evidence);
             }
             return;
         }
@@ -339,8 +340,15 @@ impl Watched {
     }
 }
 
-fn others(programs: &[String]) -> Vec<String> {
+pub(super) fn others(programs: &[String]) -> Vec<String> {
     programs.iter().filter(|name| !is_own_program(name)).cloned().collect()
+}
+
+/// Where most rules stand that what a client sends on an answered connection can meet in the namespace where it died.
+fn filter_stage(journey: &Journey) -> Stage {
+    let there = journey.last_netns();
+    let sent_on = journey.stages.iter().any(|visit| visit.netns == there && visit.stage == Stage::Forward);
+    if sent_on { Stage::ForwardFilter } else { Stage::InputFilter }
 }
 
 /// What bears on a listener's silence. The route back is asked for only where the counters do not settle it.

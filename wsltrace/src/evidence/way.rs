@@ -115,7 +115,7 @@ fn answer_ends(journey: &Journey) -> Ends {
     Ends { from: journey.last_destination(), to: source_end(journey) }
 }
 
-fn source_end(journey: &Journey) -> (IpAddr, u16) {
+pub(super) fn source_end(journey: &Journey) -> (IpAddr, u16) {
     journey.translated.as_ref().map_or((journey.flow.source, journey.flow.source_port), |now| (now.source, now.source_port))
 }
 

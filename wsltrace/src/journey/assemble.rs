@@ -29,7 +29,8 @@ pub fn assemble(record: &Record, id: u64, names: &impl Names) -> Journey {
     let reason_of = |death: Death| if death.reason == 0 { None } else { names.reason(death.reason) };
     let by_netfilter = |death: &Death| reason_of(*death).as_deref() == Some("NETFILTER_DROP");
     let data_dropped = record.flags & Flags::DATA_DROPPED != 0 && by_netfilter(&record.confirmation_death);
-    let facts = Facts { data_dropped, ..facts(record) };
+    let at_confirmation = by_netfilter(&record.death) && has_left_its_hook(record);
+    let facts = Facts { data_dropped, at_confirmation, ..facts(record) };
     let location_of = |death: Death| if death.location == 0 { None } else { names.location(death.location) };
     let reason = end(record).and_then(reason_of);
     let outcome = outcome(record, facts, reason.as_deref());
@@ -88,6 +89,9 @@ fn facts(record: &Record) -> Facts {
         socket_lookup: entries(record).any(|(code, _)| code == StageCode::SocketLookup),
         consumed: record.consumed.time_ns != 0,
         seen_as_copy: record.death.time_ns == 0 && record.stray.time_ns != 0,
+        answered_before: has(Flags::ANSWERED_BEFORE),
+        asked_again: has(Flags::SUPERSEDED),
+        at_confirmation: false,
     }
 }
 
@@ -192,6 +196,12 @@ fn outcome(record: &Record, facts: Facts, reason: Option<&str>) -> Outcome {
         return Outcome::Dropped;
     }
     Outcome::Unfinished
+}
+
+/// Whether the SYN passed the last position of INPUT or POSTROUTING, and nothing after that.
+fn has_left_its_hook(record: &Record) -> bool {
+    let of_syn = entries(record).filter(|(code, entry)| code.is_place() && entry.time_and_code & StageEntry::ANSWER == 0);
+    of_syn.last().is_some_and(|(code, _)| matches!(code, StageCode::InputEnd | StageCode::PostroutingEnd))
 }
 
 /// Whether the SYN passed INPUT, so that it came to its socket.

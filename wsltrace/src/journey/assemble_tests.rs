@@ -154,6 +154,20 @@ fn the_position_behind_the_named_chains_shows_only_when_the_packet_died_there() 
 }
 
 #[test]
+fn what_netfilter_drops_behind_a_hooks_last_position_is_told_apart() {
+    let mut at_filter = record(&[&TO_ROUTING, &TO_LOOKUP[..2]]);
+    at_filter.death = died(&at_filter, NETFILTER_DROP);
+    assert!(!made(&at_filter).facts.at_confirmation);
+    let mut behind = record(&[&TO_ROUTING, &TO_LOOKUP[..2], &[StageCode::InputEnd]]);
+    behind.death = died(&behind, NETFILTER_DROP);
+    let journey = made(&behind);
+    assert!(journey.facts.at_confirmation);
+    assert_eq!((journey.outcome, journey.died_at), (Outcome::Dropped, Some(Stage::Input)));
+    behind.death = died(&behind, RPFILTER);
+    assert!(!made(&behind).facts.at_confirmation);
+}
+
+#[test]
 fn what_died_behind_the_answer_is_the_confirmation_or_the_first_data() {
     let answer = Flags::SYN_ACK | Flags::ANSWER_LEFT;
     let mut record = answered(record(&[&TO_ROUTING, &TO_LOOKUP]), answer | Flags::CONFIRMATION_DROPPED, &ANSWER);

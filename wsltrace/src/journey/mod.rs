@@ -288,7 +288,7 @@ impl Journey {
     }
 
     /// The namespace of the socket that took the SYN: where the connection was made, or where the SYN was last.
-    fn server_netns(&self) -> Option<u32> {
+    pub fn server_netns(&self) -> Option<u32> {
         let made = self.stages.iter().rfind(|visit| visit.stage == Stage::Established);
         let syn = self.stages.get(..self.answer.unwrap_or(self.stages.len())).and_then(<[_]>::last);
         made.or(syn).map(|visit| visit.netns)
@@ -333,4 +333,11 @@ pub struct Facts {
     pub consumed: bool,
     /// The death is that of a copy: the kernel went on with one that no probe had seen.
     pub seen_as_copy: bool,
+    /// A SYN-ACK was made for an earlier SYN of the same flow and number.
+    pub answered_before: bool,
+    /// The client sent the same SYN again before this journey had ended.
+    pub asked_again: bool,
+    /// Netfilter dropped the SYN behind the last position of a hook: only connection tracking stands there, which takes new connections
+    /// into its table by then.
+    pub at_confirmation: bool,
 }

@@ -29,6 +29,8 @@ pub struct Link {
     pub name: String,
     /// It is switched on (`IFF_UP`).
     pub up: bool,
+    /// The largest packet that it takes, bytes.
+    pub mtu: u32,
     /// `ARPHRD_*`: 1 Ethernet, 772 loopback, 65534 none.
     pub arphrd: u16,
     /// Hardware address, bytes as on the wire.
@@ -91,6 +93,7 @@ fn link_of(message: LinkMessage) -> Link {
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name = name,
+            LinkAttribute::Mtu(mtu) => link.mtu = mtu,
             LinkAttribute::Address(address) => link.address = address,
             // 0 says that it has none, or has none any longer.
             LinkAttribute::Controller(index) => link.master = (index != 0).then_some(index),

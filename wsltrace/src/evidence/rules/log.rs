@@ -98,6 +98,13 @@ impl TraceLog {
     pub(crate) fn passed(&self, identity: &Identity) -> impl Iterator<Item = &Decision> {
         self.packets.iter().filter(move |packet| packet.identity == *identity).flat_map(|packet| &packet.passed)
     }
+
+    /// The rules that answers to a SYN of this number met and passed, whomever they were for by then: a message tells where a packet
+    /// goes behind the rule that it is about.
+    pub(crate) fn passed_by_answer(&self, sequence: u32) -> impl Iterator<Item = &Decision> {
+        let is_it = move |packet: &&Packet| packet.identity.answer && packet.identity.sequence == sequence;
+        self.packets.iter().filter(is_it).flat_map(|packet| &packet.passed)
+    }
 }
 
 #[cfg(test)]
@@ -135,6 +142,18 @@ mod tests {
         log.add(event(1, "input", 5, Verdict::Drop, None));
         assert_eq!(log.take_fatal(&identity(5)).and_then(|f| f.rule.handle), Some(3));
         assert_eq!(log.take_fatal(&identity(6)).and_then(|f| f.rule.handle), Some(5));
+    }
+
+    #[test]
+    fn the_answer_is_found_though_a_rule_has_sent_it_to_somebody_else() {
+        let mut log = TraceLog::default();
+        let answer = |client: [u8; 4]| Some(Identity { client: client.into(), answer: true, ..identity(5) });
+        log.add(event(1, "ours", 3, Verdict::Continue, answer([10, 0, 0, 1])));
+        log.add(event(1, "mangle", 4, Verdict::Continue, answer([10, 0, 0, 9])));
+        log.add(event(2, "input", 5, Verdict::Continue, Some(identity(5))));
+        let passed: Vec<_> = log.passed_by_answer(7).map(|decision| decision.rule.handle).collect();
+        assert_eq!(passed, [Some(3), Some(4)]);
+        assert_eq!(log.passed_by_answer(8).count(), 0);
     }
 
     #[test]

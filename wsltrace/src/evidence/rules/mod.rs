@@ -220,9 +220,18 @@ impl FirewallTrace {
 
     /// The rule that gave this journey's packet another address: the one that changed where it goes, where several did.
     pub(super) fn translator(&mut self, journey: &Journey) -> Option<Rule> {
+        let led_elsewhere = journey.last_destination() != (journey.flow.destination, journey.flow.destination_port);
+        self.translating(journey, led_elsewhere)
+    }
+
+    /// The rule that gave a packet another source, where connection tracking refused the connection that came of it.
+    pub(super) fn source_translator(&mut self, journey: &Journey) -> Option<Rule> {
+        if journey.facts.at_confirmation { self.translating(journey, false) } else { None }
+    }
+
+    fn translating(&mut self, journey: &Journey, led_elsewhere: bool) -> Option<Rule> {
         journey.translated.as_ref()?;
         self.drain().ok()?;
-        let led_elsewhere = journey.last_destination() != (journey.flow.destination, journey.flow.destination_port);
         let decisions = self.passed(journey);
         let translates = |decision: &&Decision| {
             // A rule that merely let it go on may have the word in its comment.
@@ -259,6 +268,16 @@ impl FirewallTrace {
         let marks = |decision: &Decision| decision.rule.chain == WSL_MARKS && decision.rule.handle.is_some();
         let decision = self.passed(journey).into_iter().rev().find(marks)?;
         Some(self.named(&decision).rule)
+    }
+
+    /// The rule that gave this journey's answer another address or port, without NAT's turning it back.
+    pub(super) fn rewriter(&mut self, journey: &Journey) -> Option<Rule> {
+        self.drain().ok()?;
+        let rewrites = |decision: &Decision| {
+            self.listing.as_ref().and_then(|listing| listing.text(&decision.rule)).is_some_and(targets::rewrites)
+        };
+        let decision = self.log.passed_by_answer(journey.flow.sequence).filter(|decision| rewrites(decision)).last()?;
+        Some(self.named(decision).rule)
     }
 
     /// The rules that this journey's packet met and passed.

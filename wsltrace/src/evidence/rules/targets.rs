@@ -39,6 +39,14 @@ pub(super) fn translates(text: &str, destination: bool) -> bool {
         .any(|word| statements.iter().any(|statement| word.trim_matches('"').eq_ignore_ascii_case(statement)))
 }
 
+/// Whether a rule writes into a packet's addresses or ports, as NAT does not: `ip daddr set ADDRESS`, `tcp sport set PORT`.
+pub(super) fn rewrites(text: &str) -> bool {
+    let words: Vec<&str> = super::without_comment(text).split(' ').collect();
+    words
+        .windows(3)
+        .any(|three| matches!(three, ["ip" | "ip6", "saddr" | "daddr", "set"] | ["tcp" | "th", "sport" | "dport", "set"]))
+}
+
 /// What a program says; nothing when it is not installed or fails, which is logged.
 fn asked(netns: &Netns, program: &str, arguments: &[&str]) -> io::Result<Option<String>> {
     let answer = netns.run(|| output_within(LISTING_LIMIT, Command::new(program).args(arguments))).map_err(io::Error::other)?;
@@ -55,7 +63,24 @@ fn addresses(text: &str) -> impl Iterator<Item = IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use super::{addresses, translates};
+    use super::{addresses, rewrites, translates};
+
+    #[test]
+    fn rules_that_write_addresses_or_ports_are_told_from_those_that_compare_them() {
+        for text in
+            ["tcp sport 8080 ip daddr set 172.28.16.99", "tcp sport 8080 counter tcp sport set 8081", "ip6 saddr set fd00::9"]
+        {
+            assert!(rewrites(text), "{text}");
+        }
+        for text in [
+            "ip saddr 10.0.0.1 tcp dport 80 accept",
+            "meta mark set 5",
+            "tcp dport 80 comment \"ip daddr set\"",
+            "ip dscp set cs1",
+        ] {
+            assert!(!rewrites(text), "{text}");
+        }
+    }
 
     #[test]
     fn a_rule_translates_the_destination_or_the_source() {

@@ -1,0 +1,86 @@
+//! What bears on ends that their place does not explain: answers that nobody confirms, SYNs that TCP frees before it looks for a
+//! listener, packets of this machine's own addresses that wait for a neighbour, IPv6 on a device that has none.
+
+use super::readings::Span;
+use super::watched::Watched;
+use super::{Astray, Evidence, connection, routes, way};
+use crate::journey::{Journey, Outcome, Stage, symbol};
+use crate::kernel::links;
+
+/// Whether an answer was made, and the client has not confirmed it.
+pub(super) fn is_unconfirmed(journey: &Journey) -> bool {
+    let facts = journey.facts;
+    facts.syn_ack
+        && !facts.acknowledged
+        && !facts.established
+        && matches!(journey.outcome, Outcome::Answered | Outcome::Unfinished)
+}
+
+/// Whether the answer of a container was seen last on a device of its namespace, so that it did not come back to where its SYN came from.
+pub(super) fn went_astray_beyond(journey: &Journey) -> bool {
+    let last = journey.stages.last();
+    journey.outcome == Outcome::Unfinished
+        && journey.facts.syn_ack
+        && last.is_some_and(|visit| visit.stage == Stage::TcEgress && visit.netns != journey.netns)
+}
+
+impl Watched {
+    /// What is known of an answer that the client has not confirmed: a rule that changed it here.
+    pub(super) fn add_rewriter(&mut self, journey: &Journey, evidence: &mut Evidence) {
+        if is_unconfirmed(journey)
+            && let Some(trace) = &mut self.trace
+        {
+            evidence.answer_rewriter = trace.rewriter(journey);
+        }
+    }
+
+    /// How many half-open connections were reset meanwhile, in the namespace of the server.
+    pub(super) fn add_resets(&mut self, journey: &Journey, span: Span, evidence: &mut Evidence) {
+        if !is_unconfirmed(journey) {
+            return;
+        }
+        match self.readings.resets_of_half_open(&self.netns, span) {
+            Ok(resets) => evidence.resets_of_half_open = resets,
+            Err(error) => log::warn!("cannot read the counters of network namespace {}: {error}", self.netns.inum()),
+        }
+    }
+
+    /// Whether the kernel has an older connection between the ends of a SYN that TCP freed without a reason and without a lookup.
+    pub(super) fn add_older_connection(&self, journey: &Journey, died_at: Option<Stage>, evidence: &mut Evidence) {
+        let in_tcp = journey.location.as_deref().is_some_and(|place| symbol(place).starts_with("tcp_"));
+        let unnamed = journey.reason.as_deref().is_none_or(|reason| reason == "NOT_SPECIFIED");
+        let looked_up = journey.facts.socket_lookup || died_at != Some(Stage::SocketLookup);
+        if journey.outcome != Outcome::Dropped || looked_up || !in_tcp || !unnamed {
+            return;
+        }
+        let ends = (journey.last_destination().into(), way::source_end(journey).into());
+        match connection::is_there(&self.netns, ends) {
+            Ok(found) => evidence.older_connection = Some(found),
+            Err(error) => log::warn!("cannot look for a connection in network namespace {}: {error}", self.netns.inum()),
+        }
+    }
+
+    /// What keeps a SYN that waits for its neighbour from being taken for this machine's own, where it is.
+    pub(super) fn add_lost_address(&self, journey: &Journey, evidence: &mut Evidence) {
+        let destination = journey.last_destination().0;
+        if journey.facts.syn_ack || !evidence.has_address(destination) || destination.is_loopback() {
+            return;
+        }
+        match routes::is_local(&self.netns, destination) {
+            Ok(true) => {}
+            Ok(false) => evidence.astray = Some(Astray::NoRoute),
+            Err(error) => log::warn!("cannot read the routes of network namespace {}: {error}", self.netns.inum()),
+        }
+    }
+
+    /// How large packets the device takes by which an IPv6 packet came that IPv6 freed at once.
+    pub(super) fn add_mtu(&self, journey: &Journey, evidence: &mut Evidence) {
+        let at_once = journey.location.as_deref().is_some_and(|place| ["ip6_rcv_core", "ipv6_rcv"].contains(&symbol(place)));
+        let device = journey.death.as_ref().and_then(|death| death.interface.as_deref());
+        let Some(device) = device.filter(|_| at_once && journey.outcome == Outcome::Dropped) else { return };
+        match links::list_links(&self.netns) {
+            Ok(links) => evidence.mtu = links.iter().find(|link| link.name == device).map(|link| link.mtu),
+            Err(error) => log::warn!("cannot look at the devices of network namespace {}: {error}", self.netns.inum()),
+        }
+    }
+}
