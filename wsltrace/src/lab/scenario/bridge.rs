@@ -1,13 +1,14 @@
 //! Bridges between containers: copies for bystanders, and connections that come back to where they began.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use super::{Expect, Scenario, serve_all, template};
 use crate::diagnosis::Code;
 use crate::evidence::Backend;
 use crate::journey::{Origin, Outcome, Stage};
 use crate::lab::mend::Mended;
-use crate::lab::path::{answer, back_through, into_container, through};
+use crate::lab::path::{answer, back_through, inbound, into_container, through};
 use crate::lab::sides::{CLIENT_V4, CONTAINER, DOCKER0, WSL_V4, join};
 use crate::lab::{Lab, LabError, Namespace, PORT, Seen, Side, Step};
 
@@ -16,7 +17,7 @@ const GROUP: &str = "bridges";
 const INNER_PORT: u16 = 80;
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![flood(), hairpin(), dropped_on_the_way(), answer_dropped()]
+    vec![flood(), hairpin(), not_sent_back(), dropped_on_the_way(), answer_dropped()]
 }
 
 /// As `ebtables` does. The packet has left the machine's own netfilter by then.
@@ -135,6 +136,41 @@ fn hairpin() -> Scenario {
             translated: Some((DOCKER0.into(), SocketAddr::from((CONTAINER, INNER_PORT)))),
             // It comes in by the bridge's port, and then again by the bridge.
             path: [vec![Step::Must(Stage::TcIngress)], published()].concat(),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+/// The same where rules of IP see what passes bridges (`br_netfilter`): the bridge itself sends it on, and not by the port that it came by.
+fn not_sent_back() -> Scenario {
+    let base = hairpin();
+    Scenario {
+        name: "hairpin-off",
+        title: "a container connects to its own published port, and the bridge sends nothing back to it",
+        tools: &["nft", "ip", "iptables-nft"],
+        options: &["BRIDGE_NETFILTER"],
+        break_it: |lab| {
+            if !Path::new("/proc/sys/net/bridge").exists() {
+                return Err(LabError::Unsupported("the module br_netfilter is not loaded".into()));
+            }
+            serve_all(lab, Side::Container, INNER_PORT)?;
+            lab.wsl.set_sysctl("net.bridge.bridge-nf-call-iptables", "1")?;
+            publish(lab, "")
+        },
+        client: Seen::NoAnswer,
+        // The rule brings its table and chain.
+        mended: Some(Mended::Added(5)),
+        expect: Expect {
+            outcomes: &[Outcome::Dropped],
+            died: Some((Stage::Routing, Side::Wsl)),
+            codes: &[Code::NoForwarding],
+            proved: false,
+            inferred: true,
+            translated: None,
+            says: "the bridge sends nothing back by veth0",
+            // The bridge shows what it will send on to the rules of IP, and frees it before any other place.
+            path: inbound(Stage::Routing),
             ..base.expect
         },
         ..base

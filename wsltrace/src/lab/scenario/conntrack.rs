@@ -1,12 +1,15 @@
 //! Connection tracking and rules that ask it.
 
-use super::{Expect, Scenario, serve_any, template};
+use super::forwarding::{INNER_PORT, publish};
+use super::limits::stay;
+use super::{Expect, Scenario, serve_all, serve_any, template};
 use crate::diagnosis::Code;
 use crate::evidence::Backend;
 use crate::journey::{Conntrack, Outcome, Stage};
 use crate::lab::crowd::fill_conntrack;
 use crate::lab::mend::Mended;
-use crate::lab::path::inbound;
+use crate::lab::path::{inbound, through};
+use crate::lab::sides::CONTAINER;
 use crate::lab::{Lab, LabError, PORT, Seen, Side};
 
 const GROUP: &str = "conntrack";
@@ -22,6 +25,12 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         ),
         invalid(),
         full(),
+        port_taken("masquerade-port-taken", "a rule gives all that it masquerades one port, which a connection has", NFT),
+        port_taken(
+            "masquerade-port-taken-legacy",
+            "iptables (legacy) gives all that it masquerades one port, which a connection has",
+            LEGACY,
+        ),
     ]
 }
 
@@ -112,6 +121,53 @@ fn invalid() -> Scenario {
         },
         ..base
     }
+}
+
+/// The only port that the rule leaves.
+const ONLY_PORT: u16 = 5000;
+
+/// NAT makes of it what another connection is already, and connection tracking notices that behind all chains.
+fn port_taken(name: &'static str, title: &'static str, backend: Backend) -> Scenario {
+    let base = template(name, title, GROUP);
+    let by_legacy = backend == LEGACY;
+    Scenario {
+        tools: if by_legacy { &["nft", "iptables-legacy"] } else { &["nft"] },
+        behind: Some(Side::Container),
+        break_it: if by_legacy { one_port_by_legacy } else { one_port_by_nft },
+        client: Seen::NoAnswer,
+        mended: Some(Mended::Set),
+        expect: Expect {
+            outcomes: &[Outcome::Dropped],
+            died: Some((Stage::Postrouting, Side::Wsl)),
+            reason: Some(("NETFILTER_DROP", (5, 18))),
+            codes: &[Code::ConntrackDrop],
+            inferred: true,
+            says: "just as another connection that still stands",
+            // It is past the last position of the hook.
+            path: through(Stage::Snat),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+fn one_port_by_nft(lab: &mut Lab) -> Result<(), LabError> {
+    serve_all(lab, Side::Container, INNER_PORT)?;
+    publish(lab, CONTAINER)?;
+    lab.wsl.nft_script(&format!(
+        "table {} out {{
+            chain out {{ type nat hook postrouting priority srcnat; oifname docker0 meta l4proto tcp masquerade to :{ONLY_PORT}; }}
+        }}",
+        lab.family()
+    ))?;
+    stay(lab)
+}
+
+fn one_port_by_legacy(lab: &mut Lab) -> Result<(), LabError> {
+    serve_all(lab, Side::Container, INNER_PORT)?;
+    publish(lab, CONTAINER)?;
+    lab.iptables("iptables-legacy", &format!("-t nat -A POSTROUTING -o docker0 -p tcp -j MASQUERADE --to-ports {ONLY_PORT}"))?;
+    stay(lab)
 }
 
 fn full() -> Scenario {

@@ -14,7 +14,7 @@ use crate::journey::{Outcome, Stage};
 use crate::lab::client::ANSWER_PATIENCE;
 use crate::lab::listener;
 use crate::lab::mend::Mended;
-use crate::lab::path::{answer, inbound};
+use crate::lab::path::{answer, inbound, unconfirmed};
 use crate::lab::{Attempt, Binding, ClientResult, Lab, LabError, Listening, Manner, PORT, Seen, Side};
 
 /// More than the quotas of these scenarios, bytes.
@@ -28,6 +28,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         connections_iptables(),
         rate_nft(),
         rate_iptables(),
+        rate_of_packets(),
         rate_of_strangers(),
         recent(),
         quota_nft(),
@@ -92,6 +93,34 @@ fn rate_iptables() -> Scenario {
         lab.iptables("iptables-legacy", &rule)?;
         come(lab)
     })
+}
+
+/// The limit is meant for connections, and counts packets.
+fn rate_of_packets() -> Scenario {
+    let title = "iptables (legacy) lets in one packet an hour (hashlimit), and the first is the SYN";
+    let base = rate_iptables();
+    Scenario {
+        title,
+        name: "limit-packets-iptables-legacy",
+        break_it: |lab| {
+            serve_any(lab)?;
+            let limit = "-m hashlimit --hashlimit-name lab --hashlimit-above 1/hour --hashlimit-burst 1";
+            let reset = "-j REJECT --reject-with tcp-reset";
+            lab.iptables("iptables-legacy", &format!("-A INPUT -p tcp --dport {PORT} {limit} {reset}"))
+        },
+        client: Seen::Reset,
+        expect: Expect {
+            outcomes: &[Outcome::Answered],
+            died: None,
+            unconfirmed: Some(Side::Wsl),
+            codes: &[Code::FirewallReject],
+            inferred: true,
+            says: "most likely it is rule 1 of ip filter INPUT",
+            path: unconfirmed(),
+            ..base.expect
+        },
+        ..base
+    }
 }
 
 /// The rule is about every port. What lets one through must stand before it.
@@ -188,7 +217,7 @@ fn come(lab: &Lab) -> Result<(), LabError> {
 }
 
 /// Connects, and stays as long as the lab.
-fn stay(lab: &mut Lab) -> Result<(), LabError> {
+pub(super) fn stay(lab: &mut Lab) -> Result<(), LabError> {
     let connection = connect(lab, Manner::Silent)?;
     lab.keep(connection);
     Ok(())

@@ -54,6 +54,23 @@ pub(super) fn scenarios() -> Vec<Scenario> {
                 lab.wsl.ip(&format!("address del {OTHER_ADDRESS}/20 dev eth0"))
             })
         },
+        Scenario {
+            tools: &["ip"],
+            expect: Expect {
+                says: "listens on 172.28.16.3:8080 only, and the client asked for",
+                codes: &[Code::ListenerBoundElsewhere],
+                ..no_listener().expect
+            },
+            ..refused(
+                "listener-address-by-route",
+                "the server listens on an address that is WSL's by a route alone",
+                &[],
+                |lab| {
+                    lab.wsl.ip(&format!("route add local {OTHER_ADDRESS} dev lo"))?;
+                    serve(lab, Side::Wsl, Binding::new(OTHER_ADDRESS, PORT))
+                },
+            )
+        },
         accept_queue_full(),
         Scenario {
             break_it: |lab| {

@@ -32,6 +32,7 @@ mod suppressed;
 mod synproxy;
 mod tables;
 mod tunnel;
+mod untaken;
 mod v6;
 mod vrf;
 
@@ -177,6 +178,7 @@ pub fn all() -> Vec<Scenario> {
         neighbour::scenarios(),
         loopback::scenarios(),
         reply::scenarios(),
+        untaken::scenarios(),
         queue::scenarios(),
         conntrack::scenarios(),
         mirrored::scenarios(),

@@ -79,6 +79,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         },
         one_address_twice(),
         ipv6_off(),
+        too_small_for_ipv6(),
     ]
 }
 
@@ -116,6 +117,22 @@ fn ipv6_off() -> Scenario {
         },
         mended: None,
         expect: Expect { died: Some((Stage::TcIngress, Side::Wsl)), path: inbound(Stage::TcIngress), ..base.expect },
+        ..base
+    }
+}
+
+/// The client still knows the hardware address. What WSL had of addresses does not come again by itself.
+fn too_small_for_ipv6() -> Scenario {
+    let base = ipv6_off();
+    Scenario {
+        name: "mtu-below-ipv6",
+        title: "eth0 takes packets of at most 1000 bytes, and so has no IPv6",
+        tools: &["ip"],
+        break_it: |lab| {
+            serve_any(lab)?;
+            lab.wsl.ip("link set eth0 mtu 1000")
+        },
+        expect: Expect { reason: None, proved: false, inferred: true, says: "IPv6 needs 1280", ..base.expect },
         ..base
     }
 }

@@ -1,12 +1,14 @@
 //! Rules between routing tables, and tables without what the kernel itself has put there: as VPN clients, kill switches and network
 //! managers leave them behind.
 
+use nix::errno::Errno;
+
 use super::{Expect, Scenario, serve_any, template};
 use crate::diagnosis::Code;
 use crate::journey::{Outcome, Stage};
 use crate::lab::mend::Mended;
 use crate::lab::network::Way;
-use crate::lab::path::{answer, inbound};
+use crate::lab::path::{answer, inbound, through};
 use crate::lab::sides::{BACKEND, CLIENT_V4, WSL_V4};
 use crate::lab::{Lab, LabError, PORT, Seen, Side, Step};
 
@@ -20,6 +22,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         marked_blackhole(),
         no_rule_to_local(),
         not_in_local(),
+        sought_outside(),
         rule_refuses_answer(),
         route_refuses_answer(),
         marked_answer(),
@@ -78,6 +81,41 @@ fn not_in_local() -> Scenario {
             lab.ip(&format!("route del local {} table local", lab.at(WSL_V4)))
         },
         ..dies("route-local-missing", title, "the table `local` does not have it")
+    }
+}
+
+/// A router sends it out again, where everybody knows that it is WSL's.
+fn sought_outside() -> Scenario {
+    let title = "WSL's own address is missing in the routing table `local`, and WSL forwards";
+    let base = not_in_local();
+    Scenario {
+        title,
+        name: "route-local-missing-forwarding",
+        behind: Some(Side::Container),
+        from: Side::Container,
+        break_it: |lab| {
+            serve_any(lab)?;
+            lab.forward()?;
+            lab.wsl.set_sysctl("net.ipv4.neigh.eth0.retrans_time_ms", "100")?;
+            lab.ip(&format!("route del local {} table local", lab.at(WSL_V4)))
+        },
+        settle: |lab| lab.wsl.await_failed_neighbour(WSL_V4.into()),
+        client: Seen::Failed(Errno::EHOSTUNREACH),
+        expect: Expect {
+            outcomes: &[Outcome::Dropped],
+            died: Some((Stage::Neighbour, Side::Wsl)),
+            reason: Some(("NEIGH_FAILED", (5, 18))),
+            path: [
+                vec![Step::Must(Stage::TcIngress)],
+                through(Stage::Snat),
+                vec![Step::Must(Stage::Neighbour)],
+                answer(),
+                vec![Step::Must(Stage::TcEgress)],
+            ]
+            .concat(),
+            ..base.expect
+        },
+        ..base
     }
 }
 

@@ -6,7 +6,7 @@ use nix::errno::Errno;
 
 use super::{
     Expect, Scenario, astray, confirmation, conntrack, firewall, foreign, forwarding, handshake, ingress, ipsec, limits,
-    listener, loopback, neighbour, overflow, policy, queue, reader, reply, routing, served, synproxy, tables,
+    listener, loopback, neighbour, overflow, packet, policy, queue, reader, reply, routing, served, synproxy, tables, untaken,
 };
 use crate::lab::Seen;
 use crate::lab::sides::{over_v6, twin};
@@ -170,6 +170,20 @@ const OVER_V6: &[OverV6] = &[
         "drop-reverse-path-ip6tables-legacy",
         "ip6tables (legacy) drops what would be answered by another interface (-m rpfilter)",
     ),
+    ("frame-to-many", "frame-to-many-v6", "the client has the broadcast hardware address for WSL's IPv6 address"),
+    ("header-too-long", "header-too-long-v6", "the IPv6 SYN's TCP header claims to be longer than the packet"),
+    (
+        "masquerade-port-taken",
+        "masquerade-port-taken-v6",
+        "a rule gives all IPv6 that it masquerades one port, which a connection has",
+    ),
+    ("reply-reset-by-client", "reply-reset-by-client-v6", "the client's own firewall refuses the answers over IPv6 by a reset"),
+    ("reply-other-port", "reply-other-port-v6", "a rule of WSL writes another source port into the answers over IPv6"),
+    (
+        "reply-wrong-interface-container",
+        "reply-wrong-interface-container-v6",
+        "a container's route to the IPv6 client leads by another of its own interfaces",
+    ),
     ("foreign-lookup-drops", "foreign-lookup-drops-v6", "somebody's BPF program (sk_lookup) refuses every connection over IPv6"),
 ];
 
@@ -179,6 +193,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         limits::scenarios(),
         ingress::scenarios(),
         reply::scenarios(),
+        untaken::scenarios(),
         queue::scenarios(),
         conntrack::scenarios(),
         listener::scenarios(),
@@ -196,6 +211,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         foreign::scenarios(),
         synproxy::scenarios(),
         tables::scenarios(),
+        packet::scenarios(),
         astray::scenarios(),
     ]
     .concat();
