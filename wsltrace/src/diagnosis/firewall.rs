@@ -49,8 +49,10 @@ fn unconfirmed(case: &Case, verb: &str, so: &str) -> Finding {
         return Finding::inferred(summary).remedy(case.where_to_type()).remedy(see(case));
     };
     let text = rule.text.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
-    // What such a rule decides does not follow from the rules.
-    let known = if rule.is_limit() || rule.remembers() { "most likely it is" } else { "by the rules as they are now it is" };
+    // What such a rule decides does not follow from the rules, nor is it followed where only a counter tells.
+    let counted = rule.backend == Backend::IptablesLegacy && case.evidence.port_there.is_none();
+    let followed = !counted && !rule.is_limit() && !rule.remembers();
+    let known = if followed { "by the rules as they are now it is" } else { "most likely it is" };
     let summary = format!("{}; {known} {}{text}", told(verb, so), name(rule));
     Finding::inferred(summary).remedy(remedy(case))
 }

@@ -86,7 +86,7 @@ pub(super) fn martian(case: &Case) -> Option<Finding> {
             (Confidence::Inferred, format!("its source {source} is an address of this machine"), local_source())
         }
         None => {
-            if !at_route(case) || !martian_by_address(case) && !is_unfit(source) {
+            if !at_route(case) || !martian_by_address(case) && !is_unfit(case, source) {
                 return None;
             }
             let remedy = if source == destination {
@@ -237,7 +237,11 @@ fn martian_by_address(case: &Case) -> bool {
 }
 
 /// Whether no packet may come from an address.
-fn is_unfit(source: IpAddr) -> bool {
+fn is_unfit(case: &Case, source: IpAddr) -> bool {
+    let of_network = |own: &crate::evidence::OwnAddress| own.broadcast().is_some_and(|all| IpAddr::V4(all) == source);
+    if case.evidence.addresses.iter().any(of_network) {
+        return true;
+    }
     match source {
         IpAddr::V4(address) => address.is_multicast() || address.is_broadcast() || address.octets()[0] == 0,
         IpAddr::V6(address) => address.is_multicast() || address.is_unspecified(),

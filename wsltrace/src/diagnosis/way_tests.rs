@@ -179,6 +179,10 @@ fn addresses_that_cannot_be_are_told_by_the_place_where_there_is_no_reason() {
     to_all.flow.destination = ip("172.28.31.255");
     assert!(expect(&to_all, &network, Code::MartianAddress, Inferred).summary.contains("broadcast"));
     to_all.flow.destination = ip("172.28.16.2");
+    let mut from_all = dropped("NOT_SPECIFIED", "ip_rcv_finish_core+0x18c");
+    expect(&from_all, &network, Code::BadPacket, Inferred);
+    from_all.flow.source = ip("172.28.31.255");
+    expect(&from_all, &network, Code::MartianAddress, Inferred);
     expect(&to_all, &network, Code::BadPacket, Inferred);
 
     let stages = [Stage::Output, Stage::OutputNat];

@@ -266,8 +266,8 @@ pub struct Evidence {
     pub astray: Option<Astray>,
     /// Addresses that listeners are bound to and no interface has, and that a route of the type `local` makes this machine's all the same.
     pub local_by_route: Vec<IpAddr>,
-    /// Whether the kernel has something of an older connection between the ends of a SYN for which TCP looked for no listener; `None`
-    /// when it was not asked.
+    /// Whether the kernel has something of an older connection between the ends of a SYN for which TCP looked for no listener, or a
+    /// half-open one was reset meanwhile; `None` when it was not asked.
     pub older_connection: Option<bool>,
     /// The rule of this machine that gave an answer which nobody confirmed another address or port.
     pub answer_rewriter: Option<Rule>,

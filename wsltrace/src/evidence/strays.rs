@@ -46,7 +46,13 @@ impl Watched {
     }
 
     /// Whether the kernel has an older connection between the ends of a SYN that TCP freed without a reason and without a lookup.
-    pub(super) fn add_older_connection(&self, journey: &Journey, died_at: Option<Stage>, evidence: &mut Evidence) {
+    pub(super) fn add_older_connection(
+        &mut self,
+        journey: &Journey,
+        died_at: Option<Stage>,
+        span: Span,
+        evidence: &mut Evidence,
+    ) {
         let in_tcp = journey.location.as_deref().is_some_and(|place| symbol(place).starts_with("tcp_"));
         let unnamed = journey.reason.as_deref().is_none_or(|reason| reason == "NOT_SPECIFIED");
         let looked_up = journey.facts.socket_lookup || died_at != Some(Stage::SocketLookup);
@@ -54,7 +60,10 @@ impl Watched {
             return;
         }
         let ends = (journey.last_destination().into(), way::source_end(journey).into());
-        match connection::is_there(&self.netns, ends) {
+        // A half-open one has gone when the client has reset what it was told of it.
+        let found = connection::is_there(&self.netns, ends)
+            .and_then(|found| Ok(found || self.readings.resets_of_half_open(&self.netns, span)? > 0));
+        match found {
             Ok(found) => evidence.older_connection = Some(found),
             Err(error) => log::warn!("cannot look for a connection in network namespace {}: {error}", self.netns.inum()),
         }

@@ -198,7 +198,7 @@ impl Watched {
         if journey.outcome == Outcome::Refused {
             self.add_refusal(journey, evidence);
         }
-        self.add_older_connection(journey, died_at, evidence);
+        self.add_older_connection(journey, died_at, span, evidence);
         if (died_at == Some(Stage::Routing) && matches!(journey.outcome, Outcome::Dropped | Outcome::Rejected)
             || journey.facts.answer_elsewhere
             || went_astray_beyond(journey)
