@@ -16,7 +16,7 @@ type Test = fn(&Path) -> Result<(), Box<dyn Error>>;
 const PORT: u16 = 8080;
 /// Faults of the lab that an examination does not see, with the reason. Of each it may say that the way works, and the tracer is
 /// there to say that it does not.
-const UNSEEN: [(&str, &str); 32] = [
+const UNSEEN: [(&str, &str); 36] = [
     ("reverse-path-filter", "it depends on the client's address"),
     ("no-route-back", "it depends on the client's address"),
     ("reply-wrong-interface", "it depends on the client's address"),
@@ -26,6 +26,8 @@ const UNSEEN: [(&str, &str); 32] = [
     ("ipsec-block-out", "it depends on the client's address"),
     ("ipsec-no-key-out", "it depends on the client's address"),
     ("martian-own-address", "it depends on the client's address"),
+    ("reply-wrong-interface-container", "it depends on the client's address"),
+    ("hairpin-off", "it depends on the client's address: the container's own"),
     ("reply-unanswered", "the client's side decides"),
     ("reply-reset-by-client", "the client's side decides"),
     ("frame-to-many", "the client's side decides"),
@@ -37,6 +39,8 @@ const UNSEEN: [(&str, &str); 32] = [
     ("data-unconfirmed", "the client's side decides"),
     ("ttl-used-up", "the client's side decides: its packets have a TTL of 1"),
     ("syn-queue-full", "it comes with the connections"),
+    ("masquerade-port-taken", "it comes with the connections"),
+    ("masquerade-port-taken-legacy", "it comes with the connections"),
     ("overflow-of-a-stranger", "it comes with the connections"),
     ("not-accepted", "it comes with the connections"),
     ("not-accepted-container", "it comes with the connections"),
