@@ -353,15 +353,20 @@ impl Probes {
         let Some(Map::HashMap(map)) = self.loaded.ebpf.map("JOURNEYS") else { return Err(absent("the map JOURNEYS").into()) };
         let (entries, more) = self.journeys.read(map.fd()).map_err(ProbeError::Sweep)?;
         let mut swept = Swept { found: 0, more };
+        let mut over = Vec::new();
         for (key, record) in entries {
             swept.found += 1;
-            if !is_over(record) {
-                continue;
+            if is_over(record) {
+                over.push((record.first_ns, key, record.last_ns));
             }
+        }
+        // A client's attempts end together, and the table is in no order.
+        over.sort_unstable_by_key(|(first_ns, ..)| *first_ns);
+        for (_, key, last_ns) in over {
             let mut request = [0; size_of::<Key>() + size_of::<u64>()];
             let (for_key, for_time) = request.split_at_mut(size_of::<Key>());
             for_key.copy_from_slice(&key_bytes(key));
-            for_time.copy_from_slice(&record.last_ns.to_ne_bytes());
+            for_time.copy_from_slice(&last_ns.to_ne_bytes());
             // Whether it did so does not matter here: a journey that has moved on, or finds no room in the ring buffer, waits for the next time.
             sys::run(&self.collect, &mut request).map_err(ProbeError::Collect)?;
         }
