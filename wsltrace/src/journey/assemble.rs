@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use wsltrace_common::{Address, Death, Flags, Record, StageCode, StageEntry, octets};
 
 use super::{
-    Conntrack, DECISIONS, DeathPlace, FREES_UNRESOLVED, Facts, Family, Flow, InterfaceName, Journey, Origin, Outcome, Stage,
-    StageVisit, Translated, symbol,
+    Conntrack, DECISIONS, DeathPlace, FREES_IN_ROUTING, FREES_UNRESOLVED, Facts, Family, Flow, InterfaceName, Journey, Origin,
+    Outcome, Stage, StageVisit, Translated, symbol,
 };
 
 /// Names for the numbers in a record.
@@ -359,9 +359,10 @@ fn died_at(record: &Record, outcome: Outcome, (reason, location): (Option<&str>,
         .filter(|(code, _)| code.is_place())
         .filter(|(_, entry)| outcome == Outcome::AnswerDropped || entry.time_and_code & StageEntry::ANSWER == 0);
     let (code, _) = last.last()?;
-    let unresolved = reason.is_some_and(|reason| reason.starts_with("NEIGH_"))
-        || location.is_some_and(|location| FREES_UNRESOLVED.contains(&symbol(location)));
+    let freed_by = |functions: &[&str]| location.is_some_and(|location| functions.contains(&symbol(location)));
+    let unresolved = reason.is_some_and(|reason| reason.starts_with("NEIGH_")) || freed_by(&FREES_UNRESOLVED);
     let inferred = match code {
+        StageCode::TcIngress if freed_by(&FREES_IN_ROUTING) => Stage::Routing,
         StageCode::SocketLookup if reason != Some("NO_SOCKET") && outcome != Outcome::Refused => Stage::Listener,
         StageCode::InputEnd if reason == Some("NETFILTER_DROP") => return Some(Stage::Input),
         StageCode::InputEnd => Stage::SocketLookup,

@@ -10,6 +10,8 @@ struct Made;
 
 /// Where IPv6 frees what waited for a neighbour.
 const OF_NDISC: u64 = 0xd15c;
+/// Where IPv4 frees what has no route.
+const OF_ROUTING: u64 = 0xe404;
 
 impl Names for Made {
     fn interface(&self, _netns: u32, ifindex: u32) -> Option<super::InterfaceName> {
@@ -22,7 +24,11 @@ impl Names for Made {
     }
 
     fn location(&self, address: u64) -> Option<String> {
-        Some(if address == OF_NDISC { "ndisc_error_report+0x52".to_owned() } else { format!("function+{address:#x}") })
+        Some(match address {
+            OF_NDISC => "ndisc_error_report+0x52".to_owned(),
+            OF_ROUTING => "ip_error+0x94".to_owned(),
+            _ => format!("function+{address:#x}"),
+        })
     }
 
     fn is_relay(&self, _tgid: u32, comm: &[u8; 16]) -> bool {
@@ -151,6 +157,41 @@ fn the_position_behind_the_named_chains_shows_only_when_the_packet_died_there() 
     let journey = made(&behind);
     assert_eq!(journey.died_at, Some(Stage::Routing));
     assert_eq!(names(&journey)[5..], [Stage::Dnat, Stage::Routing]);
+}
+
+/// `br_netfilter` calls PREROUTING on the bridge's port; routing follows the tc ingress of the bridge.
+#[test]
+fn behind_a_bridge_that_asks_netfilter_the_freeing_function_tells_routing() {
+    let mut record = record(&[&TO_ROUTING, &[StageCode::TcIngress]]);
+    record.death = Death { location: OF_ROUTING, ..died(&record, 0) };
+    let journey = made(&record);
+    assert_eq!(journey.died_at, Some(Stage::Routing));
+    assert_eq!(names(&journey)[6..], [Stage::Routing, Stage::TcIngress, Stage::Routing]);
+    record.death.location = 0x10;
+    assert_eq!(made(&record).died_at, Some(Stage::TcIngress));
+}
+
+#[test]
+fn routing_sees_packets_come_in_by_a_bridge_and_not_by_its_port() {
+    let way = [StageCode::TcIngress, StageCode::Prerouting, StageCode::Routing];
+    let mut record = record(&[&way]);
+    for entry in &mut record.stages[1..3] {
+        entry.ifindex = 3;
+    }
+    assert_eq!(made(&record).entrance(), Some("eth3"));
+    // An answer that was made in another namespace, comes back by a bridge and leaves by another interface.
+    let mut record = answered(record, Flags::SYN_ACK | Flags::ANSWER_ELSEWHERE, &[StageCode::Output]);
+    assert_eq!(made(&record).answer_entrance(), None);
+    record.stages[3].netns = 2;
+    let mut record = answered(record, 0, &way);
+    for (entry, ifindex) in record.stages[4..7].iter_mut().zip([4, 5, 5]) {
+        entry.ifindex = ifindex;
+    }
+    let mut record = answered(record, 0, &[StageCode::TcEgress, StageCode::Output]);
+    record.stages[8].netns = 2;
+    let journey = made(&record);
+    assert_eq!(journey.answer_entrance(), Some("eth5"));
+    assert_eq!((journey.last_netns(), journey.entrance()), (1, Some("eth3")));
 }
 
 #[test]

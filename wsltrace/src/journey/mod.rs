@@ -219,6 +219,23 @@ pub const FREES_UNRESOLVED: [&str; 8] = [
     "neigh_flush_one",
 ];
 
+/// Functions that free packets which routing refused. A packet that a bridge has shown to netfilter (`br_netfilter`) comes to routing
+/// straight from the bridge's tc ingress: no hook is passed again between the two.
+pub const FREES_IN_ROUTING: [&str; 12] = [
+    "ip_error",
+    "ip_rcv_finish",
+    "ip_rcv_finish_core",
+    "ip_route_input_noref",
+    "ip_forward",
+    "ip6_forward",
+    "ip6_pkt_discard",
+    "ip6_pkt_drop",
+    "ip6_pkt_prohibit",
+    "ip6_rcv_finish",
+    "dst_discard",
+    "dst_discard_out",
+];
+
 /// The function in a place such as `ndisc_error_report+0x52` or `function.isra.0+0x1`.
 pub fn symbol(location: &str) -> &str {
     location.split(['+', '.']).next().unwrap_or(location)
@@ -266,22 +283,41 @@ impl Journey {
         self.translated.as_ref().map_or(self.flow.source, |t| t.source)
     }
 
-    /// The interface by which the packet came into the namespace of its last stage.
+    /// The interface by which the packet came into the namespace of its last stage, as routing sees it.
     pub fn entrance(&self) -> Option<&str> {
         let netns = self.last_netns();
-        if netns == self.netns {
-            return self.interface.as_deref();
-        }
-        let syn = self.stages.iter().take(self.answer.unwrap_or(usize::MAX));
-        syn.filter(|visit| visit.netns == netns).find_map(|visit| visit.interface.as_deref())
+        let syn = self.stages.iter().take(self.answer.unwrap_or(usize::MAX)).filter(|visit| visit.netns == netns);
+        let first = || {
+            if netns == self.netns { self.interface.as_deref() } else { syn.clone().find_map(|visit| visit.interface.as_deref()) }
+        };
+        routed_interface(syn.clone()).or_else(first)
     }
 
-    /// The namespace that decided: of the death, of the server that its connection came to nothing at, or else of the last stage.
+    /// The interface by which an answer that was made elsewhere came back into the namespace of the first sight, as routing sees it.
+    pub fn answer_entrance(&self) -> Option<&str> {
+        let answer = self.stages.get(self.answer?..)?.iter().filter(|visit| visit.netns == self.netns);
+        let first = answer.clone().next().filter(|visit| matches!(visit.stage, Stage::TcIngress | Stage::Prerouting))?;
+        routed_interface(answer).or(first.interface.as_deref())
+    }
+
+    /// Where its answer had to go, as routing in the namespace of its end has it: what NAT did to the source is undone by the time that an
+    /// answer has come back.
+    pub fn answer_destination(&self) -> IpAddr {
+        let back = self.last_netns() == self.netns && self.answer_entrance().is_some();
+        if back { self.flow.source } else { self.last_source() }
+    }
+
+    /// The namespace that decided: of the death, of the way on which its answer went elsewhere, of the server that its connection came to
+    /// nothing at, or else of the last stage.
     pub fn last_netns(&self) -> u32 {
         if let Some(death) = &self.death {
             return death.netns;
         }
-        let Facts { acknowledged, established, .. } = self.facts;
+        let Facts { acknowledged, established, answer_elsewhere, answer_left, .. } = self.facts;
+        // Answers that are sent again follow, and begin at the server once more.
+        if answer_elsewhere && !answer_left && !acknowledged && !established {
+            return self.netns;
+        }
         let at_server = self.outcome == Outcome::Answered && (self.came_to_nothing() || acknowledged && !established);
         let last = if at_server { self.server_netns() } else { self.stages.last().map(|visit| visit.netns) };
         last.unwrap_or(self.netns)
@@ -293,6 +329,11 @@ impl Journey {
         let syn = self.stages.get(..self.answer.unwrap_or(self.stages.len())).and_then(<[_]>::last);
         made.or(syn).map(|visit| visit.netns)
     }
+}
+
+/// Where routing saw a packet come in: of a bridge's port it knows nothing, and takes it to have come by the bridge.
+fn routed_interface<'a>(mut visits: impl Iterator<Item = &'a StageVisit>) -> Option<&'a str> {
+    visits.find(|visit| visit.stage == Stage::Prerouting)?.interface.as_deref()
 }
 
 /// What the kernel side saw beside the stages.
