@@ -159,7 +159,8 @@ impl Case<'_> {
     fn pid_there(&self) -> Option<u32> {
         let netns = self.elsewhere_netns()?;
         let here = self.evidence.sockets.iter().flat_map(|sockets| &sockets.listeners);
-        here.chain(&self.evidence.elsewhere).find(|listener| listener.netns == netns).and_then(|listener| listener.pid)
+        let there = here.chain(&self.evidence.elsewhere).filter(|listener| listener.netns == netns);
+        there.filter_map(|listener| listener.pid).find(|pid| !self.evidence.holders_outside.contains(pid))
     }
 
     /// `sysctl -w` for the interface of the death, or nothing when it has no name.

@@ -6,9 +6,9 @@ use super::{
     case::{Case, Finding, TCP_RECEIVES},
     cgroup, firewall,
     remedy::{mend, mend_for_answer},
-    routes::route_back_by_entrance,
+    routes::{ip, refused_answer, route_back_by_entrance},
 };
-use crate::escape::shell_word;
+use crate::escape::{escape, shell_word};
 use crate::evidence::{Mirror, Rule};
 use crate::journey::{FREES_UNRESOLVED, Facts, Origin, Outcome, Stage, StageVisit};
 
@@ -65,11 +65,15 @@ pub(super) fn unanswered(case: &Case) -> Option<Finding> {
     let summary = format!(
         "answered, but {source} never confirmed: the SYN-ACK was sent again and no ACK came in, so the answer is lost on the way back"
     );
+    // A SYN that was sent again and met what the first had left: that one's report has the way of the answer.
+    let sees_no_answer = case.journey.attempt > 1 && case.journey.answer.is_none();
+    let first =
+        sees_no_answer.then(|| "# see the report of the first SYN: it tells by which way the answer left; then:".to_owned());
     let look = [
-        case.root(&format!("ip route get {source}")),
+        case.root(&format!("{} route get {source}", ip(case))),
         "# then look behind this machine: a VPN or a firewall on Windows may take the answers".to_owned(),
     ];
-    Some(Finding::proved(summary).remedy(look))
+    Some(Finding::proved(summary).remedy(first).remedy(look))
 }
 
 /// A rule here gave the answer another address or port than the client asked for.
@@ -117,11 +121,14 @@ fn reset_here(case: &Case) -> String {
 
 pub(super) fn wrong_interface(case: &Case) -> Option<Finding> {
     let entered = case.journey.entrance();
-    let source = case.journey.last_source();
-    let (mend, why) = (route_back_by_entrance(case).unwrap_or_default(), by_mark(case));
-    let look =
-        [case.root(&format!("ip route get {source} from {}", case.journey.last_destination().0)), case.root("ip rule show")];
-    let marks = why.is_some().then(|| case.root("nft -a list ruleset | grep mark"));
+    let source = case.journey.answer_destination();
+    let mend = route_back_by_entrance(case).unwrap_or_default();
+    let (by_rule, by_mark) = (by_rule(case), by_mark(case));
+    let marks = by_mark.is_some().then(|| case.root("nft -a list ruleset | grep mark"));
+    let why = by_rule.or(by_mark);
+    let iif = case.journey.answer_entrance().map(|name| format!(" iif {}", shell_word(name))).unwrap_or_default();
+    let get = format!("{} route get {source} from {}{iif}", ip(case), case.journey.last_destination().0);
+    let look = [case.root(&get), case.root(&format!("{} rule show", ip(case)))];
     let finding = |finding: Finding| finding.remedy(case.where_to_type()).remedy(mend).remedy(look).remedy(marks);
     // It never left: nobody has the client's address on the other interface.
     if let Some((entered, other)) = entered.zip(waits_on(case)).filter(|(entered, other)| entered != other) {
@@ -135,9 +142,9 @@ pub(super) fn wrong_interface(case: &Case) -> Option<Finding> {
         );
         return Some(finding(Finding::new(confidence, summary)));
     }
-    if let Some(left) = left_beyond(case).filter(|left| Some(*left) != entered) {
+    if let Some(left) = case.journey.strayed_by() {
         let summary = format!(
-            "answered by the wrong way: in network namespace {} the SYN came in by {} and the answer left by {left}, and it did not come back to where the SYN came from{}",
+            "answered by the wrong way: in network namespace {} the SYN came in by {} and the answer left by {left}, and was not seen again{}",
             case.journey.last_netns(),
             entered.unwrap_or("one interface"),
             why.unwrap_or_default()
@@ -178,17 +185,21 @@ fn waits_on<'a>(case: &Case<'a>) -> Option<&'a str> {
     answer(case).last().filter(waits)?.interface.as_deref()
 }
 
-/// The interface by which the answer left a container's namespace, where it was not seen again.
-fn left_beyond<'a>(case: &Case<'a>) -> Option<&'a str> {
-    let unfinished = case.journey.outcome == Outcome::Unfinished && case.elsewhere_netns().is_some();
-    let last = answer(case).last().filter(|visit| unfinished && visit.stage == Stage::TcEgress)?;
-    last.interface.as_deref()
+/// What explains that an answer did not take the way of the routes.
+fn by_mark(case: &Case) -> Option<String> {
+    let right = case.evidence.way_back.as_deref() == case.journey.entrance() && case.evidence.way_back.is_some();
+    right.then(|| "; the routes for packets without a mark are right, so most likely a firewall marks it, or the server itself does (SO_MARK), and a rule of `ip rule` (fwmark) takes it there".to_owned())
 }
 
-/// What explains that an answer did not take the way of the routes.
-fn by_mark(case: &Case) -> Option<&'static str> {
-    let right = case.evidence.way_back.as_deref() == case.journey.entrance() && case.evidence.way_back.is_some();
-    right.then_some("; the routes for packets without a mark are right, so most likely a firewall marks it, or the server itself does (SO_MARK), and a rule of `ip rule` (fwmark) takes it there")
+/// The rule of `ip rule` that leads it there, as far as rules without marks tell.
+fn by_rule(case: &Case) -> Option<String> {
+    let rule = case.evidence.leading_rule.as_ref()?;
+    let took = case.journey.strayed_by().or_else(|| left_by(case)).or_else(|| waits_on(case))?;
+    if case.evidence.way_back.as_deref() != Some(took) {
+        return None;
+    }
+    let (preference, text) = (rule.preference, escape(&rule.text));
+    Some(format!("; by the rules as they are now, \"{preference}: {text}\" of `ip rule` leads it to {}", escape(took)))
 }
 
 /// The client has an address that is also this machine's: the answer stays here.
@@ -223,6 +234,12 @@ pub(super) fn dropped(case: &Case) -> Option<Finding> {
     {
         return Some(finding);
     }
+    if case.evidence.rule.is_none()
+        && let Some(refusal) = refused_answer(case)
+    {
+        let summary = format!("{} was dropped in {}: {}", answer_in_words(case), firewall::place(case), refusal.what);
+        return Some(Finding::inferred(summary).remedy(case.where_to_type()).remedy(refusal.mend));
+    }
     let by = match (&case.evidence.rule, case.reason()) {
         (Some(_), _) | (None, Some("NETFILTER_DROP")) => " by a firewall",
         _ => "",
@@ -230,13 +247,7 @@ pub(super) fn dropped(case: &Case) -> Option<Finding> {
     // These programs are asked between POSTROUTING and the device.
     let behind = if case.reason() == Some("BPF_CGROUP_EGRESS") { "behind" } else { "in" };
     let place = format!("{behind} {}", firewall::place(case));
-    let answer = match (refused, case.journey.facts.kernel_reset) {
-        (true, true) => format!("nothing took {}, and the reset that says so", case.destination()),
-        // A firewall's, or one of a kernel that does not tell.
-        (true, false) => "refused by a reset, which itself".to_owned(),
-        (false, _) => "the listener answered, but its SYN-ACK".to_owned(),
-    };
-    let mut summary = format!("{answer} was dropped{by} {place}");
+    let mut summary = format!("{} was dropped{by} {place}", answer_in_words(case));
     let detail = match (&case.evidence.rule, case.reason()) {
         (Some(rule), _) => {
             let text = rule.text.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
@@ -256,7 +267,9 @@ pub(super) fn dropped(case: &Case) -> Option<Finding> {
     let look = match (&case.evidence.rule, case.reason()) {
         (Some(rule), _) => mend(case, rule),
         _ if !by.is_empty() => vec![case.root("nft -a list ruleset")],
-        (None, Some(reason)) if reason == "TC_EGRESS" || reason.starts_with("QDISC_") => super::various::mend_tc(case),
+        (None, Some(reason)) if matches!(reason, "TC_INGRESS" | "TC_EGRESS") || reason.starts_with("QDISC_") => {
+            super::various::mend_tc(case)
+        }
         (None, Some("BPF_CGROUP_EGRESS")) => match &case.evidence.cgroup {
             Some(cgroup) => cgroup::mend(case, cgroup),
             None => vec!["sudo bpftool cgroup tree".to_owned()],
@@ -267,6 +280,17 @@ pub(super) fn dropped(case: &Case) -> Option<Finding> {
     let server = (refused && case.journey.facts.kernel_reset)
         .then(|| [case.root("ss -ltnp"), "# start the server, or find its port; then:".to_owned()]);
     Some(Finding::new(confidence, summary).remedy(case.where_to_type()).remedy(server.into_iter().flatten()).remedy(look))
+}
+
+/// What a dropped answer was.
+fn answer_in_words(case: &Case) -> String {
+    let Facts { reset, syn_ack, kernel_reset, .. } = case.journey.facts;
+    match (reset && !syn_ack, kernel_reset) {
+        (true, true) => format!("nothing took {}, and the reset that says so", case.destination()),
+        // A firewall's, or one of a kernel that does not tell.
+        (true, false) => "refused by a reset, which itself".to_owned(),
+        (false, _) => "the listener answered, but its SYN-ACK".to_owned(),
+    }
 }
 
 pub(super) fn neighbour(case: &Case) -> Option<Finding> {

@@ -5,25 +5,26 @@ use std::net::IpAddr;
 use super::{
     Confidence,
     case::{Case, Finding},
+    listener::who,
 };
 use crate::escape::{escape, shell_word};
-use crate::evidence::Astray;
-use crate::journey::{Outcome, Stage};
+use crate::evidence::{Astray, Listener, Unready};
+use crate::journey::{FREES_IN_ROUTING, Outcome, Stage};
 
 /// The table that routes stand in unless told otherwise.
 const MAIN_TABLE: u32 = 254;
 
-/// What refuses a packet, in words, and the command that takes it away.
-struct Refusal {
-    what: String,
-    mend: String,
+/// What refuses a packet, in words, and the commands that take it away.
+pub(super) struct Refusal {
+    pub(super) what: String,
+    pub(super) mend: Vec<String>,
 }
 
 /// Whether a packet that the kernel did not take for this machine's is one of its own, or is refused by a rule.
 pub(super) fn is_led_astray(case: &Case) -> bool {
     let destination = case.journey.last_destination().0;
     let own = !destination.is_loopback() && case.evidence.has_address(destination);
-    own || case.evidence.refusing_rule.as_ref().is_some_and(|rule| !rule.marked)
+    own || bound_to(case, destination).is_some() || case.evidence.refusing_rule.as_ref().is_some_and(|rule| !rule.marked)
 }
 
 pub(super) fn route(case: &Case) -> Option<Finding> {
@@ -60,7 +61,8 @@ pub(super) fn route(case: &Case) -> Option<Finding> {
     // Which of several rules and routes the kernel took, only its own look-up knows.
     let confidence = if refusal.is_some() { Confidence::Inferred } else { confidence };
     let mend = refusal.map(|refusal| refusal.mend);
-    Some(Finding::new(confidence, format!("dropped by routing: {why}")).remedy(case.where_to_type()).remedy(mend).remedy(look))
+    let summary = format!("dropped by routing: {why}");
+    Some(Finding::new(confidence, summary).remedy(case.where_to_type()).remedy(mend.into_iter().flatten()).remedy(look))
 }
 
 /// The smallest packet that every device with IPv6 has to take, bytes.
@@ -91,7 +93,7 @@ fn own_address_sought(case: &Case) -> Option<Finding> {
     let on = device.map(|name| format!(" on {name}")).unwrap_or_default();
     let summary = format!("not taken by this machine: {}, so it was sent out{on}, where nobody answers for it", refusal.what);
     let look = case.root(&format!("{} route get {destination}", ip(case)));
-    Some(Finding::inferred(summary).remedy(case.where_to_type()).remedy([refusal.mend, look]))
+    Some(Finding::inferred(summary).remedy(case.where_to_type()).remedy(refusal.mend).remedy([look]))
 }
 
 fn ipv6_is_off(case: &Case) -> Finding {
@@ -105,22 +107,30 @@ fn ipv6_is_off(case: &Case) -> Finding {
 
 /// What refuses packets to an address, as far as it is known.
 fn refusal(case: &Case, to: IpAddr) -> Option<Refusal> {
+    refused_by_tables(case, to).or_else(|| lost_address(case, to)).or_else(|| gone_address(case, to))
+}
+
+/// The rule or route that refuses packets to an address.
+pub(super) fn refused_by_tables(case: &Case, to: IpAddr) -> Option<Refusal> {
     let evidence = case.evidence;
     let ip = ip(case);
     let if_marked = |marked: bool| if marked { ", if they have the mark that leads there" } else { "" };
     if let Some(rule) = &evidence.refusing_rule {
         let (preference, text) = (rule.preference, escape(&rule.text));
         let what = format!("the rule \"{preference}: {text}\" of `ip rule` refuses packets to {to}{}", if_marked(rule.marked));
-        return Some(Refusal { what, mend: case.root(&format!("{ip} rule del pref {preference} {text}")) });
+        return Some(Refusal { what, mend: vec![case.root(&format!("{ip} rule del pref {preference} {text}"))] });
     }
     if let Some(route) = &evidence.refusing_route {
-        let named = format!("{} {}/{}", route.kind, route.destination.0, route.destination.1);
-        let table = Some(route.table).filter(|table| *table != MAIN_TABLE);
-        let table = table.map(|table| format!(" table {table}")).unwrap_or_default();
+        let nexthop = route.nexthop.map(|id| format!(" nhid {id}")).unwrap_or_default();
+        let network = format!("{}/{}{nexthop}", route.destination.0, route.destination.1);
+        let named = format!("{} {network}", route.kind);
+        // A nexthop object makes it what it is: `ip route` finds it by no such kind.
+        let deleted = if nexthop.is_empty() { &named } else { &network };
+        let table = of_table(route.table);
         let what = format!("the route \"{named}\"{table} refuses packets to {to}{}", if_marked(route.marked));
-        return Some(Refusal { what, mend: case.root(&format!("{ip} route del {named}{table}")) });
+        return Some(Refusal { what, mend: vec![case.root(&format!("{ip} route del {deleted}{table}"))] });
     }
-    lost_address(case, to)
+    None
 }
 
 /// An address of this machine that its own tables do not know.
@@ -128,16 +138,77 @@ fn lost_address(case: &Case, to: IpAddr) -> Option<Refusal> {
     let own = case.evidence.addresses.iter().find(|own| own.address == to)?;
     let (ip, device) = (ip(case), shell_word(&own.interface));
     let known = format!("{to} is an address of this machine ({}), but", escape(&own.interface));
-    Some(match case.evidence.astray? {
-        Astray::NoRule => Refusal {
-            what: format!("{known} no rule of `ip rule` leads such packets to the table `local`, where that stands"),
-            mend: case.root(&format!("{ip} rule add pref 0 lookup local")),
-        },
-        Astray::NoRoute => Refusal {
-            what: format!("{known} the table `local` does not have it"),
-            mend: case.root(&format!("{ip} route add local {to} dev {device} table local")),
-        },
+    let refusal = |why: &str, mend| Refusal { what: format!("{known} {why}"), mend };
+    let address = |does: &str| case.root(&format!("{ip} address {does} {to}/{} dev {device}", own.prefix));
+    Some(match (own.unready, case.evidence.astray?) {
+        (Some(Unready::Duplicate), _) => refusal(
+            "another machine on that network had it when it was added (duplicate address detection failed), so the kernel does not use it",
+            vec![
+                "# give one of the two machines another address; when no other has it, let the kernel check again (a few seconds):".to_owned(),
+                address("del"),
+                address("add"),
+            ],
+        ),
+        (Some(Unready::Tentative), _) => refusal(
+            "the kernel does not use it yet: it is still being checked whether another machine has it (tentative)",
+            vec![
+                "# try again in a few seconds; where it stays so, the interface has no carrier:".to_owned(),
+                case.root(&format!("{ip} address show dev {device}")),
+            ],
+        ),
+        (None, Astray::NoRule) => refusal(
+            "no rule of `ip rule` leads such packets to the table `local`, where that stands",
+            vec![case.root(&format!("{ip} rule add pref 0 lookup local"))],
+        ),
+        (None, Astray::NoRoute) => refusal(
+            "the table `local` does not have it",
+            vec![case.root(&format!("{ip} route add local {to} dev {device} table local"))],
+        ),
     })
+}
+
+/// An address that a server listens on, and this machine has no longer.
+fn gone_address(case: &Case, to: IpAddr) -> Option<Refusal> {
+    let listener = bound_to(case, to)?;
+    let what = format!("{} listens on {to}, which is no address of this machine any longer", who(listener));
+    let Some(device) = case.journey.entrance().map(shell_word) else { return Some(Refusal { what, mend: Vec::new() }) };
+    let bits = if to.is_ipv4() { 32 } else { 128 };
+    let add = case.root(&format!("{} address add {to}/{bits} dev {device}", ip(case)));
+    let mut mend = vec![
+        format!("# give the address back, with the prefix length of its network if you know it (/{bits} is the address alone):"),
+        add,
+    ];
+    if case.evidence.route_back == Some(false) {
+        mend.extend(route_by_entrance(case, case.journey.last_source()));
+    }
+    Some(Refusal { what, mend })
+}
+
+/// The listener that is bound to this very address, though the machine does not have it.
+fn bound_to<'a>(case: &Case<'a>, address: IpAddr) -> Option<&'a Listener> {
+    let known = !case.evidence.addresses.is_empty() && !case.evidence.has_address(address) && case.journey.translated.is_none();
+    let mut listeners = case.evidence.sockets.iter().flat_map(|sockets| &sockets.listeners).filter(|_| known);
+    listeners.find(|listener| listener.address == address)
+}
+
+/// What refused an answer that routing ended.
+pub(super) fn refused_answer(case: &Case) -> Option<Refusal> {
+    let unreasoned = ["IP_INNOROUTES", "IP_OUTNOROUTES", "IP_INADDRERRORS"];
+    if !case.died_at(&[Stage::Routing]) || case.by(&unreasoned, &FREES_IN_ROUTING).is_none() {
+        return None;
+    }
+    let to = case.journey.answer_destination();
+    if let Some(refusal) = refusal(case, to) {
+        return Some(refusal);
+    }
+    let interface = case.interface()?;
+    let forwards = format!("net.ipv4.conf.{}.forwarding", interface.replace('.', "/"));
+    if !case.is_v6() && case.reason() == Some("IP_INADDRERRORS") && case.symbol() == Some("ip_error") {
+        let mend = vec![case.root(&format!("sysctl -w {}=1", shell_word(&forwards)))];
+        return Some(Refusal { what: format!("IPv4 forwarding is off for what comes in by {interface}"), mend });
+    }
+    let no_way = case.evidence.route_back == Some(false);
+    no_way.then(|| Refusal { what: format!("there is no route to {to}"), mend: route_by_entrance(case, to) })
 }
 
 pub(super) fn route_back(case: &Case) -> Option<Finding> {
@@ -171,7 +242,7 @@ pub(super) fn route_back(case: &Case) -> Option<Finding> {
     };
     let look = case.root(&format!("{} route get {source} from {}", ip(case), case.journey.last_destination().0));
     let mend = match refusal {
-        Some(refusal) => vec![refusal.mend],
+        Some(refusal) => refusal.mend,
         None if no_way => route_by_entrance(case, source),
         None => Vec::new(),
     };
@@ -191,25 +262,39 @@ pub(super) fn mend_way_back(case: &Case) -> Option<Vec<String>> {
 
 /// The command that leads answers back by the interface that the SYN came in by, where another route takes them elsewhere.
 pub(super) fn route_back_by_entrance(case: &Case) -> Option<Vec<String>> {
-    let hop = case.evidence.hop_back?;
+    let gateway = case.evidence.hop_back.map_or_else(|| case.evidence.router.map(Some), |hop| Some(hop.gateway))?;
     let interface = case.journey.entrance().filter(|entrance| case.evidence.way_back.as_deref() != Some(*entrance))?;
-    let source = case.journey.last_source();
-    let via = hop.gateway.map(|gateway| format!(" via {gateway}")).unwrap_or_default();
-    Some(vec![case.root(&format!("{} route replace {source}{via} dev {}", ip(case), shell_word(interface)))])
+    let client = case.journey.answer_destination();
+    let via = gateway.map(|gateway| format!(" via {gateway}")).unwrap_or_default();
+    // Beside the route that takes them: in the table that a rule leads them to, no other is asked.
+    let table = case.evidence.leading_rule.as_ref().map(|rule| of_table(rule.table)).unwrap_or_default();
+    Some(vec![case.root(&format!("{} route replace {client}{via} dev {}{table}", ip(case), shell_word(interface)))])
 }
 
 /// Adds a route to a client by the interface that its SYN came in by; nothing where that is not known.
-fn route_by_entrance(case: &Case, source: IpAddr) -> Vec<String> {
+fn route_by_entrance(case: &Case, client: IpAddr) -> Vec<String> {
     let Some(entered) = case.journey.entrance().map(shell_word) else { return Vec::new() };
-    let add = |via: &str| case.root(&format!("{} route add {source}{via} dev {entered}", ip(case)));
-    vec![add(""), format!("# if it is behind a router: {}", add(" via ROUTER"))]
+    let route = |does: &str, to: &str, via: &str| case.root(&format!("{} route {does} {to}{via} dev {entered}", ip(case)));
+    let to = client.to_string();
+    if let Some(router) = case.evidence.router {
+        let via = format!(" via {router}");
+        return vec![route("add", &to, &via), format!("# or for every client: {}", route("add", "default", &via))];
+    }
+    vec![route("add", &to, ""), format!("# if it is behind a router: {}", route("replace", &to, " via ROUTER"))]
 }
 
-fn ip(case: &Case) -> &'static str {
+/// ` table NUMBER`, where it is not the usual one.
+fn of_table(table: u32) -> String {
+    if table == MAIN_TABLE { String::new() } else { format!(" table {table}") }
+}
+
+/// `ip`, for the journey's family.
+pub(super) fn ip(case: &Case) -> &'static str {
     if case.is_v6() { "ip -6" } else { "ip" }
 }
 
 /// ` iif NAME` for `ip route get`; nothing for a connection made in this machine.
 fn incoming(case: &Case) -> String {
-    case.journey.interface.as_deref().map(|name| format!(" iif {}", shell_word(name))).unwrap_or_default()
+    let came_in = case.journey.entrance().filter(|_| case.journey.interface.is_some());
+    came_in.map(|name| format!(" iif {}", shell_word(name))).unwrap_or_default()
 }

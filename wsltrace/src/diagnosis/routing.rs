@@ -7,7 +7,7 @@ use super::{
     case::{Case, Finding},
     firewall::name,
     remedy::iptables,
-    routes::{is_led_astray, mend_way_back},
+    routes::{is_led_astray, mend_way_back, refused_by_tables},
 };
 use crate::escape::shell_word;
 use crate::evidence::{Backend, Rule};
@@ -35,11 +35,16 @@ pub(super) fn reverse_path(case: &Case) -> Option<Finding> {
     };
     let interface = case.interface().unwrap_or("its interface");
     let source = case.journey.flow.source;
+    let refusal = refused_by_tables(case, source).filter(|_| case.reason().is_some());
+    let because = refusal.as_ref().map(|refusal| format!("; {}", refusal.what)).unwrap_or_default();
     let summary = format!(
-        "dropped by the reverse path filter on {interface}: the kernel would not answer {source} by {interface}, so it takes the source for forged"
+        "dropped by the reverse path filter on {interface}: the kernel would not answer {source} by {interface}, so it takes the source for forged{because}"
     );
     // Switched off, the filter would let in what is then answered by the wrong way, or not at all.
-    let mend = mend_way_back(case).unwrap_or_else(|| case.set_for_interface("rp_filter", 0, true));
+    let mend = match refusal {
+        Some(refusal) => case.where_to_type().into_iter().chain(refusal.mend).collect(),
+        None => mend_way_back(case).unwrap_or_else(|| case.set_for_interface("rp_filter", 0, true)),
+    };
     let look = case.root(&format!("ip route get {source}"));
     Some(Finding::new(confidence, summary).remedy(mend).remedy([look]))
 }
@@ -48,8 +53,11 @@ pub(super) fn martian(case: &Case) -> Option<Finding> {
     let interface = case.interface().unwrap_or("its interface");
     let flow = &case.journey.flow;
     let (source, destination) = (flow.source, case.journey.last_destination().0);
-    if let Some(finding) =
-        loopback_beyond(case).or_else(|| loopback_out(case)).or_else(|| loopback_v6(case)).or_else(|| broadcast(case))
+    if let Some(finding) = loopback_beyond(case)
+        .or_else(|| to_itself(case))
+        .or_else(|| loopback_out(case))
+        .or_else(|| loopback_v6(case))
+        .or_else(|| broadcast(case))
     {
         return Some(finding);
     }
@@ -143,6 +151,29 @@ fn loopback_beyond(case: &Case) -> Option<Finding> {
     Some(Finding::new(confidence, summary).remedy(leave))
 }
 
+/// A container that asks for a port that is published from itself: DNAT sends its packet back to it, and it comes from its own address
+/// unless a rule gives it another on the way (masquerade).
+fn to_itself(case: &Case) -> Option<Finding> {
+    case.elsewhere_netns()?;
+    let confidence = case.by(&["IP_LOCAL_SOURCE"], &ROUTE_INPUT)?;
+    let translated = case.journey.translated.as_ref()?;
+    let ((destination, port), source) = (case.journey.last_destination(), case.journey.last_source());
+    if source != destination || destination == case.journey.flow.destination {
+        return None;
+    }
+    let by = translated.rule.as_ref().map_or_else(|| "a DNAT rule".to_owned(), name);
+    let summary = format!(
+        "dropped as a martian in {}: {source} asked for a port that is its own, {by} sent the SYN back to it, and nothing gave it this machine's address on the way (masquerade)",
+        case.place()
+    );
+    let backend = translated.rule.as_ref().map_or(Backend::IptablesNft, |rule| rule.backend);
+    let masquerade = format!(
+        "sudo {} -t nat -A POSTROUTING -s {source} -d {source} -p tcp --dport {port} -j MASQUERADE",
+        iptables(backend, case.is_v6())
+    );
+    Some(Finding::new(confidence, summary).remedy([masquerade]))
+}
+
 /// A packet of this machine's own from 127.x that DNAT sends out by another interface than `lo`: the kernel finds no way for it
 /// there, and the rule's hook drops it.
 fn loopback_out(case: &Case) -> Option<Finding> {
@@ -220,7 +251,9 @@ pub(super) fn forwarding(case: &Case) -> Option<Finding> {
     let summary =
         format!("dropped by routing: it is for {destination}{because}, not for this machine, and {name} forwarding is off");
     let of_interface = case.interface().map(|name| format!("net.ipv4.conf.{}.forwarding", name.replace('.', "/")));
-    let setting = match of_interface.filter(|_| !off && !case.is_v6()) {
+    // The setting of all turns it on for each.
+    let on_elsewhere = case.sysctl(setting).is_some() && !off && !case.is_v6();
+    let setting = match of_interface.filter(|_| on_elsewhere) {
         Some(of_interface) => shell_word(&of_interface),
         None => setting.to_owned(),
     };

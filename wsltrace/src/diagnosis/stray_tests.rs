@@ -115,7 +115,7 @@ fn a_bridge_that_would_have_to_send_back_is_told_with_the_container() {
 fn an_own_address_is_not_sought_at_a_neighbour() {
     let stages = [&PREROUTING[..], &[Stage::Forward, Stage::Postrouting, Stage::Neighbour]].concat();
     let mut sought = journey(&stages, Outcome::Unfinished, None, None);
-    let own = OwnAddress { address: sought.flow.destination, prefix: 20, interface: "eth0".to_owned() };
+    let own = OwnAddress { address: sought.flow.destination, prefix: 20, interface: "eth0".to_owned(), unready: None };
     let lost = Evidence { addresses: vec![own], astray: Some(Astray::NoRoute), ..Evidence::default() };
     expect(&sought, &Evidence::default(), Code::NoNeighbour, Inferred);
     let found = expect(&sought, &lost, Code::NoRoute, Inferred);
@@ -160,7 +160,7 @@ fn a_device_whose_packets_are_too_small_for_ipv6_has_none() {
 #[test]
 fn a_listener_on_an_address_by_route_is_not_told_as_one_on_an_address_that_is_gone() {
     let refused = samples::bound_elsewhere().journey;
-    let own = OwnAddress { address: refused.flow.destination, prefix: 20, interface: "eth0".to_owned() };
+    let own = OwnAddress { address: refused.flow.destination, prefix: 20, interface: "eth0".to_owned(), unready: None };
     let bound = Evidence { addresses: vec![own], ..with_listeners(vec![listener("10.9.9.9")]) };
     assert!(expect(&refused, &bound, Code::ListenerBoundElsewhere, Proved).summary.contains("no address of this machine"));
     let by_route = Evidence { local_by_route: vec![ip("10.9.9.9")], ..bound };

@@ -3,7 +3,9 @@
 
 use super::{Code, Confidence, diagnose, tests::expect};
 use crate::{
-    evidence::{Astray, Evidence, Hop, IpsecPolicy, Mirror, OwnAddress, Queue, Refusing, RefusingRule, Silence},
+    evidence::{
+        Astray, Evidence, Hop, IpsecPolicy, LeadingRule, Mirror, OwnAddress, Queue, Refusing, RefusingRule, Silence, Unready,
+    },
     journey::{DeathPlace, Journey, Outcome, Stage, StageVisit, Translated},
     output::samples::{self, PREROUTING, after_prerouting, ip, journey, listener, with_listeners},
 };
@@ -15,7 +17,7 @@ fn dropped(reason: &str, location: &str) -> Journey {
 }
 
 fn own(address: &str) -> OwnAddress {
-    OwnAddress { address: ip(address), prefix: 20, interface: "eth0".to_owned() }
+    OwnAddress { address: ip(address), prefix: 20, interface: "eth0".to_owned(), unready: None }
 }
 
 fn rule(marked: bool) -> RefusingRule {
@@ -43,7 +45,7 @@ fn what_is_for_an_own_address_is_no_matter_of_forwarding() {
 #[test]
 fn a_refusing_route_or_rule_is_named_there_and_back() {
     let refused = dropped("IP_INNOROUTES", "ip_error+0x8a");
-    let route = Refusing { kind: "blackhole".into(), destination: (ip("0.0.0.0"), 0), table: 77, marked: true };
+    let route = Refusing { kind: "blackhole".into(), destination: (ip("0.0.0.0"), 0), table: 77, marked: true, nexthop: None };
     let by_route = Evidence { refusing_route: Some(route.clone()), ..Evidence::default() };
     let found = expect(&refused, &by_route, Code::NoRoute, Inferred);
     assert!(found.summary.contains("if they have the mark that leads there"), "{}", found.summary);
@@ -97,6 +99,9 @@ fn the_reverse_path_is_mended_where_there_is_none_too() {
     let right = Evidence { way_back: Some("eth0".to_owned()), ..elsewhere };
     let found = expect(&filtered, &right, Code::ReversePathFilter, Proved);
     assert!(found.remedy[0].contains("rp_filter=0"), "the routes are right: {}", found.remedy[0]);
+    let by_rule = Evidence { refusing_rule: Some(rule(false)), ..none };
+    let found = expect(&filtered, &by_rule, Code::ReversePathFilter, Proved);
+    assert_eq!(found.remedy[0], "sudo ip rule del pref 10 from all iif eth0 prohibit");
 }
 
 /// A SYN that came by `eth0` and whose answer left by `interface`.
@@ -169,6 +174,137 @@ fn an_answer_to_an_own_address_stays_on_lo() {
         let evidence = Evidence { mirror: Some(mirror), ..Evidence::default() };
         assert_eq!(expect(&to_itself, &evidence, Code::ReplyWrongInterface, Proved).remedy[0], mend);
     }
+}
+
+#[test]
+fn a_rule_that_leads_answers_elsewhere_is_told_and_its_table_mended() {
+    let wrong = answered_by("tun0", Stage::TcEgress, Outcome::Answered);
+    let rule = LeadingRule { preference: 5, text: "from 172.17.0.0/16 lookup 99".into(), table: 99 };
+    let led = |device: &str| Evidence {
+        way_back: Some(device.to_owned()),
+        hop_back: Some(Hop { gateway: None }),
+        leading_rule: Some(rule.clone()),
+        ..Evidence::default()
+    };
+    let found = expect(&wrong, &led("tun0"), Code::ReplyWrongInterface, Proved);
+    assert!(found.summary.contains("\"5: from 172.17.0.0/16 lookup 99\" of `ip rule` leads it to tun0"), "{}", found.summary);
+    assert_eq!(found.remedy[0], format!("sudo ip route replace {} dev eth0 table 99", wrong.flow.source));
+    // By the rules it would go where it did not.
+    let found = expect(&wrong, &led("tun1"), Code::ReplyWrongInterface, Proved);
+    assert!(!found.summary.contains("lookup 99"), "{}", found.summary);
+}
+
+#[test]
+fn an_answer_that_leaves_a_container_by_another_interface_is_told() {
+    let mut astray = answered_by("tun0", Stage::TcEgress, Outcome::Unfinished);
+    astray.facts.answer_elsewhere = false;
+    let first = astray.stages.first().unwrap().clone();
+    astray.stages.insert(1, StageVisit { netns: samples::CONTAINER, ns: 5, ..first });
+    astray.stages[2..].iter_mut().for_each(|visit| visit.netns = samples::CONTAINER);
+    astray.answer = Some(2);
+    let by_router = Evidence { router: Some(ip("172.17.0.1")), way_back: Some("tun0".to_owned()), ..Evidence::default() };
+    let found = expect(&astray, &by_router, Code::ReplyWrongInterface, Inferred);
+    assert!(found.summary.contains("came in by eth0 and the answer left by tun0, and was not seen again"), "{}", found.summary);
+    assert_eq!(found.remedy[1], "sudo ip route replace 172.28.16.1 via 172.17.0.1 dev eth0");
+    astray.stages.last_mut().unwrap().interface = Some("eth0".into());
+    expect(&astray, &by_router, Code::UnexplainedDrop, Inferred);
+}
+
+/// A SYN whose answer came back from a container by `docker0`, and died there in routing.
+fn answer_refused(reason: &str, location: &str) -> Journey {
+    let mut journey = dropped(reason, location);
+    (journey.outcome, journey.facts.syn_ack) = (Outcome::AnswerDropped, true);
+    let first = journey.stages.first().unwrap().clone();
+    let visit = |stage, netns, interface: &str| StageVisit { stage, ns: 90_000, interface: Some(interface.into()), netns };
+    journey.answer = Some(journey.stages.len());
+    journey.stages.extend([
+        visit(Stage::SynAck, samples::CONTAINER, "eth0"),
+        visit(Stage::TcIngress, first.netns, "veth0"),
+        visit(Stage::Prerouting, first.netns, "docker0"),
+        visit(Stage::Routing, first.netns, "docker0"),
+    ]);
+    journey.death = Some(DeathPlace { netns: first.netns, interface: Some("docker0".into()) });
+    journey
+}
+
+#[test]
+fn what_refuses_an_answer_in_routing_is_told() {
+    let without_reason = answer_refused("NOT_SPECIFIED", "ip_error+0x94");
+    let route =
+        Refusing { kind: "blackhole".into(), destination: (ip("172.28.16.0"), 20), table: 254, marked: false, nexthop: Some(7) };
+    let refused = Evidence { refusing_route: Some(route), ..Evidence::default() };
+    let found = expect(&without_reason, &refused, Code::ReplyDropped, Inferred);
+    assert!(found.summary.contains("in routing on docker0: the route \"blackhole 172.28.16.0/20 nhid 7\""), "{}", found.summary);
+    assert_eq!(found.remedy, ["sudo ip route del 172.28.16.0/20 nhid 7"]);
+    let no_way = Evidence { route_back: Some(false), ..Evidence::default() };
+    let found = expect(&without_reason, &no_way, Code::ReplyDropped, Inferred);
+    assert!(found.remedy[0].starts_with("sudo ip route add 172.28.16.1 dev eth0"), "{:?}", found.remedy);
+    let not_forwarded = answer_refused("IP_INADDRERRORS", "ip_error+0x94");
+    let found = expect(&not_forwarded, &Evidence::default(), Code::ReplyDropped, Inferred);
+    assert_eq!(found.remedy, ["sudo sysctl -w net.ipv4.conf.docker0.forwarding=1"]);
+    expect(&without_reason, &Evidence::default(), Code::ReplyDropped, Inferred);
+}
+
+#[test]
+fn an_interface_is_blamed_for_forwarding_only_where_the_setting_of_all_is_on() {
+    let unrouted = dropped("IP_INADDRERRORS", "ip_error+0x8a");
+    let with = |value: &str| Evidence { sysctls: vec![("net.ipv4.ip_forward".into(), value.into())], ..Evidence::default() };
+    let mend = |evidence: &Evidence| expect(&unrouted, evidence, Code::NoForwarding, Proved).remedy.concat();
+    assert_eq!(mend(&Evidence::default()), "sudo sysctl -w net.ipv4.ip_forward=1");
+    assert_eq!(mend(&with("0")), "sudo sysctl -w net.ipv4.ip_forward=1");
+    assert_eq!(mend(&with("1")), "sudo sysctl -w net.ipv4.conf.eth0.forwarding=1");
+}
+
+#[test]
+fn the_way_back_of_a_container_leads_by_its_router() {
+    let silent = samples::ignored().journey;
+    let none = Evidence { silence: Some(Silence::default()), route_back: Some(false), ..Evidence::default() };
+    let found = expect(&silent, &none, Code::NoRouteBack, Inferred);
+    assert!(found.remedy[1].contains("route replace 172.28.16.1 via ROUTER dev eth0"), "{:?}", found.remedy);
+    let behind = Evidence { router: Some(ip("172.17.0.1")), ..none };
+    let found = expect(&silent, &behind, Code::NoRouteBack, Inferred);
+    assert_eq!(found.remedy[0], "sudo ip route add 172.28.16.1 via 172.17.0.1 dev eth0");
+    assert!(found.remedy[1].contains("route add default via 172.17.0.1"), "{:?}", found.remedy);
+}
+
+#[test]
+fn an_address_that_is_not_used_or_gone_is_told() {
+    let unrouted = dropped("IP_INADDRERRORS", "ip_error+0x8a");
+    let address = unrouted.flow.destination.to_string();
+    let with = |unready| Evidence {
+        addresses: vec![OwnAddress { unready, ..own(&address) }],
+        astray: Some(Astray::NoRoute),
+        ..Evidence::default()
+    };
+    let found = expect(&unrouted, &with(Some(Unready::Duplicate)), Code::NoRoute, Inferred);
+    assert!(found.summary.contains("another machine on that network had it"), "{}", found.summary);
+    assert_eq!(found.remedy[1..3], ["del", "add"].map(|does| format!("sudo ip address {does} {address}/20 dev eth0")));
+    let found = expect(&unrouted, &with(Some(Unready::Tentative)), Code::NoRoute, Inferred);
+    assert!(found.summary.contains("tentative"), "{}", found.summary);
+    let gone = Evidence { addresses: vec![own("10.0.0.1")], ..with_listeners(vec![listener(&address)]) };
+    let found = expect(&unrouted, &gone, Code::NoRoute, Inferred);
+    assert!(found.summary.contains("no address of this machine any longer"), "{}", found.summary);
+    assert_eq!(found.remedy[1], format!("sudo ip address add {address}/32 dev eth0"));
+    let to_all = Evidence { addresses: vec![own("10.0.0.1")], ..with_listeners(vec![listener("0.0.0.0")]) };
+    expect(&unrouted, &to_all, Code::NoForwarding, Proved);
+}
+
+#[test]
+fn a_container_that_asks_for_its_own_port_needs_another_source() {
+    let mut itself = dropped("IP_LOCAL_SOURCE", "ip_rcv_finish_core+0x25b");
+    itself.flow.source = ip("172.17.0.2");
+    let now = Translated {
+        source: itself.flow.source,
+        source_port: itself.flow.source_port,
+        destination: itself.flow.source,
+        destination_port: 80,
+        rule: None,
+    };
+    itself.translated = Some(now);
+    itself.death = Some(DeathPlace { netns: samples::CONTAINER, interface: Some("eth0".into()) });
+    let found = expect(&itself, &Evidence::default(), Code::MartianAddress, Proved);
+    let wanted = "sudo iptables-nft -t nat -A POSTROUTING -s 172.17.0.2 -d 172.17.0.2 -p tcp --dport 80 -j MASQUERADE";
+    assert_eq!(found.remedy, [wanted]);
 }
 
 #[test]

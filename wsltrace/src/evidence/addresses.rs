@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
 use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,19 @@ pub struct OwnAddress {
     pub prefix: u8,
     /// The interface.
     pub interface: String,
+    /// Why it is not used.
+    #[serde(default)]
+    pub unready: Option<Unready>,
+}
+
+/// Why the kernel does not use an IPv6 address that an interface has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Unready {
+    /// Another machine on that network had it when it was added (duplicate address detection).
+    Duplicate,
+    /// That is still being checked.
+    Tentative,
 }
 
 impl OwnAddress {
@@ -52,8 +65,15 @@ fn own(message: RouteNetlinkMessage) -> Option<OwnAddress> {
             _ => {}
         }
     }
+    let is = |flag| message.header.flags.contains(flag);
+    let unready = if is(AddressHeaderFlags::Dadfailed) {
+        Some(Unready::Duplicate)
+    } else {
+        // One that is optimistic is used meanwhile.
+        (is(AddressHeaderFlags::Tentative) && !is(AddressHeaderFlags::Optimistic)).then_some(Unready::Tentative)
+    };
     // With a peer, `Address` is the peer's.
-    Some(OwnAddress { address: local.or(address)?, prefix: message.header.prefix_len, interface })
+    Some(OwnAddress { address: local.or(address)?, prefix: message.header.prefix_len, interface, unready })
 }
 
 #[cfg(test)]
@@ -79,5 +99,18 @@ mod tests {
         assert_eq!(at("172.28.16.2").broadcast(), Some(Ipv4Addr::new(172, 28, 31, 255)));
         assert_eq!((at("10.1.0.1").broadcast(), at("fd00::2").broadcast()), (None, None));
         assert_eq!(at("::1").interface, "lo");
+        assert!(found.iter().filter(|own| own.interface == "one").all(|own| own.unready.is_none()));
+    }
+
+    #[test]
+    fn an_address_that_waits_for_its_check_is_told() {
+        let Some(netns) = fresh("an_address_that_waits_for_its_check_is_told") else { return };
+        // Without a carrier the check never begins.
+        ip(&netns, "link add one type veth peer name two");
+        netns.run(|| std::fs::write("/proc/sys/net/ipv6/conf/one/accept_dad", "1")).unwrap().unwrap();
+        ip(&netns, "link set one up");
+        ip(&netns, "address add fd00::2/64 dev one");
+        let found = of(&netns).unwrap();
+        assert_eq!(found.iter().find(|own| own.prefix == 64).and_then(|own| own.unready), Some(Unready::Tentative));
     }
 }

@@ -15,8 +15,8 @@ use super::readings::Span;
 use super::rules::{FirewallTrace, Scope};
 use super::sockets::{self, Found, SocketOwner};
 use super::watched::{REST_KEPT, Watched, is_silent};
-use super::{Evidence, Listener, Sockets};
-use crate::journey::{Journey, Outcome, Stage};
+use super::{Evidence, Listener, Sockets, addresses, way};
+use crate::journey::{Journey, Outcome, Stage, symbol};
 use crate::kernel::netns::Netns;
 
 /// How many other listeners are told of where nothing has the port.
@@ -175,7 +175,26 @@ impl Gatherer {
         let Some(watched) = self.watched.get_mut(&inum) else { return evidence };
         watched.add_place(journey, died_at, span, &mut evidence);
         watched.add_rule(journey, died_at, span, &mut evidence);
+        if inum != journey.netns && (evidence.route_back == Some(false) || journey.strayed_by().is_some()) {
+            self.add_router(journey, &mut evidence);
+        }
         evidence
+    }
+
+    /// The address in the namespace before by which what has no way out could send.
+    fn add_router(&self, journey: &Journey, evidence: &mut Evidence) {
+        let here = journey.last_netns();
+        let mut syn = journey.stages.iter().take(journey.answer.unwrap_or(usize::MAX));
+        // POSTROUTING knows the bridge, and tc its ports.
+        let last = syn.rfind(|visit| visit.netns != here && visit.stage == Stage::Postrouting);
+        let before = last.and_then(|visit| Some((visit.interface?, self.watched.get(&visit.netns)?)));
+        let (Some((interface, before)), Some(behind)) = (before, self.watched.get(&here)) else { return };
+        match (addresses::of(&before.netns), addresses::of(&behind.netns)) {
+            (Ok(of_router), Ok(own)) => {
+                evidence.router = way::router(&of_router, &interface, &own, journey.answer_destination());
+            }
+            (Err(error), _) | (_, Err(error)) => log::warn!("cannot list the addresses before network namespace {here}: {error}"),
+        }
     }
 
     fn add_sockets(&mut self, journey: &Journey, began: Instant, evidence: &mut Evidence) {
@@ -199,6 +218,8 @@ impl Gatherer {
         let named = |found: Vec<Found>| found.into_iter().map(|found| self.with_owner(found)).collect();
         evidence.sockets = of_here.map(|found| Sockets { listeners: named(found) });
         evidence.elsewhere = named(of_others);
+        let all = evidence.sockets.iter().flat_map(|sockets| &sockets.listeners).chain(&evidence.elsewhere);
+        evidence.holders_outside = all.filter_map(holder_outside).collect();
     }
 
     /// The nearest ports that somebody listens on, where nobody has the packet's.
@@ -258,6 +279,15 @@ fn decided_for_socket(journey: &Journey) -> Option<Direction> {
     }
 }
 
+/// The process that holds a listener without being in its namespace, as one that got it from another does; it is no way in there.
+fn holder_outside(listener: &Listener) -> Option<u32> {
+    use std::os::unix::fs::MetadataExt as _;
+    let pid = listener.pid?;
+    // Who has ended meanwhile is no way in either, and whoever tries will see.
+    let inode = std::fs::metadata(format!("/proc/{pid}/ns/net")).ok()?.ino();
+    (inode != u64::from(listener.netns)).then_some(pid)
+}
+
 fn deciding(listener: &Found, direction: Direction) -> Option<Cgroup> {
     cgroups::deciding(listener.cgroup?, direction).unwrap_or_else(|error| {
         log::warn!("cannot list the programs of the control group of a listener on port {}: {error}", listener.listener.port);
@@ -270,7 +300,16 @@ fn wants_sockets(journey: &Journey, died_at: Option<Stage>) -> bool {
         || decided_for_socket(journey).is_some()
         || is_silent(journey, died_at)
         || journey.came_to_nothing()
+        || journey.strayed_by().is_some()
+        // Its address may be one that a server listens on, and the machine has no longer.
+        || journey.outcome == Outcome::Dropped && died_at == Some(Stage::Routing) && is_for_nobody(journey)
         || journey.outcome == Outcome::Answered && journey.facts.acknowledged && !journey.facts.established
+}
+
+/// Whether routing found the SYN to be for none of this machine's addresses, as it came.
+fn is_for_nobody(journey: &Journey) -> bool {
+    let freed_by = journey.location.as_deref().map(symbol);
+    journey.translated.is_none() && matches!(freed_by, Some("ip_error" | "ip6_forward"))
 }
 
 #[cfg(test)]

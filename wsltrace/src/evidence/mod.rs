@@ -21,13 +21,13 @@ pub mod sysctls;
 mod watched;
 mod way;
 
-pub use addresses::OwnAddress;
+pub use addresses::{OwnAddress, Unready};
 pub use behind::namespaces_behind;
 pub use cgroups::Cgroup;
 pub use connection::Connection;
 pub use gather::Gatherer;
 pub use ipsec::IpsecPolicy;
-pub use policy::{RefusingRule, own_routing};
+pub use policy::{LeadingRule, RefusingRule, own_routing};
 pub use readings::Silence;
 pub use routes::{Hop, Refusing};
 pub use rules::{Scope, dnat_targets};
@@ -220,6 +220,8 @@ pub struct Evidence {
     pub sockets: Option<Sockets>,
     /// Listeners on the same port in other namespaces that are joined to the one where the packet ended.
     pub elsewhere: Vec<Listener>,
+    /// Processes that hold such a listener though they are in another network namespace than its own.
+    pub holders_outside: Vec<u32>,
     /// Names of others' BPF programs that decide which listener gets a connection (`sk_lookup`), in the namespace of a refusal.
     pub lookup_programs: Vec<String>,
     /// Names of others' BPF programs at netfilter, in any namespace, where a hook refused the packet and no chain is known that did.
@@ -245,8 +247,12 @@ pub struct Evidence {
     pub hop_back: Option<Hop>,
     /// The interface by which an answer without a mark goes to the client, by the routes as they are now.
     pub way_back: Option<String>,
-    /// A route that refuses packets to the destination, where routing ended the journey, or to the client, where a listener made no
-    /// answer.
+    /// The rule of `ip rule` that leads an answer there, where it is none of those that every machine has.
+    pub leading_rule: Option<LeadingRule>,
+    /// The address of the namespace before this one by which answers could leave, where there is no route back or one by another interface.
+    pub router: Option<IpAddr>,
+    /// A route that refuses packets to the destination, where routing ended the journey; or to the client, where a listener made no
+    /// answer, the reverse path filter asked, or routing ended the answer.
     pub refusing_route: Option<Refusing>,
     /// A rule of `ip rule` that refuses such packets.
     pub refusing_rule: Option<RefusingRule>,

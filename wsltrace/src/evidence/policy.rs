@@ -54,11 +54,22 @@ pub(super) enum Refusal {
     Route(Refusing),
 }
 
+/// A rule that leads a packet to its route, and is none of those that every machine has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct LeadingRule {
+    /// Rules are asked in the order of this number.
+    pub preference: u32,
+    /// As `ip rule` prints it: `from 172.17.0.0/16 lookup 99`.
+    pub text: Cow<'static, str>,
+    /// The number of the table that it leads to.
+    pub table: u32,
+}
+
 /// Where the rules end.
-enum Decision {
+enum Decision<'a> {
     Refused(Refusal),
-    /// Some route takes it.
-    Leads,
+    /// A route takes it, to which this rule leads.
+    Leads(&'a Rule),
     /// No route does.
     Nothing,
 }
@@ -130,7 +141,7 @@ impl Rules {
         match self.follow(packet, routes, false) {
             Decision::Refused(refusal) => Some(refusal),
             Decision::Nothing => None,
-            Decision::Leads => match self.follow(packet, routes, true) {
+            Decision::Leads(_) => match self.follow(packet, routes, true) {
                 Decision::Refused(Refusal::Rule(rule)) => Some(Refusal::Rule(RefusingRule { marked: true, ..rule })),
                 Decision::Refused(Refusal::Route(route)) => Some(Refusal::Route(Refusing { marked: true, ..route })),
                 _ => None,
@@ -139,7 +150,7 @@ impl Rules {
     }
 
     /// The way of a packet through the rules, as one without a mark or as one with the mark that each rule asks for.
-    fn follow(&self, packet: &Packet<'_>, routes: &[RouteMessage], marked: bool) -> Decision {
+    fn follow(&self, packet: &Packet<'_>, routes: &[RouteMessage], marked: bool) -> Decision<'_> {
         let mut next = 0;
         for rule in self.0.iter().filter(|rule| rule.matches(packet, marked)) {
             if rule.preference < next {
@@ -150,14 +161,22 @@ impl Rules {
                 next = rule.goto.filter(|target| self.0.iter().any(|rule| rule.preference == *target)).unwrap_or(next);
                 continue;
             }
-            if let Some(text) = rule.text() {
+            if let Some(text) = rule.refusal().map(|refusal| rule.text(refusal)) {
                 let rule = RefusingRule { preference: rule.preference, text: text.into(), marked: false };
                 return Decision::Refused(Refusal::Rule(rule));
             }
             let Some(route) = rule.route(packet.to, routes) else { continue };
-            return refusal_of(route, packet.to).map_or(Decision::Leads, |route| Decision::Refused(Refusal::Route(route)));
+            return refusal_of(route, packet.to).map_or(Decision::Leads(rule), |route| Decision::Refused(Refusal::Route(route)));
         }
         Decision::Nothing
+    }
+
+    /// The rule that leads a packet without a mark to its route, where it is not one of those that every machine has.
+    pub(super) fn leading(&self, packet: &Packet<'_>, routes: &[RouteMessage]) -> Option<LeadingRule> {
+        let Decision::Leads(rule) = self.follow(packet, routes, false) else { return None };
+        let text = rule.text(&format!("lookup {}", rule.table));
+        let told = || LeadingRule { preference: rule.preference, text: text.into(), table: rule.table };
+        (!rule.is_usual()).then(told)
     }
 
     /// What keeps an answer to Windows' localhost from the table that WSL's mirrored mode has for it.
@@ -263,10 +282,9 @@ impl Rule {
         counts.then_some(best)
     }
 
-    /// A rule that refuses, as `ip rule` takes and prints it.
-    fn text(&self) -> Option<String> {
+    /// A rule that does this, as `ip rule` takes and prints it.
+    fn text(&self, does: &str) -> String {
         use std::fmt::Write as _;
-        let refusal = self.refusal()?;
         let network = |of: Option<(IpAddr, u8)>| of.map(|(address, bits)| format!("{address}/{bits}"));
         let mut text = if self.inverted { "not ".to_owned() } else { String::new() };
         let mut say = |what: &str, value: String| _ = write!(text, "{what} {value} ");
@@ -289,125 +307,11 @@ impl Rule {
                 say(what, format!("{first}-{last}"));
             }
         }
-        text.push_str(refusal);
-        Some(text)
+        text.push_str(does);
+        text
     }
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may panic")]
-mod tests {
-    use super::super::routes;
-    use super::*;
-    use crate::kernel::netns::tests::{fresh, ip};
-
-    fn packet<'a>(from: &str, to: &str, came_by: &'a str) -> Packet<'a> {
-        Packet { from: from.parse().unwrap(), to: to.parse().unwrap(), came_by, ports: (40000, 8080) }
-    }
-
-    fn refusal(netns: &Netns, packet: &Packet<'_>) -> Option<Refusal> {
-        let routes = netns.run(|| routes::all(packet.to)).unwrap().unwrap();
-        Rules::read(netns, packet.to).unwrap().refusal(packet, &routes)
-    }
-
-    #[test]
-    fn a_rule_that_refuses_this_packet_is_told_as_ip_rule_takes_it() {
-        let Some(netns) = fresh("a_rule_that_refuses_this_packet_is_told_as_ip_rule_takes_it") else { return };
-        ip(&netns, "link set lo up");
-        for (ip_family, from, to) in [("", "10.1.0.1", "10.2.0.1"), ("-6 ", "fd01::1", "fd02::1")] {
-            let bits = if ip_family.is_empty() { 32 } else { 128 };
-            let packet = packet(from, to, "eth0");
-            ip(&netns, &format!("{ip_family}route add {to} dev lo"));
-            for (rule, marked) in [
-                ("from all fwmark 0x1/0xff blackhole".to_owned(), true),
-                ("not from all fwmark 0xca6c prohibit".to_owned(), false),
-                (format!("from {from}/{bits} iif eth0 prohibit"), false),
-                (format!("from all to {to}/{bits} ipproto tcp dport 8080-8090 unreachable"), false),
-            ] {
-                assert_eq!(refusal(&netns, &packet), None);
-                ip(&netns, &format!("{ip_family}rule add pref 77 {rule}"));
-                let told = RefusingRule { preference: 77, text: rule.clone().into(), marked };
-                assert_eq!(refusal(&netns, &packet), Some(Refusal::Rule(told)));
-                ip(&netns, &format!("{ip_family}rule del pref 77 {rule}"));
-            }
-            // A jump passes the refusing rule over, where its target is there.
-            for rule in ["pref 70 from all goto 80", "pref 77 from all prohibit"] {
-                ip(&netns, &format!("{ip_family}rule add {rule}"));
-            }
-            assert!(refusal(&netns, &packet).is_some());
-            ip(&netns, &format!("{ip_family}rule add pref 80 from all lookup main"));
-            assert_eq!(refusal(&netns, &packet), None);
-            for preference in [70, 77, 80] {
-                ip(&netns, &format!("{ip_family}rule del pref {preference}"));
-            }
-            for other in [
-                "pref 77 from all iif eth1 prohibit",
-                "pref 77 from all ipproto udp prohibit",
-                "pref 77 from all dport 1-8079 prohibit",
-                // Behind the table that has a route.
-                "pref 40000 from all prohibit",
-            ] {
-                ip(&netns, &format!("{ip_family}rule add {other}"));
-                assert_eq!(refusal(&netns, &packet), None, "{other}");
-                ip(&netns, &format!("{ip_family}rule del {other}"));
-            }
-        }
-    }
-
-    #[test]
-    fn the_route_that_the_kernel_takes_is_the_one_that_may_refuse() {
-        let Some(netns) = fresh("the_route_that_the_kernel_takes_is_the_one_that_may_refuse") else { return };
-        ip(&netns, "link set lo up");
-        for (ip_family, from, to, wide, narrow) in [
-            ("", "10.1.0.1", "10.9.0.1", "10.0.0.0/8", "10.9.0.0/16"),
-            ("-6 ", "fd01::1", "fd00:9::1", "fd00::/16", "fd00:9::/32"),
-        ] {
-            let packet = packet(from, to, "eth0");
-            let told = |kind: &'static str, table, marked| {
-                let (network, bits) = if table == 254 { (wide, 0) } else { (narrow, 0) };
-                let (network, bits) =
-                    network.split_once('/').map_or((network, bits), |(network, bits)| (network, bits.parse().unwrap()));
-                Some(Refusal::Route(Refusing { kind: kind.into(), destination: (network.parse().unwrap(), bits), table, marked }))
-            };
-            assert_eq!(refusal(&netns, &packet), None, "there is no route at all");
-            ip(&netns, &format!("{ip_family}route add blackhole {wide}"));
-            assert_eq!(refusal(&netns, &packet), told("blackhole", 254, false));
-            ip(&netns, &format!("{ip_family}route add {narrow} dev lo"));
-            assert_eq!(refusal(&netns, &packet), None, "a narrower route leads on");
-            ip(&netns, &format!("{ip_family}route add prohibit {narrow} table 77"));
-            assert_eq!(refusal(&netns, &packet), None, "no rule leads to the table");
-            ip(&netns, &format!("{ip_family}rule add pref 9 fwmark 1 lookup 77"));
-            assert_eq!(refusal(&netns, &packet), told("prohibit", 77, true));
-            ip(&netns, &format!("{ip_family}rule add pref 8 lookup 77"));
-            assert_eq!(refusal(&netns, &packet), told("prohibit", 77, false));
-            ip(&netns, &format!("{ip_family}rule add pref 7 lookup main suppress_prefixlength 0"));
-            assert_eq!(refusal(&netns, &packet), None);
-            ip(&netns, &format!("{ip_family}rule del pref 8"));
-            ip(&netns, &format!("{ip_family}route replace throw {narrow}"));
-        }
-    }
-
-    #[test]
-    fn whether_rules_lead_to_own_addresses() {
-        let Some(netns) = fresh("whether_rules_lead_to_own_addresses") else { return };
-        let [of_eth0, of_loopback0] = ["eth0", "loopback0"].map(|device| packet("10.1.0.1", "10.2.0.1", device));
-        let leads = |packet: Packet<'_>| Rules::read(&netns, packet.to).unwrap().lead_to_local(&packet);
-        assert!(leads(of_eth0));
-        ip(&netns, "rule add pref 5 iif loopback0 ipproto tcp lookup local");
-        ip(&netns, "rule del pref 0");
-        assert!(!leads(of_eth0) && leads(of_loopback0));
-    }
-
-    #[test]
-    fn what_keeps_answers_from_windows_localhost_is_told() {
-        let Some(netns) = fresh("what_keeps_answers_from_windows_localhost_is_told") else { return };
-        let answer = packet("127.0.0.1", "127.0.0.1", "lo");
-        let mirror = || Rules::read(&netns, answer.to).unwrap().mirror(&answer);
-        assert_eq!(mirror(), Some(Mirror::NoRule));
-        ip(&netns, "rule add pref 1 ipproto tcp lookup 127");
-        assert_eq!(mirror(), Some(Mirror::RuleBehind(0)));
-        ip(&netns, "rule add pref 2 lookup local");
-        ip(&netns, "rule del pref 0 lookup local");
-        assert_eq!(mirror(), None);
-    }
-}
+#[path = "policy_tests.rs"]
+mod tests;

@@ -36,23 +36,36 @@ pub struct Refusing {
     /// Whether only packets with a mark come to that table; what mark the packet had is not known.
     #[serde(default)]
     pub marked: bool,
+    /// The number of the nexthop object (`ip nexthop`) that throws them away; to `ip route` the route is then one of no such kind.
+    #[serde(default)]
+    pub nexthop: Option<u32>,
 }
 
-/// Whether a packet of this machine's address `from` has a way to `to` by the routes as they are now; `None` when the kernel
-/// does not say.
-pub fn is_way(netns: &Netns, from: IpAddr, to: IpAddr) -> io::Result<Option<bool>> {
-    Ok(match netns.run(|| ask(from, to)).map_err(io::Error::other)?? {
+/// A packet whose way the kernel is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// Its source: one of this machine's addresses, or none in particular; another machine's only with an interface that it came in by.
+    pub from: IpAddr,
+    /// Its destination.
+    pub to: IpAddr,
+    /// The interface that it came in by; `None` for one that is made here.
+    pub came_by: Option<&'a str>,
+}
+
+/// Whether a packet has a way by the routes as they are now; `None` when the kernel does not say.
+pub fn is_way(netns: &Netns, packet: Question<'_>) -> io::Result<Option<bool>> {
+    Ok(match netns.run(|| ask(packet)).map_err(io::Error::other)?? {
         Way::Route(_) => Some(true),
         Way::None => Some(false),
         Way::Unknown => None,
     })
 }
 
-/// The interface by which a packet of this machine's address `from` that has no mark goes to `to`; `None` when it has no way.
-pub fn way_by(netns: &Netns, from: IpAddr, to: IpAddr) -> io::Result<Option<String>> {
+/// The interface by which a packet that has no mark leaves; `None` when it has no way.
+pub fn way_by(netns: &Netns, packet: Question<'_>) -> io::Result<Option<String>> {
     netns
         .run(|| {
-            let Way::Route(route) = ask(from, to)? else { return Ok(None) };
+            let Way::Route(route) = ask(packet)? else { return Ok(None) };
             let oif = |attribute: &RouteAttribute| if let RouteAttribute::Oif(index) = attribute { Some(*index) } else { None };
             let index = route.attributes.iter().find_map(oif);
             // It may have gone meanwhile.
@@ -192,7 +205,9 @@ pub(super) fn refusal_of(route: &RouteMessage, to: IpAddr) -> Option<Refusing> {
     // The kernel's own last resort stands for "there is none".
     let own = route.header.protocol == RouteProtocol::Kernel && bits(route) == 0;
     let destination = (network(route, to), bits(route));
-    (!own).then(|| Refusing { kind: kind.into(), destination, table: table(route), marked: false })
+    let nexthop = |attribute: &RouteAttribute| if let RouteAttribute::NhId(id) = attribute { Some(*id) } else { None };
+    let nexthop = route.attributes.iter().find_map(nexthop);
+    (!own).then(|| Refusing { kind: kind.into(), destination, table: table(route), marked: false, nexthop })
 }
 
 /// Whether an address lies in a network.
@@ -221,14 +236,17 @@ enum Way {
     Unknown,
 }
 
-fn ask(from: IpAddr, to: IpAddr) -> io::Result<Way> {
+fn ask(Question { from, to, came_by }: Question<'_>) -> io::Result<Way> {
     let bits = if to.is_ipv4() { 32 } else { 128 };
-    let Ok(request) =
+    let Ok(mut request) =
         RouteMessageBuilder::<IpAddr>::new().destination_prefix(to, bits).and_then(|to| to.source_prefix(from, bits))
     else {
         // Of two families.
         return Ok(Way::Unknown);
     };
+    if let Some(name) = came_by {
+        request = request.input_interface(nix::net::if_::if_nametoindex(name)?);
+    }
     match netlink::ask(NETLINK_ROUTE, RouteNetlinkMessage::GetRoute(request.build())) {
         Ok(RouteNetlinkMessage::NewRoute(route)) if leads_on(&route) => Ok(Way::Route(Box::new(route))),
         Ok(RouteNetlinkMessage::NewRoute(_)) => Ok(Way::None),
@@ -236,6 +254,8 @@ fn ask(from: IpAddr, to: IpAddr) -> io::Result<Way> {
         // For IPv4 each kind of refusing route is an error: none, unreachable, prohibit, blackhole.
         Err(error) => match error.raw_os_error() {
             Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EACCES | libc::EINVAL) => Ok(Way::None),
+            // The reverse path filter refuses what is said to come in by this interface.
+            Some(libc::EXDEV) => Ok(Way::Unknown),
             _ => Err(error),
         },
     }
@@ -251,6 +271,10 @@ mod tests {
     use super::*;
     use crate::kernel::netns::tests::{fresh, ip};
 
+    fn packet<'a>(from: &str, to: &str, came_by: Option<&'a str>) -> Question<'a> {
+        Question { from: from.parse().unwrap(), to: to.parse().unwrap(), came_by }
+    }
+
     #[test]
     fn a_way_is_there_or_not_in_both_families() {
         let Some(netns) = fresh("a_way_is_there_or_not_in_both_families") else { return };
@@ -258,7 +282,7 @@ mod tests {
         for (own, near, far) in [("10.1.0.1", "10.1.0.9", "10.2.0.1"), ("fd01::1", "fd01::9", "fd02::1")] {
             let bits = if own.contains(':') { 64 } else { 24 };
             ip(&netns, &format!("address add {own}/{bits} dev lo nodad"));
-            let way = |to: &str| is_way(&netns, own.parse().unwrap(), to.parse().unwrap()).unwrap();
+            let way = |to: &str| is_way(&netns, packet(own, to, None)).unwrap();
             assert_eq!((way(near), way(far)), (Some(true), Some(false)), "{own}");
             for kind in ["blackhole", "unreachable", "prohibit"] {
                 ip(&netns, &format!("route add {kind} {far}"));
@@ -266,7 +290,28 @@ mod tests {
                 ip(&netns, &format!("route del {kind} {far}"));
             }
         }
-        assert_eq!(is_way(&netns, "10.1.0.1".parse().unwrap(), "fd01::9".parse().unwrap()).unwrap(), None);
+        assert_eq!(is_way(&netns, packet("10.1.0.1", "fd01::9", None)).unwrap(), None);
+    }
+
+    #[test]
+    fn a_way_through_the_machine_is_that_of_its_rules_for_the_source() {
+        let Some(netns) = fresh("a_way_through_the_machine_is_that_of_its_rules_for_the_source") else { return };
+        for (one, other) in [("br0", "x0"), ("eth0", "x1"), ("tun0", "x2")] {
+            ip(&netns, &format!("link add {one} type veth peer name {other}"));
+            ip(&netns, &format!("link set {one} up"));
+            ip(&netns, &format!("link set {other} up"));
+        }
+        netns.run(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")).unwrap().unwrap();
+        ip(&netns, "address add 172.17.0.1/16 dev br0");
+        ip(&netns, "address add 172.28.16.2/20 dev eth0");
+        let way = || way_by(&netns, packet("172.17.0.2", "172.28.16.1", Some("br0"))).unwrap();
+        assert_eq!(way().as_deref(), Some("eth0"));
+        ip(&netns, "route add default dev tun0 table 99");
+        ip(&netns, "rule add pref 5 from 172.17.0.0/16 lookup 99");
+        assert_eq!(way().as_deref(), Some("tun0"));
+        assert_eq!(way_by(&netns, packet("0.0.0.0", "172.28.16.1", None)).unwrap().as_deref(), Some("eth0"));
+        ip(&netns, "route replace blackhole default table 99");
+        assert_eq!(is_way(&netns, packet("172.17.0.2", "172.28.16.1", Some("br0"))).unwrap(), Some(false));
     }
 
     #[test]

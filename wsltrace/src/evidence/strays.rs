@@ -16,14 +16,6 @@ pub(super) fn is_unconfirmed(journey: &Journey) -> bool {
         && matches!(journey.outcome, Outcome::Answered | Outcome::Unfinished)
 }
 
-/// Whether the answer of a container was seen last on a device of its namespace, so that it did not come back to where its SYN came from.
-pub(super) fn went_astray_beyond(journey: &Journey) -> bool {
-    let last = journey.stages.last();
-    journey.outcome == Outcome::Unfinished
-        && journey.facts.syn_ack
-        && last.is_some_and(|visit| visit.stage == Stage::TcEgress && visit.netns != journey.netns)
-}
-
 impl Watched {
     /// What is known of an answer that the client has not confirmed: a rule that changed it here.
     pub(super) fn add_rewriter(&mut self, journey: &Journey, evidence: &mut Evidence) {

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use super::backend::{self, Firewalls};
 use super::confirmation;
 use super::readings::{Readings, Span};
+use super::routes::Question;
 use super::rules::{FirewallTrace, LegacyCounters, Twins};
 use super::sockets::{self, Found};
-use super::strays::went_astray_beyond;
 use super::{Evidence, OwnAddress, Rule, TcProgram, routes, sysctls, way};
 use crate::journey::{Conntrack, Family, InterfaceName, Journey, Origin, Outcome, Stage, symbol};
 use crate::kernel::netns::Netns;
@@ -199,9 +199,10 @@ impl Watched {
             self.add_refusal(journey, evidence);
         }
         self.add_older_connection(journey, died_at, span, evidence);
-        if (died_at == Some(Stage::Routing) && matches!(journey.outcome, Outcome::Dropped | Outcome::Rejected)
+        if (died_at == Some(Stage::Routing)
+            && matches!(journey.outcome, Outcome::Dropped | Outcome::Rejected | Outcome::AnswerDropped)
             || journey.facts.answer_elsewhere
-            || went_astray_beyond(journey)
+            || journey.strayed_by().is_some()
             || died_at == Some(Stage::Neighbour))
             && let Err(error) = add_way(&self.netns, journey, died_at, evidence)
         {
@@ -353,12 +354,12 @@ fn filter_stage(journey: &Journey) -> Stage {
 
 /// What bears on a listener's silence. The route back is asked for only where the counters do not settle it.
 fn add_silence(watched: &mut Watched, journey: &Journey, span: Span, evidence: &mut Evidence) -> io::Result<()> {
-    let (own_address, port) = journey.last_destination();
+    let (from, port) = journey.last_destination();
     let listeners = watched.listeners(port, Some(span.began))?;
     evidence.silence = watched.readings.silence(&watched.netns, span, port, &listeners)?;
     evidence.sysctls.clone_from(watched.listener_settings.get(|| sysctls::of_listeners(&watched.netns))?);
     if !evidence.silence.is_some_and(|silence| silence.proves_a_full_queue()) {
-        evidence.route_back = routes::is_way(&watched.netns, own_address, journey.last_source())?;
+        evidence.route_back = routes::is_way(&watched.netns, Question { from, to: journey.last_source(), came_by: None })?;
         way::add_refused_answer(&watched.netns, journey, evidence)?;
     }
     Ok(())
@@ -366,10 +367,11 @@ fn add_silence(watched: &mut Watched, journey: &Journey, span: Span, evidence: &
 
 /// What bears on a death in routing, and on an answer that goes another way than its SYN came.
 fn add_way(netns: &Netns, journey: &Journey, died_at: Option<Stage>, evidence: &mut Evidence) -> io::Result<()> {
-    if died_at == Some(Stage::Routing) && journey.outcome != Outcome::AnswerDropped {
-        return way::add_routing(netns, journey, evidence);
+    match (died_at, journey.outcome) {
+        (Some(Stage::Routing), Outcome::AnswerDropped) => way::add_routing_of_answer(netns, journey, evidence),
+        (Some(Stage::Routing), _) => way::add_routing(netns, journey, evidence),
+        _ => way::add_way_back(netns, journey, evidence),
     }
-    way::add_way_back(netns, journey, evidence)
 }
 
 /// Whether a listener took the SYN and made no answer.

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 
 use super::ipsec::{self, Ends};
 use super::policy::{Packet, Refusal, Rules};
-use super::{Astray, Evidence, Mirror, Queue, addresses, counters, routes, sysctls};
+use super::routes::Question;
+use super::{Astray, Evidence, Mirror, OwnAddress, Queue, addresses, counters, routes, sysctls};
 use crate::journey::{Journey, Outcome, Stage, symbol};
 use crate::kernel::links;
 use crate::kernel::netns::Netns;
@@ -34,27 +35,42 @@ pub(super) fn add_routing(netns: &Netns, journey: &Journey, evidence: &mut Evide
             None
         };
     }
+    // What the filter asks is whether the way back leads by the same interface.
+    if journey.reason.as_deref() == Some("IP_RPFILTER") {
+        add_refusal(netns, &answer(journey), evidence)?;
+    }
+    add_way_back(netns, journey, evidence)
+}
+
+/// What bears on the death of an answer in routing.
+pub(super) fn add_routing_of_answer(netns: &Netns, journey: &Journey, evidence: &mut Evidence) -> io::Result<()> {
+    let interface = journey.death.as_ref().and_then(|death| death.interface.as_deref());
+    evidence.sysctls = sysctls::of_routing(netns, journey.flow.family, interface)?;
+    add_refusal(netns, &answer(journey), evidence)?;
     add_way_back(netns, journey, evidence)
 }
 
 /// Where answers go, and where they would have to.
 pub(super) fn add_way_back(netns: &Netns, journey: &Journey, evidence: &mut Evidence) -> io::Result<()> {
-    let (own, client) = (journey.last_destination().0, journey.last_source());
+    let answer = answer(journey);
+    let (own, client) = (answer.from, answer.to);
     if evidence.addresses.is_empty() {
         evidence.addresses = addresses::of(netns)?;
     }
-    // For a packet that is on its way through this machine the kernel would have to be asked as for one that comes in.
-    let own = if evidence.has_address(own) { own } else { unspecified(own) };
-    evidence.way_back = routes::way_by(netns, own, client)?;
-    evidence.route_back = routes::is_way(netns, own, client)?;
+    let comes_back = answer.came_by != MADE_HERE;
+    // Without an interface that it came in by, the kernel takes a source for one of its own addresses.
+    let from = if comes_back || evidence.has_address(own) { own } else { unspecified(own) };
+    let question = Question { from, to: client, came_by: comes_back.then_some(answer.came_by) };
+    evidence.way_back = routes::way_by(netns, question)?;
+    evidence.route_back = routes::is_way(netns, question)?;
+    let all = netns.run(|| routes::all(client)).map_err(io::Error::other)??;
+    evidence.leading_rule = Rules::read(netns, client)?.leading(&Packet { from, ..answer }, &all);
     if let Some((whom, device)) = waited_for(journey) {
         evidence.gateway = routes::hop_by(netns, whom, device)?.and_then(|hop| hop.gateway).filter(|gateway| *gateway != whom);
     }
     if let Some(entrance) = journey.entrance() {
         evidence.hop_back = routes::hop_by(netns, client, entrance)?;
         if entrance == MIRRORED && client.is_loopback() && client.is_ipv4() {
-            let ports = (journey.last_destination().1, journey.flow.source_port);
-            let answer = Packet { from: journey.last_destination().0, to: client, came_by: MADE_HERE, ports };
             let by_rules = Rules::read(netns, client)?.mirror(&answer);
             evidence.mirror = by_rules.or((evidence.way_back.as_deref() != Some(MIRRORED)).then_some(Mirror::NoRoute));
         }
@@ -67,13 +83,13 @@ fn waited_for(journey: &Journey) -> Option<(IpAddr, &str)> {
     let waited = journey.stages.iter().rfind(|visit| visit.stage == Stage::Neighbour)?;
     let device = waited.interface.as_deref().or_else(|| journey.death.as_ref()?.interface.as_deref())?;
     let of_answer = journey.outcome == Outcome::AnswerDropped || journey.facts.syn_ack;
-    Some((if of_answer { journey.last_source() } else { journey.last_destination().0 }, device))
+    Some((if of_answer { journey.answer_destination() } else { journey.last_destination().0 }, device))
 }
 
 /// The interface by which a packet of this machine that DNAT rewrote would leave.
 pub(super) fn add_way_on(netns: &Netns, journey: &Journey, evidence: &mut Evidence) -> io::Result<()> {
     let to = journey.last_destination().0;
-    evidence.way_on = routes::way_by(netns, unspecified(to), to)?;
+    evidence.way_on = routes::way_by(netns, Question { from: unspecified(to), to, came_by: None })?;
     Ok(())
 }
 
@@ -111,6 +127,22 @@ pub(super) fn add_ipsec(netns: &Netns, journey: &Journey, evidence: &mut Evidenc
     Ok(())
 }
 
+/// The answer as routing has it in the namespace of the end: what NAT did to the SYN's destination is undone only behind that.
+fn answer(journey: &Journey) -> Packet<'_> {
+    let (from, port) = journey.last_destination();
+    let back = journey.answer_entrance().filter(|_| journey.last_netns() == journey.netns);
+    let ports = (port, journey.flow.source_port);
+    Packet { from, to: journey.answer_destination(), came_by: back.unwrap_or(MADE_HERE), ports }
+}
+
+/// Of the addresses that a router has on an interface, the one that the namespace behind it can send to.
+pub(super) fn router(of_router: &[OwnAddress], interface: &str, behind: &[OwnAddress], client: IpAddr) -> Option<IpAddr> {
+    let near = |own: &&OwnAddress| own.interface == interface && own.address.is_ipv4() == client.is_ipv4();
+    let reached = |router: &IpAddr| behind.iter().any(|own| routes::covers(own.address, own.prefix, *router));
+    let is_local = |address: &IpAddr| matches!(address, IpAddr::V6(address) if address.is_unicast_link_local());
+    of_router.iter().filter(near).map(|own| own.address).filter(reached).min_by_key(is_local)
+}
+
 fn answer_ends(journey: &Journey) -> Ends {
     Ends { from: journey.last_destination(), to: source_end(journey) }
 }
@@ -121,10 +153,7 @@ pub(super) fn source_end(journey: &Journey) -> (IpAddr, u16) {
 
 /// What refuses the answer of a listener that made none.
 pub(super) fn add_refused_answer(netns: &Netns, journey: &Journey, evidence: &mut Evidence) -> io::Result<()> {
-    let (own, port) = journey.last_destination();
-    let ports = (port, journey.flow.source_port);
-    let answer = Packet { from: own, to: journey.last_source(), came_by: MADE_HERE, ports };
-    add_refusal(netns, &answer, evidence)?;
+    add_refusal(netns, &answer(journey), evidence)?;
     if evidence.route_back == Some(true) {
         evidence.ipsec_refused = counters::refused_by_ipsec(netns)?;
         if evidence.ipsec_refused > 0 {

@@ -307,6 +307,15 @@ impl Journey {
         if back { self.flow.source } else { self.last_source() }
     }
 
+    /// The interface by which an answer left the namespace where it was made, and was not seen again, where its SYN came by another.
+    pub fn strayed_by(&self) -> Option<&str> {
+        let (syn, answer) = self.stages.split_at_checked(self.answer?)?;
+        let last = answer.last().filter(|visit| visit.stage == Stage::TcEgress && visit.netns != self.netns)?;
+        let came_by = |visit: &StageVisit| visit.netns == last.netns && visit.interface == last.interface;
+        let astray = self.outcome == Outcome::Unfinished && !syn.iter().any(came_by);
+        last.interface.as_deref().filter(|_| astray)
+    }
+
     /// The namespace that decided: of the death, of the way on which its answer went elsewhere, of the server that its connection came to
     /// nothing at, or else of the last stage.
     pub fn last_netns(&self) -> u32 {

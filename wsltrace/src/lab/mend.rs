@@ -72,7 +72,8 @@ pub enum Mended {
     Added(usize),
     /// They set one value.
     Set,
-    /// They set this device up: the kernel then makes routes of its own there, more or fewer by what it was built with.
+    /// They set this device up, or give it an address again: the kernel then makes routes of its own there, more or fewer by what it was
+    /// built with, and some only later.
     Up(&'static str),
 }
 

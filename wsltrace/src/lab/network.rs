@@ -1,7 +1,7 @@
 //! Links, addresses and routes inside a namespace, by rtnetlink. What must be usable afterwards is waited for by the
 //! kernel's own notifications.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::AsRawFd as _;
 use std::time::Duration;
 
@@ -127,6 +127,24 @@ impl Namespace {
             while let Some((message, _)) = events.next().await {
                 if let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(new)) = message.payload
                     && new.attributes.contains(&AddressAttribute::Address(address))
+                {
+                    return Ok(());
+                }
+            }
+            Err(rtnetlink::Error::RequestFailed)
+        })
+    }
+
+    /// Adds an IPv6 address that another machine has, and waits until the kernel has found that out.
+    pub(super) fn refused_address(&self, device: &'static str, address: Ipv6Addr, prefix: u8) -> Result<(), LabError> {
+        let groups = [MulticastGroup::Ipv6Ifaddr];
+        self.netlink(&format!("have {address}/{prefix} refused on {device}"), &groups, async move |handle, mut events| {
+            let index = link(&handle, device).await?.header.index;
+            handle.address().add(index, address.into(), prefix).execute().await?;
+            while let Some((message, _)) = events.next().await {
+                if let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(new)) = message.payload
+                    && new.attributes.contains(&AddressAttribute::Address(address.into()))
+                    && new.header.flags.contains(AddressHeaderFlags::Dadfailed)
                 {
                     return Ok(());
                 }

@@ -8,7 +8,7 @@ use crate::diagnosis::Code;
 use crate::evidence::Backend;
 use crate::journey::{Origin, Outcome, Stage};
 use crate::lab::mend::Mended;
-use crate::lab::path::{answer, back_through, inbound, into_container, through};
+use crate::lab::path::{answer, back_through, inbound, into_container, into_container_up_to, through};
 use crate::lab::sides::{CLIENT_V4, CONTAINER, DOCKER0, WSL_V4, join};
 use crate::lab::{Lab, LabError, Namespace, PORT, Seen, Side, Step};
 
@@ -17,7 +17,7 @@ const GROUP: &str = "bridges";
 const INNER_PORT: u16 = 80;
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![flood(), hairpin(), not_sent_back(), dropped_on_the_way(), answer_dropped()]
+    vec![flood(), hairpin(), not_sent_back(), hairpin_unmasqueraded(), dropped_on_the_way(), answer_dropped()]
 }
 
 /// As `ebtables` does. The packet has left the machine's own netfilter by then.
@@ -171,6 +171,35 @@ fn not_sent_back() -> Scenario {
             says: "the bridge sends nothing back by veth0",
             // The bridge shows what it will send on to the rules of IP, and frees it before any other place.
             path: inbound(Stage::Routing),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+/// Docker has a rule that gives such packets the machine's address.
+fn hairpin_unmasqueraded() -> Scenario {
+    let base = hairpin();
+    Scenario {
+        name: "hairpin-unmasqueraded",
+        title: "a container connects to its own published port, and no rule masquerades that",
+        tools: &["nft", "iptables-nft"],
+        break_it: |lab| {
+            serve_all(lab, Side::Container, INNER_PORT)?;
+            publish(lab, "")?;
+            // What leaves the containers' network is masqueraded, as Docker has it.
+            lab.iptables("iptables-nft", "-t nat -A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE")
+        },
+        client: Seen::NoAnswer,
+        mended: Some(Mended::Added(1)),
+        expect: Expect {
+            outcomes: &[Outcome::Dropped],
+            died: Some((Stage::Routing, Side::Container)),
+            reason: Some(("IP_LOCAL_SOURCE", (6, 14))),
+            codes: &[Code::MartianAddress],
+            translated: Some((CONTAINER.into(), SocketAddr::from((CONTAINER, INNER_PORT)))),
+            says: "nothing gave it this machine's address on the way (masquerade)",
+            path: [vec![Step::Must(Stage::TcIngress)], into_container_up_to(Stage::Routing)].concat(),
             ..base.expect
         },
         ..base

@@ -1,6 +1,7 @@
 //! The table of scenarios. To add one, add it to the file of its subject: nothing else has to change.
 
 mod astray;
+mod back;
 mod bridge;
 mod confirmation;
 mod conntrack;
@@ -195,6 +196,7 @@ pub fn all() -> Vec<Scenario> {
         shared::scenarios(),
         packet::scenarios(),
         bridge::scenarios(),
+        back::scenarios(),
         foreign::scenarios(),
         tunnel::scenarios(),
         synproxy::scenarios(),

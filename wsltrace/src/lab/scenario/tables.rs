@@ -1,18 +1,24 @@
 //! Rules between routing tables, and tables without what the kernel itself has put there: as VPN clients, kill switches and network
 //! managers leave them behind.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use nix::errno::Errno;
 
-use super::{Expect, Scenario, serve_any, template};
+use super::{Expect, Scenario, serve, serve_any, template};
 use crate::diagnosis::Code;
 use crate::journey::{Outcome, Stage};
 use crate::lab::mend::Mended;
 use crate::lab::network::Way;
 use crate::lab::path::{answer, inbound, through};
 use crate::lab::sides::{BACKEND, CLIENT_V4, WSL_V4};
-use crate::lab::{Lab, LabError, PORT, Seen, Side, Step};
+use crate::lab::{Binding, Lab, LabError, PORT, Seen, Side, Step};
 
 const GROUP: &str = "routing tables";
+/// An address on the network that WSL and its IPv6 client share.
+const TAKEN: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x28, 0x16, 0, 0, 0, 0, 0x77);
+/// The same for IPv4.
+const GONE: Ipv4Addr = Ipv4Addr::new(172, 28, 16, 77);
 /// What IPv4 says of whatever is not for this machine, while forwarding is off.
 const NOT_FOR_US: Option<(&str, (u32, u32))> = Some(("IP_INADDRERRORS", (6, 1)));
 
@@ -27,6 +33,8 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         route_refuses_answer(),
         marked_answer(),
         loose_filter(),
+        taken_address(),
+        gone_address(),
     ]
 }
 
@@ -193,6 +201,50 @@ fn loose_filter() -> Scenario {
         },
         ..base
     }
+}
+
+/// Another machine had the address when it was added, and has given it up since.
+fn taken_address() -> Scenario {
+    let title = "an IPv6 address that another machine had when it was added (duplicate address detection)";
+    let base = dies("address-duplicate-v6", title, "duplicate address detection failed");
+    Scenario {
+        v6: true,
+        target: TAKEN.into(),
+        break_it: |lab| {
+            serve_any(lab)?;
+            lab.client.address("eth0", TAKEN.into(), 64)?;
+            lab.wsl.set_sysctl("net.ipv6.conf.eth0.accept_dad", "1")?;
+            lab.wsl.refused_address("eth0", TAKEN, 64)?;
+            lab.client.ip_of(true, &format!("address del {TAKEN}/64 dev eth0"))?;
+            know_for_good(lab, TAKEN.into())
+        },
+        mended: Some(Mended::Up("eth0")),
+        expect: Expect { reason: Some(("IP_INADDRERRORS", (6, 18))), ..base.expect },
+        ..base
+    }
+}
+
+fn gone_address() -> Scenario {
+    let base =
+        dies("address-gone", "the server listens on an address that WSL had once", "no address of this machine any longer");
+    Scenario {
+        target: GONE.into(),
+        break_it: |lab| {
+            lab.wsl.address("eth0", GONE.into(), 20)?;
+            serve(lab, Side::Wsl, Binding::new(GONE, PORT))?;
+            lab.wsl.ip(&format!("address del {GONE}/20 dev eth0"))?;
+            know_for_good(lab, GONE.into())
+        },
+        mended: Some(Mended::Added(1)),
+        ..base
+    }
+}
+
+/// WSL answers nobody who asks for an address that it does not use, so the client is told whose it is.
+fn know_for_good(lab: &Lab, address: IpAddr) -> Result<(), LabError> {
+    const OF_WSL: &str = "02:00:00:00:00:02";
+    lab.wsl.ip(&format!("link set eth0 address {OF_WSL}"))?;
+    lab.client.ip_of(lab.v6, &format!("neighbour replace {address} lladdr {OF_WSL} dev eth0 nud permanent"))
 }
 
 /// Puts a rule before the one that leads to own addresses.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use nix::errno::Errno;
 
 use super::{
-    Expect, Scenario, astray, confirmation, conntrack, firewall, foreign, forwarding, handshake, ingress, ipsec, limits,
+    Expect, Scenario, astray, back, confirmation, conntrack, firewall, foreign, forwarding, handshake, ingress, ipsec, limits,
     listener, loopback, neighbour, overflow, packet, policy, queue, reader, reply, routing, served, synproxy, tables, untaken,
 };
 use crate::lab::Seen;
@@ -184,6 +184,18 @@ const OVER_V6: &[OverV6] = &[
         "reply-wrong-interface-container-v6",
         "a container's route to the IPv6 client leads by another of its own interfaces",
     ),
+    ("container-no-gateway", "container-no-gateway-v6", "a port published over IPv6, and the container has no default route"),
+    (
+        "container-rule-elsewhere",
+        "container-rule-elsewhere-v6",
+        "a rule of `ip -6 rule` leads what comes from the container to a VPN, its answers too",
+    ),
+    (
+        "container-blackhole-back",
+        "container-blackhole-back-v6",
+        "a blackhole route takes a container's answers over IPv6, behind a bridge that calls netfilter",
+    ),
+    ("container-vpn", "container-vpn-v6", "a port published over IPv6, and a VPN inside the container takes its answers"),
     ("foreign-lookup-drops", "foreign-lookup-drops-v6", "somebody's BPF program (sk_lookup) refuses every connection over IPv6"),
 ];
 
@@ -213,6 +225,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         tables::scenarios(),
         packet::scenarios(),
         astray::scenarios(),
+        back::scenarios(),
     ]
     .concat();
     all.into_iter().filter_map(|base| Some(asked_over_v6(*OVER_V6.iter().find(|row| row.0 == base.name)?, base))).collect()
