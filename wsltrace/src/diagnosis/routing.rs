@@ -218,9 +218,8 @@ fn loopback_v6(case: &Case) -> Option<Finding> {
 fn broadcast(case: &Case) -> Option<Finding> {
     let destination = case.journey.last_destination().0;
     let taken_by_tcp = case.symbol().is_some_and(|symbol| symbol.starts_with("tcp_v")) && case.reason().is_none();
-    let of_network = |own: &crate::evidence::OwnAddress| own.broadcast().is_some_and(|all| IpAddr::V4(all) == destination);
     let all = matches!(destination, IpAddr::V4(address) if address.is_broadcast()) || destination.is_multicast();
-    if !taken_by_tcp || !all && !case.evidence.addresses.iter().any(of_network) || case.evidence.has_address(destination) {
+    if !taken_by_tcp || !all && !is_of_whole_network(case, destination) || case.evidence.has_address(destination) {
         return None;
     }
     Some(Finding::inferred(format!(
@@ -269,10 +268,14 @@ fn martian_by_address(case: &Case) -> bool {
     loopback(case) || case.journey.flow.source == case.journey.last_destination().0
 }
 
+/// Whether it is the broadcast address of a network that this machine is in.
+fn is_of_whole_network(case: &Case, address: IpAddr) -> bool {
+    case.evidence.addresses.iter().any(|own| own.broadcast().is_some_and(|all| IpAddr::V4(all) == address))
+}
+
 /// Whether no packet may come from an address.
 fn is_unfit(case: &Case, source: IpAddr) -> bool {
-    let of_network = |own: &crate::evidence::OwnAddress| own.broadcast().is_some_and(|all| IpAddr::V4(all) == source);
-    if case.evidence.addresses.iter().any(of_network) {
+    if is_of_whole_network(case, source) {
         return true;
     }
     match source {

@@ -1,24 +1,21 @@
-//! The SYN is answered, and nobody takes the answer: it was rewritten here, it left a container by another way, or the client refuses it.
+//! The SYN is answered, and nobody takes the answer: it was rewritten here, or the client refuses it.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use super::forwarding::{INNER_PORT, publish};
-use super::{Expect, Scenario, serve_all, serve_any, template};
+use super::{Expect, Scenario, serve_any, template};
 use crate::diagnosis::Code;
 use crate::journey::{Outcome, Stage};
 use crate::lab::mend::Mended;
-use crate::lab::network::Way;
-use crate::lab::path::{answer, inbound, into_container, unconfirmed, up_to_answer};
-use crate::lab::sides::{CLIENT_V4, CONTAINER};
-use crate::lab::{PORT, Seen, Side, Step};
+use crate::lab::path::{inbound, unconfirmed, up_to_answer};
+use crate::lab::{PORT, Seen, Step};
 
 const GROUP: &str = "answers";
 /// An address that nobody has.
 const STRANGER: Ipv4Addr = Ipv4Addr::new(172, 28, 16, 99);
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![reset_by_client(), given_another_port(), sent_to_another(), out_of_container()]
+    vec![reset_by_client(), given_another_port(), sent_to_another()]
 }
 
 /// The answer looks to the client's firewall like a connection that nobody asked for. The client's socket asks again.
@@ -84,37 +81,6 @@ fn sent_to_another() -> Scenario {
             says: "of ip lab output changes an address or a port of the answer",
             path: [[inbound(Stage::SocketLookup), vec![Step::Must(Stage::SynAck)]].concat(), up_to_answer(Stage::OutputMangle)]
                 .concat(),
-            ..base.expect
-        },
-        ..base
-    }
-}
-
-/// As with a VPN inside of the container.
-fn out_of_container() -> Scenario {
-    let title = "a container's route to the client leads by another of its own interfaces";
-    let base = template("reply-wrong-interface-container", title, GROUP);
-    Scenario {
-        tools: &["nft", "ip"],
-        behind: Some(Side::Container),
-        break_it: |lab| {
-            serve_all(lab, Side::Container, INNER_PORT)?;
-            publish(lab, CONTAINER)?;
-            let (client, container) = (lab.at(CLIENT_V4), lab.side(Side::Container)?);
-            container.ip("link add vpn0 type veth peer name vpn1")?;
-            container.up("vpn0")?;
-            container.up("vpn1")?;
-            container.await_carrier("vpn0")?;
-            container.route_to(client, Way::Device("vpn0"))?;
-            container.ip(&format!("neighbour replace {client} lladdr 02:00:00:00:00:01 dev vpn0 nud permanent"))
-        },
-        client: Seen::NoAnswer,
-        expect: Expect {
-            outcomes: &[Outcome::Unfinished],
-            codes: &[Code::ReplyWrongInterface],
-            inferred: true,
-            says: "came in by eth0 and the answer left by vpn0",
-            path: [into_container(), vec![Step::Must(Stage::SynAck)], answer()].concat(),
             ..base.expect
         },
         ..base

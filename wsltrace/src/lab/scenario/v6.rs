@@ -179,11 +179,6 @@ const OVER_V6: &[OverV6] = &[
     ),
     ("reply-reset-by-client", "reply-reset-by-client-v6", "the client's own firewall refuses the answers over IPv6 by a reset"),
     ("reply-other-port", "reply-other-port-v6", "a rule of WSL writes another source port into the answers over IPv6"),
-    (
-        "reply-wrong-interface-container",
-        "reply-wrong-interface-container-v6",
-        "a container's route to the IPv6 client leads by another of its own interfaces",
-    ),
     ("container-no-gateway", "container-no-gateway-v6", "a port published over IPv6, and the container has no default route"),
     (
         "container-rule-elsewhere",
