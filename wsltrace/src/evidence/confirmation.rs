@@ -5,11 +5,11 @@ use std::io;
 use std::net::IpAddr;
 
 use super::Rule;
-use crate::journey::{Journey, Origin};
+use crate::journey::{Conntrack, Journey, Origin};
 use crate::kernel::addresses::list_addresses;
 use crate::kernel::links::interfaces_toward;
 use crate::kernel::netns::Netns;
-use crate::simulate::{End, Machine, Packet, Rulesets, Way, predict};
+use crate::simulate::{End, Machine, Packet, Rulesets, Standing, Way, predict_as};
 
 /// The rulesets of a namespace, and the addresses that they are followed with.
 #[derive(Debug)]
@@ -29,12 +29,17 @@ impl Rules {
     }
 
     /// The rule or policy that drops or rejects the client's confirmation, where it is certain by these rules, and the port that the
-    /// confirmation has there.
+    /// confirmation has there. What these rules would let pass as part of its connection was none to connection tracking, since it died.
     pub(super) fn dropper(&self, journey: &Journey) -> Option<(Rule, Option<u16>)> {
-        match predict(&self.rulesets, &packet(journey), &self.machine).end {
+        let likely = match journey.conntrack {
+            Some(Conntrack::Untracked) => [Standing::Untracked, Standing::Established, Standing::Invalid],
+            _ => [Standing::Established, Standing::Invalid, Standing::Untracked],
+        };
+        let packet = packet(journey);
+        likely.into_iter().find_map(|standing| match predict_as(&self.rulesets, &packet, &self.machine, standing).end {
             End::Dropped { rule, port, .. } | End::Rejected { rule, port, .. } => Some((rule, port)),
             _ => None,
-        }
+        })
     }
 }
 

@@ -11,10 +11,12 @@ use std::time::{Duration, Instant};
 
 use super::cgroups::{self, Cgroup, Direction};
 use super::connection::{self, Connection, Ends};
+use super::place::is_silent;
 use super::readings::Span;
 use super::rules::{FirewallTrace, Scope};
 use super::sockets::{self, Found, SocketOwner};
-use super::watched::{REST_KEPT, Watched, is_silent};
+use super::told::OrTold as _;
+use super::watched::{REST_KEPT, Watched};
 use super::{Evidence, Listener, Sockets, addresses, way};
 use crate::journey::{Journey, Outcome, Stage, symbol};
 use crate::kernel::netns::Netns;
@@ -150,23 +152,8 @@ impl Gatherer {
         if journey.outcome == Outcome::Refused {
             self.add_nearest(journey, &mut evidence);
         }
-        if evidence.translator.is_none()
-            && let Some(watched) = self.watched.get_mut(&journey.netns)
-        {
-            match watched.legacy_translator(journey, began) {
-                Ok(rule) => evidence.translator = rule,
-                Err(error) => log::warn!("cannot read the counters of iptables-legacy in network namespace {inum}: {error}"),
-            }
-        }
-        if evidence.source_translator.is_none()
-            && let Some(watched) = self.watched.get_mut(&journey.netns)
-        {
-            match watched.legacy_source_translator(journey, began) {
-                Ok(rule) => evidence.source_translator = rule,
-                Err(error) => log::warn!("cannot read the counters of iptables-legacy in network namespace {inum}: {error}"),
-            }
-        }
         if let Some(watched) = self.watched.get_mut(&journey.netns) {
+            watched.add_translators(journey, began, &mut evidence);
             watched.add_rewriter(journey, &mut evidence);
         }
         if let Some(watched) = journey.server_netns().and_then(|netns| self.watched.get_mut(&netns)) {
@@ -189,12 +176,9 @@ impl Gatherer {
         let last = syn.rfind(|visit| visit.netns != here && visit.stage == Stage::Postrouting);
         let before = last.and_then(|visit| Some((visit.interface?, self.watched.get(&visit.netns)?)));
         let (Some((interface, before)), Some(behind)) = (before, self.watched.get(&here)) else { return };
-        match (addresses::of(&before.netns), addresses::of(&behind.netns)) {
-            (Ok(of_router), Ok(own)) => {
-                evidence.router = way::router(&of_router, &interface, &own, journey.answer_destination());
-            }
-            (Err(error), _) | (_, Err(error)) => log::warn!("cannot list the addresses before network namespace {here}: {error}"),
-        }
+        let of = |watched: &Watched| addresses::of(&watched.netns).or_told(watched.netns.inum(), "list the addresses");
+        let (Some(of_router), Some(own)) = (of(before), of(behind)) else { return };
+        evidence.router = way::router(&of_router, &interface, &own, journey.answer_destination());
     }
 
     fn add_sockets(&mut self, journey: &Journey, began: Instant, evidence: &mut Evidence) {
@@ -205,10 +189,9 @@ impl Gatherer {
         let mut of_here = None;
         let mut of_others = Vec::new();
         for (inum, watched) in &mut self.watched {
-            match watched.listeners(port, after) {
-                Ok(found) if *inum == here => of_here = Some(found),
-                Ok(found) => of_others.extend(found),
-                Err(error) => log::warn!("cannot list the listeners of network namespace {inum}: {error}"),
+            match watched.listeners(port, after).or_told(*inum, "list the listeners") {
+                Some(found) if *inum == here => of_here = Some(found),
+                found => of_others.extend(found.into_iter().flatten()),
             }
         }
         self.find_owners(of_here.iter().flatten().chain(&of_others));
@@ -229,13 +212,8 @@ impl Gatherer {
             return;
         }
         let Some(watched) = self.watched.get_mut(&inum) else { return };
-        let all = match watched.all_listeners.get(|| sockets::all_listeners(&watched.netns)) {
-            Ok(all) => all.clone(),
-            Err(error) => {
-                log::warn!("cannot list the listeners of network namespace {inum}: {error}");
-                return;
-            }
-        };
+        let all = watched.all_listeners.get(|| sockets::all_listeners(&watched.netns)).or_told(inum, "list the listeners");
+        let Some(all) = all.cloned() else { return };
         let nearest = sockets::nearest(all, journey.last_destination().1, NEAREST);
         self.find_owners(nearest.iter());
         evidence.nearest = nearest.into_iter().map(|found| self.with_owner(found)).collect();

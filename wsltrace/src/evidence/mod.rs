@@ -10,6 +10,8 @@ mod connection;
 pub mod counters;
 mod gather;
 mod ipsec;
+mod killer;
+mod place;
 mod policy;
 mod readings;
 mod refused;
@@ -18,6 +20,7 @@ pub(crate) mod rules;
 pub mod sockets;
 mod strays;
 pub mod sysctls;
+mod told;
 mod watched;
 mod way;
 

@@ -1,5 +1,6 @@
 //! What bears on a refusal: whether the listeners' addresses are this machine's, settings, and what decides who gets a connection.
 
+use super::told::OrTold as _;
 use super::watched::{Watched, others};
 use super::{Evidence, addresses, routes, sysctls, way};
 use crate::journey::Journey;
@@ -10,32 +11,23 @@ impl Watched {
     pub(super) fn add_refusal(&mut self, journey: &Journey, evidence: &mut Evidence) {
         let inum = self.netns.inum();
         self.add_local_by_route(evidence);
-        match self.refusal_settings.get(|| sysctls::of_refusals(&self.netns)) {
-            Ok(settings) => evidence.sysctls.clone_from(settings),
-            Err(error) => log::warn!("cannot read the settings of network namespace {inum}: {error}"),
-        }
-        match self.lookup_programs.get(|| lookup_programs(&self.netns)) {
-            Ok(names) => evidence.lookup_programs = others(names),
-            Err(error) => log::warn!("cannot list the programs that look for listeners in network namespace {inum}: {error}"),
-        }
+        let settings = self.refusal_settings.get(|| sysctls::of_refusals(&self.netns)).or_told(inum, "read the settings");
+        evidence.sysctls = settings.cloned().unwrap_or_default();
+        let lookup = self.lookup_programs.get(|| lookup_programs(&self.netns));
+        evidence.lookup_programs =
+            lookup.or_told(inum, "list the programs that look for listeners").map(|names| others(names)).unwrap_or_default();
         if evidence.sockets.as_ref().is_some_and(|sockets| !sockets.listeners.is_empty()) {
-            match self.choosing_programs.get(choosing_programs) {
-                Ok(names) => evidence.choosing_programs.clone_from(names),
-                Err(error) => log::warn!("cannot list the programs that choose among sockets: {error}"),
-            }
-            match way::vrf(&self.netns, journey) {
-                Ok(vrf) => evidence.vrf = vrf,
-                Err(error) => log::warn!("cannot look at the devices of network namespace {inum}: {error}"),
-            }
+            let choosing = self.choosing_programs.get(choosing_programs);
+            evidence.choosing_programs =
+                choosing.or_told(inum, "list the programs that choose among sockets").cloned().unwrap_or_default();
+            evidence.vrf = way::vrf(&self.netns, journey).or_told(inum, "look at the devices").flatten();
         }
     }
 
     /// Lists the addresses of the namespace; none where that fails, which is logged.
     pub(super) fn add_addresses(&mut self, evidence: &mut Evidence) {
-        match self.addresses.get(|| addresses::of(&self.netns)) {
-            Ok(own) => evidence.addresses.clone_from(own),
-            Err(error) => log::warn!("cannot list the addresses of network namespace {}: {error}", self.netns.inum()),
-        }
+        let own = self.addresses.get(|| addresses::of(&self.netns)).or_told(self.netns.inum(), "list the addresses");
+        evidence.addresses = own.cloned().unwrap_or_default();
     }
 
     /// A whole network may be this machine's without any interface that has its addresses, by `ip route add local`.
@@ -44,10 +36,8 @@ impl Watched {
         let bound = listeners.map(|listener| listener.address.to_canonical());
         let unknown: Vec<_> = bound.filter(|address| !address.is_unspecified() && !evidence.has_address(*address)).collect();
         for address in unknown {
-            match routes::is_local(&self.netns, address) {
-                Ok(true) => evidence.local_by_route.push(address),
-                Ok(false) => {}
-                Err(error) => log::warn!("cannot read the routes of network namespace {}: {error}", self.netns.inum()),
+            if routes::is_local(&self.netns, address).or_told(self.netns.inum(), "read the routes") == Some(true) {
+                evidence.local_by_route.push(address);
             }
         }
     }

@@ -2,6 +2,7 @@
 //! listener, packets of this machine's own addresses that wait for a neighbour, IPv6 on a device that has none.
 
 use super::readings::Span;
+use super::told::OrTold as _;
 use super::watched::Watched;
 use super::{Astray, Evidence, connection, routes, way};
 use crate::journey::{Journey, Outcome, Stage, symbol};
@@ -31,10 +32,8 @@ impl Watched {
         if !is_unconfirmed(journey) {
             return;
         }
-        match self.readings.resets_of_half_open(&self.netns, span) {
-            Ok(resets) => evidence.resets_of_half_open = resets,
-            Err(error) => log::warn!("cannot read the counters of network namespace {}: {error}", self.netns.inum()),
-        }
+        let resets = self.readings.resets_of_half_open(&self.netns, span);
+        evidence.resets_of_half_open = resets.or_told(self.netns.inum(), "read the counters").unwrap_or_default();
     }
 
     /// Whether the kernel has an older connection between the ends of a SYN that TCP freed without a reason and without a lookup.
@@ -55,10 +54,7 @@ impl Watched {
         // A half-open one has gone when the client has reset what it was told of it.
         let found = connection::is_there(&self.netns, ends)
             .and_then(|found| Ok(found || self.readings.resets_of_half_open(&self.netns, span)? > 0));
-        match found {
-            Ok(found) => evidence.older_connection = Some(found),
-            Err(error) => log::warn!("cannot look for a connection in network namespace {}: {error}", self.netns.inum()),
-        }
+        evidence.older_connection = found.or_told(self.netns.inum(), "look for a connection");
     }
 
     /// What keeps a SYN that waits for its neighbour from being taken for this machine's own, where it is.
@@ -67,10 +63,8 @@ impl Watched {
         if journey.facts.syn_ack || !evidence.has_address(destination) || destination.is_loopback() {
             return;
         }
-        match routes::is_local(&self.netns, destination) {
-            Ok(true) => {}
-            Ok(false) => evidence.astray = Some(Astray::NoRoute),
-            Err(error) => log::warn!("cannot read the routes of network namespace {}: {error}", self.netns.inum()),
+        if routes::is_local(&self.netns, destination).or_told(self.netns.inum(), "read the routes") == Some(false) {
+            evidence.astray = Some(Astray::NoRoute);
         }
     }
 
@@ -79,9 +73,7 @@ impl Watched {
         let at_once = journey.location.as_deref().is_some_and(|place| ["ip6_rcv_core", "ipv6_rcv"].contains(&symbol(place)));
         let device = journey.death.as_ref().and_then(|death| death.interface.as_deref());
         let Some(device) = device.filter(|_| at_once && journey.outcome == Outcome::Dropped) else { return };
-        match links::list_links(&self.netns) {
-            Ok(links) => evidence.mtu = links.iter().find(|link| link.name == device).map(|link| link.mtu),
-            Err(error) => log::warn!("cannot look at the devices of network namespace {}: {error}", self.netns.inum()),
-        }
+        let links = links::list_links(&self.netns).or_told(self.netns.inum(), "look at the devices");
+        evidence.mtu = links.iter().flatten().find(|link| link.name == device).map(|link| link.mtu);
     }
 }

@@ -203,7 +203,7 @@ fn one(chains: &Chains, here: &Here<'_>, unit: &Unit<'_>, state: State) -> Exits
         return alone(exits, before);
     }
     // Only a tracked connection has a translation, and only its first packet is asked for one.
-    if here.part == Part::Answer || state.bound || state.tracked == Tracked::Untracked {
+    if here.part == Part::Answer || state.bound || matches!(state.tracked, Tracked::Untracked | Tracked::Invalid) {
         return vec![(Exit::Accept, state)];
     }
     if here.part == Part::Confirmation {
@@ -262,7 +262,7 @@ fn tracked(here: &Here<'_>, position: i64, state: State) -> State {
         Tracked::NotYet | Tracked::Unclear if tracks && position > CONNTRACK && here.part == Part::Solicitation => {
             Tracked::Untracked
         }
-        Tracked::NotYet | Tracked::Unclear if tracks && position > CONNTRACK && here.part != Part::Syn => Tracked::Established,
+        Tracked::NotYet | Tracked::Unclear if tracks && position > CONNTRACK && here.part != Part::Syn => here.standing.into(),
         Tracked::NotYet | Tracked::Unclear if tracks && position > CONNTRACK => Tracked::New,
         Tracked::NotYet if tracks && position == CONNTRACK => Tracked::Unclear,
         tracked => tracked,

@@ -24,11 +24,11 @@ use std::net::IpAddr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use packet::{Machine, Packet, Part, Way};
+pub use packet::{Machine, Packet, Part, Standing, Way};
 pub use read::{Reader, Rulesets, read, read_by};
 pub use ruleset::Unread;
 pub use unknown::Because;
-pub use walk::predict;
+pub use walk::{predict, predict_as};
 
 use crate::evidence::Rule;
 
@@ -89,6 +89,20 @@ pub enum End {
         /// What they depend on, of the list in [`unknown::LIST`].
         because: Vec<Because>,
     },
+}
+
+impl End {
+    /// The same, if it depends on one thing more.
+    fn depending(self, on: Because) -> Self {
+        let (possible, mut because) = match self {
+            Self::Maybe { possible, because } => (possible, because),
+            end => (vec![end], Vec::new()),
+        };
+        if let Err(place) = because.binary_search(&on) {
+            because.insert(place, on);
+        }
+        Self::Maybe { possible, because }
+    }
 }
 
 /// What the firewalls would do with a packet.

@@ -18,6 +18,17 @@ pub enum Part {
     Solicitation,
 }
 
+/// What connection tracking makes of a packet that follows a SYN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It belongs to the connection that the SYN began.
+    Established,
+    /// It belongs to none: connection tracking saw the SYN and not the answer, or neither.
+    Invalid,
+    /// It is exempt.
+    Untracked,
+}
+
 /// How a SYN comes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Way {

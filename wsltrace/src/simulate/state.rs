@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::packet::{Machine, Part};
+use super::packet::{Machine, Part, Standing};
 use super::ruleset::Hook;
 use super::symbol::{
     ACK, ECN, ESTABLISHED, ICMPV6, INVALID, LOCAL, NEW, STATUS_DNAT, STATUS_SNAT, SYN, TCP, UNTRACKED, XT_DNAT, XT_SNAT,
@@ -22,6 +22,8 @@ pub(super) enum Tracked {
     New,
     /// The packet answers a new one, or the answer.
     Established,
+    /// The packet belongs to no connection that it knows.
+    Invalid,
     /// The packet is exempt.
     Untracked,
 }
@@ -62,6 +64,16 @@ impl PartialEq for State {
 }
 
 impl Eq for State {}
+
+impl From<Standing> for Tracked {
+    fn from(standing: Standing) -> Self {
+        match standing {
+            Standing::Established => Self::Established,
+            Standing::Invalid => Self::Invalid,
+            Standing::Untracked => Self::Untracked,
+        }
+    }
+}
 
 impl State {
     #[expect(clippy::type_complexity, reason = "every part but one")]
@@ -105,6 +117,8 @@ pub(super) struct Here<'a> {
     pub(super) loopback: bool,
     /// Which packet of the handshake it is.
     pub(super) part: Part,
+    /// What connection tracking makes of it where it follows a SYN.
+    pub(super) standing: Standing,
     /// Whether it asks for congestion notification.
     pub(super) ecn: Option<bool>,
 }
@@ -213,7 +227,7 @@ impl Here<'_> {
     fn state(&self, state: &State, dnat: u128, snat: u128) -> Seen {
         match state.tracked {
             _ if self.hook == Hook::Ingress => Seen::Unknown(unknown::CT),
-            Tracked::NotYet => Seen::number(INVALID),
+            Tracked::NotYet | Tracked::Invalid => Seen::number(INVALID),
             Tracked::Untracked => Seen::number(UNTRACKED),
             Tracked::Unclear => Seen::Unknown(unknown::CT),
             Tracked::New => translations(state, NEW, u128::MAX, dnat, snat),
@@ -225,7 +239,7 @@ impl Here<'_> {
     fn status(state: &State) -> Seen {
         match state.tracked {
             Tracked::Unclear | Tracked::Established => Seen::Unknown(unknown::CT),
-            Tracked::NotYet | Tracked::Untracked => Seen::Absent,
+            Tracked::NotYet | Tracked::Invalid | Tracked::Untracked => Seen::Absent,
             // Expected, answered and assured it is not; more is not followed.
             Tracked::New => translations(state, 0, 7, STATUS_DNAT, STATUS_SNAT),
         }

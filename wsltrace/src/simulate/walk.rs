@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::chain::{Exit, Exits, Fate, add};
 use super::hooks::through;
-use super::packet::{Machine, Packet, Part, Way};
+use super::packet::{Machine, Packet, Part, Standing, Way};
 use super::read::Rulesets;
 use super::ruleset::{Hook, Line};
 use super::state::{Here, Site, State, Tracked};
@@ -17,9 +17,20 @@ use crate::evidence::rules::{legacy, told};
 /// nft's families.
 const FAMILIES: [&str; 6] = ["ip", "ip6", "inet", "netdev", "bridge", "arp"];
 
-/// What the firewalls would do with a packet. Nothing is asked of the system.
+/// What the firewalls would do with a packet, if connection tracking sees all of its connection. Nothing is asked of the system.
 pub fn predict(rulesets: &Rulesets, packet: &Packet, machine: &Machine) -> Prediction {
-    let journey = Journey { rulesets, packet, machine };
+    let mut prediction = predict_as(rulesets, packet, machine, Standing::Established);
+    if matches!(packet.way.part(), Part::Answer | Part::Confirmation) && rulesets.chains.exempts() {
+        // Of an exempt SYN what follows would not be so to connection tracking.
+        let exempt = Because { name: unknown::CT.to_owned(), place: unknown::EXEMPT.to_owned() };
+        prediction.end = prediction.end.depending(exempt);
+    }
+    prediction
+}
+
+/// What the firewalls would do with a packet of which is known what connection tracking makes of it. Nothing is asked of the system.
+pub fn predict_as(rulesets: &Rulesets, packet: &Packet, machine: &Machine, standing: Standing) -> Prediction {
+    let journey = Journey { rulesets, packet, machine, standing };
     let ends = journey.ends();
     let mut because: BTreeSet<Because> = ends.iter().flat_map(|(_, because)| because.clone()).collect();
     let mut possible: Vec<End> = Vec::new();
@@ -34,10 +45,6 @@ pub fn predict(rulesets: &Rulesets, packet: &Packet, machine: &Machine) -> Predi
     }
     for unread in &rulesets.unread {
         because.insert(Because { name: unknown::UNREAD.to_owned(), place: format!("{}: {}", unread.what, unread.why) });
-    }
-    if matches!(packet.way.part(), Part::Answer | Part::Confirmation) && rulesets.chains.exempts() {
-        // Of an exempt SYN what follows would not be so to connection tracking.
-        because.insert(Because { name: unknown::CT.to_owned(), place: unknown::EXEMPT.to_owned() });
     }
     let forwarded = possible.iter().any(|end| matches!(end, End::Passes { goes: Goes::Forward | Goes::Out, .. }))
         && packet.way.part() != Part::Answer;
@@ -59,6 +66,7 @@ struct Journey<'a> {
     rulesets: &'a Rulesets,
     packet: &'a Packet,
     machine: &'a Machine,
+    standing: Standing,
 }
 
 /// An end, `None` for what was not followed, with what it depends on.
@@ -81,7 +89,8 @@ impl<'a> Journey<'a> {
             way => way.is_loopback().then(|| "lo".to_owned()),
         };
         let part = self.packet.way.part();
-        Here { hook, family: self.packet.family(), machine: self.machine, input, output, loopback, part, ecn: self.packet.ecn }
+        let (family, ecn) = (self.packet.family(), self.packet.ecn);
+        Here { hook, family, machine: self.machine, input, output, loopback, part, standing: self.standing, ecn }
     }
 
     fn start(&self) -> State {

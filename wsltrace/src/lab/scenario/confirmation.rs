@@ -18,7 +18,7 @@ const GROUP: &str = "after the answer";
 const ACK_ALONE: &str = "tcp flags & (syn | ack) == ack drop";
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![new_only(), syn_only_legacy(), in_output(), rejected(), in_forward(), in_container(), at_socket()]
+    vec![new_only(), answer_exempt(), syn_only_legacy(), in_output(), rejected(), in_forward(), in_container(), at_socket()]
 }
 
 /// The rule for packets of connections that stand was forgotten.
@@ -27,6 +27,21 @@ fn new_only() -> Scenario {
     let base = dies("confirmation-drop-nft", title, Nft, "input", |lab| {
         serve_any(lab)?;
         new_only_by_nft(&lab.wsl, "input", "iif lo accept; icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept")
+    });
+    Scenario { mended: Some(Mended::Added(1)), expect: Expect { says: "the policy of inet lab input", ..base.expect }, ..base }
+}
+
+/// Connection tracking sees the SYN and not the answer, so that what follows is no part of the connection to it.
+fn answer_exempt() -> Scenario {
+    let title = "the server's answers are exempt from connection tracking, and a policy drops what follows them";
+    let base = dies("confirmation-drop-untracked", title, Nft, "input", |lab| {
+        serve_any(lab)?;
+        lab.wsl.nft("inet", "type filter hook output priority raw", &format!("tcp sport {PORT} notrack"))?;
+        new_only_by_nft(
+            &lab.wsl,
+            "input",
+            "iif lo accept; icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept; ct state established accept",
+        )
     });
     Scenario { mended: Some(Mended::Added(1)), expect: Expect { says: "the policy of inet lab input", ..base.expect }, ..base }
 }

@@ -1,7 +1,7 @@
 //! What the client sends to confirm the answer.
 
-use super::{address, chain, end, rule, syn, told};
-use crate::simulate::{Packet, Way};
+use super::{address, chain, end, machine, rule, rulesets, syn, told};
+use crate::simulate::{Packet, Standing, Way, predict_as};
 
 const DROP: &str = r#"{"drop": null}"#;
 const ACCEPT: &str = r#"{"accept": null}"#;
@@ -25,6 +25,23 @@ fn rules_for_new_connections_do_not_let_it_in() {
     let exempt = [chain("p", 3, "prerouting", -300, "accept"), rule("p", 4, r#"{"notrack": null}"#)];
     let all = [&[chain("c", 1, "input", 0, "accept"), rule("c", 2, &state("established", DROP))][..], &exempt].concat();
     assert_eq!(told(&end(&all, &confirmation())), "maybe ct");
+}
+
+#[test]
+fn what_connection_tracking_makes_of_it_may_be_known() {
+    let with = |which| [chain("c", 1, "input", 0, "drop"), rule("c", 2, &state(which, ACCEPT))];
+    let as_of = |which, standing| {
+        let rules = rulesets(&with(which).join(","));
+        told(&predict_as(&rules, &confirmation(), &machine(), standing))
+    };
+    for (standing, passes_by) in
+        [(Standing::Established, "established"), (Standing::Invalid, "invalid"), (Standing::Untracked, "untracked")]
+    {
+        for which in ["established", "invalid", "untracked"] {
+            let expected = if which == passes_by { "pass" } else { "drop policy" };
+            assert_eq!(as_of(which, standing), expected, "{standing:?} by a rule for {which}");
+        }
+    }
 }
 
 #[test]

@@ -1,0 +1,101 @@
+//! What bears on an end by the place where it came: sockets, routes, queues, programs, settings.
+
+use std::io;
+
+use super::readings::Span;
+use super::routes::Question;
+use super::told::OrTold as _;
+use super::watched::Watched;
+use super::{Evidence, routes, sysctls, way};
+use crate::journey::{Conntrack, Journey, Outcome, Stage, symbol};
+
+impl Watched {
+    /// All that the place of an end makes worth asking.
+    pub(super) fn add_place(&mut self, journey: &Journey, died_at: Option<Stage>, span: Span, evidence: &mut Evidence) {
+        let inum = self.netns.inum();
+        if is_silent(journey, died_at) {
+            self.add_silence(journey, span, evidence).or_told(inum, "find out why a listener is silent");
+        }
+        // A socket's address may be gone, and a destination may be nobody's own.
+        if journey.outcome == Outcome::Refused || died_at == Some(Stage::SocketLookup) {
+            self.add_addresses(evidence);
+        }
+        if journey.outcome == Outcome::Refused {
+            self.add_refusal(journey, evidence);
+        }
+        self.add_older_connection(journey, died_at, span, evidence);
+        self.add_way(journey, died_at, evidence).or_told(inum, "read the routes");
+        if died_at == Some(Stage::Neighbour) {
+            self.add_lost_address(journey, evidence);
+        }
+        if died_at == Some(Stage::TcIngress) {
+            self.add_mtu(journey, evidence);
+        }
+        if journey.reason.as_deref().is_some_and(|reason| reason.starts_with("QDISC_")) {
+            way::add_queue(&self.netns, journey, evidence).or_told(inum, "look at the devices");
+        }
+        if is_refused_by_ipsec(journey) {
+            way::add_ipsec(&self.netns, journey, evidence).or_told(inum, "list the IPsec policies");
+        }
+        let unconfirmed_at_tc = journey.is_unconfirmed() && journey.reason.as_deref() == Some("TC_INGRESS");
+        if unconfirmed_at_tc || matches!(died_at, Some(Stage::TcIngress | Stage::TcEgress)) {
+            let others = self.others_at_tc(journey, died_at != Some(Stage::TcEgress));
+            evidence.tc_programs = others.or_told(inum, "list the programs at tc").unwrap_or_default();
+        }
+        if matches!(died_at, Some(Stage::Conntrack | Stage::OutputConntrack)) {
+            let settings = self.conntrack_settings.get(|| sysctls::of_conntrack(&self.netns));
+            evidence.sysctls.extend(settings.or_told(inum, "read the limits of conntrack").into_iter().flatten().cloned());
+        }
+        if journey.conntrack == Some(Conntrack::Untracked) && evidence.exempted_by.is_none() && inum == journey.netns {
+            let rule = self.legacy_exempter(journey, span.began);
+            evidence.exempted_by = rule.or_told(inum, "read the counters of iptables-legacy").flatten();
+        }
+    }
+
+    /// What bears on a listener's silence. The route back is asked for only where the counters do not settle it.
+    fn add_silence(&mut self, journey: &Journey, span: Span, evidence: &mut Evidence) -> io::Result<()> {
+        let (from, port) = journey.last_destination();
+        let listeners = self.listeners(port, Some(span.began))?;
+        evidence.silence = self.readings.silence(&self.netns, span, port, &listeners)?;
+        evidence.sysctls.clone_from(self.listener_settings.get(|| sysctls::of_listeners(&self.netns))?);
+        if !evidence.silence.is_some_and(|silence| silence.proves_a_full_queue()) {
+            evidence.route_back = routes::is_way(&self.netns, Question { from, to: journey.last_source(), came_by: None })?;
+            way::add_refused_answer(&self.netns, journey, evidence)?;
+        }
+        Ok(())
+    }
+
+    /// What bears on a death in routing or beside a neighbour, on an answer that goes another way than its SYN came, and on a packet
+    /// that OUTPUT's DNAT gave a destination without a way.
+    fn add_way(&self, journey: &Journey, died_at: Option<Stage>, evidence: &mut Evidence) -> io::Result<()> {
+        match (died_at, journey.outcome) {
+            (Some(Stage::Routing), Outcome::AnswerDropped) => way::add_routing_of_answer(&self.netns, journey, evidence),
+            (Some(Stage::Routing), Outcome::Dropped | Outcome::Rejected) => way::add_routing(&self.netns, journey, evidence),
+            (Some(Stage::OutputNat), _) if journey.translated.is_some() => way::add_way_on(&self.netns, journey, evidence),
+            (Some(Stage::Neighbour), _) => way::add_way_back(&self.netns, journey, evidence),
+            _ if journey.facts.answer_elsewhere || journey.strayed_by().is_some() => {
+                way::add_way_back(&self.netns, journey, evidence)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether a listener took the SYN and made no answer.
+pub(super) fn is_silent(journey: &Journey, died_at: Option<Stage>) -> bool {
+    journey.outcome == Outcome::Ignored
+        || journey.outcome == Outcome::Dropped
+            && died_at.is_some_and(|stage| matches!(stage, Stage::Listener | Stage::SocketLookup))
+}
+
+/// Whether a policy of `IPsec` refused it, or may have: an answer that has no key ends where the kernel discards what has no way, and
+/// IPv6 gives no reason where it sends on.
+fn is_refused_by_ipsec(journey: &Journey) -> bool {
+    let place = journey.location.as_deref().map(symbol);
+    match (journey.outcome, journey.reason.as_deref()) {
+        (_, Some("XFRM_POLICY")) => true,
+        (Outcome::AnswerDropped, _) => place == Some("dst_discard_out"),
+        (Outcome::Dropped, None | Some("NOT_SPECIFIED")) => place == Some("ip6_forward"),
+        _ => false,
+    }
+}
