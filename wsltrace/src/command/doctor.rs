@@ -12,6 +12,7 @@ use crate::doctor::{Examination, Facts, Redactor, WslFacts, look_at_firewalls, l
 use crate::kernel::check::{self, Machine};
 use crate::kernel::links::list_links;
 use crate::kernel::netns::Netns;
+use crate::kernel::programs::Programs;
 use crate::output::{Shown, TextOptions, Verbosity, examination, script};
 use crate::windows::{self, Windows, WindowsInterop};
 use crate::wsl::{self, Wsl};
@@ -65,7 +66,7 @@ fn gather(netns: &Netns, port: u16, machine: &Machine) -> Result<Facts, Failure>
         // Who is no root here may be it for the tracer.
         let as_root = Machine { root: true, capabilities: u64::MAX, ..machine.clone() };
         let untraceable = check::problems(&as_root, "");
-        Ok(Facts { port, linux, firewalls, untraceable, wsl: facts, windows })
+        Ok(Facts { port, linux, firewalls, untraceable, programs: Programs::look(), wsl: facts, windows })
     })
 }
 

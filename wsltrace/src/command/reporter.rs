@@ -1,5 +1,6 @@
 //! The thread that turns records into reports: it names, asks for evidence, diagnoses and writes, while the reading goes on.
 
+use std::cell::OnceCell;
 use std::io::{self, Stderr, Stdout, Write};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::time::Instant;
@@ -14,6 +15,7 @@ use crate::journey::{Journey, assemble, decode};
 use crate::kernel::links::Link;
 use crate::kernel::names::{MachineNames, now_ns};
 use crate::kernel::netns::Netns;
+use crate::kernel::programs::Programs;
 use crate::output::contract::Lost;
 use crate::output::words::ends;
 use crate::output::{JsonOutput, Report, StallLine, Summary, TextOutput, near_miss_hint};
@@ -91,6 +93,8 @@ pub(super) struct Reporter {
     pub(super) began_ns: u64,
     /// Until when events may have been missed, on the same clock.
     pub(super) missed_ns: u64,
+    /// What remedies would be typed with and is not here, since it was first asked for.
+    pub(super) programs: OnceCell<Programs>,
     /// The last journey's number.
     pub(super) id: u64,
     /// Dropped when the output cannot be written to any more, and when the thread ends, however it ends.
@@ -246,7 +250,7 @@ impl Reporter {
         } else {
             self.gatherer.gather(&journey)
         };
-        let report = Report::new(journey, evidence);
+        let report = Report::new(journey, evidence).installing(self.programs.get_or_init(Programs::look));
         summary.add(&report.journey, &report.diagnosis);
         let end = || End {
             time: jiff::Timestamp::now(),

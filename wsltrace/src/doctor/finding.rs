@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::kernel::programs::Programs;
+
 /// How bad a finding is; the worst first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -84,6 +86,16 @@ impl Finding {
     #[must_use]
     pub fn powershell(self, text: impl Into<String>) -> Self {
         self.line(Shell::PowerShell, text)
+    }
+
+    /// Has what its lines for Linux need installed before them.
+    #[must_use]
+    pub(super) fn installing(mut self, programs: &Programs) -> Self {
+        let lines = self.remedy.iter().filter(|line| line.shell == Shell::Linux);
+        if let Some(text) = programs.before(lines.map(|line| line.text.as_str())) {
+            self.remedy.insert(0, Line { shell: Shell::Linux, text });
+        }
+        self
     }
 
     fn line(mut self, shell: Shell, text: impl Into<String>) -> Self {

@@ -20,6 +20,7 @@ pub use redact::Redactor;
 use std::cell::RefCell;
 
 use crate::kernel::check::Problem;
+use crate::kernel::programs::Programs;
 use crate::windows::Windows;
 use crate::wsl::{Entry, Gate, NetworkingMode, Outside, Row, Setting, Source, Wsl, ways};
 
@@ -34,6 +35,8 @@ pub struct Facts {
     pub firewalls: Firewalls,
     /// What keeps the tracer from running here, whoever starts it, each with what to do about it.
     pub untraceable: Vec<Problem>,
+    /// What remedies would be typed with and is not here.
+    pub programs: Programs,
     /// What is known of WSL from Linux' side.
     pub wsl: WslFacts,
     /// What Windows says.
@@ -63,7 +66,9 @@ impl Default for WslFacts {
 pub fn diagnose(facts: &Facts) -> Vec<Finding> {
     let named = |check: &checks::Check| {
         let name = check.name;
-        (check.judge)(facts).into_iter().map(move |finding| Finding { check: name.to_owned(), ..finding })
+        (check.judge)(facts)
+            .into_iter()
+            .map(move |finding| Finding { check: name.to_owned(), ..finding.installing(&facts.programs) })
     };
     let mut findings: Vec<Finding> = CHECKS.iter().flat_map(named).collect();
     findings.sort_by_key(|finding| finding.severity);

@@ -12,6 +12,7 @@ pub mod names;
 pub(crate) mod netlink;
 pub mod netns;
 pub mod person;
+pub mod programs;
 pub mod symbols;
 
 pub use facts::{Event, Events, KernelFacts, MissingField, from_btf, read};

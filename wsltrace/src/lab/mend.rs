@@ -10,8 +10,8 @@ use std::process::Command;
 use serde_json::Value;
 
 use super::client::ANSWER_PATIENCE;
-use super::tool::locate;
 use super::{Attempt, Lab, LabError, Namespace, Scenario, Seen, Side};
+use crate::kernel::programs::locate;
 
 /// Programs that print what a firewall or the routing has, and their arguments; without counters, which rise by themselves.
 const LISTINGS: [(&str, &[&str]); 9] = [

@@ -1,18 +1,11 @@
 //! Running the real firewall tools inside a namespace.
 
-use std::env;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::{LabError, Namespace};
-
-/// Where a program is: in PATH, or where administrators' programs are when PATH leaves those out.
-pub(super) fn locate(tool: &str) -> Option<PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let usual = ["/usr/sbin", "/sbin", "/usr/local/sbin"].map(PathBuf::from);
-    env::split_paths(&path).chain(usual).map(|dir| dir.join(tool)).find(|file| file.is_file())
-}
+use crate::kernel::programs::locate;
 
 /// What a tool says when the kernel, not the rule, is at fault: then the scenario cannot be played here.
 const MISSING_IN_KERNEL: [&str; 7] = [

@@ -49,6 +49,7 @@ use crate::{
     diagnosis::{Diagnosis, diagnose},
     evidence::{Evidence, Rule},
     journey::{Conntrack, Journey},
+    kernel::programs::Programs,
 };
 
 /// Whether a rule takes invalid packets and no others.
@@ -91,6 +92,15 @@ impl Report {
         refine(&mut journey, &evidence);
         let diagnosis = diagnose(&journey, &evidence).into();
         Self { journey, evidence: evidence.into(), diagnosis }
+    }
+
+    /// Has what the remedy needs installed before it, where it is not here.
+    #[must_use]
+    pub fn installing(mut self, programs: &Programs) -> Self {
+        if let Some(line) = programs.before(self.diagnosis.remedy.iter().map(String::as_str)) {
+            Arc::make_mut(&mut self.diagnosis).remedy.insert(0, line);
+        }
+        self
     }
 
     /// What was told of a journey at another time, perhaps by another version.

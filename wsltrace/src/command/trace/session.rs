@@ -1,5 +1,6 @@
 //! Everything that is on while tracing goes on: made, and kept up as interfaces and containers come.
 
+use std::cell::OnceCell;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{self, SyncSender};
@@ -203,6 +204,7 @@ fn start_reporter(args: &TraceArgs, facts: Arc<KernelFacts>, wsl: Wsl, keeper: K
         interfaces: args.interfaces.clone(),
         began_ns: now_ns(),
         missed_ns: 0,
+        programs: OnceCell::new(),
         id: 0,
         gone: Some(gone),
         written: Ok(()),

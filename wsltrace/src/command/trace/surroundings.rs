@@ -13,6 +13,7 @@ use crate::kernel::addresses::{list_addresses, outer};
 use crate::kernel::check;
 use crate::kernel::links::Link;
 use crate::kernel::netns::Netns;
+use crate::kernel::programs::Programs;
 use crate::output::Start;
 use crate::recording::Machine;
 use crate::windows::Windows;
@@ -109,6 +110,7 @@ impl Surroundings {
             firewalls,
             wsl,
             untraceable: Vec::new(),
+            programs: Programs::look(),
             windows: Windows::NotAsked,
         };
         let wrong = |finding: &Finding| matches!(finding.severity, Severity::Fails | Severity::Warns);

@@ -159,7 +159,7 @@ impl Scenario {
         if self.v6 && !super::namespace::ipv6_available() {
             return Some("this kernel has no IPv6".into());
         }
-        let missing = self.tools.iter().find(|tool| super::tool::locate(tool).is_none())?;
+        let missing = self.tools.iter().find(|tool| crate::kernel::programs::locate(tool).is_none())?;
         Some(format!("{missing} is not installed"))
     }
 }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use crate::doctor::{Address, Facts, Firewalls, Interface, Linux, WslFacts};
 use crate::evidence::Listener;
+use crate::kernel::programs::Programs;
 use crate::windows::{Told, Windows, WindowsFacts, WindowsListener, parse};
 use crate::wsl::{NetworkingMode, Source, Wsl};
 
@@ -23,6 +24,7 @@ pub(in crate::doctor::checks) fn nat() -> Facts {
         port: 8080,
         firewalls: Firewalls::NotAsked,
         untraceable: Vec::new(),
+        programs: Programs::default(),
         linux: Linux { interfaces: vec![eth0], gateway: Some((ip("172.28.16.1"), "eth0".to_owned())), ..Linux::default() },
         wsl: WslFacts { wsl: Wsl::Two, mode: Some((NetworkingMode::Nat, Source::Wslinfo)), ..WslFacts::default() },
         windows: windows(include_str!("../../../windows/transcripts/nat.json")),
