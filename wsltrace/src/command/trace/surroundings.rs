@@ -24,9 +24,10 @@ const OWNERS_LIMIT: Duration = Duration::from_secs(1);
 
 /// Checks of the doctor whose findings can be why no SYN comes at all into WSL: Windows looks at the listeners before it sends one. A
 /// rule or a setting is not among them: the SYN comes, and dies.
-const HIDES: [&str; 4] = ["listener", "listener_address", "mode", NEIGHBOURS];
-/// The only one of these that is not about WSL: a client that cannot find this machine sends no SYN anywhere.
-const NEIGHBOURS: &str = "neighbours";
+const HIDES: [&str; 5] = ["listener", "listener_address", "mode", "neighbours", "xdp"];
+/// Those of them that are not about WSL: a client that cannot find this machine sends no SYN anywhere, and what an XDP program takes
+/// nobody sees.
+const HIDES_ANYWHERE: [&str; 2] = ["neighbours", "xdp"];
 
 /// What was found.
 #[derive(Default)]
@@ -115,7 +116,7 @@ impl Surroundings {
         };
         let wrong = |finding: &Finding| matches!(finding.severity, Severity::Fails | Severity::Warns);
         // The rest is about WSL.
-        let hides: &[&str] = if self.wsl == Wsl::Two { &HIDES } else { &[NEIGHBOURS] };
+        let hides: &[&str] = if self.wsl == Wsl::Two { &HIDES } else { &HIDES_ANYWHERE };
         let can_be_it = |finding: &Finding| hides.contains(&finding.check.as_str());
         diagnose(&facts).into_iter().filter(|finding| wrong(finding) && can_be_it(finding)).collect()
     }

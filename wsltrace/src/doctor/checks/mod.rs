@@ -51,6 +51,7 @@ pub const CHECKS: &[Check] = &[
     Check { name: "address_match", judge: windows::address_match },
     Check { name: "windows_firewall", judge: windows::windows_firewall },
     Check { name: "windows_unavailable", judge: windows::windows_unavailable },
+    Check { name: "xdp", judge: routing::xdp },
     Check { name: "programs", judge: routing::programs },
     Check { name: "conntrack", judge: routing::conntrack },
     Check { name: "localhost", judge: names::localhost },

@@ -1,6 +1,6 @@
 //! The address, the way out, and what sees packets before the firewalls do.
 
-use super::super::{Facts, Finding, Severity};
+use super::super::{Facts, Finding, Interface, Severity};
 use crate::escape::{escape, shell_word};
 use crate::wsl::{NetworkingMode, Wsl};
 
@@ -49,18 +49,32 @@ fn outside(facts: &Facts) -> Vec<Finding> {
     }
 }
 
+/// The interfaces by which clients come.
+fn used(facts: &Facts) -> impl Iterator<Item = &Interface> {
+    let names = facts.linux.outer.iter().map(|(_, interface)| interface.as_str()).chain(["loopback0", "lo"]);
+    names.filter_map(|name| facts.linux.interface(name))
+}
+
+/// Programs that take packets before anything of Linux, a tracer's probes too, sees them.
+pub(super) fn xdp(facts: &Facts) -> Vec<Finding> {
+    let of = |interface: &Interface| {
+        let name = &interface.name;
+        let what = format!("an XDP program takes the packets of {name} before Linux sees them, and may drop them");
+        let device = shell_word(name);
+        Finding::new(Severity::Warns, what)
+            .linux(format!("sudo bpftool net show dev {device}"))
+            .linux(format!("# to try without it: sudo ip link set dev {device} xdp off"))
+    };
+    used(facts).filter(|interface| interface.xdp).map(of).collect()
+}
+
 /// Programs that see packets before netfilter does.
 pub(super) fn programs(facts: &Facts) -> Vec<Finding> {
-    let used = facts.linux.outer.iter().map(|(_, interface)| interface.as_str()).chain(["loopback0", "lo"]);
     let mut found = Vec::new();
-    for name in used {
-        let Some(interface) = facts.linux.interface(name) else { continue };
+    for interface in used(facts) {
+        let name = &interface.name;
         let device = shell_word(name);
         let show = format!("sudo bpftool net show dev {device}");
-        if interface.xdp {
-            let what = format!("an XDP program takes the packets of {name} before Linux sees them, and may drop them");
-            found.push(Finding::new(Severity::Warns, what).linux(show.clone()));
-        }
         let programs: Vec<String> = interface.tc.iter().chain(&interface.tc_out).map(|name| format!("`{name}`")).collect();
         if !programs.is_empty() {
             found.push(
