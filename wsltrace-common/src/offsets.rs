@@ -19,6 +19,7 @@ pub struct Offsets {
     pub sk_buff_nfct: u32,
     pub net_device_ifindex: u32,
     pub net_device_net: u32,
+    pub net_device_priv_flags: u32,
     pub net_inum: u32,
     pub nf_hook_state_in: u32,
     pub nf_hook_state_out: u32,

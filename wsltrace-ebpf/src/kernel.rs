@@ -111,15 +111,30 @@ pub fn device_place(device: u64) -> Option<Place> {
     Some(Place { netns: read(net + u64::from(inum))?, ifindex: read(device + u64::from(ifindex))? })
 }
 
+/// Address of the `struct net_device` of the `struct sk_buff` at this address; `None` when it cannot be read.
+#[inline(always)]
+fn skb_device(skb: u64) -> Option<u64> {
+    let offset = offset!(sk_buff_dev);
+    if offset == ABSENT { None } else { read(skb + u64::from(offset)) }
+}
+
 /// The network namespace of the device of the `struct sk_buff` at this address; `None` when it has none.
 #[inline(always)]
 pub fn skb_netns(skb: u64) -> Option<u32> {
-    let offset = offset!(sk_buff_dev);
+    device_place(skb_device(skb)?).map(|place| place.netns)
+}
+
+/// Whether the device of the `struct sk_buff` at this address is a port of a bridge. False where that cannot be told.
+#[inline(always)]
+pub fn is_at_bridge_port(skb: u64) -> bool {
+    /// `include/linux/netdevice.h`; the low half of `priv_flags`, however wide that is.
+    const IFF_BRIDGE_PORT: u32 = 1 << 9;
+    let offset = offset!(net_device_priv_flags);
     if offset == ABSENT {
-        return None;
+        return false;
     }
-    let device: u64 = read(skb + u64::from(offset))?;
-    device_place(device).map(|place| place.netns)
+    let flags = skb_device(skb).and_then(|device| read::<u32>(device + u64::from(offset)));
+    flags.is_some_and(|flags| flags & IFF_BRIDGE_PORT != 0)
 }
 
 /// A `struct nf_hook_state`.

@@ -140,27 +140,20 @@ impl Case<'_> {
         self.evidence.sysctls.iter().find(|(known, _)| known == name).map(|(_, value)| value.trim())
     }
 
-    /// A command for root, to be run where the packet died: in a container's namespace through one of its processes.
+    /// A command for root, to be run where the packet died, be that a container's namespace.
     pub(super) fn root(&self, command: &str) -> String {
-        match self.pid_there() {
-            Some(pid) => format!("sudo nsenter -t {pid} -n {command}"),
+        match &self.evidence.entrance {
+            Some(entrance) => format!("sudo {entrance} {command}"),
             None => format!("sudo {command}"),
         }
     }
 
-    /// Says that commands belong into another namespace when no process is known to enter it by.
+    /// Says that commands belong into another namespace when it is not known how to enter that.
     pub(super) fn where_to_type(&self) -> Option<String> {
-        let netns = self.elsewhere_netns().filter(|_| self.pid_there().is_none())?;
+        let netns = self.elsewhere_netns().filter(|_| self.evidence.entrance.is_none())?;
         Some(format!(
             "# in the network namespace with inode {netns} (lsns -t net shows its processes; enter it with nsenter -n):"
         ))
-    }
-
-    fn pid_there(&self) -> Option<u32> {
-        let netns = self.elsewhere_netns()?;
-        let here = self.evidence.sockets.iter().flat_map(|sockets| &sockets.listeners);
-        let there = here.chain(&self.evidence.elsewhere).filter(|listener| listener.netns == netns);
-        there.filter_map(|listener| listener.pid).find(|pid| !self.evidence.holders_outside.contains(pid))
     }
 
     /// `sysctl -w` for the interface of the death, or nothing when it has no name.

@@ -160,6 +160,10 @@ impl Gatherer {
             watched.add_resets(journey, span, &mut evidence);
         }
         let Some(watched) = self.watched.get_mut(&inum) else { return evidence };
+        if inum != journey.netns {
+            evidence.entrance =
+                watched.entrance.get(|| Ok(watched.netns.entrance())).or_told(inum, "look for processes").cloned().flatten();
+        }
         watched.add_place(journey, died_at, span, &mut evidence);
         watched.add_rule(journey, died_at, span, &mut evidence);
         if inum != journey.netns && (evidence.route_back == Some(false) || journey.strayed_by().is_some()) {
@@ -201,8 +205,6 @@ impl Gatherer {
         let named = |found: Vec<Found>| found.into_iter().map(|found| self.with_owner(found)).collect();
         evidence.sockets = of_here.map(|found| Sockets { listeners: named(found) });
         evidence.elsewhere = named(of_others);
-        let all = evidence.sockets.iter().flat_map(|sockets| &sockets.listeners).chain(&evidence.elsewhere);
-        evidence.holders_outside = all.filter_map(holder_outside).collect();
     }
 
     /// The nearest ports that somebody listens on, where nobody has the packet's.
@@ -255,15 +257,6 @@ fn decided_for_socket(journey: &Journey) -> Option<Direction> {
         (Outcome::AnswerDropped, "BPF_CGROUP_EGRESS") => Some(Direction::Egress),
         _ => None,
     }
-}
-
-/// The process that holds a listener without being in its namespace, as one that got it from another does; it is no way in there.
-fn holder_outside(listener: &Listener) -> Option<u32> {
-    use std::os::unix::fs::MetadataExt as _;
-    let pid = listener.pid?;
-    // Who has ended meanwhile is no way in either, and whoever tries will see.
-    let inode = std::fs::metadata(format!("/proc/{pid}/ns/net")).ok()?.ino();
-    (inode != u64::from(listener.netns)).then_some(pid)
 }
 
 fn deciding(listener: &Found, direction: Direction) -> Option<Cgroup> {

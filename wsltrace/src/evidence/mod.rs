@@ -223,8 +223,9 @@ pub struct Evidence {
     pub sockets: Option<Sockets>,
     /// Listeners on the same port in other namespaces that are joined to the one where the packet ended.
     pub elsewhere: Vec<Listener>,
-    /// Processes that hold such a listener though they are in another network namespace than its own.
-    pub holders_outside: Vec<u32>,
+    /// The words before a command that run it in the namespace where the packet ended, such as `nsenter -t 12 -n`, where that is
+    /// another than the one that it came into.
+    pub entrance: Option<String>,
     /// Names of others' BPF programs that decide which listener gets a connection (`sk_lookup`), in the namespace of a refusal.
     pub lookup_programs: Vec<String>,
     /// Names of others' BPF programs at netfilter, in any namespace, where a hook refused the packet and no chain is known that did.

@@ -43,6 +43,8 @@ impl<T> Kept<T> {
 pub(super) struct Watched {
     pub(super) netns: Netns,
     pub(super) readings: Readings,
+    /// How a command is run in it.
+    pub(super) entrance: Kept<Option<String>>,
     pub(super) listeners: HashMap<u16, (Instant, Vec<Found>)>,
     pub(super) firewalls: Kept<Firewalls>,
     /// Names of the programs that look for listeners.
@@ -75,6 +77,7 @@ impl Watched {
         Self {
             netns: netns.clone(),
             readings: Readings::default(),
+            entrance: Kept::default(),
             listeners: HashMap::new(),
             firewalls: Kept::default(),
             lookup_programs: Kept::default(),

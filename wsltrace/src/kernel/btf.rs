@@ -250,7 +250,8 @@ impl Btf {
     }
 
     /// Byte offset of a member, named by a path such as `ns.inum`, from the start of the structure; members of unnamed
-    /// structures and unions count as members of what contains them. `None` for bitfields and for what is not there.
+    /// structures and unions count as members of what contains them, and a bitfield of whole bytes as what it is. `None` for other
+    /// bitfields and for what is not there.
     pub fn offset_of(&self, structure: u32, path: &str) -> Option<u32> {
         let mut bits: u32 = 0;
         let mut id = structure;
@@ -279,7 +280,7 @@ impl Btf {
             let (bits, bitfield_len) = if header.kind_flag() { (raw & 0xff_ffff, raw >> 24) } else { (raw, 0) };
             let name = self.name(name)?;
             if name == wanted {
-                return (bitfield_len == 0).then_some((bits, member_type));
+                return bitfield_len.is_multiple_of(8).then_some((bits, member_type));
             }
             if name.is_empty()
                 && let Some((inner_bits, inner_type)) = self.member(member_type, wanted, depth + 1, budget)

@@ -126,16 +126,18 @@ fn paths_go_through_unnamed_members_and_qualifiers() {
 }
 
 #[test]
-fn bitfields_have_no_byte_offset() {
+fn bitfields_have_a_byte_offset_when_they_are_whole_bytes() {
     let mut blob = Blob::default();
     let int = blob.int();
     // With the kind flag an offset has the bitfield's length in its high byte.
     let name = blob.name("net");
-    let (flag, whole) = (blob.name("flag"), blob.name("whole"));
-    blob.words(&[name, 1 << 31 | kind::STRUCT << 24 | 2, 8, flag, int, 1 << 24 | 3, whole, int, 32]);
+    let (flag, half, whole) = (blob.name("flag"), blob.name("half"), blob.name("whole"));
+    let members = [flag, int, 1 << 24 | 3, half, int, 16 << 24 | 16, whole, int, 32];
+    blob.words(&[&[name, 1 << 31 | kind::STRUCT << 24 | 3, 8], &members[..]].concat());
     let btf = Btf::parse(blob.finish(), NET).unwrap();
     let net = btf.find(Kind::Struct, "net").unwrap();
     assert_eq!(btf.offset_of(net, "flag"), None);
+    assert_eq!(btf.offset_of(net, "half"), Some(2));
     assert_eq!(btf.offset_of(net, "whole"), Some(4));
 }
 

@@ -80,6 +80,7 @@ struct Field {
 const PACKETS: &str = "packets cannot be read at all";
 const DROPS: &str = "deaths cannot be placed";
 const DEVICE: &str = "deaths show no interface and no namespace of their own";
+const BRIDGED: &str = "what one container sends another over a bridge is not followed";
 const HOOKS: &str = "the netfilter stages show no interface or namespace";
 const SOCKETS: &str = "the events of sockets cannot be matched to their SYN";
 const REQUESTS: &str = "the SYN-ACKs sent again cannot be matched to their SYN";
@@ -102,7 +103,7 @@ macro_rules! field {
     };
 }
 
-const FIELDS: [Field; 38] = [
+const FIELDS: [Field; 39] = [
     field!(sk_buff_head, "sk_buff", "head", PACKETS),
     field!(sk_buff_network_header, "sk_buff", "network_header", PACKETS),
     field!(sk_buff_mac_header, "sk_buff", "mac_header", PACKETS),
@@ -113,6 +114,7 @@ const FIELDS: [Field; 38] = [
     field!(sk_buff_nfct, "sk_buff", "_nfct", STATE),
     field!(net_device_ifindex, "net_device", "ifindex", DEVICE),
     field!(net_device_net, "net_device", "nd_net.net", DEVICE),
+    field!(net_device_priv_flags, "net_device", "priv_flags", BRIDGED),
     field!(net_inum, "net", "ns.inum", HOOKS),
     field!(nf_hook_state_in, "nf_hook_state", "in", HOOKS),
     field!(nf_hook_state_out, "nf_hook_state", "out", HOOKS),
@@ -154,6 +156,7 @@ const ABSENT_EVERYWHERE: Offsets = Offsets {
     sk_buff_nfct: ABSENT,
     net_device_ifindex: ABSENT,
     net_device_net: ABSENT,
+    net_device_priv_flags: ABSENT,
     net_inum: ABSENT,
     nf_hook_state_in: ABSENT,
     nf_hook_state_out: ABSENT,

@@ -12,6 +12,8 @@ use std::sync::Arc;
 use nix::sched::{CloneFlags, setns};
 use thiserror::Error;
 
+use crate::escape::shell_word;
+
 /// Where `ip netns` and docker bind the namespaces that they make.
 const BIND_FOLDERS: [&str; 3] = ["/run/netns", "/var/run/netns", "/run/docker/netns"];
 
@@ -142,6 +144,18 @@ impl Netns {
         self.pid
     }
 
+    /// The words before a command that run it here: by a process that is here now, or by the file that this is bound to. `None` where
+    /// neither is to be seen, as of another distro's.
+    pub fn entrance(&self) -> Option<String> {
+        let is_here = |pid: &u32| inum_of(&PathBuf::from(format!("/proc/{pid}"))) == Some(self.inum);
+        if let Some(pid) = self.pid.filter(is_here).or_else(|| processes().map(|(pid, _)| pid).find(is_here)) {
+            return Some(format!("nsenter -t {pid} -n"));
+        }
+        let bound = BIND_FOLDERS.iter().flat_map(|folder| entries(Path::new(folder)));
+        let bound = bound.filter(|path| Self::at(path).is_ok_and(|there| there == *self));
+        bound.map(|path| format!("nsenter --net={}", shell_word(&path.display().to_string()))).next()
+    }
+
     /// Runs `work` inside of the namespace, on a thread of its own, so that the caller's thread stays where it is; a panic
     /// of `work` goes on in the caller.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, NetnsError> {
@@ -164,12 +178,9 @@ impl Netns {
     /// or may not be looked at meanwhile is left out.
     pub fn visible() -> BTreeMap<u32, Self> {
         let mut found = BTreeMap::new();
-        for entry in entries(Path::new("/proc")) {
-            let Some(pid) = entry.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse::<u32>().ok()) else {
-                continue;
-            };
+        for (pid, entry) in processes() {
             // Reading the link is much cheaper than opening, and most processes share one namespace.
-            let Some(inum) = fs::read_link(entry.join("ns/net")).ok().and_then(|link| inum_of_link(&link)) else { continue };
+            let Some(inum) = inum_of(&entry) else { continue };
             if !found.contains_key(&inum)
                 && let Ok(netns) = Self::of_process(pid)
             {
@@ -188,6 +199,16 @@ impl Netns {
 /// What a folder holds; nothing when it is not there.
 fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> {
     fs::read_dir(folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()))
+}
+
+/// All processes that /proc shows, each with its folder there.
+fn processes() -> impl Iterator<Item = (u32, PathBuf)> {
+    entries(Path::new("/proc")).filter_map(|entry| Some((entry.file_name()?.to_str()?.parse().ok()?, entry)))
+}
+
+/// The number of the namespace of a process that has this folder in /proc.
+fn inum_of(process: &Path) -> Option<u32> {
+    inum_of_link(&fs::read_link(process.join("ns/net")).ok()?)
 }
 
 /// The number in `net:[4026531840]`.
@@ -253,6 +274,16 @@ pub(crate) mod tests {
         assert_eq!(Netns::current().unwrap(), before);
         let panicked = std::panic::catch_unwind(|| netns.run(|| panic!("as wanted")));
         assert_eq!(*panicked.unwrap_err().downcast_ref::<&str>().unwrap(), "as wanted");
+    }
+
+    #[test]
+    fn a_namespace_is_entered_by_a_process_or_not_at_all() {
+        let own = Netns::of_process(std::process::id()).unwrap();
+        assert_eq!(own.entrance(), Some(format!("nsenter -t {} -n", std::process::id())));
+        let Some(nobodys) = fresh("a_namespace_is_entered_by_a_process_or_not_at_all") else { return };
+        assert_eq!(nobodys.entrance(), None);
+        // A process that has left it, or whose number another has now, is no way in.
+        assert_eq!(Netns { pid: Some(std::process::id()), ..nobodys }.entrance(), None);
     }
 
     #[test]
