@@ -3,12 +3,15 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::LabError;
 use crate::evidence::cgroups;
 
 static MADE: AtomicU32 = AtomicU32::new(0);
+/// Held while this process is, or may be, in a group of the lab's: labs are played at the same time.
+static INSIDE: Mutex<()> = Mutex::new(());
 
 /// A control group; removed when dropped.
 #[derive(Debug)]
@@ -20,7 +23,10 @@ pub(super) struct Cgroup {
 impl Cgroup {
     /// Makes one with nothing in it.
     pub(super) fn new() -> Result<Self, LabError> {
-        let home = home()?;
+        let home = {
+            let _nobody_is_inside = INSIDE.lock();
+            home()?
+        };
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let directory = home.join(format!("wsltrace-lab-{}-{number}", std::process::id()));
         fs::create_dir(&directory).map_err(|error| match error.kind() {
@@ -35,6 +41,7 @@ impl Cgroup {
 
     /// Does something inside: this process is moved there and back, because only whole processes can be.
     pub(super) fn run<T>(&self, work: impl FnOnce() -> Result<T, LabError>) -> Result<T, LabError> {
+        let _alone = INSIDE.lock();
         enter(&self.directory)?;
         let done = work();
         enter(&self.home)?;

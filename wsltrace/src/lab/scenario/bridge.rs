@@ -1,6 +1,6 @@
 //! Bridges between containers: copies for bystanders, and connections that come back to where they began.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use super::{Expect, Scenario, serve_all, template};
@@ -10,14 +10,25 @@ use crate::journey::{Origin, Outcome, Stage};
 use crate::lab::mend::Mended;
 use crate::lab::path::{answer, back_through, inbound, into_container, into_container_up_to, through};
 use crate::lab::sides::{CLIENT_V4, CONTAINER, DOCKER0, WSL_V4, join};
-use crate::lab::{Lab, LabError, Namespace, PORT, Seen, Side, Step};
+use crate::lab::{Binding, Lab, LabError, Listening, Namespace, PORT, Seen, Side, Step};
 
 const GROUP: &str = "bridges";
+/// Another container's address.
+const NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 3);
 /// The port inside the container.
 const INNER_PORT: u16 = 80;
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![flood(), hairpin(), not_sent_back(), hairpin_unmasqueraded(), dropped_on_the_way(), answer_dropped()]
+    vec![
+        flood(),
+        between_containers(),
+        dropped_between_containers(),
+        hairpin(),
+        not_sent_back(),
+        hairpin_unmasqueraded(),
+        dropped_on_the_way(),
+        answer_dropped(),
+    ]
 }
 
 /// As `ebtables` does. The packet has left the machine's own netfilter by then.
@@ -113,6 +124,80 @@ fn flood() -> Scenario {
     }
 }
 
+/// One container asks another of the same bridge: the bridge hands on what is for another's hardware address.
+fn between_containers() -> Scenario {
+    let title = "nothing is broken: a container connects to another of the same bridge";
+    let base = template("bridge-neighbours", title, GROUP);
+    let wires = [Step::Must(Stage::TcIngress), Step::Must(Stage::TcEgress)];
+    let established = [Step::Must(Stage::Established), Step::May(Stage::Accepted)];
+    Scenario {
+        behind: Some(Side::Container),
+        from: Side::Container,
+        target: NEIGHBOUR.into(),
+        break_it: serve_beside,
+        expect: Expect {
+            path: [
+                &wires,
+                inbound(Stage::SocketLookup).as_slice(),
+                &[Step::Must(Stage::SynAck)],
+                answer().as_slice(),
+                &wires,
+                &established,
+            ]
+            .concat(),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+/// As Docker does where a network's containers are not to talk to each other (`enable_icc=false`).
+fn dropped_between_containers() -> Scenario {
+    let title = "a rule keeps containers of one bridge from talking to each other (iptables-nft)";
+    let base = Scenario { name: "bridge-neighbours-drop", title, ..between_containers() };
+    Scenario {
+        tools: &["nft", "iptables-nft"],
+        options: &["BRIDGE_NETFILTER"],
+        break_it: |lab| {
+            show_to_iptables(lab)?;
+            serve_beside(lab)?;
+            lab.iptables("iptables-nft", "-A FORWARD -i docker0 -o docker0 -j DROP")
+        },
+        client: Seen::NoAnswer,
+        mended: Some(Mended::Added(2)),
+        expect: Expect {
+            outcomes: &[Outcome::Dropped],
+            died: Some((Stage::ForwardFilter, Side::Wsl)),
+            reason: Some(("NETFILTER_DROP", (5, 18))),
+            codes: &[Code::FirewallDrop],
+            firewall: Some((Backend::IptablesNft, "FORWARD")),
+            says: "in filter FORWARD on docker0",
+            path: through(Stage::ForwardFilter),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+/// A second container with a server.
+fn serve_beside(lab: &mut Lab) -> Result<(), LabError> {
+    let neighbour = Namespace::new("neighbour")?;
+    join(&lab.wsl, "veth1", &neighbour, "eth0")?;
+    lab.wsl.enslave("veth1", "docker0")?;
+    neighbour.address("eth0", NEIGHBOUR.into(), 16)?;
+    lab.keep(Listening::accepting(&neighbour, Binding::new(NEIGHBOUR, PORT))?);
+    lab.keep(neighbour);
+    Ok(())
+}
+
+/// Has the rules of IP see what passes bridges.
+fn show_to_iptables(lab: &Lab) -> Result<(), LabError> {
+    if !Path::new("/proc/sys/net/bridge").exists() {
+        return Err(LabError::Unsupported("the module br_netfilter is not loaded".into()));
+    }
+    lab.wsl.set_sysctl("net.bridge.bridge-nf-call-iptables", "1")
+}
+
 /// A container asks for its own published port at the address of the machine.
 fn hairpin() -> Scenario {
     let base = template("hairpin", "nothing is broken: a container connects to its own published port", GROUP);
@@ -151,11 +236,8 @@ fn not_sent_back() -> Scenario {
         tools: &["nft", "ip", "iptables-nft"],
         options: &["BRIDGE_NETFILTER"],
         break_it: |lab| {
-            if !Path::new("/proc/sys/net/bridge").exists() {
-                return Err(LabError::Unsupported("the module br_netfilter is not loaded".into()));
-            }
+            show_to_iptables(lab)?;
             serve_all(lab, Side::Container, INNER_PORT)?;
-            lab.wsl.set_sysctl("net.bridge.bridge-nf-call-iptables", "1")?;
             publish(lab, "")
         },
         client: Seen::NoAnswer,
