@@ -5,7 +5,7 @@ use super::case::Case;
 use crate::{
     escape::shell_word,
     evidence::{Backend, Owner, Rule},
-    journey::{Outcome, Stage},
+    journey::{Origin, Outcome, Stage},
 };
 
 /// Stages that both directions pass.
@@ -24,6 +24,8 @@ pub(crate) struct Obstacle<'a> {
     pub(crate) v6: bool,
     /// Whether it stops packets on their way through this machine.
     pub(crate) forward: bool,
+    /// Whether it stops packets over `lo`, where the answers come through the same chains.
+    pub(crate) loopback: bool,
 }
 
 /// The commands against the rule that killed a journey, most lasting last.
@@ -33,14 +35,15 @@ pub(super) fn mend(case: &Case, rule: &Rule) -> Vec<String> {
         return Vec::new();
     }
     let answer = case.journey.outcome == Outcome::AnswerDropped;
-    let obstacle = Obstacle { rule, port, answer, v6: case.is_v6(), forward: case.died_at(&FORWARD) };
+    let loopback = case.journey.origin != Origin::Remote && case.elsewhere_netns().is_none();
+    let obstacle = Obstacle { rule, port, answer, v6: case.is_v6(), forward: case.died_at(&FORWARD), loopback };
     obstacle.mend().iter().map(|command| case.root(command)).collect()
 }
 
 /// The commands against a rule that an answer met which left its server.
 pub(super) fn mend_for_answer(case: &Case, rule: &Rule) -> Vec<String> {
     let port = case.journey.last_destination().1;
-    let obstacle = Obstacle { rule, port, answer: true, v6: case.is_v6(), forward: false };
+    let obstacle = Obstacle { rule, port, answer: true, v6: case.is_v6(), forward: false, loopback: false };
     obstacle.mend().iter().map(|command| case.root(command)).collect()
 }
 
@@ -126,6 +129,12 @@ impl Obstacle<'_> {
         })
     }
 
+    /// Whether the rule is about certain ports of servers, so that no answer meets it.
+    fn names_a_destination_port(&self) -> bool {
+        let words = |text: &str| text.split_whitespace().any(|word| matches!(word, "dport" | "--dport" | "--dports"));
+        self.rule.text.as_deref().is_some_and(words)
+    }
+
     /// The table, as words of a command: family, name, chain.
     fn place(&self) -> [String; 3] {
         [&self.rule.family, &self.rule.table, &self.rule.chain].map(|word| shell_word(word))
@@ -162,7 +171,7 @@ impl Obstacle<'_> {
     /// the same chain, for them.
     fn except(&self) -> Vec<String> {
         let answers = self.except_for("ct state established,related", "-m conntrack --ctstate ESTABLISHED,RELATED");
-        let both_ways = !self.answer && self.forward;
+        let both_ways = !self.answer && (self.forward || self.loopback && !self.names_a_destination_port());
         let for_port = self.except_for(&self.nft_port(), &format!("-p tcp {}", self.iptables_port()));
         both_ways.then_some(answers).into_iter().chain([for_port]).collect()
     }

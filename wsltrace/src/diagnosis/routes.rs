@@ -249,6 +249,25 @@ pub(super) fn route_back(case: &Case) -> Option<Finding> {
     Some(Finding::inferred(summary).remedy(case.where_to_type()).remedy(mend).remedy([look]))
 }
 
+/// The same finding of a SYN that no socket took, where the kernel's refusal did not leave either: the client is told nothing.
+pub(super) fn without_way_for_refusal(case: &Case, finding: Finding) -> Finding {
+    let source = case.journey.last_source();
+    let refusal = refusal(case, source);
+    let why = match (&refusal, case.evidence.route_back) {
+        (Some(refusal), Some(false)) => refusal.what.clone(),
+        (None, Some(false)) => format!("there is no route back to {source}"),
+        _ => format!("the way back to {source} was not open"),
+    };
+    let mend = match refusal {
+        Some(refusal) => refusal.mend,
+        None if case.evidence.route_back == Some(false) => route_by_entrance(case, source),
+        None => vec![case.root(&format!("{} route get {source} from {}", ip(case), case.journey.last_destination().0))],
+    };
+    let what = finding.summary.strip_prefix("refused: ").unwrap_or(&finding.summary);
+    let summary = format!("dropped: {what}; and {why}, so the kernel's refusal was not sent and the client waits in vain");
+    Finding { summary, ..finding }.remedy(mend)
+}
+
 /// Commands that lead answers back by the interface that the SYN came in by, where no route or another one takes them; `None` where
 /// the routes are right, so that something else must be.
 pub(super) fn mend_way_back(case: &Case) -> Option<Vec<String>> {

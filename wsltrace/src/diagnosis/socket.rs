@@ -8,10 +8,7 @@ use super::{
     case::{Case, Finding, endpoint},
     listener::{Mismatch, first, mismatch, nearest, owner_of, who},
 };
-use crate::{
-    escape::{escape, shell_word},
-    journey::Outcome,
-};
+use crate::escape::{escape, shell_word};
 
 pub(super) fn bound_elsewhere(case: &Case) -> Option<Finding> {
     if case.was_answered_beyond() {
@@ -67,7 +64,7 @@ pub(super) fn policy(case: &Case) -> Option<Finding> {
     if case.was_answered_beyond() {
         return None;
     }
-    if case.journey.outcome == Outcome::Refused {
+    if case.journey.met_no_socket() {
         return refused_by_device(case)
             .or_else(|| refused_by_vrf(case))
             .or_else(|| refused_by_program(case))

@@ -149,7 +149,7 @@ impl Gatherer {
         if wants_sockets(journey, died_at) {
             self.add_sockets(journey, began, &mut evidence);
         }
-        if journey.outcome == Outcome::Refused {
+        if journey.met_no_socket() {
             self.add_nearest(journey, &mut evidence);
         }
         if let Some(watched) = self.watched.get_mut(&journey.netns) {
@@ -189,7 +189,7 @@ impl Gatherer {
         let (_, port) = journey.last_destination();
         let here = journey.last_netns();
         // A queue's length is evidence only when it was looked at after the SYN came.
-        let after = (journey.outcome != Outcome::Refused).then_some(began);
+        let after = (!journey.met_no_socket()).then_some(began);
         let mut of_here = None;
         let mut of_others = Vec::new();
         for (inum, watched) in &mut self.watched {
@@ -267,7 +267,8 @@ fn deciding(listener: &Found, direction: Direction) -> Option<Cgroup> {
 }
 
 fn wants_sockets(journey: &Journey, died_at: Option<Stage>) -> bool {
-    matches!(journey.outcome, Outcome::Refused | Outcome::Challenged)
+    journey.met_no_socket()
+        || journey.outcome == Outcome::Challenged
         || decided_for_socket(journey).is_some()
         || is_silent(journey, died_at)
         || journey.came_to_nothing()

@@ -17,11 +17,14 @@ impl Watched {
             self.add_silence(journey, span, evidence).or_told(inum, "find out why a listener is silent");
         }
         // A socket's address may be gone, and a destination may be nobody's own.
-        if journey.outcome == Outcome::Refused || died_at == Some(Stage::SocketLookup) {
+        if journey.met_no_socket() || died_at == Some(Stage::SocketLookup) {
             self.add_addresses(evidence);
         }
-        if journey.outcome == Outcome::Refused {
+        if journey.met_no_socket() {
             self.add_refusal(journey, evidence);
+        }
+        if journey.is_refused_in_vain() {
+            self.add_way_of_answer(journey, evidence).or_told(inum, "read the routes");
         }
         self.add_older_connection(journey, died_at, span, evidence);
         self.add_way(journey, died_at, evidence).or_told(inum, "read the routes");
@@ -54,15 +57,21 @@ impl Watched {
 
     /// What bears on a listener's silence. The route back is asked for only where the counters do not settle it.
     fn add_silence(&mut self, journey: &Journey, span: Span, evidence: &mut Evidence) -> io::Result<()> {
-        let (from, port) = journey.last_destination();
+        let (_, port) = journey.last_destination();
         let listeners = self.listeners(port, Some(span.began))?;
         evidence.silence = self.readings.silence(&self.netns, span, port, &listeners)?;
         evidence.sysctls.clone_from(self.listener_settings.get(|| sysctls::of_listeners(&self.netns))?);
         if !evidence.silence.is_some_and(|silence| silence.proves_a_full_queue()) {
-            evidence.route_back = routes::is_way(&self.netns, Question { from, to: journey.last_source(), came_by: None })?;
-            way::add_refused_answer(&self.netns, journey, evidence)?;
+            self.add_way_of_answer(journey, evidence)?;
         }
         Ok(())
+    }
+
+    /// Whether an answer from here has a way to the client, and what refuses it.
+    fn add_way_of_answer(&self, journey: &Journey, evidence: &mut Evidence) -> io::Result<()> {
+        let (from, to) = (journey.last_destination().0, journey.last_source());
+        evidence.route_back = routes::is_way(&self.netns, Question { from, to, came_by: None })?;
+        way::add_refused_answer(&self.netns, journey, evidence)
     }
 
     /// What bears on a death in routing or beside a neighbour, on an answer that goes another way than its SYN came, and on a packet

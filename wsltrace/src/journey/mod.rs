@@ -261,6 +261,16 @@ impl Journey {
         self.facts.not_accepted || self.facts.server_reset_ns.is_some()
     }
 
+    /// Whether no socket took the SYN: then the kernel refuses it, and where the refusal could not be sent it is dropped.
+    pub fn met_no_socket(&self) -> bool {
+        self.outcome == Outcome::Refused || self.is_refused_in_vain()
+    }
+
+    /// Whether no socket took the SYN, and no refusal left.
+    pub fn is_refused_in_vain(&self) -> bool {
+        self.outcome == Outcome::Dropped && self.reason.as_deref() == Some("NO_SOCKET")
+    }
+
     /// The destination as the packet last had it: what a listener had to be bound to.
     pub fn last_destination(&self) -> (IpAddr, u16) {
         self.translated

@@ -44,7 +44,8 @@ pub(super) fn firewall(facts: &Facts) -> Vec<Finding> {
         // Answers carry the server's port as their source.
         let answer = packet == Part::Answer;
         let port = port.filter(|_| !answer).unwrap_or(facts.port);
-        let obstacle = Obstacle { rule, port, answer, v6: entry.destination.is_ipv6(), forward: *forward };
+        let loopback = entry.interface == "lo";
+        let obstacle = Obstacle { rule, port, answer, v6: entry.destination.is_ipv6(), forward: *forward, loopback };
         let by: Vec<String> = stops.iter().copied().filter_map(in_words).collect();
         let finding = Finding::new(Severity::Fails, format!("{what} {}", by.join(", or ")));
         let finding = finding.because("the rules were read and followed; `wsltrace` shows it of a real connection");
@@ -81,7 +82,8 @@ pub(super) fn neighbours(facts: &Facts) -> Vec<Finding> {
             described(&rule)
         ),
     );
-    let allow = Obstacle { rule: &rule, port: facts.port, answer: false, v6: true, forward: false }.allow_neighbours();
+    let obstacle = Obstacle { rule: &rule, port: facts.port, answer: false, v6: true, forward: false, loopback: false };
+    let allow = obstacle.allow_neighbours();
     vec![finding.because("the rules were read and followed").linux(format!("sudo {allow}"))]
 }
 
