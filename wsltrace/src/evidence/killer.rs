@@ -4,7 +4,7 @@ use std::io;
 use std::time::Instant;
 
 use super::readings::Span;
-use super::rules::{FirewallTrace, LegacyCounters};
+use super::rules::{Came, Ends, FirewallTrace, LegacyCounters};
 use super::told::OrTold as _;
 use super::watched::{Watched, others};
 use super::{Backend, Evidence, Rule, backend, confirmation, way};
@@ -98,7 +98,7 @@ impl Watched {
         let (Some(table), Some(hook)) = (backend::legacy_table(stage), backend::hook(stage)) else { return Ok(None) };
         let counters = &mut self.legacy[usize::from(journey.flow.family == Family::Ipv6)];
         let hook = hook.to_ascii_uppercase();
-        counters.as_mut().map_or(Ok(None), |counters| counters.killer(table, &hook, began))
+        counters.as_mut().map_or(Ok(None), |counters| counters.killer(table, &hook, &came(journey, began)))
     }
 
     /// The rule of the old iptables that gave this journey's packet another address.
@@ -112,7 +112,7 @@ impl Watched {
             (true, _) => "OUTPUT",
             (false, _) => "POSTROUTING",
         };
-        counters.as_mut().map_or(Ok(None), |counters| counters.translator(hook, began))
+        counters.as_mut().map_or(Ok(None), |counters| counters.translator(hook, &came(journey, began)))
     }
 
     /// The rule of the old iptables that gave this journey's packet another source, where connection tracking refused what came of it.
@@ -121,14 +121,14 @@ impl Watched {
             return Ok(None);
         }
         let counters = &mut self.legacy[usize::from(journey.flow.family == Family::Ipv6)];
-        counters.as_mut().map_or(Ok(None), |counters| counters.translator("POSTROUTING", began))
+        counters.as_mut().map_or(Ok(None), |counters| counters.translator("POSTROUTING", &came(journey, began)))
     }
 
     /// The rule of the old iptables that exempted this journey's packet from connection tracking.
     pub(super) fn legacy_exempter(&mut self, journey: &Journey, began: Instant) -> io::Result<Option<Rule>> {
         let counters = &mut self.legacy[usize::from(journey.flow.family == Family::Ipv6)];
         let hook = if journey.origin == Origin::Remote { "PREROUTING" } else { "OUTPUT" };
-        counters.as_mut().map_or(Ok(None), |counters| counters.exempter(hook, began))
+        counters.as_mut().map_or(Ok(None), |counters| counters.exempter(hook, &came(journey, began)))
     }
 
     /// Begins to read the counters of the old iptables where it is in use, and reads them again where its rules have changed.
@@ -151,6 +151,10 @@ impl Watched {
         }
         Ok(())
     }
+}
+
+fn came(journey: &Journey, began: Instant) -> Came {
+    Came { began, ends: Ends::of(journey) }
 }
 
 /// Where most rules stand that what a client sends on an answered connection can meet in the namespace where it died.

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::plain::{Ends, is_for_others};
 use crate::evidence::{Backend, Owner, Rule, rules::owner};
 use crate::journey::Family;
 use crate::kernel::command::{LISTING_LIMIT, output_within};
@@ -58,6 +59,15 @@ impl Counted {
     fn exempts(&self) -> bool {
         self.target == "NOTRACK" || self.target == "CT" && self.text.split_whitespace().any(|word| word == "--notrack")
     }
+}
+
+/// A packet whose rule is sought: when it came, and what rules can know it by.
+#[derive(Clone, Debug)]
+pub(crate) struct Came {
+    /// When.
+    pub(crate) began: Instant,
+    /// What it has; other rules' counters were moved by other packets.
+    pub(crate) ends: Ends,
 }
 
 /// The counters of one family in one namespace.
@@ -114,35 +124,36 @@ impl LegacyCounters {
         Ok(())
     }
 
-    /// The rule of this table, on the way from this hook's chain, that killed a packet which came at `began` and is dead by now.
-    pub(crate) fn killer(&mut self, table: &str, hook: &str, began: Instant) -> io::Result<Option<Rule>> {
-        self.mover(table, hook, began, Counted::kills)
+    /// The rule of this table, on the way from this hook's chain, that killed a packet which is dead by now.
+    pub(crate) fn killer(&mut self, table: &str, hook: &str, came: &Came) -> io::Result<Option<Rule>> {
+        self.mover(table, hook, came, Counted::kills)
     }
 
-    /// The rule, on the way from this hook's chain, that exempted from connection tracking a packet which came at `began`.
-    pub(crate) fn exempter(&mut self, hook: &str, began: Instant) -> io::Result<Option<Rule>> {
-        self.mover("raw", hook, began, Counted::exempts)
+    /// The rule, on the way from this hook's chain, that exempted a packet from connection tracking.
+    pub(crate) fn exempter(&mut self, hook: &str, came: &Came) -> io::Result<Option<Rule>> {
+        self.mover("raw", hook, came, Counted::exempts)
     }
 
-    /// The rule, on the way from this hook's chain, that gave a packet another address which came at `began`.
-    pub(crate) fn translator(&mut self, hook: &str, began: Instant) -> io::Result<Option<Rule>> {
-        self.mover("nat", hook, began, Counted::translates)
+    /// The rule, on the way from this hook's chain, that gave a packet another address.
+    pub(crate) fn translator(&mut self, hook: &str, came: &Came) -> io::Result<Option<Rule>> {
+        self.mover("nat", hook, came, Counted::translates)
     }
 
-    /// The one rule of the wanted kind whose counter a packet moved that came at `began`.
-    fn mover(&mut self, table: &str, hook: &str, began: Instant, wanted: fn(&Counted) -> bool) -> io::Result<Option<Rule>> {
+    /// The one rule of the wanted kind whose counter a packet moved.
+    fn mover(&mut self, table: &str, hook: &str, came: &Came, wanted: fn(&Counted) -> bool) -> io::Result<Option<Rule>> {
         self.looks += 1;
         if self.looks > LOOKS_PER_SECOND {
             return Ok(None);
         }
-        let Some(base) = self.readings.iter().rposition(|(_, after, _)| *after < began) else {
+        let Some(base) = self.readings.iter().rposition(|(_, after, _)| *after < came.began) else {
             self.read()?;
             return Ok(None);
         };
         self.read()?;
         let (Some((_, _, before)), Some((_, _, now))) = (self.readings.get(base), self.readings.back()) else { return Ok(None) };
         let family = if self.family == Family::Ipv4 { "ip" } else { "ip6" };
-        Ok(moved(before, now, (table, hook), wanted).map(|counted| rule(counted, family, now)))
+        let may_be = |counted: &Counted| wanted(counted) && !is_for_others(&counted.text, &came.ends);
+        Ok(moved(before, now, (table, hook), may_be).map(|counted| rule(counted, family, now)))
     }
 }
 
@@ -226,7 +237,7 @@ fn moved<'a>(
     before: &[Counted],
     now: &'a [Counted],
     (table, hook): (&str, &'a str),
-    wanted: fn(&Counted) -> bool,
+    wanted: impl Fn(&Counted) -> bool,
 ) -> Option<&'a Counted> {
     let of = |list: &'a [Counted]| list.iter().filter(|counted| counted.table == table).collect::<Vec<_>>();
     let old: Vec<&Counted> = before.iter().filter(|counted| counted.table == table).collect();
