@@ -18,6 +18,10 @@ use crate::{
     packet::Packet,
 };
 
+/// How long after its first stage a packet may still come to its entrance a second time, as with a VRF. A client sends its SYN again
+/// after a second.
+const SAME_PACKET_NS: u64 = 100_000_000;
+
 /// What `journey_open` answers.
 const NO_JOURNEY: u32 = 0;
 const BEGUN: u32 = 1;
@@ -138,5 +142,6 @@ fn is_next_attempt(found: &Found, packet: &Packet, place: Place, local: bool) ->
     (record.flags & Flags::LOCAL != 0) == local
         && record.netns == place.netns
         && (local || record.ifindex == place.ifindex)
-        && record.skb != packet.carrier.skb
+        // One that went out of sight may have been freed, and this one stands where it stood.
+        && (record.skb != packet.carrier.skb || now_ns().wrapping_sub(record.first_ns) > SAME_PACKET_NS)
 }

@@ -13,6 +13,9 @@ use crate::{
     packet::{Carrier, Kind, Packet},
 };
 
+/// The interface index of `lo`, in every namespace.
+const LOOPBACK: u32 = 1;
+
 /// A packet entered a stage: its journey, if there is one, gains it.
 #[inline(always)]
 pub fn visit(packet: &Packet, stage: StageCode, place: Place) {
@@ -134,6 +137,10 @@ fn answer_enters(found: &Found, step: &Step, stage: u8, place: Place) {
     let record = found.record();
     // What goes out again after the answer left is a retransmission: `tcp_retransmit_synack` tells of it.
     if record.flags & Flags::ANSWER_LEFT != 0 {
+        return;
+    }
+    // A SYN that is still on its way over `lo` has no answer: this one is of an earlier attempt, made again.
+    if kind == Kind::SYN_ACK && record.flags & Flags::OUTSIDE != 0 && place.ifindex == LOOPBACK {
         return;
     }
     if kind == Kind::SYN_ACK && stage == StageCode::Output as u8 && is_made_again(record, skb) {

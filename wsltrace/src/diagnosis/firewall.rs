@@ -170,6 +170,9 @@ fn is_from_elsewhere(now: &Translated, case: &Case) -> bool {
 const QUEUES: &str = "grep -s . /proc/net/netfilter/nfnetlink_queue || echo 'no program reads a queue'";
 
 pub(super) fn queue(case: &Case) -> Option<Finding> {
+    if case.journey.was_dropped_by_reader() && case.journey.outcome == Outcome::Dropped {
+        return Some(dropped_by_reader(case));
+    }
     if let Some(rule) = case.evidence.rule.as_ref().filter(|rule| rule.verdict == "queue") {
         let summary = format!("handed to a program by {}; the program gave no verdict in time", name(rule));
         let look = case.root(QUEUES);
@@ -190,6 +193,23 @@ pub(super) fn queue(case: &Case) -> Option<Finding> {
         stage_page(last.stage).place
     );
     Some(Finding::inferred(summary).remedy([case.root(QUEUES)]).remedy(see(case)))
+}
+
+/// A program that reads a queue dropped it, or ended while it held it: then the kernel drops it as well.
+fn dropped_by_reader(case: &Case) -> Finding {
+    let rule = case.evidence.rule.as_ref().filter(|rule| rule.verdict == "queue");
+    let by = rule.map_or_else(|| "a rule".to_owned(), name);
+    let summary = format!(
+        "dropped in {}: {by} hands it to a program (NFQUEUE), and the program dropped it, or ended meanwhile",
+        case.place()
+    );
+    let who = "# the second number of each line is the process that reads the queue; have it let the port in:".to_owned();
+    let finding = Finding::new(if rule.is_some() { by_rule_of(case) } else { Confidence::Inferred }, summary);
+    let finding = finding.remedy(case.where_to_type()).remedy([who, case.root(QUEUES)]);
+    match rule {
+        Some(_) => finding.remedy(["# or else take the rule away:".to_owned()]).remedy(remedy(case)),
+        None => finding.remedy(see(case)),
+    }
 }
 
 /// How sure it is that the rule which is known did it.

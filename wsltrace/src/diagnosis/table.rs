@@ -240,12 +240,12 @@ pub const ROWS: &[Row] = &[
         code: Code::QueuedToUserspace,
         outcomes: &[Outcome::Unfinished, Outcome::Dropped],
         title: "queued to a program",
-        meaning: "A rule hands packets to a program (NFQUEUE) which gives no verdict: it is not running or hangs.",
+        meaning: "A rule hands packets to a program (NFQUEUE) which gives no verdict, because it is not running or hangs, or which drops them.",
         see: &[
             "sudo grep -s . /proc/net/netfilter/nfnetlink_queue || echo 'no program reads a queue'",
             "sudo nft -a list ruleset | grep -n queue",
         ],
-        mend: "Start the program, remove the rule, or add `bypass` to it.",
+        mend: "Start the program, have it let the port in, remove the rule, or add `bypass` to it.",
         judge: firewall::queue,
     },
     Row {

@@ -68,7 +68,8 @@ impl Watched {
         evidence.backend =
             firewalls.and_then(|found| backend::decide(found, journey.flow.family, stage, journey.location.as_deref()));
         // Beside rules of nftables, only a counter tells that it was the old iptables.
-        let left_to_the_hook = journey.location.as_deref().is_some_and(|place| place.starts_with("nf_hook_slow"));
+        let left_to_the_hook =
+            journey.was_dropped_by_reader() || journey.location.as_deref().is_some_and(|place| place.starts_with("nf_hook_slow"));
         if evidence.backend == Some(Backend::IptablesLegacy) || evidence.backend.is_none() && left_to_the_hook {
             let rule = self.legacy_killer(journey, stage, began).or_told(inum, "read the counters of iptables-legacy").flatten();
             evidence.backend = rule.as_ref().map(|rule| rule.backend).or(evidence.backend);
@@ -170,5 +171,5 @@ fn may_be_a_rule(journey: &Journey) -> bool {
 }
 
 fn is_firewalled(journey: &Journey) -> bool {
-    journey.outcome == Outcome::Rejected || journey.reason.as_deref() == Some("NETFILTER_DROP")
+    journey.outcome == Outcome::Rejected || journey.reason.as_deref() == Some("NETFILTER_DROP") || journey.was_dropped_by_reader()
 }

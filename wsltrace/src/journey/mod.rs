@@ -266,6 +266,12 @@ impl Journey {
         self.outcome == Outcome::Refused || self.is_refused_in_vain()
     }
 
+    /// Whether a program that a rule hands packets to (NFQUEUE) dropped it, or ended while it held it.
+    pub fn was_dropped_by_reader(&self) -> bool {
+        // Before 6.18 the first is called like the second.
+        self.location.as_deref().is_some_and(|place| ["nfqnl_reinject", "nf_reinject"].contains(&symbol(place)))
+    }
+
     /// Whether no socket took the SYN, and no refusal left.
     pub fn is_refused_in_vain(&self) -> bool {
         self.outcome == Outcome::Dropped && self.reason.as_deref() == Some("NO_SOCKET")

@@ -1,4 +1,4 @@
-//! Programs that take packets from a rule (NFQUEUE): one that never answers, and one that lets everything pass.
+//! Programs that take packets from a rule (NFQUEUE): one that never answers, one that lets everything pass, and one that drops all.
 
 use std::ffi::c_int;
 use std::io;
@@ -19,6 +19,7 @@ const NFQA_PACKET_HDR: u16 = 1;
 const NFQA_VERDICT_HDR: u16 = 2;
 const NFQNL_CFG_CMD_BIND: u8 = 1;
 const NFQNL_COPY_META: u8 = 1;
+const NF_DROP: u32 = 0;
 const NF_ACCEPT: u32 = 1;
 const NLM_F_REQUEST: u16 = 1;
 const NLM_F_ACK: u16 = 4;
@@ -44,10 +45,24 @@ pub(super) fn accept_all(namespace: &Namespace, queue: u16) -> Result<Watcher, L
     accept_after(namespace, queue, || {})
 }
 
+/// The same, but it drops each packet.
+pub(super) fn drop_all(namespace: &Namespace, queue: u16) -> Result<Watcher, LabError> {
+    decide(namespace, queue, NF_DROP, || {})
+}
+
 /// The same, and before each packet goes on it does something else.
 pub(super) fn accept_after(
     namespace: &Namespace,
     queue: u16,
+    before: impl FnMut() + Send + 'static,
+) -> Result<Watcher, LabError> {
+    decide(namespace, queue, NF_ACCEPT, before)
+}
+
+fn decide(
+    namespace: &Namespace,
+    queue: u16,
+    verdict: u32,
     mut before: impl FnMut() + Send + 'static,
 ) -> Result<Watcher, LabError> {
     let socket = own(namespace, queue)?;
@@ -55,7 +70,7 @@ pub(super) fn accept_after(
         let packet = receive(socket)?;
         let Some(id) = packet_id(&packet) else { return Ok(()) };
         before();
-        let verdict = attribute(NFQA_VERDICT_HDR, &[NF_ACCEPT.to_be_bytes(), id].concat());
+        let verdict = attribute(NFQA_VERDICT_HDR, &[verdict.to_be_bytes(), id].concat());
         socket.send(&message(NFQNL_MSG_VERDICT, 0, queue, &verdict)).map(drop)
     })
 }

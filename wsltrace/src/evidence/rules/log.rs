@@ -88,10 +88,11 @@ impl TraceLog {
         self.packets.len() - 1
     }
 
-    /// What ended a packet of this identity. Attempts of one flow have the same: each takes the oldest that is left, as they
-    /// are asked for in the order of their deaths.
-    pub(crate) fn take_fatal(&mut self, identity: &Identity) -> Option<Decision> {
-        self.packets.iter_mut().filter(|packet| packet.identity == *identity).find_map(|packet| packet.fatal.take())
+    /// What ended a packet of this identity, by a verdict that may be it. Attempts of one flow have the same: each takes the oldest
+    /// that is left, as they are asked for in the order of their deaths.
+    pub(crate) fn take_fatal(&mut self, identity: &Identity, may_be: impl Fn(Verdict) -> bool) -> Option<Decision> {
+        let mut of_it = self.packets.iter_mut().filter(|packet| packet.identity == *identity);
+        of_it.find_map(|packet| packet.fatal.take_if(|decision| may_be(decision.verdict)))
     }
 
     /// The rules that packets of this identity met and passed, newest packet last.
@@ -125,13 +126,23 @@ mod tests {
         let mut log = TraceLog::default();
         log.add(event(1, "input", 3, Verdict::Continue, Some(identity(5))));
         log.add(event(1, "web", 9, Verdict::Drop, None));
-        let fatal = log.take_fatal(&identity(5));
+        let fatal = log.take_fatal(&identity(5), |_| true);
         assert_eq!(
             fatal.as_ref().map(|f| (f.rule.handle, f.rule.chain.as_str(), f.base_chain.as_str())),
             Some((Some(9), "web", "input"))
         );
-        assert_eq!(log.take_fatal(&identity(5)), None, "each death is given once");
-        assert_eq!(log.take_fatal(&identity(6)), None);
+        assert_eq!(log.take_fatal(&identity(5), |_| true), None, "each death is given once");
+        assert_eq!(log.take_fatal(&identity(6), |_| true), None);
+    }
+
+    #[test]
+    fn what_a_queue_gave_back_died_later() {
+        let mut log = TraceLog::default();
+        log.add(event(1, "input", 3, Verdict::Queue, Some(identity(5))));
+        log.add(event(1, "later", 9, Verdict::Drop, Some(identity(5))));
+        let by_chain = log.take_fatal(&identity(5), |verdict| verdict != Verdict::Queue);
+        assert_eq!(by_chain.and_then(|fatal| fatal.rule.handle), Some(9));
+        assert_eq!(log.take_fatal(&identity(5), |_| true).and_then(|fatal| fatal.rule.handle), Some(3));
     }
 
     #[test]
@@ -140,8 +151,8 @@ mod tests {
         log.add(event(1, "input", 3, Verdict::Drop, Some(identity(5))));
         log.add(event(1, "input", 4, Verdict::Continue, Some(identity(6))));
         log.add(event(1, "input", 5, Verdict::Drop, None));
-        assert_eq!(log.take_fatal(&identity(5)).and_then(|f| f.rule.handle), Some(3));
-        assert_eq!(log.take_fatal(&identity(6)).and_then(|f| f.rule.handle), Some(5));
+        assert_eq!(log.take_fatal(&identity(5), |_| true).and_then(|f| f.rule.handle), Some(3));
+        assert_eq!(log.take_fatal(&identity(6), |_| true).and_then(|f| f.rule.handle), Some(5));
     }
 
     #[test]
@@ -162,7 +173,7 @@ mod tests {
         for handle in [3, 4] {
             log.add(event(1, "input", handle, Verdict::Drop, Some(identity(5))));
         }
-        let taken: Vec<_> = (0..3).map(|_| log.take_fatal(&identity(5)).and_then(|f| f.rule.handle)).collect();
+        let taken: Vec<_> = (0..3).map(|_| log.take_fatal(&identity(5), |_| true).and_then(|f| f.rule.handle)).collect();
         assert_eq!(taken, [Some(3), Some(4), None]);
     }
 
@@ -174,8 +185,8 @@ mod tests {
             log.add(event(number, "input", 3, Verdict::Drop, Some(identity(u16::try_from(number).unwrap_or(0)))));
         }
         assert_eq!(log.packets.len(), MAX_PACKETS);
-        assert_eq!(log.take_fatal(&identity(0)), None);
-        assert!(log.take_fatal(&identity(1)).is_some());
+        assert_eq!(log.take_fatal(&identity(0), |_| true), None);
+        assert!(log.take_fatal(&identity(1), |_| true).is_some());
         log.add(event(0, "input", 4, Verdict::Drop, None));
     }
 }

@@ -212,7 +212,10 @@ impl FirewallTrace {
             ::log::warn!("cannot read the firewall trace of network namespace {}: {error}", self.netns.label());
         }
         let answer = journey.outcome == Outcome::AnswerDropped;
-        let decision = identities(journey, answer).into_iter().find_map(|identity| self.log.take_fatal(&identity))?;
+        // A program may have given the packet back to the chains, and then it is they that dropped it.
+        let by_chain = journey.outcome == Outcome::Rejected || journey.reason.as_deref() == Some("NETFILTER_DROP");
+        let may_be = |verdict| !by_chain || verdict != Verdict::Queue;
+        let decision = identities(journey, answer).into_iter().find_map(|identity| self.log.take_fatal(&identity, may_be))?;
         // Handles are counted anew in a table that was replaced: only the ruleset as it is now gives the right text.
         if let Err(error) = self.refresh() {
             ::log::warn!("cannot list the firewall rules of network namespace {}: {error}", self.netns.label());

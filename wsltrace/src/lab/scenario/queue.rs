@@ -5,7 +5,7 @@ use crate::diagnosis::Code;
 use crate::evidence::Backend;
 use crate::journey::{Outcome, Stage};
 use crate::lab::mend::Mended;
-use crate::lab::nfqueue::{SilentQueue, accept_all};
+use crate::lab::nfqueue::{SilentQueue, accept_all, drop_all};
 use crate::lab::path::inbound;
 use crate::lab::{Lab, LabError, PORT, Seen, Side};
 
@@ -16,6 +16,8 @@ pub(super) fn scenarios() -> Vec<Scenario> {
     let no_reader = template("queue-no-reader", "a rule queues to a program (NFQUEUE) that does not run", GROUP);
     let silent = template("queue-no-verdict", "a rule queues to a program (NFQUEUE) that gives no verdict", GROUP);
     vec![
+        dropped(),
+        given_back(),
         Scenario {
             break_it: queue,
             expect: Expect { outcomes: &[Outcome::Dropped], died: Some((Stage::InputFilter, Side::Wsl)), ..expect(&no_reader) },
@@ -42,6 +44,52 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             ..template("queue-accepted", "nothing is broken: a program that a rule queues to (NFQUEUE) lets packets pass", GROUP)
         },
     ]
+}
+
+/// As an application firewall does.
+fn dropped() -> Scenario {
+    let base = template("queue-dropped", "a rule queues to a program (NFQUEUE) that drops the SYN", GROUP);
+    Scenario {
+        break_it: |lab| {
+            queue(lab)?;
+            let program = drop_all(&lab.wsl, QUEUE)?;
+            lab.keep(program);
+            Ok(())
+        },
+        expect: Expect {
+            outcomes: &[Outcome::Dropped],
+            died: Some((Stage::InputFilter, Side::Wsl)),
+            says: "and the program dropped it",
+            ..expect(&base)
+        },
+        ..queued(base)
+    }
+}
+
+/// The program lets it pass, and a rule of a later chain drops it: the queue is not to blame.
+fn given_back() -> Scenario {
+    let base = template("queue-accepted-drop", "a program lets a queued SYN pass (NFQUEUE), and a later rule drops it", GROUP);
+    Scenario {
+        tools: &["nft", "iptables-nft"],
+        break_it: |lab| {
+            queue(lab)?;
+            let program = accept_all(&lab.wsl, QUEUE)?;
+            lab.keep(program);
+            lab.wsl.nft("inet", "type filter hook input priority 10", &format!("tcp dport {PORT} drop"))
+        },
+        client: Seen::NoAnswer,
+        mended: Some(Mended::Removed),
+        expect: Expect {
+            outcomes: &[Outcome::Dropped],
+            died: Some((Stage::InputFilter, Side::Wsl)),
+            reason: Some(("NETFILTER_DROP", (5, 18))),
+            codes: &[Code::FirewallDrop],
+            firewall: Some((Backend::Nft, "input")),
+            path: inbound(Stage::InputFilter),
+            ..base.expect
+        },
+        ..base
+    }
 }
 
 fn queued(base: Scenario) -> Scenario {
