@@ -96,8 +96,7 @@ fn rejected_beyond(case: &Case) -> Finding {
 fn suppressed_reject(case: &Case, by_rule: bool) -> Option<Finding> {
     let sentence = sentence(case, "rejected");
     let finding = if by_rule {
-        let summary = format!("{sentence}; the kernel limits such answers, and none was sent for this attempt");
-        Finding::new(by_rule_of(case), summary)
+        Finding::new(by_rule_of(case), format!("{sentence}; {}", why_unanswered(case)))
     } else {
         let suppressed = case.evidence.icmp_suppressed.is_some_and(|rise| rise > 0 && rise >= case.evidence.dropped_by_netfilter);
         if !suppressed || case.evidence.rule.is_some() || refused_by_hook(case).is_none() {
@@ -108,6 +107,20 @@ fn suppressed_reject(case: &Case, by_rule: bool) -> Option<Finding> {
         ))
     };
     Some(finding.remedy(remedy(case)))
+}
+
+/// Why the client hears nothing of a rule that rejects.
+fn why_unanswered(case: &Case) -> String {
+    let text = case.evidence.rule.as_ref().and_then(|rule| rule.text.as_deref()).unwrap_or_default();
+    let resets = text.contains("tcp reset") || text.contains("tcp-reset");
+    if case.evidence.route_back == Some(false) {
+        let source = case.journey.last_source();
+        return format!("there is no route back to {source} for its answer, so the client sees nothing");
+    }
+    if !resets && case.evidence.icmp_suppressed.is_none_or(|rise| rise > 0) {
+        return "the kernel limits such answers, and none was sent for this attempt".to_owned();
+    }
+    "its answer did not leave: most likely another rule here drops that, so the client sees nothing".to_owned()
 }
 
 pub(super) fn conntrack(case: &Case) -> Option<Finding> {

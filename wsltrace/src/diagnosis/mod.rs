@@ -8,6 +8,7 @@ mod hairpin;
 mod icmp;
 mod ipsec;
 mod listener;
+mod managers;
 mod queue;
 mod reasons;
 mod remedy;

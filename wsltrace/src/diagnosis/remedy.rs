@@ -2,6 +2,7 @@
 //! rule's removal where it is about this very port, and otherwise an exception before it.
 
 use super::case::Case;
+use super::managers;
 use crate::{
     escape::shell_word,
     evidence::{Backend, Owner, Rule},
@@ -37,14 +38,14 @@ pub(super) fn mend(case: &Case, rule: &Rule) -> Vec<String> {
     let answer = case.journey.outcome == Outcome::AnswerDropped;
     let loopback = case.journey.origin != Origin::Remote && case.elsewhere_netns().is_none();
     let obstacle = Obstacle { rule, port, answer, v6: case.is_v6(), forward: case.died_at(&FORWARD), loopback };
-    obstacle.mend().iter().map(|command| case.root(command)).collect()
+    obstacle.mend().into_iter().map(|line| if line.starts_with('#') { line } else { case.root(&line) }).collect()
 }
 
 /// The commands against a rule that an answer met which left its server.
 pub(super) fn mend_for_answer(case: &Case, rule: &Rule) -> Vec<String> {
     let port = case.journey.last_destination().1;
     let obstacle = Obstacle { rule, port, answer: true, v6: case.is_v6(), forward: false, loopback: false };
-    obstacle.mend().iter().map(|command| case.root(command)).collect()
+    obstacle.mend().into_iter().map(|line| if line.starts_with('#') { line } else { case.root(&line) }).collect()
 }
 
 /// The port by which rules know the packet where it died. Where the first namespace translates it, the client's own port stands
@@ -69,9 +70,12 @@ fn is_behind_snat(case: &Case) -> bool {
 }
 
 impl Obstacle<'_> {
-    /// The commands for root, most lasting last.
+    /// The commands for root, most lasting last; a line that begins with `#` says what no command can do.
     pub(crate) fn mend(&self) -> Vec<String> {
         let (rule, port) = (self.rule, self.port);
+        if let Some(commands) = managers::mend(self) {
+            return commands;
+        }
         match rule.owner {
             // What is on its way through this machine is none of the ports that it has open.
             Owner::Ufw if self.forward => vec![format!("ufw route allow proto tcp to any port {port}")],

@@ -33,7 +33,11 @@ impl Watched {
         if evidence.rule.as_ref().is_some_and(Rule::asks_for_way_back) {
             way::add_way_back(&self.netns, journey, evidence).or_told(inum, "read the routes");
         }
-        if evidence.rule.is_none() && journey.outcome == Outcome::Dropped && is_firewalled(journey) {
+        let rejects = evidence.rule.as_ref().is_some_and(|rule| rule.verdict == "reject");
+        if rejects && journey.outcome == Outcome::Dropped {
+            self.add_way_of_answer(journey, evidence).or_told(inum, "read the routes");
+        }
+        if (rejects || evidence.rule.is_none()) && journey.outcome == Outcome::Dropped && is_firewalled(journey) {
             let counted = self.readings.icmp_suppressed(&self.netns, span).or_told(inum, "read the counters");
             (evidence.icmp_suppressed, evidence.dropped_by_netfilter) = counted.unwrap_or_default();
         }

@@ -68,7 +68,7 @@ impl Watched {
     }
 
     /// Whether an answer from here has a way to the client, and what refuses it.
-    fn add_way_of_answer(&self, journey: &Journey, evidence: &mut Evidence) -> io::Result<()> {
+    pub(super) fn add_way_of_answer(&self, journey: &Journey, evidence: &mut Evidence) -> io::Result<()> {
         let (from, to) = (journey.last_destination().0, journey.last_source());
         evidence.route_back = routes::is_way(&self.netns, Question { from, to, came_by: None })?;
         way::add_refused_answer(&self.netns, journey, evidence)

@@ -49,7 +49,9 @@ pub(super) fn firewall(facts: &Facts) -> Vec<Finding> {
         let by: Vec<String> = stops.iter().copied().filter_map(in_words).collect();
         let finding = Finding::new(Severity::Fails, format!("{what} {}", by.join(", or ")));
         let finding = finding.because("the rules were read and followed; `wsltrace` shows it of a real connection");
-        found.push(obstacle.mend().into_iter().fold(finding, |finding, command| finding.linux(format!("sudo {command}"))));
+        let lines = obstacle.mend().into_iter();
+        let lines = lines.map(|line| if line.starts_with('#') { line } else { format!("sudo {line}") });
+        found.push(lines.fold(finding, Finding::linux));
     }
     found
 }

@@ -1,0 +1,106 @@
+//! Rules that a program keeps in lists of its own: an exception beside them would not hold, or would let in more than this client.
+
+use super::remedy::Obstacle;
+use crate::evidence::Owner;
+
+/// The commands of the program that made the rule, where only that program mends it.
+pub(super) fn mend(obstacle: &Obstacle<'_>) -> Option<Vec<String>> {
+    let rule = obstacle.rule;
+    let port = obstacle.port;
+    let text = rule.text.as_deref().unwrap_or_default();
+    if let Some(jail) = rule.chain.strip_prefix("f2b-") {
+        // nftables' own action has one chain for all jails.
+        let jail = if rule.table == "f2b-table" { "JAIL" } else { jail };
+        return Some(vec![
+            "# fail2ban has banned the client; its jails, and how to let an address in again:".to_owned(),
+            "fail2ban-client status".to_owned(),
+            format!("# sudo fail2ban-client set {jail} unbanip ADDRESS"),
+        ]);
+    }
+    if rule.table.starts_with("crowdsec") || text.contains("crowdsec-blacklists") {
+        return Some(vec![
+            "# crowdsec has banned the client; its decisions, and how to take one back:".to_owned(),
+            "cscli decisions list".to_owned(),
+            "# sudo cscli decisions delete --ip ADDRESS".to_owned(),
+        ]);
+    }
+    if text.contains("has no endpoints") {
+        return Some(vec![
+            "# Kubernetes refuses for a service that no pod is ready for: start its pods, and see that the selector fits:"
+                .to_owned(),
+            "kubectl get pods,services,endpointslices --all-namespaces".to_owned(),
+        ]);
+    }
+    // The user's rules are asked in their order, and one that lets in comes behind.
+    if rule.owner == Owner::Ufw
+        && !obstacle.forward
+        && rule.chain.contains("-user-")
+        && rule.handle.or(rule.number.map(u64::from)).is_some()
+    {
+        return Some(vec![
+            format!("ufw insert 1 allow {port}/tcp"),
+            "# if ufw has that rule already, further down: take out the one that refuses, by its number here:".to_owned(),
+            "ufw status numbered".to_owned(),
+        ]);
+    }
+    if rule.owner == Owner::Ufw && rule.chain.contains("-before-") && rule.handle.or(rule.number.map(u64::from)).is_some() {
+        let file = if obstacle.v6 { "before6.rules" } else { "before.rules" };
+        return Some(vec![
+            format!("# the rule stands in /etc/ufw/{file}, which no command of ufw changes: edit it, then:"),
+            "ufw reload".to_owned(),
+        ]);
+    }
+    // What is denied is asked about before what is allowed; a priority below 0 comes before both.
+    let zone = rule.chain.split_once("_IN_").and_then(|(_, zone)| zone.strip_suffix("_deny"));
+    if let (Owner::Firewalld, Some(zone)) = (rule.owner, zone) {
+        let zone = crate::escape::shell_word(zone);
+        let rich = format!("'rule priority=\"-1\" port port=\"{port}\" protocol=\"tcp\" accept'");
+        return Some(vec![
+            format!("firewall-cmd --zone={zone} --add-rich-rule={rich}"),
+            format!("firewall-cmd --permanent --zone={zone} --add-rich-rule={rich}"),
+        ]);
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::diagnosis::Obstacle;
+    use crate::evidence::{Backend, Owner, Rule};
+
+    fn mend(owner: Owner, table: &str, chain: &str, text: &str) -> Vec<String> {
+        let rule = Rule {
+            backend: Backend::IptablesNft,
+            family: "ip".to_owned(),
+            table: table.to_owned(),
+            chain: chain.to_owned(),
+            handle: Some(7),
+            number: None,
+            text: Some(text.to_owned()),
+            comment: None,
+            verdict: "drop".to_owned(),
+            owner,
+        };
+        Obstacle { rule: &rule, port: 8080, answer: false, v6: false, forward: false, loopback: false }.mend()
+    }
+
+    #[test]
+    fn bans_are_taken_back_by_whoever_made_them() {
+        let of = |table, chain, text| mend(Owner::User, table, chain, text);
+        assert!(of("filter", "f2b-sshd", "-s 172.28.16.1/32 -j REJECT").iter().any(|line| line.contains("set sshd unbanip")));
+        assert!(of("f2b-table", "f2b-chain", "").iter().any(|line| line.contains("set JAIL unbanip")));
+        assert!(of("crowdsec", "crowdsec-chain", "").iter().any(|line| line.contains("cscli decisions delete")));
+        let service = of("filter", "KUBE-SERVICES", "-m comment --comment \"default/web has no endpoints\" -j REJECT");
+        assert!(service.iter().any(|line| line.starts_with("kubectl get")) && !service.iter().any(|line| line.contains("-D")));
+    }
+
+    #[test]
+    fn what_managers_ask_first_is_mended_first() {
+        let ufw = |chain| mend(Owner::Ufw, "filter", chain, "-s 172.28.16.0/20 -j DROP");
+        assert_eq!(ufw("ufw-user-input")[0], "ufw insert 1 allow 8080/tcp");
+        assert!(ufw("ufw-before-input")[0].contains("/etc/ufw/before.rules"));
+        let firewalld = |chain| mend(Owner::Firewalld, "firewalld", chain, "reject");
+        assert!(firewalld("filter_IN_public_deny")[0].contains("--add-rich-rule='rule priority=\"-1\" port port=\"8080\""));
+        assert_eq!(firewalld("filter_IN_public")[0], "firewall-cmd --zone=public --add-port=8080/tcp");
+    }
+}
