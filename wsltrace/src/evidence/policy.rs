@@ -240,9 +240,9 @@ impl Rule {
         rule
     }
 
-    /// Whether it leads to a table that every machine has, or to that of WSL's mirrored mode.
+    /// Whether it leads to a table that every machine has, or to those of WSL's mirrored mode.
     fn is_usual(&self) -> bool {
-        self.action == RuleAction::ToTable && !self.inverted && matches!(self.table, 127 | 253..=255)
+        self.action == RuleAction::ToTable && !self.inverted && matches!(self.table, 127 | 128 | 253..=255)
     }
 
     /// How it refuses.

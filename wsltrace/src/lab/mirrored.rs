@@ -28,7 +28,13 @@ fn route(side: &Namespace, own: &str, other: &str, address: &str) -> Result<(), 
         neighbour replace 169.254.73.249 lladdr {other} dev loopback0 nud permanent
         route add 127.0.0.1 via 169.254.73.249 dev loopback0 onlink src 127.0.0.1 table 127
         rule add pref 0 iif loopback0 ipproto tcp lookup local
+        rule add pref 0 iif loopback0 ipproto udp lookup local
+        rule add pref 0 iif eth0 ipproto tcp lookup local
+        rule add pref 0 iif eth0 ipproto udp lookup local
         rule add pref 1 ipproto tcp lookup 127
+        rule add pref 1 ipproto udp lookup 127
+        rule add pref 1 ipproto tcp lookup 128
+        rule add pref 1 ipproto udp lookup 128
         rule add pref 2 lookup local
         rule del pref 0 from all lookup local
         "
