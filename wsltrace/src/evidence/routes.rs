@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use rtnetlink::RouteMessageBuilder;
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteProtocol, RouteType};
 use rtnetlink::packet_route::rule::{RuleAttribute, RuleMessage};
-use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::packet_route::{AddressFamily, IpProtocol, RouteNetlinkMessage};
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use serde::{Deserialize, Serialize};
 
@@ -145,16 +145,20 @@ fn default(route: &RouteMessage) -> Option<(u32, IpAddr, u32)> {
     is_default.then_some((metric, gateway?, index?))
 }
 
-/// Whether a rule leads to a routing table, for IPv4.
+/// Whether a rule leads TCP to a routing table, for IPv4.
 pub fn has_rule_for(netns: &Netns, table: u32) -> io::Result<bool> {
     let mut all = RuleMessage::default();
     all.header.family = AddressFamily::Inet;
     let rules = netns.run(|| netlink::dump(NETLINK_ROUTE, RouteNetlinkMessage::GetRule(all))).map_err(io::Error::other)??;
+    let leads = |rule: &RuleMessage| {
+        u32::from(rule.header.table) == table
+            || rule.attributes.iter().any(|attribute| matches!(attribute, RuleAttribute::Table(of) if *of == table))
+    };
+    // WSL has one for UDP beside it.
+    let is_for_others =
+        |attribute: &RuleAttribute| matches!(attribute, RuleAttribute::IpProtocol(protocol) if *protocol != IpProtocol::Tcp);
     Ok(rules.iter().any(|message| match message {
-        RouteNetlinkMessage::NewRule(rule) => {
-            u32::from(rule.header.table) == table
-                || rule.attributes.iter().any(|attribute| matches!(attribute, RuleAttribute::Table(of) if *of == table))
-        }
+        RouteNetlinkMessage::NewRule(rule) => leads(rule) && !rule.attributes.iter().any(is_for_others),
         _ => false,
     }))
 }
