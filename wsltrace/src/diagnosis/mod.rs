@@ -39,7 +39,7 @@ pub use table::{ROWS, Row, row};
 use serde::{Deserialize, Serialize};
 
 use crate::evidence::Evidence;
-use crate::journey::{Journey, Outcome};
+use crate::journey::Journey;
 use case::Case;
 
 /// The finding's name.
@@ -175,11 +175,9 @@ pub struct Diagnosis {
 /// Names what happened to a journey: the first row of the table that goes with the outcome and whose judge agrees.
 pub fn diagnose(journey: &Journey, evidence: &Evidence) -> Diagnosis {
     let case = Case { journey, evidence };
-    // Where a refusal had no way back, it is still the sockets that refuse.
-    let outcome = if journey.is_refused_in_vain() { Outcome::Refused } else { journey.outcome };
     let found = ROWS
         .iter()
-        .filter(|row| row.outcomes.contains(&outcome))
+        .filter(|row| row.outcomes.contains(&journey.outcome))
         .find_map(|row| (row.judge)(&case).map(|finding| (row.code, finding)));
     let (code, mut finding) = found.unwrap_or_else(|| (Code::UnexplainedDrop, various::unexplained(&case)));
     if journey.is_refused_in_vain() {

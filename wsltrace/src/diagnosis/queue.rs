@@ -46,7 +46,7 @@ pub(super) fn accept_queue(case: &Case) -> Option<Finding> {
         _ if full.is_some() => format!("ignored by {who}, most likely because its accept queue is full now{queue}"),
         _ => format!("ignored: {who} took the SYN and made no answer, most likely for a full accept queue{queue}"),
     };
-    Some(Finding::new(told, summary).remedy(relieve(case, listener)))
+    Some(relieved(case, listener, Finding::new(told, summary)))
 }
 
 pub(super) fn syn_queue(case: &Case) -> Option<Finding> {
@@ -112,7 +112,7 @@ pub(super) fn not_accepted(case: &Case) -> Option<Finding> {
         None if not_accepted => "connected, but the application had not accepted it a second later".to_owned(),
         None => return None,
     };
-    Some(Finding::inferred(summary).remedy(relieve(case, listener)))
+    Some(relieved(case, listener, Finding::inferred(summary)))
 }
 
 /// The server whose queue the connection waits in, where only one can be meant.
@@ -160,6 +160,16 @@ fn no_longer_there(case: &Case) -> Option<Finding> {
         )
     };
     Some(Finding::inferred(summary).remedy(case.where_to_type()).remedy([case.root("ss -ltnp")]))
+}
+
+/// A finding of a server that does not accept, with what helps it; a process that somebody has stopped only has to go on.
+fn relieved(case: &Case, listener: Option<&Listener>, finding: Finding) -> Finding {
+    let Some(pid) = listener.and_then(|l| l.pid).filter(|pid| case.evidence.stopped.contains(pid)) else {
+        return finding.remedy(relieve(case, listener));
+    };
+    let summary = format!("{}; that process is stopped, as Ctrl-Z does it", finding.summary);
+    let advice = "# `fg` in its terminal has it go on; from anywhere else:".to_owned();
+    Finding { summary, ..finding }.remedy([advice, format!("sudo kill -CONT {pid}")])
 }
 
 /// What helps a server that does not accept fast enough.

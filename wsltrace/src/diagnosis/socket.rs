@@ -11,7 +11,7 @@ use super::{
 use crate::escape::{escape, shell_word};
 
 pub(super) fn bound_elsewhere(case: &Case) -> Option<Finding> {
-    if case.was_answered_beyond() {
+    if !case.journey.met_no_socket() || case.was_answered_beyond() {
         return None;
     }
     let listener = nearest(case, Mismatch::Address)?;
@@ -39,7 +39,7 @@ pub(super) fn bound_elsewhere(case: &Case) -> Option<Finding> {
 }
 
 pub(super) fn other_family(case: &Case) -> Option<Finding> {
-    if case.was_answered_beyond() {
+    if !case.journey.met_no_socket() || case.was_answered_beyond() {
         return None;
     }
     let listener = nearest(case, Mismatch::Family)?;
@@ -190,7 +190,7 @@ fn refused_by_choice(case: &Case) -> Option<Finding> {
 }
 
 pub(super) fn other_netns(case: &Case) -> Option<Finding> {
-    if case.was_answered_beyond() {
+    if !case.journey.met_no_socket() || case.was_answered_beyond() {
         return None;
     }
     let listener = case.evidence.elsewhere.first().filter(|_| case.evidence.sockets.is_some())?;
@@ -210,6 +210,9 @@ pub(super) fn other_netns(case: &Case) -> Option<Finding> {
 }
 
 pub(super) fn none(case: &Case) -> Option<Finding> {
+    if !case.journey.met_no_socket() {
+        return None;
+    }
     let port = case.journey.last_destination().1;
     let look = case.root(&format!("ss -ltnp 'sport = :{port}'"));
     let asked = asked(case);

@@ -75,7 +75,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         code: Code::ListenerBoundElsewhere,
-        outcomes: &[Outcome::Refused],
+        outcomes: &[Outcome::Refused, Outcome::Dropped],
         title: "the server listens on another address",
         meaning: "A server has this port, but is bound to one address (often 127.0.0.1), and the client asked for another. The kernel answers with a reset: \"connection refused\". A server on 127.0.0.1 is reached by WSL's localhost relay, but never by the WSL address.",
         see: &["ss -ltnp 'sport = :PORT'"],
@@ -84,7 +84,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         code: Code::ListenerOtherFamily,
-        outcomes: &[Outcome::Refused],
+        outcomes: &[Outcome::Refused, Outcome::Dropped],
         title: "the server listens for the other IP family",
         meaning: "The server has the port for IPv6 only and the client came by IPv4, or the reverse. Windows often tries ::1 first for `localhost`.",
         see: &["ss -ltnpe 'sport = :PORT'   (v6only:1)", "sysctl net.ipv6.bindv6only"],
@@ -107,7 +107,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         code: Code::ListenerOtherNetns,
-        outcomes: &[Outcome::Refused],
+        outcomes: &[Outcome::Refused, Outcome::Dropped],
         title: "the server listens in another network namespace",
         meaning: "Nothing takes the port where the SYN arrived, but in a network namespace that is joined to it something does: a container whose port is not published.",
         see: &["lsns -t net", "sudo nsenter -t PID -n ss -ltnp"],
@@ -116,7 +116,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         code: Code::NoListener,
-        outcomes: &[Outcome::Refused],
+        outcomes: &[Outcome::Refused, Outcome::Dropped],
         title: "nothing listens on this port",
         meaning: "The SYN passed every firewall and TCP found no listener: the server does not run, has crashed, or uses another port.",
         see: &["sudo ss -ltnp"],

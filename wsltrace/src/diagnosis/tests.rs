@@ -198,9 +198,29 @@ fn an_application_that_does_not_accept_is_told_of_by_the_probe_or_by_its_overful
     journey.facts.not_accepted = true;
     let found = expect(&journey, &with_listeners(vec![idle.clone()]), Code::NotAccepted, Inferred);
     assert!(found.summary.ends_with("had not accepted it a second later: its queue holds 1 of 8"), "{}", found.summary);
+    let pid = idle.pid.into_iter().collect();
+    let stopped = Evidence { stopped: pid, ..with_listeners(vec![idle.clone()]) };
+    let found = expect(&journey, &stopped, Code::NotAccepted, Inferred);
+    assert!(found.summary.ends_with("is stopped, as Ctrl-Z does it"), "{}", found.summary);
+    assert!(found.remedy.iter().any(|line| line.starts_with("sudo kill -CONT ")), "{:?}", found.remedy);
     expect(&journey, &Evidence::default(), Code::NotAccepted, Inferred);
     journey.stages.extend(journey.stages.last().cloned().map(|visit| StageVisit { stage: Stage::Accepted, ..visit }));
     expect(&journey, &with_listeners(vec![idle]), Code::Healthy, Proved);
+}
+
+#[test]
+fn a_refusal_that_cannot_be_sent_is_still_one_of_the_sockets() {
+    let journey = dropped(&after_prerouting(&[Stage::SocketLookup]), "NO_SOCKET", "tcp_v4_rcv+0x99");
+    let alone = Evidence { route_back: Some(false), ..with_listeners(Vec::new()) };
+    let found = expect(&journey, &alone, Code::NoListener, Proved);
+    assert!(
+        found.summary.contains("there is no route back to 172.28.16.1, so the kernel's refusal was not sent"),
+        "{}",
+        found.summary
+    );
+    assert!(found.remedy.iter().any(|line| line.contains("route add 172.28.16.1")), "{:?}", found.remedy);
+    let elsewhere = Evidence { route_back: Some(false), ..with_listeners(vec![listener("127.0.0.1")]) };
+    expect(&journey, &elsewhere, Code::ListenerBoundElsewhere, Proved);
 }
 
 #[test]

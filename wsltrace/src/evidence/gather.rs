@@ -205,6 +205,8 @@ impl Gatherer {
         let named = |found: Vec<Found>| found.into_iter().map(|found| self.with_owner(found)).collect();
         evidence.sockets = of_here.map(|found| Sockets { listeners: named(found) });
         evidence.elsewhere = named(of_others);
+        let owners = evidence.sockets.iter().flat_map(|sockets| &sockets.listeners).filter_map(|listener| listener.pid);
+        evidence.stopped = owners.filter(|pid| sockets::is_stopped(*pid)).collect();
     }
 
     /// The nearest ports that somebody listens on, where nobody has the packet's.

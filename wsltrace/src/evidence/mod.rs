@@ -221,6 +221,8 @@ pub struct Evidence {
     pub backend: Option<Backend>,
     /// Sockets; `None` when they were not asked for or could not be read.
     pub sockets: Option<Sockets>,
+    /// The processes of listeners that somebody has stopped (`SIGSTOP`, Ctrl-Z).
+    pub stopped: Vec<u32>,
     /// Listeners on the same port in other namespaces that are joined to the one where the packet ended.
     pub elsewhere: Vec<Listener>,
     /// The words before a command that run it in the namespace where the packet ended, such as `nsenter -t 12 -n`, where that is

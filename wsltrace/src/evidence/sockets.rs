@@ -191,6 +191,12 @@ pub fn owners(inodes: &[u64], limit: Duration) -> HashMap<u64, SocketOwner> {
     owners
 }
 
+/// Whether somebody has stopped a process (`SIGSTOP`, Ctrl-Z). One that has ended is not.
+pub fn is_stopped(pid: u32) -> bool {
+    let stat = i32::try_from(pid).ok().and_then(|pid| procfs::process::Process::new(pid).ok()?.stat().ok());
+    stat.is_some_and(|stat| stat.state == 'T')
+}
+
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
