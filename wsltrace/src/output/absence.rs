@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::contract::NearMiss;
+use crate::escape::escape;
 use crate::source::Source;
 
 /// Why it is told now that no SYN came.
@@ -32,6 +33,8 @@ pub struct Waited {
     pub why: Why,
     /// Only SYNs from here were wanted; from anywhere when empty.
     pub from: Vec<Source>,
+    /// Only SYNs by these interfaces were wanted; by any when empty.
+    pub interfaces: Vec<String>,
     /// How many came from elsewhere and are hidden.
     pub hidden: u64,
 }
@@ -39,7 +42,16 @@ pub struct Waited {
 /// What to look at when no SYN for `port` reached Linux; `mode` is what `wslinfo --networking-mode` prints, `found` what an
 /// examination of the port found wrong, the worst first.
 pub fn absence_message(waited: &Waited, mode: Option<&str>, port: u16, found: &[String]) -> String {
-    let seen = "no SYN for this port has come in or gone out here, so no firewall rule for TCP and no server here has refused it";
+    let seen = if waited.interfaces.is_empty() {
+        "no SYN for this port has come in or gone out here, so no firewall rule for TCP and no server here has refused it"
+            .to_owned()
+    } else {
+        let names: Vec<String> = waited.interfaces.iter().map(|name| escape(name)).collect();
+        format!(
+            "no SYN for this port has come in or gone out by {}; one that came by another interface is not shown (leave out --interface)",
+            names.join(", ")
+        )
+    };
     if waited.hidden > 0 {
         let syns = if waited.hidden == 1 { "1 SYN came" } else { &format!("{} SYNs came", waited.hidden) };
         return format!(
@@ -121,8 +133,16 @@ mod tests {
     use super::*;
 
     fn told(mode: Option<&str>) -> String {
-        let waited = Waited { why: Why::Time(Duration::from_secs(10)), from: Vec::new(), hidden: 0 };
+        let waited = Waited { interfaces: Vec::new(), why: Why::Time(Duration::from_secs(10)), from: Vec::new(), hidden: 0 };
         absence_message(&waited, mode, 8080, &[])
+    }
+
+    #[test]
+    fn what_other_interfaces_saw_is_not_denied() {
+        let interfaces = vec!["lo".to_owned()];
+        let waited = Waited { why: Why::Time(Duration::from_secs(10)), from: Vec::new(), interfaces, hidden: 0 };
+        let told = absence_message(&waited, None, 8080, &[]);
+        assert!(told.contains("by lo; one that came by another") && !told.contains("has refused it"), "{told}");
     }
 
     #[test]

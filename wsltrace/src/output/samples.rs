@@ -261,7 +261,12 @@ fn interfaces() -> Vec<Interface> {
 }
 
 pub(crate) fn waited() -> super::Waited {
-    super::Waited { why: super::Why::Time(std::time::Duration::from_secs(10)), from: Vec::new(), hidden: 0 }
+    super::Waited {
+        why: super::Why::Time(std::time::Duration::from_secs(10)),
+        from: Vec::new(),
+        interfaces: Vec::new(),
+        hidden: 0,
+    }
 }
 
 pub(crate) fn absence() -> Absence {

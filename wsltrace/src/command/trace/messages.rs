@@ -72,7 +72,7 @@ impl Session {
     }
 
     pub(super) fn say_absence(&mut self, args: &TraceArgs, why: Why) -> Result<(), Failure> {
-        let waited = Waited { why, from: args.sources.clone(), hidden: self.hidden };
+        let waited = Waited { why, from: args.sources.clone(), interfaces: args.interfaces.clone(), hidden: self.hidden };
         let mode = self.surroundings.seen().mode.map(|(mode, _)| mode.name().to_owned());
         let name = |index: u32| {
             self.links.iter().find(|link| link.index == index).map_or_else(|| index.to_string(), |link| link.name.clone())
