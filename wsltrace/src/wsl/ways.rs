@@ -15,14 +15,15 @@ pub fn takers<'a>(
     interface: Option<&str>,
 ) -> Vec<&'a Listener> {
     let rank = |listener: &Listener| {
+        // A socket of IPv6 at ::ffff:0.0.0.0 or ::ffff:127.0.0.1 takes what one of IPv4 would at that address.
+        let own = listener.address.to_canonical();
         if listener.device.is_some() && listener.device.as_deref() != interface {
             return None;
         }
         let bound = listener.device.is_none();
-        let mapped = matches!((listener.address, address), (IpAddr::V6(v6), IpAddr::V4(v4)) if v6.to_ipv4_mapped() == Some(v4));
-        if listener.address == address || mapped {
+        if own == address {
             Some((0, bound))
-        } else if listener.address.is_unspecified() && listener.address.is_ipv4() == address.is_ipv4() {
+        } else if own.is_unspecified() && own.is_ipv4() == address.is_ipv4() {
             Some((1, bound))
         } else if listener.address == Ipv6Addr::UNSPECIFIED && !listener.v6only && address.is_ipv4() {
             Some((2, bound))
