@@ -11,6 +11,8 @@ const TUNNEL: [u8; 4] = [10, 255, 255, 254];
 pub(super) fn localhost(facts: &Facts) -> Vec<Finding> {
     let names = &facts.linux.names;
     let Some(addresses) = &names.localhost else { return Vec::new() };
+    // Without an address of IPv4 but 127.0.0.1 libc writes it as ::ffff:127.0.0.1.
+    let addresses: Vec<IpAddr> = addresses.iter().map(IpAddr::to_canonical).collect();
     let told = |finding: Finding| {
         let finding = names.hosts.iter().fold(finding, |finding, line| finding.because(format!("/etc/hosts: {line}")));
         match &names.nsswitch {
@@ -25,7 +27,7 @@ pub(super) fn localhost(facts: &Facts) -> Vec<Finding> {
                 .linux("echo '127.0.0.1 localhost' | sudo tee -a /etc/hosts"),
         ];
     };
-    if let Some(foreign) = addresses.iter().find(|address| !address.is_loopback()) {
+    if let Some(foreign) = addresses.iter().find(|address| !address.to_canonical().is_loopback()) {
         let finding =
             Finding::new(Severity::Fails, format!("localhost is {foreign} in this Linux, which is no loopback address"));
         return vec![told(finding).linux("# take the wrong line out of /etc/hosts; 127.0.0.1 localhost belongs there")];
