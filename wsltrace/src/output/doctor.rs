@@ -139,6 +139,9 @@ pub fn script(examined: &Examination) -> String {
     let mut with_remedy = with_remedy.peekable();
     if with_remedy.peek().is_none() {
         text.push_str("\n# There is nothing to mend.\n");
+    } else {
+        // Images of containers have no sudo, and root needs none.
+        text.push_str("command -v sudo >/dev/null || sudo() { \"$@\"; }\n");
     }
     for finding in with_remedy {
         text.push_str(&format!("\n# {}\n", escape(&sentence(&finding.summary))));
