@@ -5,12 +5,14 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::Facts;
 use crate::diagnosis::rule_name;
-use crate::evidence::Rule;
+use crate::evidence::{Listener, Rule};
 use crate::simulate::{End, Goes, Machine, Packet, Part, Prediction, Rulesets, Way, predict};
-use crate::wsl::{Entry, Gate, taker};
+use crate::wsl::{Entry, Gate, taker, takers};
 
 /// The ends of the ports that clients of Windows as well as of Linux take by themselves.
 const CLIENT_PORTS: [u16; 2] = [49_152, 60_999];
+/// The setting of the ports that clients in this Linux take by themselves.
+pub(super) const LOCAL_PORTS: &str = "net.ipv4.ip_local_port_range";
 
 /// The rulesets, as far as they could be read.
 #[derive(Clone, Debug, Default)]
@@ -52,12 +54,103 @@ impl Facts {
             ways: self.linux.translated_by_way_of.iter().cloned().collect(),
         };
         let (destination, destination_port) = server;
+        let (local, answer) = match way {
+            Way::LoopbackAnswer => (true, true),
+            Way::Answer { .. } | Way::ForwardedAnswer { .. } => (false, true),
+            Way::Loopback | Way::LoopbackConfirmation => (true, false),
+            Way::Outside { .. } | Way::Confirmation { .. } | Way::Solicitation { .. } => (false, false),
+        };
         let of_client = |source_port| {
             let packet = Packet { way: way.clone(), source, source_port, destination, destination_port, ecn: None };
-            predict(rulesets, &packet, &machine)
+            let Prediction { end } = predict(rulesets, &packet, &machine);
+            // An answer goes to the client's port, by which two of the same fate would differ.
+            Prediction { end: if answer { without_port(end) } else { end } }
         };
-        let [first, last] = CLIENT_PORTS.map(|port| of_client(Some(port)));
+        let ports = local.then(|| self.linux.setting(LOCAL_PORTS).and_then(range_of)).flatten().unwrap_or(CLIENT_PORTS);
+        let [first, last] = ports.map(|port| of_client(Some(port)));
         Some(if first == last { first } else { of_client(None) })
+    }
+
+    /// Where rules lead a SYN that stays in this Linux: another address or port of it than was asked for.
+    pub(super) fn redirected(&self, entry: &Entry) -> Option<(SocketAddr, Option<Rule>)> {
+        match self.predicted(entry, Part::Syn)?.end {
+            End::Passes { address: Some(to), port: Some(port), translated_by, goes: Goes::Local }
+                if (to, port) != (entry.destination, self.port) =>
+            {
+                Some((SocketAddr::new(to, port), translated_by))
+            }
+            _ => None,
+        }
+    }
+
+    /// The socket of this Linux that takes what rules lead to another port of it.
+    pub(super) fn taker_at(&self, to: SocketAddr, interface: &str) -> Option<&Listener> {
+        let all = self.linux.listeners.iter().chain(&self.linux.other_listeners);
+        takers(all.filter(|listener| listener.port == to.port()), to.ip(), Some(interface)).into_iter().next()
+    }
+
+    /// What the firewalls would do with the answer of the socket that a SYN was led to.
+    pub(super) fn answered_from(&self, entry: &Entry, to: SocketAddr) -> Option<Prediction> {
+        let way = if entry.local { Way::LoopbackAnswer } else { Way::Answer { device: Some(entry.interface.clone()) } };
+        self.simulated(&way, entry.source, (to.ip(), to.port()))
+    }
+
+    /// Whether the kernel refuses a packet from outside because rules lead it to 127.0.0.0/8; `None` where that is not known.
+    pub(super) fn is_martian(&self, entry: &Entry, to: IpAddr) -> Option<bool> {
+        if entry.local || !to.is_loopback() {
+            return Some(false);
+        }
+        if to.is_ipv6() {
+            return None;
+        }
+        let setting = |of: &str| self.linux.setting(&format!("net.ipv4.conf.{of}.route_localnet"));
+        match (setting("all"), setting(&entry.interface)) {
+            (Some("1"), _) | (_, Some("1")) => Some(false),
+            (Some("0"), Some("0")) => Some(true),
+            _ => None,
+        }
+    }
+
+    /// It goes to another address or port of this Linux than the client asked for.
+    fn led_here(&self, entry: &Entry, to: SocketAddr, by: Option<&Rule>) -> Gate {
+        let by = by.map(|rule| format!(" by {}", rule_name(rule))).unwrap_or_default();
+        match self.is_martian(entry, to.ip()) {
+            Some(false) => {}
+            Some(true) => {
+                return Gate::Shut(format!("led to {to}{by}, which nothing from outside may reach (route_localnet is 0)"));
+            }
+            None => return Gate::Unknown(format!("led to {to}{by}, and whether that may be reached from outside is not known")),
+        }
+        let blind = self.linux.unseen.iter().any(|unseen| unseen.what == super::gather::LISTENERS);
+        let Some(listener) = self.taker_at(to, &entry.interface) else {
+            return if blind {
+                Gate::Unknown(format!("led to {to}{by}, and the listening sockets could not be seen"))
+            } else {
+                Gate::Shut(format!("led to {to}{by}, where nothing listens"))
+            };
+        };
+        if listener.queue > listener.backlog {
+            return Gate::Shut(format!("led to {to}{by}, where the server does not accept: its queue is full"));
+        }
+        let answer = self.answered_from(entry, to).and_then(|packet| stopped(&packet, "its answer is "));
+        // Over lo the last hooks see the address and port that the client asked for again.
+        let seen = entry.local.then(|| self.predicted(entry, Part::Answer)).flatten();
+        let seen = seen.and_then(|packet| stopped(&packet, "its answer is "));
+        let next = || self.predicted(entry, Part::Confirmation);
+        let next = || next().and_then(|packet| stopped(&packet, "what the client sends next (its ACK) is "));
+        let stop = match (answer, seen) {
+            (Some(Gate::Shut(why)), Some(Gate::Shut(_))) => Some(Gate::Shut(why)),
+            (Some(Gate::Shut(why)), None) if !entry.local => Some(Gate::Shut(why)),
+            (None, None) => next(),
+            (Some(Gate::Shut(why) | Gate::Unknown(why)), _) | (_, Some(Gate::Shut(why) | Gate::Unknown(why))) => {
+                Some(Gate::Unknown(why))
+            }
+            (answer, seen) => answer.or(seen),
+        };
+        stop.unwrap_or_else(|| Gate::Led {
+            works: true,
+            why: format!("led to {to}{by}, taken by the socket on {}", listener.address),
+        })
     }
 
     /// The same as a gate: the way there, and the answer's way back.
@@ -77,6 +170,8 @@ impl Facts {
                     stop(Part::Answer, "its answer is ")
                         .or_else(|| stop(Part::Confirmation, "what the client sends next (its ACK) is "))
                         .unwrap_or(Gate::Open)
+                } else if let (Goes::Local, Some((address, port))) = (goes, address.zip(*port)) {
+                    self.led_here(entry, SocketAddr::new(address, port), translated_by.as_ref())
                 } else {
                     self.led(entry, address.zip(*port), translated_by.as_ref())
                 }
@@ -141,6 +236,34 @@ impl Facts {
             (false, false) => ", where a socket is not known",
         };
         Gate::Led { works, why: format!("led to {end}{by}{taken}") }
+    }
+}
+
+/// The same end of a packet whose port is any client's.
+fn without_port(end: End) -> End {
+    match end {
+        End::Passes { address, translated_by, goes, .. } => End::Passes { address, port: None, translated_by, goes },
+        End::Dropped { rule, forward, .. } => End::Dropped { rule, port: None, forward },
+        End::Rejected { rule, forward, .. } => End::Rejected { rule, port: None, forward },
+        End::Maybe { possible, because } => {
+            let mut ends: Vec<End> = Vec::new();
+            for end in possible.into_iter().map(without_port) {
+                if !ends.contains(&end) {
+                    ends.push(end);
+                }
+            }
+            End::Maybe { possible: ends, because }
+        }
+        End::Queued { .. } => end,
+    }
+}
+
+/// The ends of a range of ports as the kernel writes it: two numbers.
+fn range_of(text: &str) -> Option<[u16; 2]> {
+    let mut numbers = text.split_whitespace().map(str::parse);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(first)), Some(Ok(last))) => Some([first, last]),
+        _ => None,
     }
 }
 

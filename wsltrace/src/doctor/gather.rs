@@ -10,7 +10,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use socket2::{Domain, Socket, Type};
 
-use super::firewall::Firewalls;
+use super::firewall::{Firewalls, LOCAL_PORTS};
 use super::linux::{Address, Interface, Linux, Managers, Names, Unseen};
 use crate::causes::with_causes;
 use crate::evidence::cgroups::{self, Cgroup, Direction};
@@ -33,10 +33,11 @@ const PROGRAM_LIMIT: Duration = Duration::from_secs(2);
 /// The table by which mirrored mode sends answers to Windows' localhost.
 const LOOPBACK_TABLE: u32 = 127;
 /// Settings that bear on a connection whatever its interface.
-const SETTINGS: [&str; 6] = [
+const SETTINGS: [&str; 7] = [
     "net.core.somaxconn",
     "net.ipv4.tcp_syncookies",
     "net.ipv4.ip_forward",
+    LOCAL_PORTS,
     "net.ipv6.bindv6only",
     "net.netfilter.nf_conntrack_count",
     "net.netfilter.nf_conntrack_max",
@@ -75,7 +76,7 @@ pub fn linux(netns: &Netns, port: u16, machine: &Machine, firewalls: &Firewalls)
     let all = asked.take(LISTENERS, sockets::all_listeners(netns));
     let mut other_ports: Vec<u16> = all.iter().map(|found| found.listener.port).filter(|other| *other != port).collect();
     other_ports.dedup();
-    let on_port: Vec<_> = all.into_iter().filter(|found| found.listener.port == port).collect();
+    let (on_port, others_here): (Vec<_>, Vec<_>) = all.into_iter().partition(|found| found.listener.port == port);
     let cgroups: BTreeSet<u64> = on_port.iter().filter_map(|found| found.cgroup).collect();
     let free = on_port.is_empty() && asked.unseen.is_empty();
     let links = asked.take("the interfaces", list_links(netns));
@@ -95,6 +96,7 @@ pub fn linux(netns: &Netns, port: u16, machine: &Machine, firewalls: &Firewalls)
         kernel: machine.release.clone(),
         root: machine.root,
         listeners: sockets::with_owners(on_port, OWNERS_LIMIT),
+        other_listeners: others_here.into_iter().map(|found| found.listener).collect(),
         elsewhere,
         guarded,
         other_ports,

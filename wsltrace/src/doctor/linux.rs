@@ -18,6 +18,9 @@ pub struct Linux {
     pub root: bool,
     /// The listeners on the port, with their owners where /proc shows them.
     pub listeners: Vec<Listener>,
+    /// The listeners on other ports, without their owners: rules may lead connections to them.
+    #[serde(skip)]
+    pub other_listeners: Vec<Listener>,
     /// All listeners in containers' namespaces.
     pub elsewhere: Vec<Listener>,
     /// Network namespaces of containers that have rules of their own, which may stop packets.

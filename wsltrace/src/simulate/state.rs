@@ -149,6 +149,8 @@ impl Here<'_> {
             Field::Source { ipv4 } => address(ipv4, state.source, unknown::SOURCE),
             Field::Destination { ipv4 } => address(ipv4, state.destination, unknown::DESTINATION),
             Field::SourcePort => port(state.source_port, unknown::SOURCE_PORT),
+            // An answer goes to the client's.
+            Field::DestinationPort if self.part == Part::Answer => port(state.destination_port, unknown::SOURCE_PORT),
             Field::DestinationPort => port(state.destination_port, unknown::DESTINATION_PORT),
             Field::TcpFlags => self.flags(),
             Field::TransportProtocol => Seen::number(TCP),

@@ -1,12 +1,13 @@
 //! Rules of this Linux that stop the port.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::super::firewall::{Firewalls, described, in_words};
 use super::super::{Facts, Finding, Severity};
 use crate::diagnosis::Obstacle;
-use crate::evidence::Owner;
+use crate::escape::shell_word;
+use crate::evidence::{Owner, Rule};
 use crate::simulate::{End, Goes, Part, Prediction};
 use crate::wsl::{Entry, taker};
 
@@ -43,7 +44,8 @@ pub(super) fn firewall(facts: &Facts) -> Vec<Finding> {
         }
         // Answers carry the server's port as their source.
         let answer = packet == Part::Answer;
-        let port = port.filter(|_| !answer).unwrap_or(facts.port);
+        let own = facts.redirected(&entry).map_or(facts.port, |(to, _)| to.port());
+        let port = port.filter(|_| !answer).unwrap_or(if answer { own } else { facts.port });
         let loopback = entry.interface == "lo";
         let obstacle = Obstacle { rule, port, answer, v6: entry.destination.is_ipv6(), forward: *forward, loopback };
         let by: Vec<String> = stops.iter().copied().filter_map(in_words).collect();
@@ -62,7 +64,14 @@ fn deciding(facts: &Facts, entry: &Entry) -> Option<(Prediction, Part)> {
     if !matches!(syn.end, End::Passes { goes: Goes::Local, .. }) {
         return Some((syn, Part::Syn));
     }
-    let answer = facts.predicted(entry, Part::Answer)?;
+    let redirected = facts.redirected(entry).map(|(to, _)| to);
+    if redirected.is_some_and(|to| facts.is_martian(entry, to.ip()) != Some(false)) {
+        return Some((syn, Part::Syn));
+    }
+    let answer = match redirected {
+        Some(to) => facts.answered_from(entry, to)?,
+        None => facts.predicted(entry, Part::Answer)?,
+    };
     if !matches!(answer.end, End::Passes { .. }) {
         return Some((answer, Part::Answer));
     }
@@ -125,7 +134,52 @@ fn entries(facts: &Facts) -> Vec<(Entry, String)> {
 /// Whether a rule gives it another destination, so that the sockets here do not matter.
 fn is_led(facts: &Facts, entry: &Entry) -> bool {
     let end = facts.predicted(entry, Part::Syn).map(|prediction| prediction.end);
-    matches!(end, Some(End::Passes { goes: Goes::Forward | Goes::Out, .. }))
+    let here = || facts.redirected(entry).is_some_and(|(to, _)| facts.taker_at(to, &entry.interface).is_some());
+    matches!(end, Some(End::Passes { goes: Goes::Forward | Goes::Out, .. })) || here()
+}
+
+/// Where rules lead connections to another address or port of this Linux: each place once, with the rule, whether a socket takes them
+/// there, and the interface by which they come.
+pub(super) fn redirects(facts: &Facts) -> Vec<Redirect> {
+    let mut all: Vec<Redirect> = Vec::new();
+    for entry in facts.entries() {
+        let Some((to, rule)) = facts.redirected(&entry) else { continue };
+        let listener = facts.taker_at(to, &entry.interface).map(|listener| listener.address);
+        let martian = facts.is_martian(&entry, to.ip()) == Some(true);
+        if !all.iter().any(|known| known.to == to && known.martian == martian) {
+            all.push(Redirect { to, rule, listener, martian, interface: entry.interface });
+        }
+    }
+    all
+}
+
+/// Connections that rules lead to another address or port of this Linux.
+pub(super) struct Redirect {
+    pub(super) to: SocketAddr,
+    pub(super) rule: Option<Rule>,
+    /// The address of the socket that takes them.
+    pub(super) listener: Option<IpAddr>,
+    /// They are from outside, and the kernel lets nothing from there to loopback addresses.
+    pub(super) martian: bool,
+    pub(super) interface: String,
+}
+
+/// DNAT to a loopback address, of which the kernel takes nothing that comes from outside.
+fn to_loopback(facts: &Facts) -> Option<Finding> {
+    let Redirect { to, rule, interface, .. } = redirects(facts).into_iter().find(|redirect| redirect.martian)?;
+    let finding = Finding::new(
+        Severity::Fails,
+        format!(
+            "connections by {interface} are led on to {to}, where this Linux lets nothing from outside go (route_localnet is 0)"
+        ),
+    );
+    let finding = rule.iter().fold(finding, |finding, rule| finding.because(described(rule)));
+    let interface = shell_word(&interface);
+    Some(
+        finding
+            .linux(format!("sudo sysctl -w net.ipv4.conf.{interface}.route_localnet=1"))
+            .linux("# or let the server listen on 0.0.0.0, and the rule redirect to its port instead"),
+    )
 }
 
 /// Where rules lead connections from outside, when that is not here.
@@ -158,6 +212,10 @@ pub(super) fn led_by(facts: &Facts, owner: Owner) -> Option<(SocketAddr, String)
 
 /// DNAT to elsewhere in a Linux that forwards nothing.
 pub(super) fn forwarding(facts: &Facts) -> Vec<Finding> {
+    to_loopback(facts).into_iter().chain(not_forwarding(facts)).collect()
+}
+
+fn not_forwarding(facts: &Facts) -> Vec<Finding> {
     if facts.linux.setting("net.ipv4.ip_forward") != Some("0") {
         return Vec::new();
     }

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::super::firewall::described;
 use super::super::{Facts, Finding, Severity};
 use crate::evidence::{Listener, Owner};
 use crate::wsl::{Answer, Held, NetworkingMode, Way, Wsl, is_relayed, takers};
@@ -12,12 +13,28 @@ const OTHERS: usize = 8;
 /// Whether anybody listens.
 pub(super) fn listening(facts: &Facts) -> Vec<Finding> {
     let port = facts.port;
+    let blind = facts.linux.unseen.iter().any(|unseen| unseen.what == super::super::gather::LISTENERS);
+    let redirects = super::firewall::redirects(facts);
+    let nobody = redirects.iter().find(|redirect| redirect.listener.is_none() && !redirect.martian);
+    if let Some(redirect) = nobody.filter(|_| !blind) {
+        let to = redirect.to;
+        let summary = format!("rules of the firewall lead connections on to {to} of this Linux, where nothing listens");
+        let finding = Finding::new(Severity::Fails, summary);
+        let finding = redirect.rule.iter().fold(finding, |finding, rule| finding.because(described(rule)));
+        let start = format!("# start the server on port {}, or take out the rule; what listens:", to.port());
+        return vec![finding.linux(start).linux("ss -ltnp")];
+    }
     if let [first, ..] = facts.linux.listeners.as_slice() {
         let all: Vec<String> = facts.linux.listeners.iter().map(socket).collect();
         return vec![Finding::new(Severity::Fine, format!("the server is {}, listening on {}", owner(first), all.join(" and ")))];
     }
     if facts.linux.unseen.iter().any(|unseen| unseen.what == super::super::gather::LISTENERS) {
         return Vec::new();
+    }
+    if let Some((to, listener)) = redirects.iter().find_map(|redirect| Some((redirect.to, redirect.listener?))) {
+        let summary =
+            format!("rules of the firewall lead connections on to {to} of this Linux: a socket on {listener} takes them");
+        return vec![Finding::new(Severity::Fine, summary)];
     }
     if let Some(to) = super::firewall::led_to(facts) {
         return vec![Finding::new(
@@ -108,7 +125,7 @@ pub(super) fn address(facts: &Facts) -> Vec<Finding> {
                 .linux("# let the server listen on 0.0.0.0"),
         ];
     }
-    if listeners.iter().all(|listener| listener.address.is_loopback()) {
+    if listeners.iter().all(|listener| listener.address.to_canonical().is_loopback()) {
         return vec![only_loopback(facts, &all)];
     }
     if facts.wsl.wsl == Wsl::No { one_address(facts, &all) } else { Vec::new() }

@@ -212,3 +212,69 @@ fn a_mode_that_was_guessed_is_said_to_be() {
     facts.wsl.mode = None;
     assert!(wrong(&facts).contains(&("mode".to_owned(), Severity::Unknown)));
 }
+
+/// Facts of a Linux whose rules lead what comes by `eth0` on as these expressions say.
+fn led(listeners: &str, others: &[(&str, u16)], expressions: &str) -> Facts {
+    let mut facts = facts(None, listeners);
+    let own = |text: &str| Address { address: text.parse().unwrap(), prefix: 20 };
+    facts.linux.interfaces[1].addresses = vec![own("172.28.20.5")];
+    facts.linux.other_listeners = others.iter().map(|(text, port)| Listener { port: *port, ..listener(text) }).collect();
+    facts.linux.settings.insert("net.ipv4.ip_forward".to_owned(), "0".to_owned());
+    for of in ["all", "eth0"] {
+        facts.linux.settings.insert(format!("net.ipv4.conf.{of}.route_localnet"), "0".to_owned());
+    }
+    facts.firewalls = Firewalls::Read(Box::new(rulesets(
+        &[chain("nat", 1, "prerouting", -100, "accept"), rule("nat", 2, expressions)].join(", "),
+    )));
+    facts
+}
+
+#[test]
+fn a_redirect_is_judged_by_the_listeners_of_its_port() {
+    use crate::wsl::Answer;
+    let redirect = r#"{"redirect": {"port": 9999}}"#;
+    let outside = |facts: &Facts| {
+        let row = facts.rows().into_iter().find(|row| row.way == Way::LanToAddress).unwrap();
+        (row.answer, row.why)
+    };
+    for listeners in ["0.0.0.0", ""] {
+        let facts = led(listeners, &[("0.0.0.0", 9999)], redirect);
+        let (answer, why) = outside(&facts);
+        assert_eq!(answer, Answer::Works, "{why}");
+        assert_eq!(wrong(&facts), [], "{listeners:?}");
+        let facts = led(listeners, &[("0.0.0.0", 9998), ("127.0.0.1", 9999)], redirect);
+        assert!(outside(&facts).1.ends_with("where nothing listens"), "{:?}", outside(&facts));
+        assert_eq!(wrong(&facts), is("listener", Severity::Fails));
+    }
+}
+
+#[test]
+fn nothing_from_outside_is_led_to_loopback() {
+    let dnat = r#"{"dnat": {"family": "ip", "addr": "127.0.0.1", "port": 8080}}"#;
+    let mut facts = led("0.0.0.0", &[], dnat);
+    let found = finding(&facts, "forwarding");
+    assert_eq!(found.remedy[0].text, "sudo sysctl -w net.ipv4.conf.eth0.route_localnet=1");
+    facts.linux.settings.insert("net.ipv4.conf.eth0.route_localnet".to_owned(), "1".to_owned());
+    assert_eq!(wrong(&facts), []);
+}
+
+#[test]
+fn a_rule_for_another_port_leaves_no_doubt_of_the_answer() {
+    let drops =
+        r#"{"match": {"op": "==", "left": {"payload": {"protocol": "tcp", "field": "dport"}}, "right": 23}}, {"drop": null}"#;
+    let mut facts = facts(None, "0.0.0.0");
+    facts.firewalls = Firewalls::Read(Box::new(rulesets(&[chain("c", 1, "input", 0, "accept"), rule("c", 2, drops)].join(", "))));
+    assert_eq!(wrong(&facts), []);
+    facts.linux.settings.insert("net.ipv4.ip_local_port_range".to_owned(), "23\t60999".to_owned());
+    let found = finding(&facts, "firewall");
+    assert!(found.evidence[0].starts_with("it depends on the client's port"), "{found:?}");
+}
+
+#[test]
+fn addresses_of_ipv4_in_ipv6_are_what_they_stand_for() {
+    assert_eq!(wrong(&facts(None, "::ffff:0.0.0.0")), []);
+    assert_eq!(wrong(&facts(None, "::ffff:127.0.0.1")), is("listener_address", Severity::Warns));
+    let mut names = facts(None, "0.0.0.0");
+    names.linux.names.localhost = Some(vec!["::ffff:127.0.0.1".parse().unwrap()]);
+    assert_eq!(wrong(&names), []);
+}
