@@ -4,7 +4,9 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use nix::errno::Errno;
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -13,6 +15,9 @@ use tokio::net::{TcpListener, TcpStream};
 const LONGEST: usize = 16 << 10;
 /// As long as the kernel allows: it takes the smaller of this and `net.core.somaxconn`.
 const BACKLOG: i32 = i32::MAX;
+
+/// How long the server waits where files or memory are used up.
+const SCARCE: Duration = Duration::from_millis(10);
 
 /// What is answered.
 struct Answers {
@@ -65,11 +70,35 @@ impl Server {
                         }
                     });
                 }
-                // The client gave up while it waited.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                Err(error) => return Err(error),
+                Err(error) => match after(&error) {
+                    Some(pause) => {
+                        log::debug!("a connection was not accepted: {error}");
+                        tokio::time::sleep(pause).await;
+                    }
+                    None => return Err(error),
+                },
             }
         }
+    }
+}
+
+/// How long to wait after an error of accept(2) before the next; `None` when there will be none.
+fn after(error: &io::Error) -> Option<Duration> {
+    match Errno::from_raw(error.raw_os_error()?) {
+        // Until other connections have ended.
+        Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM => Some(SCARCE),
+        // The client gave up while it waited, or its connection had an error that accept(2) passes on.
+        Errno::ECONNABORTED
+        | Errno::EPERM
+        | Errno::EPROTO
+        | Errno::ENOPROTOOPT
+        | Errno::ENETDOWN
+        | Errno::ENETUNREACH
+        | Errno::EHOSTDOWN
+        | Errno::EHOSTUNREACH
+        | Errno::ENONET
+        | Errno::EOPNOTSUPP => Some(Duration::ZERO),
+        _ => None,
     }
 }
 
@@ -109,4 +138,17 @@ fn head(bytes: &[u8]) -> io::Result<Option<(usize, bool)>> {
         None => request.version == Some(1),
     };
     Ok(Some((length, keeps)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_does_not_end_the_server() {
+        let of = |number| after(&io::Error::from_raw_os_error(number));
+        assert_eq!([libc::EMFILE, libc::ENFILE, libc::ENOMEM].map(of), [Some(SCARCE); 3]);
+        assert_eq!([libc::ECONNABORTED, libc::EHOSTUNREACH].map(of), [Some(Duration::ZERO); 2]);
+        assert_eq!(of(libc::EBADF), None);
+    }
 }
