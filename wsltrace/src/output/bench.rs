@@ -213,7 +213,7 @@ pub fn bench_comparison(before: &Bench, now: &Bench, options: TextOptions) -> St
             continue;
         };
         #[expect(clippy::cast_precision_loss, reason = "nanoseconds stay far below 2^52")]
-        let medians = |path: &Measured| path.round_p50.iter().map(|ns| *ns as f64).collect::<Vec<_>>();
+        let medians = |path: &Measured| answered(path).map(|ns| ns as f64).collect::<Vec<_>>();
         let said = match Difference::between(&medians(path), &medians(old)) {
             Some(difference) => {
                 let verdict = match difference.comparison() {
@@ -226,12 +226,22 @@ pub fn bench_comparison(before: &Bench, now: &Bench, options: TextOptions) -> St
             None => format!("{}: too few rounds to tell", path.path),
         };
         text.push_str(&format!("{}\n", page.wrap(&said, 0, 2, Style::new())));
+        let empty = [old, path].map(|path| path.round_p50.len().saturating_sub(answered(path).count()));
+        if empty != [0, 0] {
+            let said = format!("rounds without an answer, which are left out: {} then, {} now", empty[0], empty[1]);
+            text.push_str(&format!("  {}\n", page.wrap(&said, 2, 4, BAD)));
+        }
         let failed = [old, path].map(|path| share(path.failed.values().sum(), path.attempts));
         if failed[0] != failed[1] {
             text.push_str(&format!("  {}\n", page.wrap(&format!("failed: {} then, {} now", failed[0], failed[1]), 2, 4, BAD)));
         }
     }
     text
+}
+
+/// The medians of the rounds that had an answer; none takes 0 ns, which stands for a round without one.
+fn answered(path: &Measured) -> impl Iterator<Item = u64> {
+    path.round_p50.iter().copied().filter(|ns| *ns > 0)
 }
 
 /// A difference with its interval.
