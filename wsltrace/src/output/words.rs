@@ -77,11 +77,23 @@ pub(crate) fn is_fine(code: Code) -> bool {
 
 /// The first letter in upper case and a full stop at the end.
 pub(crate) fn sentence(text: &str) -> String {
-    // What has a digit is a name, such as `eth0`, and names are spelled as they are.
-    if text.split_whitespace().next().is_some_and(|word| word.contains(|c: char| c.is_ascii_digit())) {
+    // What has a digit is a name, such as `eth0`, as is `lo`, and names are spelled as they are.
+    if text.split_whitespace().next().is_some_and(|word| word == "lo" || word.contains(|c: char| c.is_ascii_digit())) {
         return format!("{text}.");
     }
     let mut letters = text.chars();
     let first = letters.next().map(|letter| letter.to_uppercase().to_string()).unwrap_or_default();
     format!("{first}{}.", letters.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sentence;
+
+    #[test]
+    fn names_of_interfaces_are_spelled_as_they_are() {
+        assert_eq!(sentence("lo is down"), "lo is down.");
+        assert_eq!(sentence("eth0 is down"), "eth0 is down.");
+        assert_eq!(sentence("localhost leads there"), "Localhost leads there.");
+    }
 }
