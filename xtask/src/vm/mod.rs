@@ -33,7 +33,7 @@ use crate::{
 
 /// Names the kernel image that `cargo xtask test` boots.
 const VARIABLE: &str = "WSLTRACE_VM_KERNEL";
-/// The image that `cargo xtask test` boots when the variable does not say another, relative to the checkout.
+/// The image that `cargo xtask test` boots where the variable names none: a file beside the checkout, where one is.
 const BESIDE: &str = "../shared/kernels/bzImage-6.12-wsl-config";
 
 /// What to boot and what to play.
