@@ -89,8 +89,10 @@ pub fn linux(netns: &Netns, port: u16, machine: &Machine, firewalls: &Firewalls)
     let of_v6: Vec<addresses::Address> = addresses.iter().filter(|address| address.address.is_ipv6()).cloned().collect();
     let outer6 =
         outer.as_ref().filter(|(address, _)| address.is_ipv4()).and_then(|_| addresses::outer(&of_v6, &links).map(place));
-    let own: Vec<_> = outer.iter().chain(&outer6).map(|(own, _)| *own).collect();
-    let own_routing = own.into_iter().find_map(|own| asked.take("the routing rules", own_routing(netns, own)));
+    let mut routing = |own: &Option<(IpAddr, String)>| {
+        own.as_ref().and_then(|(own, _)| asked.take("the routing rules", own_routing(netns, *own)))
+    };
+    let (own_routing, own_routing6) = (routing(&outer), routing(&outer6));
     let (elsewhere, guarded) = elsewhere(netns, &mut asked);
     Linux {
         kernel: machine.release.clone(),
@@ -110,6 +112,7 @@ pub fn linux(netns: &Netns, port: u16, machine: &Machine, firewalls: &Firewalls)
         settings: settings(netns, outer.as_ref().map(|(_, interface)| interface.as_str()), &links, &mut asked),
         refused: if free { refused(netns, port) } else { None },
         own_routing,
+        own_routing6,
         translated_by_way_of: asked.take("where DNAT leads", toward_targets(netns, firewalls)),
         lookup_programs: others(asked.take("the BPF programs that choose sockets", lookup_programs(netns))),
         netfilter_programs: others(asked.take("the BPF programs at netfilter", netfilter_programs())),

@@ -42,6 +42,8 @@ pub struct Linux {
     /// What leads the packets of other machines, or the answers to them, otherwise than by the tables that every machine has: rules of
     /// `ip rule`, routes that refuse.
     pub own_routing: Option<String>,
+    /// The same over IPv6, where `outer6` is there.
+    pub own_routing6: Option<String>,
     /// The interfaces that lead to where DNAT rules send packets.
     pub translated_by_way_of: Vec<(IpAddr, String)>,
     /// Settings by their names.

@@ -18,6 +18,7 @@ pub use linux::{Address, Interface, Linux, Managers, Names, Unseen};
 pub use redact::Redactor;
 
 use std::cell::RefCell;
+use std::net::IpAddr;
 
 use crate::kernel::check::Problem;
 use crate::kernel::programs::Programs;
@@ -100,7 +101,7 @@ impl Facts {
         if interface.is_some_and(Interface::is_filtered) {
             return Gate::Unknown(format!("a program, filter or queue at {} may stop it", entry.interface));
         }
-        if let Some(what) = self.linux.own_routing.as_ref().filter(|_| !entry.local) {
+        if let Some(what) = self.own_routing(entry.destination).filter(|_| !entry.local) {
             return Gate::Unknown(format!("its way, or that of the answer, depends on {what}"));
         }
         if !self.linux.netfilter_programs.is_empty() {
@@ -116,6 +117,17 @@ impl Facts {
             return Gate::Shut("the table of connection tracking is full".to_owned());
         }
         self.firewall(entry)
+    }
+
+    /// What leads packets to or from an address otherwise than usual: each family has rules and routes of its own.
+    fn own_routing(&self, destination: IpAddr) -> Option<&String> {
+        let linux = &self.linux;
+        let of_v4 = linux.outer.as_ref().is_some_and(|(outer, _)| outer.is_ipv4());
+        match destination.is_ipv6() && of_v4 {
+            true => linux.own_routing6.as_ref(),
+            // Where no address of IPv4 is there, the first is of IPv6.
+            false => linux.own_routing.as_ref(),
+        }
     }
 
     /// The SYNs of the table.

@@ -228,11 +228,13 @@ impl Chains {
         self.tracked.contains(if family == Family::Ipv4 { "ip" } else { "ip6" })
     }
 
-    /// Whether a rule exempts packets from connection tracking.
-    pub(super) fn exempts(&self) -> bool {
+    /// Whether a rule exempts packets of a family from connection tracking.
+    pub(super) fn exempts(&self, family: Family) -> bool {
         let exempts =
             |statement: &Statement| matches!(statement, Statement::NoTrack | Statement::Template | Statement::Anything(_));
-        self.list.iter().flat_map(|chain| &chain.rules).any(|line| line.statements.iter().any(exempts))
+        let other = if family == Family::Ipv4 { "ip6" } else { "ip" };
+        let chains = self.list.iter().filter(|chain| chain.place.family != other);
+        chains.flat_map(|chain| &chain.rules).any(|line| line.statements.iter().any(exempts))
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Chain>> {

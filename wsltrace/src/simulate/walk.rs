@@ -20,7 +20,7 @@ const FAMILIES: [&str; 6] = ["ip", "ip6", "inet", "netdev", "bridge", "arp"];
 /// What the firewalls would do with a packet, if connection tracking sees all of its connection. Nothing is asked of the system.
 pub fn predict(rulesets: &Rulesets, packet: &Packet, machine: &Machine) -> Prediction {
     let mut prediction = predict_as(rulesets, packet, machine, Standing::Established);
-    if matches!(packet.way.part(), Part::Answer | Part::Confirmation) && rulesets.chains.exempts() {
+    if matches!(packet.way.part(), Part::Answer | Part::Confirmation) && rulesets.chains.exempts(packet.family()) {
         // Of an exempt SYN what follows would not be so to connection tracking.
         let exempt = Because { name: unknown::CT.to_owned(), place: unknown::EXEMPT.to_owned() };
         prediction.end = prediction.end.depending(exempt);

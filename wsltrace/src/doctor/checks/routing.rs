@@ -87,9 +87,11 @@ pub(super) fn programs(facts: &Facts) -> Vec<Finding> {
             found.push(
                 Finding::new(
                     Severity::Warns,
-                    format!("filters of traffic control (tc) may stand at {name}, and may drop its packets"),
+                    format!("filters or a queue of traffic control (tc) may stand at {name}, and may drop its packets"),
                 )
-                .linux(format!("sudo tc filter show dev {device} ingress; sudo tc filter show dev {device} egress")),
+                .linux(format!(
+                    "sudo tc -s qdisc show dev {device}; sudo tc filter show dev {device} ingress; sudo tc filter show dev {device} egress"
+                )),
             );
         }
     }
@@ -123,12 +125,17 @@ pub(super) fn programs(facts: &Facts) -> Vec<Finding> {
 
 /// Rules and routes that other machines do not have.
 pub(super) fn own(facts: &Facts) -> Vec<Finding> {
-    let Some(what) = &facts.linux.own_routing else { return Vec::new() };
+    let linux = &facts.linux;
+    let Some(what) = linux.own_routing.as_ref().or(linux.own_routing6.as_ref()) else { return Vec::new() };
     let finding = Finding::new(
         Severity::Warns,
         "packets of other machines, or the answers to them, may be refused here or go another way than usual",
     );
-    vec![finding.because(format!("it depends on {what}")).linux("ip rule show; ip route show table all")]
+    vec![finding.because(format!("it depends on {what}")).linux(if linux.own_routing.is_some() {
+        "ip rule show; ip route show table all"
+    } else {
+        "ip -6 rule show; ip -6 route show table all"
+    })]
 }
 
 fn quoted(names: &[String]) -> String {

@@ -278,3 +278,34 @@ fn addresses_of_ipv4_in_ipv6_are_what_they_stand_for() {
     names.linux.names.localhost = Some(vec!["::ffff:127.0.0.1".parse().unwrap()]);
     assert_eq!(wrong(&names), []);
 }
+
+#[test]
+fn each_family_has_routes_of_its_own() {
+    let mut facts = facts(None, "0.0.0.0 ::!");
+    facts.linux.outer6 = Some(("fd00::5".parse().unwrap(), "eth0".to_owned()));
+    let answers = |facts: &Facts| {
+        let of = |way| facts.rows().into_iter().find(|row| row.way == way).unwrap().answer;
+        [of(Way::LanToAddress), of(Way::Lan6)]
+    };
+    use crate::wsl::Answer::{Unknown, Works};
+    facts.linux.own_routing = Some("the blackhole route of 172.28.16.1/32".to_owned());
+    assert_eq!(answers(&facts), [Unknown, Works]);
+    facts.linux.own_routing6 = facts.linux.own_routing.take();
+    assert_eq!(answers(&facts), [Works, Unknown]);
+    assert_eq!(wrong(&facts), is("own_routing", Severity::Warns));
+}
+
+#[test]
+fn what_no_client_can_ask_for_fails_in_the_table_too() {
+    use crate::wsl::Answer::{Fails, Works};
+    let mut facts = facts(None, "::!");
+    facts.linux.outer6 = Some(("fd00::5".parse().unwrap(), "eth0".to_owned()));
+    facts.linux.interfaces[1].addresses = vec![Address { address: "fd00::5".parse().unwrap(), prefix: 64 }];
+    let tcp = r#"{"match": {"op": "==", "left": {"meta": {"key": "l4proto"}}, "right": "tcp"}}, {"accept": null}"#;
+    for (policy, answer) in [("drop", Fails), ("accept", Works)] {
+        let rules = [chain("c", 1, "input", 0, policy), rule("c", 2, tcp)].join(", ");
+        facts.firewalls = Firewalls::Read(Box::new(rulesets(&rules)));
+        let row = facts.rows().into_iter().find(|row| row.way == Way::Lan6).unwrap();
+        assert_eq!(row.answer, answer, "{row:?}");
+    }
+}
