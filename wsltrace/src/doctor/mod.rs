@@ -123,11 +123,9 @@ impl Facts {
     fn own_routing(&self, destination: IpAddr) -> Option<&String> {
         let linux = &self.linux;
         let of_v4 = linux.outer.as_ref().is_some_and(|(outer, _)| outer.is_ipv4());
-        match destination.is_ipv6() && of_v4 {
-            true => linux.own_routing6.as_ref(),
-            // Where no address of IPv4 is there, the first is of IPv6.
-            false => linux.own_routing.as_ref(),
-        }
+        // Where no address of IPv4 is there, the first is of IPv6.
+        let own = if destination.is_ipv6() && of_v4 { &linux.own_routing6 } else { &linux.own_routing };
+        own.as_ref()
     }
 
     /// The SYNs of the table.

@@ -281,13 +281,13 @@ fn addresses_of_ipv4_in_ipv6_are_what_they_stand_for() {
 
 #[test]
 fn each_family_has_routes_of_its_own() {
+    use crate::wsl::Answer::{Unknown, Works};
     let mut facts = facts(None, "0.0.0.0 ::!");
     facts.linux.outer6 = Some(("fd00::5".parse().unwrap(), "eth0".to_owned()));
     let answers = |facts: &Facts| {
         let of = |way| facts.rows().into_iter().find(|row| row.way == way).unwrap().answer;
         [of(Way::LanToAddress), of(Way::Lan6)]
     };
-    use crate::wsl::Answer::{Unknown, Works};
     facts.linux.own_routing = Some("the blackhole route of 172.28.16.1/32".to_owned());
     assert_eq!(answers(&facts), [Unknown, Works]);
     facts.linux.own_routing6 = facts.linux.own_routing.take();
