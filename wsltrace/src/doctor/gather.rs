@@ -93,6 +93,10 @@ pub fn linux(netns: &Netns, port: u16, machine: &Machine, firewalls: &Firewalls)
         own.as_ref().and_then(|(own, _)| asked.take("the routing rules", own_routing(netns, *own)))
     };
     let (own_routing, own_routing6) = (routing(&outer), routing(&outer6));
+    let network = outer.as_ref().and_then(|(own, _)| addresses.iter().find(|address| address.address == *own));
+    let clients = network.map(|own| clients_of(own.address, own.prefix)).unwrap_or_default();
+    // Where a route refuses them, that is told of the routes.
+    let toward_clients = interfaces_toward(netns, &clients).unwrap_or_default();
     let (elsewhere, guarded) = elsewhere(netns, &mut asked);
     Linux {
         kernel: machine.release.clone(),
@@ -111,6 +115,7 @@ pub fn linux(netns: &Netns, port: u16, machine: &Machine, firewalls: &Firewalls)
             .then(|| asked.take("the routing rules", routes::has_rule_for(netns, LOOPBACK_TABLE))),
         settings: settings(netns, outer.as_ref().map(|(_, interface)| interface.as_str()), &links, &mut asked),
         refused: if free { refused(netns, port) } else { None },
+        toward_clients,
         own_routing,
         own_routing6,
         translated_by_way_of: asked.take("where DNAT leads", toward_targets(netns, firewalls)),
@@ -162,6 +167,20 @@ fn deciding(cgroups: &BTreeSet<u64>, asked: &mut Asked) -> Vec<Cgroup> {
         [of(Direction::Ingress), of(Direction::Egress)].into_iter().flatten().collect::<Vec<_>>()
     };
     cgroups.iter().flat_map(each).collect()
+}
+
+/// The first and the last address that a client in the network of an IPv4 address may have.
+fn clients_of(own: IpAddr, prefix: u8) -> Vec<IpAddr> {
+    // Smaller networks have no room for both.
+    const SMALLEST: u8 = 29;
+    let IpAddr::V4(own) = own else { return Vec::new() };
+    if prefix == 0 || prefix > SMALLEST {
+        return Vec::new();
+    }
+    let hosts = u32::MAX >> prefix;
+    let network = own.to_bits() & !hosts;
+    let of = |ends: [u32; 2]| ends.into_iter().map(|host| network | host).find(|address| *address != own.to_bits());
+    [of([1, 2]), of([hosts - 1, hosts - 2])].into_iter().flatten().map(|bits| Ipv4Addr::from_bits(bits).into()).collect()
 }
 
 /// Without the programs of a tracer that runs: they let every packet pass.
@@ -263,8 +282,17 @@ fn managers(netns: &Netns, outer: Option<&str>) -> Managers {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn clients_are_looked_for_at_both_ends_of_a_network() {
+        let of = |own: &str, prefix| clients_of(own.parse().unwrap(), prefix).iter().map(IpAddr::to_string).collect::<Vec<_>>();
+        assert_eq!(of("172.28.16.2", 20), ["172.28.16.1", "172.28.31.254"]);
+        assert_eq!(of("10.0.0.1", 24), ["10.0.0.2", "10.0.0.254"]);
+        assert!(of("10.0.0.1", 32).is_empty() && of("fd00::1", 64).is_empty());
+    }
 
     #[test]
     fn answers_about_localhost_are_read() {

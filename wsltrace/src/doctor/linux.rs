@@ -37,6 +37,9 @@ pub struct Linux {
     pub bridge: Option<(IpAddr, String)>,
     /// The next hop of the IPv4 default route, and its interface.
     pub gateway: Option<(IpAddr, String)>,
+    /// Addresses of the outer address' own network (IPv4), where clients may be, each with the interface by which answers to it leave.
+    #[serde(skip)]
+    pub toward_clients: Vec<(IpAddr, String)>,
     /// In mirrored mode: whether a rule leads to the table by which answers to Windows' localhost find back.
     pub loopback_rules: Option<bool>,
     /// What leads the packets of other machines, or the answers to them, otherwise than by the tables that every machine has: rules of
@@ -153,6 +156,20 @@ impl Linux {
     pub fn is_conntrack_full(&self) -> bool {
         let number = |name: &str| self.number(&format!("net.netfilter.nf_conntrack_{name}"));
         matches!((number("count"), number("max")), (Some(count), Some(most)) if most > 0 && count >= most)
+    }
+
+    /// Whether `rp_filter` of an interface refuses what comes by another than its answer would leave by.
+    pub fn is_strict(&self, interface: &str) -> bool {
+        let of = |of: &str| self.number(&format!("net.ipv4.conf.{of}.rp_filter")).unwrap_or_default();
+        of("all").max(of(interface)) == 1
+    }
+
+    /// A client's address of the outer network that `rp_filter` refuses, the interface by which answers to it leave, and whether that is
+    /// so of all that were looked at.
+    pub fn refused_client(&self) -> Option<(IpAddr, &str, bool)> {
+        let (_, outer) = self.outer.as_ref().filter(|(_, interface)| self.is_strict(interface))?;
+        let (client, by) = self.toward_clients.iter().find(|(_, by)| by != outer)?;
+        Some((*client, by, self.toward_clients.iter().all(|(_, by)| by != outer)))
     }
 
     /// The interface of a name.

@@ -104,6 +104,15 @@ impl Facts {
         if let Some(what) = self.own_routing(entry.destination).filter(|_| !entry.local) {
             return Gate::Unknown(format!("its way, or that of the answer, depends on {what}"));
         }
+        let is_outer = self.linux.outer.as_ref().is_some_and(|(own, _)| *own == entry.destination);
+        if let Some((client, by, all)) = self.linux.refused_client().filter(|_| is_outer && !entry.local) {
+            let strict = format!("rp_filter of {} is strict, and answers", entry.interface);
+            return if all {
+                Gate::Shut(format!("{strict} leave by {by}"))
+            } else {
+                Gate::Unknown(format!("{strict} to some clients, such as {client}, leave by {by}"))
+            };
+        }
         if !self.linux.netfilter_programs.is_empty() {
             return Gate::Unknown("a BPF program at netfilter may stop it".to_owned());
         }

@@ -35,6 +35,13 @@ fn outside(facts: &Facts) -> Vec<Finding> {
         }];
     };
     match &linux.gateway {
+        Some((gateway, by)) if by != interface && linux.is_strict(interface) => {
+            vec![strict(
+                Severity::Warns,
+                format!("clients of other networks are refused at {interface}: the default route leads to {gateway} on {by}"),
+                interface,
+            )]
+        }
         Some((gateway, by)) => {
             vec![Finding::new(
                 Severity::Fine,
@@ -123,8 +130,30 @@ pub(super) fn programs(facts: &Facts) -> Vec<Finding> {
     found
 }
 
+/// What `rp_filter` refuses because its answer would leave by another interface.
+fn strict(severity: Severity, summary: String, interface: &str) -> Finding {
+    Finding::new(severity, summary)
+        .because(format!("rp_filter of {interface} is strict (1): it refuses what it would answer by another interface"))
+        .linux(format!("sudo sysctl -w net.ipv4.conf.{}.rp_filter=2", shell_word(interface)))
+}
+
 /// Rules and routes that other machines do not have.
 pub(super) fn own(facts: &Facts) -> Vec<Finding> {
+    refused(facts).into_iter().chain(led(facts)).collect()
+}
+
+fn refused(facts: &Facts) -> Option<Finding> {
+    let (client, by, all) = facts.linux.refused_client()?;
+    let (_, interface) = facts.linux.outer.as_ref()?;
+    let (severity, who) = if all {
+        (Severity::Fails, format!("the clients of {interface}'s network"))
+    } else {
+        (Severity::Warns, format!("some clients of {interface}'s network, such as {client},"))
+    };
+    Some(strict(severity, format!("{who} are refused: a route leads answers to them to {by}"), interface))
+}
+
+fn led(facts: &Facts) -> Vec<Finding> {
     let linux = &facts.linux;
     let Some(what) = linux.own_routing.as_ref().or(linux.own_routing6.as_ref()) else { return Vec::new() };
     let finding = Finding::new(

@@ -309,3 +309,26 @@ fn what_no_client_can_ask_for_fails_in_the_table_too() {
         assert_eq!(row.answer, answer, "{row:?}");
     }
 }
+
+#[test]
+fn a_strict_rp_filter_refuses_whom_it_would_answer_by_another_interface() {
+    use crate::wsl::Answer::{Fails, Unknown, Works};
+    let mut facts = facts(None, "0.0.0.0");
+    let toward = |by: [&str; 2]| {
+        let client = |text: &str| text.parse::<IpAddr>().unwrap();
+        vec![(client("172.28.16.1"), by[0].to_owned()), (client("172.28.31.254"), by[1].to_owned())]
+    };
+    for (by, value, answer, told) in [
+        (["tun9", "eth0"], "1", Unknown, is("own_routing", Severity::Warns)),
+        (["tun9", "tun9"], "1", Fails, is("own_routing", Severity::Fails)),
+        (["tun9", "tun9"], "2", Works, vec![]),
+        (["eth0", "eth0"], "1", Works, vec![]),
+    ] {
+        facts.linux.toward_clients = toward(by);
+        facts.linux.settings.insert("net.ipv4.conf.eth0.rp_filter".to_owned(), value.to_owned());
+        let row = facts.rows().into_iter().find(|row| row.way == Way::LanToAddress).unwrap();
+        assert_eq!((row.answer, wrong(&facts)), (answer, told), "{by:?} {value}: {row:?}");
+    }
+    facts.linux.gateway = Some(("10.8.0.1".parse().unwrap(), "tun9".to_owned()));
+    assert_eq!(wrong(&facts), is("network", Severity::Warns));
+}
