@@ -14,6 +14,7 @@ const FORWARD: [Stage; 4] = [Stage::Forward, Stage::ForwardMangle, Stage::Forwar
 
 /// A rule that is to let a port through.
 #[derive(Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of the packet, and no two make one")]
 pub(crate) struct Obstacle<'a> {
     /// The rule.
     pub(crate) rule: &'a Rule,

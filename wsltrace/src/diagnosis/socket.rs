@@ -1,5 +1,4 @@
 //! Judges of what the listeners did: none there, bound elsewhere, or too picky.
-#![expect(clippy::unnecessary_wraps, reason = "judges share one signature")]
 
 use std::net::IpAddr;
 
