@@ -41,11 +41,11 @@ pub(super) fn check(scenario: &Scenario, lab: &Lab, lines: &[Value]) -> Result<V
     let remedy: Vec<&str> = remedy.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let namespace = place_of(&remedy, lab);
     let commands: Vec<String> = remedy.into_iter().filter_map(command).collect();
-    let before = state(namespace)?;
+    let before = state_of_all(lab)?;
     for command in &commands {
         run(namespace, command)?;
     }
-    let after = state(namespace)?;
+    let after = state_of_all(lab)?;
     // This one has to succeed, which may take longer than to see that nobody answers.
     let attempt = Attempt { patience: ANSWER_PATIENCE, ..scenario.attempt() };
     let again = attempt.make(lab.side(scenario.from)?)?;
@@ -126,6 +126,16 @@ fn run(namespace: &Namespace, command: &str) -> Result<(), LabError> {
         return Err(LabError::Unsupported(format!("the printed command is not installed: {message}")));
     }
     Err(LabError::Tool { tool: command.to_owned(), message })
+}
+
+/// Rules, routes and settings of WSL and of what hangs behind it, a line each, with the namespace at its end.
+fn state_of_all(lab: &Lab) -> Result<BTreeSet<String>, LabError> {
+    let behind = [Side::Container, Side::Backend].into_iter().filter_map(|side| lab.find(side));
+    let mut lines = BTreeSet::new();
+    for namespace in std::iter::once(&lab.wsl).chain(behind) {
+        lines.extend(state(namespace)?.into_iter().map(|line| format!("{line} @{}", namespace.inode())));
+    }
+    Ok(lines)
 }
 
 /// Rules, routes and settings of a namespace, a line each.
