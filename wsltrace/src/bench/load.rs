@@ -17,7 +17,8 @@ use tokio::io::unix::AsyncFd;
 use tokio::runtime::Builder;
 use tokio::sync::{Semaphore, watch};
 
-use super::attempt::{BUFFER, Connection, Failure, Mode, request};
+use super::attempt::{BUFFER, Connection, Failure, Mode};
+use super::http::request;
 use super::patience::Patience;
 use super::slice;
 use super::tally::Tally;

@@ -2,6 +2,7 @@
 
 pub mod attempt;
 pub mod hlog;
+mod http;
 pub mod interval;
 pub mod load;
 mod patience;

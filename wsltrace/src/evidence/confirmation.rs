@@ -29,17 +29,23 @@ impl Rules {
     }
 
     /// The rule or policy that drops or rejects the client's confirmation, where it is certain by these rules, and the port that the
-    /// confirmation has there. What these rules would let pass as part of its connection was none to connection tracking, since it died.
+    /// confirmation has there. What these rules would certainly let pass as part of its connection was none to connection tracking,
+    /// since it died.
     pub(super) fn dropper(&self, journey: &Journey) -> Option<(Rule, Option<u16>)> {
         let likely = match journey.conntrack {
             Some(Conntrack::Untracked) => [Standing::Untracked, Standing::Established, Standing::Invalid],
             _ => [Standing::Established, Standing::Invalid, Standing::Untracked],
         };
         let packet = packet(journey);
-        likely.into_iter().find_map(|standing| match predict_as(&self.rulesets, &packet, &self.machine, standing).end {
-            End::Dropped { rule, port, .. } | End::Rejected { rule, port, .. } => Some((rule, port)),
-            _ => None,
-        })
+        for standing in likely {
+            match predict_as(&self.rulesets, &packet, &self.machine, standing).end {
+                End::Dropped { rule, port, .. } | End::Rejected { rule, port, .. } => return Some((rule, port)),
+                End::Passes { .. } => {}
+                // What is not understood may have done it.
+                End::Maybe { .. } | End::Queued { .. } => return None,
+            }
+        }
+        None
     }
 }
 
@@ -57,4 +63,29 @@ fn packet(journey: &Journey) -> Packet {
         (flow.source, (flow.destination, flow.destination_port))
     };
     Packet { way, source: Some(source), source_port: Some(flow.source_port), destination, destination_port, ecn: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Rules;
+    use crate::output::samples;
+    use crate::simulate::tests::{chain, machine, rule, rulesets};
+
+    fn dropper(rules: &[String]) -> Option<u64> {
+        let all = [&[chain("c", 1, "input", 0, "accept")], rules].concat();
+        let rules = Rules { rulesets: rulesets(&all.join(",")), machine: machine() };
+        rules.dropper(&samples::healthy().journey).and_then(|(rule, _)| rule.handle)
+    }
+
+    #[test]
+    fn a_rule_for_invalid_packets_is_named_only_where_nothing_else_can_have_done_it() {
+        let state = |which: &str| {
+            format!(r#"{{"match": {{"op": "in", "left": {{"ct": {{"key": "state"}}}}, "right": "{which}"}}}}, {{"drop": null}}"#)
+        };
+        let invalid = rule("c", 3, &state("invalid"));
+        assert_eq!(dropper(std::slice::from_ref(&invalid)), Some(3));
+        assert_eq!(dropper(&[rule("c", 2, &state("established")), invalid.clone()]), Some(2));
+        let strange = rule("c", 2, r#"{"something": "new"}, {"drop": null}"#);
+        assert_eq!(dropper(&[strange, invalid]), None);
+    }
 }

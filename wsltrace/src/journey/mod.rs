@@ -268,7 +268,7 @@ impl Journey {
 
     /// Whether a program that a rule hands packets to (NFQUEUE) dropped it, or ended while it held it.
     pub fn was_dropped_by_reader(&self) -> bool {
-        // Before 6.18 the first is called like the second.
+        // The kernel's function for it has had both names.
         self.location.as_deref().is_some_and(|place| ["nfqnl_reinject", "nf_reinject"].contains(&symbol(place)))
     }
 

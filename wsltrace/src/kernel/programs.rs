@@ -71,12 +71,13 @@ impl Programs {
     }
 }
 
-/// The program that a line for a shell runs, behind `sudo` and behind `nsenter -t PID -n`; `None` for a comment.
+/// The program that a line for a shell runs, behind `sudo` and what enters a namespace ([`super::netns::Netns::entrance`]); `None` for
+/// a comment.
 fn program(line: &str) -> Option<&str> {
     let mut words = line.split_whitespace().skip_while(|word| *word == "sudo");
     match words.next()? {
         comment if comment.starts_with('#') => None,
-        "nsenter" => words.find(|word| *word == "-n").and_then(|_| words.next()),
+        "nsenter" => words.find(|word| *word == "-n" || word.starts_with("--net=")).and_then(|_| words.next()),
         program => Some(program),
     }
 }
@@ -96,6 +97,7 @@ mod tests {
     fn what_a_line_runs_is_known() {
         assert_eq!(program("sudo nft delete rule ip t c handle 3"), Some("nft"));
         assert_eq!(program("sudo nsenter -t 12 -n iptables-nft -S"), Some("iptables-nft"));
+        assert_eq!(program("sudo nsenter --net=/run/netns/web nft list ruleset"), Some("nft"));
         assert_eq!(program("ss -ltnp"), Some("ss"));
         assert_eq!(program("# sudo nft list ruleset"), None);
         assert_eq!(program(""), None);

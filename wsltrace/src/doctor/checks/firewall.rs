@@ -174,7 +174,8 @@ fn to_loopback(facts: &Facts) -> Option<Finding> {
         ),
     );
     let finding = rule.iter().fold(finding, |finding, rule| finding.because(described(rule)));
-    let interface = shell_word(&interface);
+    // sysctl reads a dot in a name as a slash and the reverse.
+    let interface = shell_word(&interface.replace('.', "/"));
     Some(
         finding
             .linux(format!("sudo sysctl -w net.ipv4.conf.{interface}.route_localnet=1"))

@@ -134,7 +134,8 @@ pub(super) fn programs(facts: &Facts) -> Vec<Finding> {
 fn strict(severity: Severity, summary: String, interface: &str) -> Finding {
     Finding::new(severity, summary)
         .because(format!("rp_filter of {interface} is strict (1): it refuses what it would answer by another interface"))
-        .linux(format!("sudo sysctl -w net.ipv4.conf.{}.rp_filter=2", shell_word(interface)))
+        // sysctl reads a dot in a name as a slash and the reverse.
+        .linux(format!("sudo sysctl -w net.ipv4.conf.{}.rp_filter=2", shell_word(&interface.replace('.', "/"))))
 }
 
 /// Rules and routes that other machines do not have.

@@ -32,7 +32,7 @@ pub(super) fn syn() -> Packet {
     }
 }
 
-pub(super) fn machine() -> Machine {
+pub(crate) fn machine() -> Machine {
     let own = |name: &str, text: &str| (name.to_owned(), address(text));
     let addresses =
         vec![own("lo", "127.0.0.1"), own("eth0", "172.28.16.2"), own("eth0", "fd00::2"), own("docker0", "172.17.0.1")];
