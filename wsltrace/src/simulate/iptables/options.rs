@@ -64,10 +64,12 @@ fn whole(module: &str) -> Option<Statement> {
     if UNDERSTOOD.contains(&module) {
         return None;
     }
+    let unknown = unknown::named(module, unknown::MATCH);
     if OTHERS.contains(&module) {
-        return Some(matches(Field::Absent, Vec::new(), false, vec![Item::Any]));
+        // What is no TCP packet may have what it looks for.
+        return Some(matches(Field::Absent, Vec::new(), false, vec![Item::Unknown(unknown)]));
     }
-    Some(Statement::Perhaps(unknown::named(module, unknown::MATCH)))
+    Some(Statement::Perhaps(unknown))
 }
 
 fn one(module: &str, option: &str, values: &[&str], negated: bool, ipv4: bool) -> Option<Statement> {

@@ -1,7 +1,8 @@
 //! The question for the hardware address of this machine, by which IPv6 clients begin.
 
-use super::{address, chain, end, rule, syn, told};
-use crate::simulate::{Packet, Way};
+use super::{address, chain, end, machine, rule, syn, told};
+use crate::evidence::rules::legacy::parse;
+use crate::simulate::{Packet, Rulesets, Way, predict};
 
 const ACCEPT: &str = r#"{"accept": null}"#;
 
@@ -33,4 +34,15 @@ fn it_does_not_go_on_to_another_machine() {
     let drops = r#"{"drop": null}"#;
     let at = |hook| told(&end(&[chain("c", 1, hook, 0, "accept"), rule("c", 2, drops)], &solicitation()));
     assert_eq!([at("prerouting"), at("input"), at("forward"), at("output")], ["drop 2", "drop 2", "pass", "pass"]);
+}
+
+/// ufw begins with one for the routing header of type 0, and lets the question in later.
+#[test]
+fn a_header_that_it_may_have_proves_nothing() {
+    let with = |packet: &Packet| {
+        let save = "*filter\n:INPUT ACCEPT [0:0]\n[0:0] -A INPUT -m rt --rt-type 0 -j DROP\nCOMMIT\n";
+        told(&predict(&Rulesets::default().with_legacy("ip6", parse(save)), packet, &machine()))
+    };
+    assert_eq!(with(&solicitation()), "maybe payload");
+    assert_eq!(with(&Packet { destination: address("fd00::2"), source: None, ..syn() }), "pass");
 }
