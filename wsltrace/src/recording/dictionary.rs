@@ -119,6 +119,14 @@ impl<T> Defined<T> {
         self.values.get_mut(index).map(|place| place.replace(value)).ok_or(NoSuchPlace)
     }
 
+    /// Whether any place has this value. A writer that has forgotten its numbers gives out new ones while the old still stand here.
+    pub(super) fn holds(&self, value: &T) -> bool
+    where
+        T: PartialEq,
+    {
+        self.values.iter().flatten().any(|held| held == value)
+    }
+
     pub(super) fn get(&self, number: u64) -> Option<&T> {
         self.values.get(usize::try_from(number).ok()?)?.as_ref()
     }

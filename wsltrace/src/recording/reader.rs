@@ -214,14 +214,18 @@ impl Known {
             Some(Table::Place) => {
                 let place: Place = json(payload)?;
                 let key = (place.netns, place.index);
-                if let Some(before) = self.places.set(number, key).map_err(bad)? {
+                if let Some(before) = self.places.set(number, key).map_err(bad)?
+                    && !self.places.holds(&before)
+                {
                     self.interfaces.remove(&before);
                 }
                 self.interfaces.insert(key, place.name);
             }
             Some(Table::Reason) => {
                 let reason: Reason = json(payload)?;
-                if let Some(before) = self.reasons.set(number, reason.number).map_err(bad)? {
+                if let Some(before) = self.reasons.set(number, reason.number).map_err(bad)?
+                    && !self.reasons.holds(&before)
+                {
                     self.reason_names.remove(&before);
                 }
                 self.reason_names.insert(reason.number, reason.name);
