@@ -28,7 +28,12 @@ pub enum Object {
 pub fn held_by(pid: u32) -> io::Result<BTreeSet<Object>> {
     let mut held = BTreeSet::new();
     for entry in fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
-        held.extend(fs::read_to_string(entry?.path())?.lines().filter_map(object));
+        match fs::read_to_string(entry?.path()) {
+            Ok(text) => held.extend(text.lines().filter_map(object)),
+            // Closed since the folder was read.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(held)
 }
@@ -142,7 +147,8 @@ pub fn children(pid: u32) -> io::Result<Vec<Helper>> {
 }
 
 /// A descriptor that becomes readable when the process ends. The parent is stopped, so the number is still its child's.
-fn pidfd(pid: u32) -> io::Result<OwnedFd> {
+/// A descriptor that becomes readable when a process ends.
+pub fn pidfd(pid: u32) -> io::Result<OwnedFd> {
     // SAFETY: the system call takes two integers and touches no memory of ours.
     let number = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     if number < 0 {

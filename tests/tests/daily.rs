@@ -3,23 +3,27 @@
 
 use std::error::Error;
 use std::io::{BufRead as _, BufReader, Lines};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::AsFd as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
-use wsltrace::lab::{Binding, Lab, Listening, PORT, find};
+use wsltrace::lab::{Binding, Lab, LabError, Listening, PORT, find};
+use wsltrace_tests::leftovers::pidfd;
+use wsltrace_tests::syns::Syns;
 
 const NOBODY: u32 = 65_534;
 
 type Test = fn(&Path) -> Result<(), Box<dyn Error>>;
 
 fn main() {
-    let tests: [(&'static str, Test); 10] = [
+    let tests: [(&'static str, Test); 11] = [
         ("who_listens_is_said_at_the_start", who_listens),
         ("without_a_port_what_listens_is_listed", without_a_port),
         ("a_command_connects_and_ends_the_run", a_command),
@@ -28,6 +32,7 @@ fn main() {
         ("failures_of_one_cause_are_told_once", failures_fold),
         ("other_clients_are_hidden", other_clients),
         ("a_closed_terminal_ends_a_run_in_good_order", closed_terminal),
+        ("a_run_whose_output_nobody_reads_hears_of_ctrl_c", nobody_reads),
         ("what_cannot_be_done_is_told_by_the_status_whoever_reads", statuses),
         ("nobody_without_root_is_told_that_the_lab_works", without_root),
     ];
@@ -248,6 +253,34 @@ fn closed_terminal(binary: &Path) -> Result<(), Box<dyn Error>> {
     let mut under_nohup = OnTerminal::start(binary, &lab, true)?;
     under_nohup.hang_up()?;
     under_nohup.refused()
+}
+
+/// More journeys than pipe and queue hold; their reader has gone to sleep. The first signal asks the run to end, which it cannot before
+/// its lines are read; the second ends it.
+fn nobody_reads(binary: &Path) -> Result<(), Box<dyn Error>> {
+    const JOURNEYS: u32 = 5000;
+    const PATIENCE_MS: u16 = 500;
+    let lab = Lab::new(None)?;
+    let mut run = OnTerminal::start(binary, &lab, false)?;
+    let target = SocketAddrV4::new(Ipv4Addr::new(172, 28, 16, 2), PORT);
+    lab.client.run(|| {
+        let send = || Syns::new(Ipv4Addr::new(10, 0, 0, 1), target)?.burst(JOURNEYS);
+        send().map_err(|source| LabError::Io { doing: "send SYNs".into(), source })
+    })?;
+    let pid = Pid::from_raw(run.child.id().cast_signed());
+    let exit = pidfd(run.child.id())?;
+    let mut sent = 0;
+    while run.child.try_wait()?.is_none() {
+        if sent == 100 {
+            return Err("it did not hear of Ctrl-C".into());
+        }
+        kill(pid, Signal::SIGINT)?;
+        sent += 1;
+        poll(&mut [PollFd::new(exit.as_fd(), PollFlags::POLLIN)], PollTimeout::from(PATIENCE_MS))?;
+    }
+    let status = run.child.wait()?;
+    assert_eq!((status.signal(), sent > 1), (Some(libc::SIGINT), true), "{status} after {sent}");
+    Ok(())
 }
 
 fn statuses(binary: &Path) -> Result<(), Box<dyn Error>> {

@@ -14,6 +14,7 @@ pub mod version;
 mod keeper;
 mod ports;
 mod progress;
+mod queue;
 mod reporter;
 mod signals;
 mod stalled;

@@ -2,12 +2,13 @@
 
 use std::cell::OnceCell;
 use std::io::{self, Stderr, Stdout, Write};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
+use std::sync::mpsc::{RecvTimeoutError, TryRecvError};
 use std::time::Instant;
 
 use tokio::sync::oneshot;
 
 use super::keeper::Keeper;
+use super::queue::Receiver;
 use super::stalled::Stalled;
 use super::unaccepted::Unaccepted;
 use crate::evidence::{Gatherer, Scope};
@@ -29,10 +30,12 @@ pub(super) enum Job {
     Links(u32, Vec<Link>),
     /// Evidence may be needed from this namespace.
     Watch(Netns),
+    /// A namespace is gone.
+    Forget(u32),
     /// The firewalls of a namespace that is watched are to be traced.
     Firewalls(u32, Scope),
     /// Every probe is on; the answer says when it is written.
-    Armed(Box<Header>, Sender<io::Result<()>>),
+    Armed(Box<Header>, oneshot::Sender<io::Result<()>>),
     /// A journey has ended: its record as the ring buffer carried it, which is shorter than one with room for all stages.
     Record(Vec<u8>),
     /// Events were missed between the last time that this was looked at and now, nanoseconds of `CLOCK_MONOTONIC`.
@@ -137,6 +140,7 @@ impl Reporter {
                     log::warn!("no evidence from the network namespace {}: {error}", netns.label());
                 }
             }
+            Job::Forget(netns) => self.gatherer.forget(netns),
             Job::Firewalls(netns, scope) => {
                 if let Err(error) = self.gatherer.trace_firewalls(netns, scope) {
                     log::warn!("no rule will be named in the network namespace {netns}: cannot trace its firewalls: {error}");

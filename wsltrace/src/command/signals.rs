@@ -1,6 +1,8 @@
 //! Signals that ask a run to end, after which it still writes what it has.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -30,6 +32,27 @@ impl Endings {
             _ = self.terminate.recv() => {}
             _ = hang_up => {}
         }
+    }
+}
+
+/// Whether a signal ends the process at once, as if it were not caught: so while nothing else listens to it, because somebody is waited
+/// for who does not read our output.
+pub(super) struct AtOnce(Arc<AtomicBool>);
+
+impl AtOnce {
+    /// From now on they do; make it before the signals are caught.
+    pub(super) fn now() -> io::Result<Self> {
+        let at_once = Arc::new(AtomicBool::new(true));
+        let hang_up = (!is_ignored(libc::SIGHUP)).then_some(libc::SIGHUP);
+        for signal in [libc::SIGINT, libc::SIGTERM].into_iter().chain(hang_up) {
+            signal_hook::flag::register_conditional_default(signal, at_once.clone())?;
+        }
+        Ok(Self(at_once))
+    }
+
+    /// Whether they shall.
+    pub(super) fn set(&self, at_once: bool) {
+        self.0.store(at_once, Ordering::Relaxed);
     }
 }
 

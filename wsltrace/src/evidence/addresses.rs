@@ -48,7 +48,7 @@ impl OwnAddress {
 pub fn of(netns: &Netns) -> io::Result<Vec<OwnAddress>> {
     netns
         .run(|| {
-            let answers = netlink::dump(NETLINK_ROUTE, RouteNetlinkMessage::GetAddress(AddressMessage::default()))?;
+            let answers = netlink::dump(NETLINK_ROUTE, &RouteNetlinkMessage::GetAddress(AddressMessage::default()))?;
             Ok(answers.into_iter().filter_map(own).collect())
         })
         .map_err(io::Error::other)?

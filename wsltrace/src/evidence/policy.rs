@@ -126,7 +126,8 @@ impl Rules {
     pub(super) fn read(netns: &Netns, like: IpAddr) -> io::Result<Self> {
         let mut all = RuleMessage::default();
         all.header.family = if like.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-        let rules = netns.run(|| netlink::dump(NETLINK_ROUTE, RouteNetlinkMessage::GetRule(all))).map_err(io::Error::other)??;
+        let rules =
+            netns.run(|| netlink::dump(NETLINK_ROUTE, &RouteNetlinkMessage::GetRule(all))).map_err(io::Error::other)??;
         let read = |message: RouteNetlinkMessage| match message {
             RouteNetlinkMessage::NewRule(rule) => Some(Rule::of(rule)),
             _ => None,

@@ -118,7 +118,7 @@ pub fn default_gateway(netns: &Netns) -> io::Result<Option<(IpAddr, String)>> {
         .run(|| {
             let mut all = RouteMessage::default();
             all.header.address_family = AddressFamily::Inet;
-            let routes = netlink::dump(NETLINK_ROUTE, RouteNetlinkMessage::GetRoute(all))?;
+            let routes = netlink::dump(NETLINK_ROUTE, &RouteNetlinkMessage::GetRoute(all))?;
             let defaults = routes.iter().filter_map(|message| match message {
                 RouteNetlinkMessage::NewRoute(route) => default(route),
                 _ => None,
@@ -149,7 +149,7 @@ fn default(route: &RouteMessage) -> Option<(u32, IpAddr, u32)> {
 pub fn has_rule_for(netns: &Netns, table: u32) -> io::Result<bool> {
     let mut all = RuleMessage::default();
     all.header.family = AddressFamily::Inet;
-    let rules = netns.run(|| netlink::dump(NETLINK_ROUTE, RouteNetlinkMessage::GetRule(all))).map_err(io::Error::other)??;
+    let rules = netns.run(|| netlink::dump(NETLINK_ROUTE, &RouteNetlinkMessage::GetRule(all))).map_err(io::Error::other)??;
     let leads = |rule: &RuleMessage| {
         u32::from(rule.header.table) == table
             || rule.attributes.iter().any(|attribute| matches!(attribute, RuleAttribute::Table(of) if *of == table))
@@ -167,7 +167,7 @@ pub fn has_rule_for(netns: &Netns, table: u32) -> io::Result<bool> {
 pub(super) fn all(like: IpAddr) -> io::Result<Vec<RouteMessage>> {
     let mut all = RouteMessage::default();
     all.header.address_family = if like.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-    let answers = netlink::dump(NETLINK_ROUTE, RouteNetlinkMessage::GetRoute(all))?;
+    let answers = netlink::dump(NETLINK_ROUTE, &RouteNetlinkMessage::GetRoute(all))?;
     let route = |message| if let RouteNetlinkMessage::NewRoute(route) = message { Some(route) } else { None };
     Ok(answers.into_iter().filter_map(route).collect())
 }

@@ -128,7 +128,7 @@ fn dump(family: u8, port: Option<u16>) -> io::Result<Vec<InetResponse>> {
         states: StateFlags::LISTEN,
         socket_id,
     });
-    let answers = netlink::dump(NETLINK_SOCK_DIAG, request)?;
+    let answers = netlink::dump(NETLINK_SOCK_DIAG, &request)?;
     Ok(answers
         .into_iter()
         .filter_map(|answer| match answer {

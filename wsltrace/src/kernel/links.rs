@@ -117,7 +117,7 @@ fn link_of(message: LinkMessage) -> Link {
 /// The interfaces of a namespace, by their numbers.
 pub fn list_links(netns: &Netns) -> io::Result<Vec<Link>> {
     let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
-    let answers = flatten(netns.run(|| netlink::dump(NETLINK_ROUTE, request)))?;
+    let answers = flatten(netns.run(|| netlink::dump(NETLINK_ROUTE, &request)))?;
     Ok(answers
         .into_iter()
         .filter_map(|answer| match answer {
@@ -130,7 +130,7 @@ pub fn list_links(netns: &Netns) -> io::Result<Vec<Link>> {
 /// The kind of the queueing discipline that a device's packets enter first; `None` when there is none.
 pub fn root_qdisc(netns: &Netns, index: u32) -> io::Result<Option<String>> {
     let request = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default());
-    let answers = flatten(netns.run(|| netlink::dump(NETLINK_ROUTE, request)))?;
+    let answers = flatten(netns.run(|| netlink::dump(NETLINK_ROUTE, &request)))?;
     let root = answers.into_iter().find_map(|answer| match answer {
         RouteNetlinkMessage::NewQueueDiscipline(message)
             if u32::try_from(message.header.index) == Ok(index) && message.header.parent == TcHandle::ROOT =>
@@ -150,7 +150,7 @@ const PLAIN_QUEUES: [&str; 9] = ["noqueue", "pfifo_fast", "fq", "fq_codel", "cod
 /// filters may stand, and those with one that shapes or loses.
 pub fn filtered_interfaces(netns: &Netns) -> io::Result<Vec<u32>> {
     let request = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default());
-    let answers = flatten(netns.run(|| netlink::dump(NETLINK_ROUTE, request)))?;
+    let answers = flatten(netns.run(|| netlink::dump(NETLINK_ROUTE, &request)))?;
     let holds_filters =
         |attribute: &TcAttribute| matches!(attribute, TcAttribute::Kind(kind) if !PLAIN_QUEUES.contains(&kind.as_str()));
     Ok(answers
@@ -164,19 +164,24 @@ pub fn filtered_interfaces(netns: &Netns) -> io::Result<Vec<u32>> {
         .collect())
 }
 
-/// Tells of interfaces that come, change and go in one namespace.
+/// Tells of interfaces that come, change and go.
 #[derive(Debug)]
 pub struct LinkWatcher {
     socket: Socket,
 }
 
 impl LinkWatcher {
-    /// Begins to watch; list the interfaces after this, so that none falls between.
+    /// Begins to watch a namespace; list the interfaces after this, so that none falls between.
     pub fn new(netns: &Netns) -> io::Result<Self> {
+        Ok(Self { socket: flatten(netns.run(subscribe))? })
+    }
+
+    /// Begins to watch a namespace and all those that it has a number for, as it has for every one at the other end of its veths. Which
+    /// of them an event is of cannot be told.
+    pub fn with_others(netns: &Netns) -> io::Result<Self> {
         let socket = flatten(netns.run(|| {
-            let mut socket = Socket::new(NETLINK_ROUTE)?;
-            socket.bind(&SocketAddr::new(0, RTMGRP_LINK))?;
-            socket.set_non_blocking(true)?;
+            let socket = subscribe()?;
+            socket.set_listen_all_namespaces(true)?;
             Ok(socket)
         }))?;
         Ok(Self { socket })
@@ -207,6 +212,13 @@ impl LinkWatcher {
             }));
         }
     }
+}
+
+fn subscribe() -> io::Result<Socket> {
+    let mut socket = Socket::new(NETLINK_ROUTE)?;
+    socket.bind(&SocketAddr::new(0, RTMGRP_LINK))?;
+    socket.set_non_blocking(true)?;
+    Ok(socket)
 }
 
 impl AsFd for LinkWatcher {
@@ -334,7 +346,7 @@ fn default_interfaces() -> io::Result<Vec<u32>> {
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         let mut message = RouteMessage::default();
         message.header.address_family = family;
-        for answer in netlink::dump(NETLINK_ROUTE, RouteNetlinkMessage::GetRoute(message))? {
+        for answer in netlink::dump(NETLINK_ROUTE, &RouteNetlinkMessage::GetRoute(message))? {
             if let RouteNetlinkMessage::NewRoute(route) = answer
                 && route.header.destination_prefix_length == 0
             {

@@ -4,7 +4,8 @@
 use std::io;
 
 use netlink_packet_core::{
-    NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
+    NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NetlinkSerializable,
 };
 use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
 use nix::sys::time::{TimeVal, TimeValLike};
@@ -66,7 +67,7 @@ pub(crate) fn decode<I: NetlinkDeserializable>(mut bytes: &[u8], into: &mut Vec<
 }
 
 /// All answers to a dump request. A list that was changed while it was read is read again, a few times.
-pub(crate) fn dump<I>(protocol: isize, message: I) -> io::Result<Vec<I>>
+pub(crate) fn dump<I>(protocol: isize, message: &I) -> io::Result<Vec<I>>
 where
     I: NetlinkSerializable + NetlinkDeserializable + Clone,
 {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -156,6 +156,13 @@ impl Netns {
         bound.map(|path| format!("nsenter --net={}", shell_word(&path.display().to_string()))).next()
     }
 
+    /// Whether a process is in it, or a file bound to it, other than by this having it open.
+    pub fn is_shown(&self) -> bool {
+        // Where it was found it is mostly still.
+        let there = |path: &Path| fs::metadata(path).is_ok_and(|file| file.ino() == u64::from(self.inum));
+        there(Path::new(&self.label)) || self.entrance().is_some()
+    }
+
     /// Runs `work` inside of the namespace, on a thread of its own, so that the caller's thread stays where it is; a panic
     /// of `work` goes on in the caller.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, NetnsError> {
@@ -282,6 +289,7 @@ pub(crate) mod tests {
         assert_eq!(own.entrance(), Some(format!("nsenter -t {} -n", std::process::id())));
         let Some(nobodys) = fresh("a_namespace_is_entered_by_a_process_or_not_at_all") else { return };
         assert_eq!(nobodys.entrance(), None);
+        assert_eq!((own.is_shown(), nobodys.is_shown()), (true, false));
         // A process that has left it, or whose number another has now, is no way in.
         assert_eq!(Netns { pid: Some(std::process::id()), ..nobodys }.entrance(), None);
     }

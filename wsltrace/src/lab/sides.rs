@@ -124,6 +124,11 @@ impl Lab {
         self.wsl.ip_of(self.v6, commands)
     }
 
+    /// Ends what hangs behind WSL, as a container ends: nothing is left in its namespace.
+    pub fn end_behind(&mut self) {
+        self.behind = None;
+    }
+
     /// Keeps a server, or whatever else must not end before the lab.
     pub fn keep(&mut self, server: impl Any + Send + Sync) {
         self.kept.push(Box::new(server));

@@ -1,5 +1,6 @@
 //! Putting the probes in: load, attach everything, then switch on. They go with the process: nothing is pinned.
 
+mod attached;
 mod object;
 mod positions;
 mod sys;
@@ -7,7 +8,7 @@ mod table;
 mod tracing;
 
 use std::borrow::Borrow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 
 use aya::Ebpf;
@@ -19,6 +20,7 @@ use wsltrace_common::{Counter, Key, NAMESPACE_FOLLOWED, NAMESPACE_TRACED, NearMi
 use crate::kernel::KernelFacts;
 use crate::kernel::links::{ARPHRD_LOOPBACK, Link};
 use crate::kernel::netns::{Netns, NetnsError};
+use attached::Attached;
 use object::Loaded;
 pub use object::{Loader, ObjectError, Sizes};
 use positions::Positions;
@@ -161,6 +163,11 @@ impl CounterReader {
 }
 
 const COUNTERS: &str = "COUNTERS";
+const NAMESPACES: &str = "NETWORK_NAMESPACES";
+
+fn namespaces_failed(source: aya::maps::MapError) -> ProbeError {
+    ProbeError::Map { map: NAMESPACES, source }
+}
 
 fn sum(map: &PerCpuArray<impl Borrow<MapData>, u64>, counter: Counter) -> Result<u64, ProbeError> {
     Ok(map.get(&(counter as u32), 0).map_err(counters_failed)?.iter().sum())
@@ -174,6 +181,7 @@ fn counters_failed(source: aya::maps::MapError) -> ProbeError {
 pub struct Probes {
     loaded: Loaded,
     positions: Positions,
+    held: Attached,
     tracing: Tracing,
     collect: OwnedFd,
     journeys: sys::Buckets<Key, Record>,
@@ -204,6 +212,7 @@ impl Probes {
         let mut probes = Self {
             loaded,
             positions,
+            held: Attached::default(),
             tracing: Tracing::default(),
             collect,
             journeys: sys::Buckets::new(),
@@ -227,14 +236,11 @@ impl Probes {
 
     /// Attaches the netfilter positions and the socket lookup in a namespace, and makes it known to the probes.
     pub fn attach_namespace(&mut self, netns: &Netns, role: Role) -> Result<(), ProbeError> {
-        let namespaces = self.loaded.ebpf.map_mut("NETWORK_NAMESPACES").ok_or_else(|| absent("the map NETWORK_NAMESPACES"))?;
-        let mut namespaces: HashMap<_, u32, u32> =
-            HashMap::try_from(namespaces).map_err(|source| ProbeError::Map { map: "NETWORK_NAMESPACES", source })?;
         let role = match role {
             Role::Traced => NAMESPACE_TRACED,
             Role::Followed => NAMESPACE_FOLLOWED,
         };
-        namespaces.insert(netns.inum(), role, 0).map_err(|source| ProbeError::Map { map: "NETWORK_NAMESPACES", source })?;
+        self.namespaces()?.insert(netns.inum(), role, 0).map_err(namespaces_failed)?;
         let taken = self.positions.watch(&mut self.loaded, netns)?;
         if !taken.ahead.is_empty() {
             let hooks = taken.ahead.into_iter().collect::<Vec<_>>().join(", ");
@@ -242,13 +248,30 @@ impl Probes {
         }
         self.count_attached("netfilter", taken.added);
         let lookup: &mut SkLookup = program(&mut self.loaded.ebpf, "socket_lookup")?;
-        lookup.attach(netns).map_err(|source| ProbeError::Attach {
+        let attached = lookup.attach(netns).and_then(|id| lookup.take_link(id));
+        let link = attached.map_err(|source| ProbeError::Attach {
             probe: "socket_lookup".to_owned(),
             netns: netns.label().to_owned(),
             source: source.into(),
         })?;
+        self.held.keep_lookup(netns.inum(), link);
         self.count_attached("socket_lookup", 1);
         Ok(())
+    }
+
+    /// Takes everything out of a namespace. Nothing here keeps it alive after that.
+    pub fn detach_namespace(&mut self, inum: u32) -> Result<(), ProbeError> {
+        self.positions.forget(inum);
+        self.held.forget(inum);
+        match self.namespaces()?.remove(&inum) {
+            Ok(()) | Err(aya::maps::MapError::KeyNotFound) => Ok(()),
+            Err(source) => Err(namespaces_failed(source)),
+        }
+    }
+
+    fn namespaces(&mut self) -> Result<HashMap<&mut MapData, u32, u32>, ProbeError> {
+        let map = self.loaded.ebpf.map_mut(NAMESPACES).ok_or_else(|| absent("the map NETWORK_NAMESPACES"))?;
+        HashMap::try_from(map).map_err(namespaces_failed)
     }
 
     /// Takes the netfilter positions that have become needed, because something was hooked in there. Whether anything was hooked in
@@ -259,31 +282,51 @@ impl Probes {
         Ok(taken.changed)
     }
 
-    /// Attaches the TC programs to interfaces of a namespace. They ask to be first: a program before ours could hide the packet.
-    /// An interface that vanished meanwhile is left out.
+    /// Attaches the TC programs to those interfaces of a namespace that have none of ours yet. They ask to be first: a program before
+    /// ours could hide the packet. An interface that vanished meanwhile is left out. One that cannot be attached to does not keep the others
+    /// from it; the error is the first one's.
     pub fn attach_interfaces(&mut self, netns: &Netns, links: &[Link]) -> Result<(), ProbeError> {
+        let mut all = Ok(());
         for link in links {
-            if link.xdp {
-                let name = &link.name;
-                log::warn!("an XDP program on {name} runs before the probes: what it drops or redirects is never seen");
+            if !self.held.has_device(netns.inum(), link.index) {
+                all = all.and(self.attach_interface(netns, link));
             }
-            let ethernet = matches!(link.arphrd, 1 | ARPHRD_LOOPBACK);
-            let programs = if ethernet { ["tc_ingress", "tc_egress"] } else { ["tc_ingress_l3", "tc_egress_l3"] };
-            for (name, direction) in programs.into_iter().zip([TcAttachType::Ingress, TcAttachType::Egress]) {
-                let program = load_classifier(&mut self.loaded.ebpf, name)?;
-                let options = TcAttachOptions::TcxOrder(LinkOrder::first());
-                let attached = netns.run(|| program.attach_with_options(&link.name, direction, options))?;
-                if let Err(source) = attached {
-                    if interface_is_gone(netns, link)? {
-                        break;
-                    }
+        }
+        all
+    }
+
+    fn attach_interface(&mut self, netns: &Netns, link: &Link) -> Result<(), ProbeError> {
+        if link.xdp {
+            let name = &link.name;
+            log::warn!("an XDP program on {name} runs before the probes: what it drops or redirects is never seen");
+        }
+        let ethernet = matches!(link.arphrd, 1 | ARPHRD_LOOPBACK);
+        let programs = if ethernet { ["tc_ingress", "tc_egress"] } else { ["tc_ingress_l3", "tc_egress_l3"] };
+        for (name, direction) in programs.into_iter().zip([TcAttachType::Ingress, TcAttachType::Egress]) {
+            let program = load_classifier(&mut self.loaded.ebpf, name)?;
+            let options = TcAttachOptions::TcxOrder(LinkOrder::first());
+            let attached = netns.run(|| program.attach_with_options(&link.name, direction, options))?;
+            match attached.and_then(|id| program.take_link(id)) {
+                Ok(attached) => self.held.keep_device(netns.inum(), link.index, attached),
+                Err(_) if interface_is_gone(netns, link)? => break,
+                Err(source) => {
                     let probe = format!("{name} to the interface {}", link.name.escape_debug());
                     return Err(ProbeError::Attach { probe, netns: netns.label().to_owned(), source: source.into() });
                 }
-                self.count_attached(if direction == TcAttachType::Ingress { "tc_ingress" } else { "tc_egress" }, 1);
             }
+            self.count_attached(if direction == TcAttachType::Ingress { "tc_ingress" } else { "tc_egress" }, 1);
         }
         Ok(())
+    }
+
+    /// An interface is gone, and its number may be another's next.
+    pub fn forget_interface(&mut self, netns: &Netns, index: u32) {
+        self.held.forget_device(netns.inum(), index);
+    }
+
+    /// Of the interfaces of a namespace only these are still there.
+    pub fn keep_interfaces(&mut self, netns: &Netns, links: &[Link]) {
+        self.held.keep_only(netns.inum(), &links.iter().map(|link| link.index).collect::<BTreeSet<_>>());
     }
 
     /// Whether journeys begin: to be switched on when everything is attached, and off at the end.

@@ -62,6 +62,11 @@ impl Positions {
         self.take(loaded, self.watched.len() - 1)
     }
 
+    /// Gives up the positions of a namespace.
+    pub(super) fn forget(&mut self, inum: u32) {
+        self.watched.retain(|watched| watched.netns.inum() != inum);
+    }
+
     /// Takes positions that have become needed since. A namespace that cannot be served does not keep the others from it.
     pub(super) fn refresh(&mut self, loaded: &mut Loaded) -> Result<Taken, ProbeError> {
         let (mut all, mut failed) = (Taken::default(), None);

@@ -11,11 +11,11 @@ use wsltrace_common::Counter;
 
 use super::client::{Client, Running};
 use super::ready_file::ReadyFile;
-use super::session::{Session, send};
+use super::session::Session;
 use super::{Ending, memory};
 use crate::cli::TraceArgs;
 use crate::command::reporter::{Job, When};
-use crate::command::signals::Endings;
+use crate::command::signals::{AtOnce, Endings};
 use crate::command::{Failure, printed};
 use crate::journey::{decode, source};
 use crate::kernel::names::now_ns;
@@ -34,6 +34,7 @@ impl Session {
         client: Option<Client>,
     ) -> Result<Ending, Failure> {
         // Signals are caught before anybody is told that tracing has begun.
+        let at_once = AtOnce::now()?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut endings = Endings::catch()?;
         let mut summary = signal(SignalKind::user_defined1())?;
@@ -41,7 +42,8 @@ impl Session {
         let _log = args.verbose.then(|| kernel_log(&mut self.probes)).transpose()?;
         self.probes.count_near_misses(true)?;
         self.probes.switch(true)?;
-        self.say_armed(args, client.as_ref())?;
+        self.say_armed(args, client.as_ref()).await?;
+        at_once.set(false);
         if let Some(ready) = ready {
             ready.publish()?;
         }
@@ -52,6 +54,7 @@ impl Session {
         // Descriptors of their own to wait on: the ring buffer and the watcher are used while these wait.
         let ring = wait_on(self.records.as_fd().try_clone_to_owned()?)?;
         let news = wait_on(self.watcher.as_fd().try_clone_to_owned()?)?;
+        let news_behind = wait_on(self.watcher_behind.as_fd().try_clone_to_owned()?)?;
         let mut next_look = Instant::now() + LOOK_EVERY;
         let mut second = interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -64,15 +67,22 @@ impl Session {
                     self.read_records(args);
                     ready.clear_ready();
                 }
+                () = self.jobs.room(), if self.held_back => self.read_records(args),
                 changed = news.readable() => {
                     let mut changed = changed?;
                     self.links_changed()?;
                     changed.clear_ready();
                 }
+                changed = news_behind.readable() => {
+                    let mut changed = changed?;
+                    self.links_behind_changed()?;
+                    changed.clear_ready();
+                }
                 () = sleep_until(next_look) => next_look = Instant::now() + self.look(args)?,
                 _ = second.tick() => {
                     self.look_for_missed_events()?;
-                    self.send(Job::Tick);
+                    self.let_go_of_the_dead()?;
+                    self.tick();
                 }
                 () = at(absence), if absence.is_some() && self.seen == 0 => {
                     self.say_absence(args, Why::Time(args.absence))?;
@@ -105,12 +115,14 @@ impl Session {
         if let Some(running) = running {
             running.dismiss().await?;
         }
+        at_once.set(true);
         self.finish(args, client_end)
     }
 
     /// Ends every open journey, says the summary, and waits until it is written.
     fn finish(mut self, args: &TraceArgs, client_end: Option<ClientEnd>) -> Result<Ending, Failure> {
         self.probes.switch(false)?;
+        self.ending = true;
         self.look_for_missed_events()?;
         sweep_until_empty(|is_over| self.sweep(is_over, args))?;
         if let Some(end) = client_end {
@@ -129,9 +141,16 @@ impl Session {
         Ok(Ending { tally, lost })
     }
 
-    /// Passes on what the ring buffer holds of the wanted clients, at most as many journeys as are wanted.
+    /// Passes on what the ring buffer holds of the wanted clients, at most as many journeys as are wanted. When the reporter falls behind,
+    /// the rest stays where it costs this process no memory: in the ring buffer, then in the kernel's table.
     fn read_records(&mut self, args: &TraceArgs) {
-        while let Some(item) = self.records.next() {
+        self.held_back = false;
+        loop {
+            if !self.ending && !self.jobs.has_room() {
+                self.held_back = true;
+                break;
+            }
+            let Some(item) = self.records.next() else { break };
             self.ended += 1;
             if is_hidden(args, &item) {
                 self.hidden += 1;
@@ -141,7 +160,9 @@ impl Session {
                 continue;
             }
             self.seen += 1;
-            send(&self.jobs, Job::Record(item.to_vec()));
+            let bytes = item.to_vec();
+            drop(item);
+            self.send(Job::Record(bytes));
         }
     }
 
@@ -150,7 +171,7 @@ impl Session {
     fn look(&mut self, args: &TraceArgs) -> Result<Duration, Failure> {
         match self.probes.refresh_positions() {
             // Whose rules those are is to be known before the next packet comes.
-            Ok(true) => self.send(Job::Tick),
+            Ok(true) => self.tick(),
             Ok(false) => {}
             Err(error) => log::warn!("what was hooked into the firewall meanwhile cannot be told apart: {error}"),
         }
@@ -164,6 +185,13 @@ impl Session {
         sweep(false, |is_over| self.sweep(is_over, args))?;
         // A flood of open journeys takes long to walk through; the loop has other things to do as well.
         Ok(LOOK_EVERY.max(began.elapsed()))
+    }
+
+    /// Has the reporter read the kernel's counters and rules, unless it has enough to do.
+    fn tick(&self) {
+        if self.jobs.has_room() {
+            self.send(Job::Tick);
+        }
     }
 
     /// Tells the reporter when events were missed: journeys that are under way may lack their end.

@@ -1,8 +1,8 @@
 //! What is told besides the journeys: that tracing has begun, that no SYN came, the summary.
 
 use std::io;
-use std::sync::mpsc;
 
+use tokio::sync::oneshot;
 use wsltrace_common::Counter;
 
 use super::client::Client;
@@ -17,7 +17,7 @@ use crate::probe::{Detail, Probes};
 use crate::recording::{Clock, Header, Missed};
 
 impl Session {
-    pub(super) fn say_armed(&mut self, args: &TraceArgs, client: Option<&Client>) -> Result<(), Failure> {
+    pub(super) async fn say_armed(&mut self, args: &TraceArgs, client: Option<&Client>) -> Result<(), Failure> {
         let armed = Armed {
             r#type: contract::ArmedTag::Armed,
             schema: contract::Version,
@@ -56,13 +56,13 @@ impl Session {
             armed,
             start,
         };
-        let (written, answer) = mpsc::channel();
+        let (written, answer) = oneshot::channel();
         self.send(Job::Armed(Box::new(header), written));
-        match answer.recv() {
+        match answer.await {
             Ok(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             Ok(result) => Ok(result?),
             // The reporter has ended; its own error is told at the end.
-            Err(mpsc::RecvError) => Ok(()),
+            Err(oneshot::error::RecvError { .. }) => Ok(()),
         }
     }
 

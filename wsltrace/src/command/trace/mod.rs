@@ -2,6 +2,7 @@
 
 mod client;
 mod event_loop;
+mod following;
 mod memory;
 mod messages;
 mod ready_file;

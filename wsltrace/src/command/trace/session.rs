@@ -3,31 +3,32 @@
 use std::cell::OnceCell;
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{self, SyncSender};
 use std::thread::JoinHandle;
 
 use aya::maps::{MapData, RingBuf};
 use tokio::sync::oneshot;
 
+use super::following::Followed;
 use super::surroundings::Surroundings;
+use crate::causes::with_causes;
 use crate::cli::{TraceArgs, bitmap};
 use crate::command::Failure;
 use crate::command::keeper::Keeper;
+use crate::command::queue::{Sender, queue};
 use crate::command::reporter::{Job, Output, Reported, Reporter, is_wanted};
 use crate::command::stalled::Stalled;
 use crate::command::unaccepted::Unaccepted;
 use crate::escape::shell_word;
-use crate::evidence::{Gatherer, Scope, namespaces_behind};
+use crate::evidence::{Gatherer, Scope};
 use crate::kernel::links::{Link, LinkEvent, LinkWatcher, list_links};
 use crate::kernel::names::{MachineNames, now_ns};
 use crate::kernel::netns::Netns;
 use crate::kernel::{self, KernelFacts, check};
 use crate::output::{JsonOutput, Shown, TextOptions, TextOutput, Verbosity};
-use crate::probe::{Loader, Probes, Role, Sizes};
+use crate::probe::{Loader, ProbeError, Probes, Role, Sizes};
 use crate::wsl::Wsl;
 
-/// How many jobs may wait for the reporter. When it falls behind, records stay where they cost this process no memory: in the ring
-/// buffer, then in the kernel's table.
+/// How many jobs may wait for the reporter.
 const QUEUE: usize = 2048;
 
 /// Everything that is on while tracing goes on.
@@ -37,9 +38,11 @@ pub(super) struct Session {
     pub(super) netns: Netns,
     pub(super) links: Vec<Link>,
     pub(super) watcher: LinkWatcher,
+    /// News of interfaces behind them: in containers.
+    pub(super) watcher_behind: LinkWatcher,
     /// Namespaces of containers that packets are followed into.
-    pub(super) followed: Vec<Netns>,
-    pub(super) jobs: SyncSender<Job>,
+    pub(super) followed: Vec<Followed>,
+    pub(super) jobs: Sender<Job>,
     pub(super) reporter: JoinHandle<Reported>,
     /// Resolves when the reporter has ended by itself.
     pub(super) reporter_gone: oneshot::Receiver<()>,
@@ -54,6 +57,10 @@ pub(super) struct Session {
     pub(super) hidden: u64,
     /// Journeys that came out of the ring buffer.
     pub(super) ended: u64,
+    /// Records wait in the ring buffer for room in the queue.
+    pub(super) held_back: bool,
+    /// Nothing more comes: what there is is taken, room or not.
+    pub(super) ending: bool,
     /// Events that the kernel left out so far.
     pub(super) missed_events: u64,
     /// The traced ports, when the rules that packets meet are to be named.
@@ -68,6 +75,7 @@ impl Session {
         let loader = Loader::begin();
         // Watch before listing, so that no interface falls between.
         let watcher = LinkWatcher::new(&netns)?;
+        let watcher_behind = LinkWatcher::with_others(&netns)?;
         let links = list_links(&netns)?;
         for name in &args.interfaces {
             if !links.iter().any(|link| link.name == *name) {
@@ -92,6 +100,7 @@ impl Session {
             netns,
             links: Vec::new(),
             watcher,
+            watcher_behind,
             followed: Vec::new(),
             jobs,
             reporter,
@@ -103,6 +112,8 @@ impl Session {
             seen: 0,
             hidden: 0,
             ended: 0,
+            held_back: false,
+            ending: false,
             missed_events: 0,
             named_ports: (!args.no_firewall_trace).then(|| args.ports.iter().map(|range| (range.first, range.last)).collect()),
         };
@@ -113,54 +124,33 @@ impl Session {
         Ok(session)
     }
 
+    /// Sends a job. When the reporter is gone, the loop hears of it by `reporter_gone`.
     pub(super) fn send(&self, job: Job) {
-        send(&self.jobs, job);
+        if !self.jobs.send(job) {
+            log::debug!("the reporter has ended");
+        }
     }
 
-    /// Attaches to interfaces that are up and wanted, and that are not attached to yet.
-    fn attach(&mut self, links: Vec<Link>) -> Result<(), Failure> {
+    /// Attaches to interfaces that are up and wanted, and that are not attached to yet; the error is the
+    /// first one's, when the others are attached to.
+    fn attach(&mut self, links: Vec<Link>) -> Result<(), ProbeError> {
         self.send(Job::Links(self.netns.inum(), links.clone()));
         let new: Vec<Link> = links
             .into_iter()
             .filter(|link| link.up && is_wanted(&self.interfaces, Some(&link.name)))
             .filter(|link| !self.links.iter().any(|known| known.index == link.index))
             .collect();
-        self.probes.attach_interfaces(&self.netns, &new)?;
+        let attached = self.probes.attach_interfaces(&self.netns, &new);
         self.links.extend(new);
         if let Some(ports) = &self.named_ports {
             let devices = self.links.iter().map(|link| link.name.clone()).collect();
             self.send(Job::Firewalls(self.netns.inum(), Scope { ports: Some(ports.clone()), devices }));
         }
-        Ok(())
+        attached
     }
 
-    /// Attaches in the namespaces of containers that are not followed yet.
-    fn follow_containers(&mut self) -> Result<(), Failure> {
-        let behind = namespaces_behind(&self.netns)?;
-        for joined in behind.joined {
-            let netns = joined.netns;
-            if netns == self.netns || self.followed.contains(&netns) {
-                continue;
-            }
-            self.send(Job::Watch(netns.clone()));
-            self.probes.attach_namespace(&netns, Role::Followed)?;
-            let links = list_links(&netns)?;
-            self.send(Job::Links(netns.inum(), links.clone()));
-            let up: Vec<Link> = links.into_iter().filter(|link| link.up).collect();
-            self.probes.attach_interfaces(&netns, &up)?;
-            if self.named_ports.is_some() {
-                let devices = up.into_iter().map(|link| link.name).collect();
-                self.send(Job::Firewalls(netns.inum(), Scope { ports: None, devices }));
-            }
-            self.followed.push(netns);
-        }
-        for interface in behind.hidden {
-            log::debug!("the namespace behind {interface} is not visible here: packets are not followed into it");
-        }
-        Ok(())
-    }
-
-    /// Something changed among the interfaces of the traced namespace.
+    /// Something changed among the interfaces of the traced namespace. One that cannot be attached to does not end the trace of the
+    /// others.
     pub(super) fn links_changed(&mut self) -> Result<(), Failure> {
         let events = self.watcher.read()?;
         if events.is_empty() {
@@ -169,14 +159,22 @@ impl Session {
         for event in &events {
             if let LinkEvent::Gone(index) = event {
                 self.links.retain(|link| link.index != *index);
+                self.probes.forget_interface(&self.netns, *index);
             }
         }
-        self.attach(list_links(&self.netns)?)?;
+        if let Err(error) = self.attach(list_links(&self.netns)?) {
+            log::warn!("what comes by an interface that is new is not seen: {}", with_causes(&error));
+        }
         self.follow_containers()
+    }
+
+    /// Something changed among the interfaces of the traced namespace or of those behind it.
+    pub(super) fn links_behind_changed(&mut self) -> Result<(), Failure> {
+        if self.watcher_behind.read()?.is_empty() { Ok(()) } else { self.follow_containers() }
     }
 }
 
-type Started = (SyncSender<Job>, JoinHandle<Reported>, oneshot::Receiver<()>);
+type Started = (Sender<Job>, JoinHandle<Reported>, oneshot::Receiver<()>);
 
 fn start_reporter(args: &TraceArgs, facts: Arc<KernelFacts>, wsl: Wsl, keeper: Keeper) -> Result<Started, Failure> {
     let output = if args.json {
@@ -209,14 +207,7 @@ fn start_reporter(args: &TraceArgs, facts: Arc<KernelFacts>, wsl: Wsl, keeper: K
         gone: Some(gone),
         written: Ok(()),
     };
-    let (jobs, queue) = mpsc::sync_channel(QUEUE);
+    let (jobs, queue) = queue(QUEUE);
     let thread = std::thread::Builder::new().name("reporter".to_owned()).spawn(move || reporter.run(&queue))?;
     Ok((jobs, thread, reporter_gone))
-}
-
-/// Sends a job, waiting while the reporter has enough to do. When it is gone, the loop hears of it by `reporter_gone`.
-pub(super) fn send(jobs: &SyncSender<Job>, job: Job) {
-    if jobs.send(job).is_err() {
-        log::debug!("the reporter has ended");
-    }
 }

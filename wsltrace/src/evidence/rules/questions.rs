@@ -39,7 +39,7 @@ pub(crate) struct Present {
 
 pub(crate) fn present() -> io::Result<Present> {
     let all = message(NetfilterProtoFamily::Unspec, NfTablesMessage::GetTable(TableMessage { attributes: Vec::new() }));
-    let tables = unless_absent(netlink::dump(NETLINK_NETFILTER, all))?.unwrap_or_default();
+    let tables = unless_absent(netlink::dump(NETLINK_NETFILTER, &all))?.unwrap_or_default();
     let foreign = |name: &str| !name.starts_with(OWN_PREFIX);
     let tables = tables.into_iter().any(|table: NetfilterMessage| match table.inner {
         NetfilterMessageInner::NfTables(NfTablesMessage::NewTable(table)) => {
@@ -51,7 +51,7 @@ pub(crate) fn present() -> io::Result<Present> {
         return Ok(Present { tables, devices: false });
     }
     let all = message(NetfilterProtoFamily::Unspec, NfTablesMessage::GetChain(ChainMessage { attributes: Vec::new() }));
-    let chains = netlink::dump(NETLINK_NETFILTER, all)?;
+    let chains = netlink::dump(NETLINK_NETFILTER, &all)?;
     let devices = chains.into_iter().any(|chain: NetfilterMessage| match chain.inner {
         NetfilterMessageInner::NfTables(NfTablesMessage::NewChain(chain)) => on_device(&chain.attributes, foreign),
         _ => false,

@@ -91,7 +91,7 @@ pub(in crate::simulate) fn dump() -> io::Result<Dump> {
 }
 
 fn ask(family: NetfilterProtoFamily, question: NfTablesMessage) -> io::Result<Vec<(NetfilterProtoFamily, NfTablesMessage)>> {
-    let answers: Vec<NetfilterMessage> = netlink::dump(NETLINK_NETFILTER, message(family, question))?;
+    let answers: Vec<NetfilterMessage> = netlink::dump(NETLINK_NETFILTER, &message(family, question))?;
     let of = |answer: NetfilterMessage| match answer.inner {
         NetfilterMessageInner::NfTables(inner) => Some((answer.header.family, inner)),
         _ => None,
