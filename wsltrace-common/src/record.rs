@@ -150,12 +150,8 @@ impl Flags {
     pub const KERNEL_RESET: u32 = 1 << 15;
     /// conntrack has set a state on the SYN, kept in `Record::conntrack`.
     pub const CONNTRACK: u32 = 1 << 16;
-    /// The record counts as in flight: probes are awake for it.
-    pub const IN_FLIGHT: u32 = 1 << 17;
     /// The answer came in from outside: it was not made in a namespace that is watched.
     pub const ANSWER_FROM_OUTSIDE: u32 = 1 << 18;
-    /// The record counts as waiting for the client's acknowledgement.
-    pub const AWAITING: u32 = 1 << 19;
     /// An older attempt of the same flow got a SYN-ACK.
     pub const ANSWERED_BEFORE: u32 = 1 << 20;
     /// A newer attempt of the same key was begun while this one lived.
@@ -167,7 +163,7 @@ impl Flags {
     /// The connection was established, but the application had not taken it when the journey was given up. Only where that can
     /// be seen.
     pub const NOT_ACCEPTED: u32 = 1 << 24;
-    /// The record counts as established and held to see what becomes of the connection.
+    /// Established, and held to see what becomes of the connection.
     pub const SETTLING: u32 = 1 << 25;
     /// The server's side reset the connection, at `Record::last_ns`, before it had sent a byte.
     pub const SERVER_RESET: u32 = 1 << 26;
@@ -177,6 +173,18 @@ impl Flags {
     pub const DATA_DROPPED: u32 = 1 << 28;
     /// The SYN-ACK was made again before the first had left by the entrance.
     pub const ANSWERED_AGAIN: u32 = 1 << 29;
+}
+
+/// Bits of [`Record::counted`]: which of the numbers that keep the probes awake a record is in.
+pub struct Counted;
+
+impl Counted {
+    /// On its way.
+    pub const IN_FLIGHT: u64 = 1;
+    /// Waiting for the client's acknowledgement.
+    pub const AWAITING: u64 = 1 << 1;
+    /// Held to see what becomes of its connection.
+    pub const SETTLING: u64 = 1 << 2;
 }
 
 /// The record of one journey.
@@ -208,6 +216,9 @@ pub struct Record {
     /// What came from the client after the SYN-ACK (its acknowledgement, or data with it) freed as dropped, the first time, before the
     /// connection was established. See [`Flags::CONFIRMATION_DROPPED`].
     pub confirmation_death: Death,
+    /// See [`Counted`]. Only changed by atomic operations: taken out of a number twice, a record would put the probes to sleep under
+    /// another one's packet. Means nothing to user space.
+    pub counted: u64,
     /// See [`Flags`].
     pub flags: u32,
     /// Counts the SYNs of one flow and initial sequence number, from 1.
@@ -257,7 +268,7 @@ const _: () = {
     assert!(size_of::<Death>() == 32);
     assert!(size_of::<StageEntry>() == 16);
     assert!(size_of::<Record>() == HEADER_SIZE + MAX_STAGES * size_of::<StageEntry>());
-    assert!(HEADER_SIZE == 24 + 2 * 40 + 4 * 8 + 5 * 32 + 12 * 4 + 16);
+    assert!(HEADER_SIZE == 24 + 2 * 40 + 4 * 8 + 5 * 32 + 8 + 12 * 4 + 16);
 };
 
 #[cfg(feature = "user")]

@@ -1,5 +1,6 @@
-//! Atomic addition. The BPF target declares no compare-and-swap, so `core`'s atomic types lack `fetch_add` there although the
-//! instruction exists (`lock *(u64 *)(r1 + 0) += r2`); the compiler's intrinsic gives it.
+//! Atomic arithmetic. The BPF target declares no compare-and-swap, so `core`'s atomic types lack `fetch_add` and its like there although
+//! the instructions exist (`lock *(u64 *)(r1 + 0) += r2`; those that give the old value since Linux 5.12); the compiler's intrinsics
+//! give them.
 
 use core::cell::UnsafeCell;
 
@@ -55,5 +56,45 @@ pub unsafe fn add(target: *mut u64, summand: u64) {
     // SAFETY: as the caller promises.
     unsafe {
         (*target.cast::<core::sync::atomic::AtomicU64>()).fetch_add(summand, core::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+/// Clears bits of a number; gives what it was.
+///
+/// # Safety
+///
+/// `target` is valid and aligned.
+#[inline(always)]
+pub unsafe fn take(target: *mut u64, bits: u64) -> u64 {
+    #[cfg(target_arch = "bpf")]
+    // SAFETY: as the caller promises.
+    unsafe {
+        core::intrinsics::atomic_and::<u64, u64, { core::intrinsics::AtomicOrdering::SeqCst }>(target, !bits)
+    }
+    // The host's compiler only lints this crate.
+    #[cfg(not(target_arch = "bpf"))]
+    // SAFETY: as the caller promises.
+    unsafe {
+        (*target.cast::<core::sync::atomic::AtomicU64>()).fetch_and(!bits, core::sync::atomic::Ordering::SeqCst)
+    }
+}
+
+/// Sets bits of a number.
+///
+/// # Safety
+///
+/// `target` is valid and aligned.
+#[inline(always)]
+pub unsafe fn put(target: *mut u64, bits: u64) {
+    #[cfg(target_arch = "bpf")]
+    // SAFETY: as the caller promises.
+    unsafe {
+        core::intrinsics::atomic_or::<u64, u64, { core::intrinsics::AtomicOrdering::SeqCst }>(target, bits);
+    }
+    // The host's compiler only lints this crate.
+    #[cfg(not(target_arch = "bpf"))]
+    // SAFETY: as the caller promises.
+    unsafe {
+        (*target.cast::<core::sync::atomic::AtomicU64>()).fetch_or(bits, core::sync::atomic::Ordering::SeqCst);
     }
 }

@@ -210,6 +210,7 @@ fn record(id: u64, random: &mut fastrand::Rng) -> Record {
         answer_death: none,
         stray: none,
         confirmation_death: none,
+        counted: 0,
         flags: if dropped { Flags::CONNTRACK } else { answered },
         attempt: 1,
         netns: NETNS,

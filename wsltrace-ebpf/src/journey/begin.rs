@@ -1,7 +1,7 @@
 //! The beginning of a journey.
 
 use aya_ebpf::bindings::BPF_NOEXIST;
-use wsltrace_common::{Attempt, Counter, FIRST_SLOT, Flags, Key, NAMESPACE_TRACED, StageCode};
+use wsltrace_common::{Attempt, Counted, Counter, FIRST_SLOT, Flags, Key, NAMESPACE_TRACED, StageCode};
 
 use super::{
     Found, copy,
@@ -92,7 +92,8 @@ fn begin(packet: &Packet, place: Place, local: bool) -> Option<()> {
     copy(&packet.flow, &mut record.now);
     record.first_ns = now_ns();
     record.skb = packet.carrier.skb;
-    record.flags = Flags::IN_FLIGHT | attempt.flags;
+    record.counted = Counted::IN_FLIGHT;
+    record.flags = attempt.flags;
     record.attempt = u32::from(attempt.number);
     record.netns = place.netns;
     record.ifindex = place.ifindex;

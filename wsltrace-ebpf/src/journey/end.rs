@@ -1,6 +1,6 @@
 //! How journeys end: packets are freed, connections become established.
 
-use wsltrace_common::{Death, FIRST_SLOT, Flags, Key, Record, StageCode};
+use wsltrace_common::{Counted, Death, FIRST_SLOT, Flags, Key, Record, StageCode};
 
 use super::{
     Found,
@@ -9,6 +9,7 @@ use super::{
     pass::note_translation,
 };
 use crate::{
+    atomic,
     kernel::{Place, offset, skb_netns},
     maps::{NETWORK_NAMESPACES, SETTLING, SWITCH_ACCEPT, switched_on},
     packet::{Kind, Packet},
@@ -196,8 +197,10 @@ pub fn established(key: &Key, netns: u32, accept_is_seen: bool) {
     if record.flags & Flags::ACCEPTED == 0 && accept_is_seen && switched_on(SWITCH_ACCEPT) {
         record.flags |= Flags::UNACCEPTED;
     }
-    record.flags |= Flags::SETTLING;
     SETTLING.increment();
+    // SAFETY: a field of a record in the table.
+    unsafe { atomic::put(&raw mut record.counted, Counted::SETTLING) };
+    record.flags |= Flags::SETTLING;
 }
 
 /// The attempt of this key, slot included, ends if it was answered: a newer one has led to the connection. A global BPF function, see

@@ -12,7 +12,7 @@ use aya_ebpf::{
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
     helpers::{bpf_ktime_get_ns, generated::bpf_ringbuf_output},
 };
-use wsltrace_common::{Counter, Flags, HEADER_SIZE, Key, MAX_STAGES, Record, SILENCE_NS, StageEntry};
+use wsltrace_common::{Counted, Counter, Flags, HEADER_SIZE, Key, MAX_STAGES, Record, SILENCE_NS, StageEntry};
 
 pub use self::{
     begin::enter,
@@ -21,7 +21,7 @@ pub use self::{
     pass::{is_none_of_ours, visit, went_on},
 };
 use crate::{
-    debug,
+    atomic, debug,
     kernel::Place,
     maps::{AWAITING, IN_FLIGHT, JOURNEYS, RECORDS, SETTLING, WAKE_ABOVE, count},
 };
@@ -31,7 +31,9 @@ use crate::{
 pub struct Found(*mut Record);
 
 impl Found {
-    /// The record. Two CPUs rarely touch one record at a time, and then each field is written whole.
+    /// The record. Two CPUs may touch one at a time, as when an application accepts while the packet that let it is not freed yet: then
+    /// each field is written whole, one of two flags set at the very same moment may be lost, and what must not be lost is in
+    /// [`Record::counted`].
     #[inline(always)]
     #[expect(clippy::mut_from_ref, reason = "a map value is shared memory; the reference does not outlive the program's run")]
     pub fn record(&self) -> &mut Record {
@@ -93,24 +95,31 @@ pub fn last_place(record: &Record) -> Place {
 /// The record no longer keeps the probes awake.
 #[inline(always)]
 fn forget_in_flight(record: &mut Record) {
-    if record.flags & Flags::IN_FLIGHT != 0 {
-        record.flags &= !Flags::IN_FLIGHT;
+    if record.counted & Counted::IN_FLIGHT != 0 {
+        take_out(record, Counted::IN_FLIGHT);
+    }
+}
+
+/// Takes the record out of these numbers, each once: an application may accept on one CPU while a packet ends the journey on another.
+#[inline(always)]
+fn take_out(record: &mut Record, of: u64) {
+    // SAFETY: a field of a record in the table.
+    let was = unsafe { atomic::take(&raw mut record.counted, of) } & of;
+    if was & Counted::IN_FLIGHT != 0 {
         IN_FLIGHT.decrement();
+    }
+    if was & Counted::AWAITING != 0 {
+        AWAITING.decrement();
+    }
+    if was & Counted::SETTLING != 0 {
+        SETTLING.decrement();
     }
 }
 
 /// The record is in none of the counters any more.
 #[inline(always)]
 fn forget(record: &mut Record) {
-    forget_in_flight(record);
-    if record.flags & Flags::AWAITING != 0 {
-        record.flags &= !Flags::AWAITING;
-        AWAITING.decrement();
-    }
-    if record.flags & Flags::SETTLING != 0 {
-        record.flags &= !Flags::SETTLING;
-        SETTLING.decrement();
-    }
+    take_out(record, Counted::IN_FLIGHT | Counted::AWAITING | Counted::SETTLING);
 }
 
 /// Sends the record and takes it off the table. When the ring buffer is full it stays, marked, for user space to collect.

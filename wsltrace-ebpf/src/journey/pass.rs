@@ -1,6 +1,6 @@
 //! What a packet on its way adds to its record.
 
-use wsltrace_common::{Flags, Record, StageCode};
+use wsltrace_common::{Counted, Flags, Record, StageCode};
 
 use super::{
     Found, copy,
@@ -8,6 +8,7 @@ use super::{
     finish, forget_in_flight, last_place, push,
 };
 use crate::{
+    atomic,
     kernel::Place,
     maps::{AWAITING, SEEN, Seen},
     packet::{Carrier, Kind, Packet},
@@ -228,8 +229,9 @@ fn answer_left(found: &Found) {
         // The probes go to sleep before these are freed; retransmissions may get their addresses.
         (record.skb, record.answer_skb) = (0, 0);
         forget_in_flight(record);
-        record.flags |= Flags::AWAITING;
         AWAITING.increment();
+        // SAFETY: a field of a record in the table.
+        unsafe { atomic::put(&raw mut record.counted, Counted::AWAITING) };
     } else if record.death.time_ns != 0 || record.consumed.time_ns != 0 {
         finish(found);
     }

@@ -81,6 +81,7 @@ fn record(syn: &[&[StageCode]]) -> Record {
         answer_death: never(),
         stray: never(),
         confirmation_death: never(),
+        counted: 0,
         flags: 0,
         attempt: 1,
         netns: 1,

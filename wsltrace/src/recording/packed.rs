@@ -239,6 +239,7 @@ pub(super) fn blank() -> Box<Record> {
         answer_death: NO_DEATH,
         stray: NO_DEATH,
         confirmation_death: NO_DEATH,
+        counted: 0,
         flags: 0,
         attempt: 0,
         netns: 0,
@@ -296,4 +297,7 @@ pub(super) fn unpack(from: &mut Unpacker, base_ns: u64, meanings: &impl Meanings
     Ok(())
 }
 
-const _: () = assert!(HEADER_SIZE == 360, "a new field of the record must be packed too");
+const _: () = assert!(
+    HEADER_SIZE == 368,
+    "a new field of the record must be packed too, unless it means nothing to a reader, as `counted`"
+);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
 use jiff::{SignedDuration, Timestamp};
-use wsltrace_common::{Death, Flags, Flow, Key, MAX_STAGES, Record, StageEntry};
+use wsltrace_common::{Death, Flow, Key, MAX_STAGES, Record, StageEntry};
 
 use super::frame::{self, HEAD, Kind, PREAMBLE};
 use super::packed;
@@ -116,7 +116,8 @@ fn record(random: &mut fastrand::Rng) -> Record {
         answer_death: death(random),
         stray: death(random),
         confirmation_death: death(random),
-        flags: random.u32(..1 << 28) & !Flags::IN_FLIGHT,
+        counted: 0,
+        flags: random.u32(..1 << 28),
         attempt: random.u32(..9),
         netns: random.u32(..4),
         ifindex: random.u32(..4),
