@@ -14,7 +14,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
-use wsltrace::lab::{Binding, Lab, LabError, Listening, PORT, find};
+use wsltrace::lab::{Binding, Lab, LabError, Listening, Namespace, PORT, find};
 use wsltrace_tests::leftovers::pidfd;
 use wsltrace_tests::syns::Syns;
 
@@ -23,7 +23,7 @@ const NOBODY: u32 = 65_534;
 type Test = fn(&Path) -> Result<(), Box<dyn Error>>;
 
 fn main() {
-    let tests: [(&'static str, Test); 11] = [
+    let tests: [(&'static str, Test); 12] = [
         ("who_listens_is_said_at_the_start", who_listens),
         ("without_a_port_what_listens_is_listed", without_a_port),
         ("a_command_connects_and_ends_the_run", a_command),
@@ -31,6 +31,7 @@ fn main() {
         ("a_command_keeps_out_of_the_json_and_is_not_root", a_command_with_json),
         ("failures_of_one_cause_are_told_once", failures_fold),
         ("other_clients_are_hidden", other_clients),
+        ("commands_for_another_namespace_enter_it", another_namespace),
         ("a_closed_terminal_ends_a_run_in_good_order", closed_terminal),
         ("a_run_whose_output_nobody_reads_hears_of_ctrl_c", nobody_reads),
         ("what_cannot_be_done_is_told_by_the_status_whoever_reads", statuses),
@@ -177,6 +178,32 @@ fn other_clients(binary: &Path) -> Result<(), Box<dyn Error>> {
     hidden.expect(hidden.stderr.contains("1 connection attempts of other clients are hidden"), "how many are hidden")?;
     let shown = trace(binary, &lab, &[&["--check", "--source", "172.28.16.0/20"][..], &command].concat(), &[])?;
     shown.expect(shown.status == Some(3) && shown.stdout.contains("no_listener"), "the client")
+}
+
+/// Both sides have a rule of the same name and handle: the printed command is typed where the other one would go.
+fn another_namespace(binary: &Path) -> Result<(), Box<dyn Error>> {
+    const RULES: &str = "table inet filter { chain input { type filter hook input priority 0; tcp dport 8080 drop; }; }";
+    let lab = Lab::new(None)?;
+    let run = |side: &Namespace, command: &str| {
+        let sh = || Command::new("sh").args(["-c", command]).output();
+        side.run(|| sh().map_err(|source| LabError::Io { doing: command.to_owned(), source })).map(Ran::new)
+    };
+    for side in [&lab.client, &lab.wsl] {
+        let made = run(side, &format!("nft '{RULES}'"))??;
+        made.expect(made.status == Some(0), "a rule")?;
+    }
+    let traced = trace(binary, &lab, &["--json", "--", "timeout", "1", "bash", "-c", &connect(PORT)], &[])?;
+    let lines: Vec<serde_json::Value> = traced.stdout.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let remedy = lines.iter().find(|line| line["type"] == "journey").map(|journey| &journey["diagnosis"]["remedy"]);
+    let command = remedy.and_then(|remedy| remedy[0].as_str()?.strip_prefix("sudo "));
+    traced.expect(command.is_some_and(|command| command.contains("nft delete rule inet filter input")), "the rule")?;
+    let typed = run(&lab.client, command.unwrap_or_default())??;
+    typed.expect(typed.status == Some(0), "the command to succeed")?;
+    for (side, is_there) in [(&lab.client, true), (&lab.wsl, false)] {
+        let listed = run(side, "nft list ruleset")??;
+        listed.expect(listed.stdout.contains("tcp dport 8080 drop") == is_there, "the traced side's rule to be gone")?;
+    }
+    Ok(())
 }
 
 /// A run whose terminal is about to be closed, with a recording and an export.

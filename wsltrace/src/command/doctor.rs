@@ -66,7 +66,7 @@ fn gather(netns: &Netns, port: u16, machine: &Machine) -> Result<Facts, Failure>
         // Who is no root here may be it for the tracer.
         let as_root = Machine { root: true, capabilities: u64::MAX, ..machine.clone() };
         let untraceable = check::problems(&as_root, "");
-        Ok(Facts { port, linux, firewalls, untraceable, programs: Programs::look(), wsl: facts, windows })
+        Ok(Facts { port, linux, firewalls, untraceable, programs: Programs::look().within(netns), wsl: facts, windows })
     })
 }
 

@@ -98,6 +98,8 @@ pub(super) struct Reporter {
     pub(super) missed_ns: u64,
     /// What remedies would be typed with and is not here, since it was first asked for.
     pub(super) programs: OnceCell<Programs>,
+    /// The namespace that is traced.
+    pub(super) netns: Netns,
     /// The last journey's number.
     pub(super) id: u64,
     /// Dropped when the output cannot be written to any more, and when the thread ends, however it ends.
@@ -254,7 +256,7 @@ impl Reporter {
         } else {
             self.gatherer.gather(&journey)
         };
-        let report = Report::new(journey, evidence).installing(self.programs.get_or_init(Programs::look));
+        let report = Report::new(journey, evidence).typed_with(self.programs());
         summary.add(&report.journey, &report.diagnosis);
         let end = || End {
             time: jiff::Timestamp::now(),
@@ -272,9 +274,14 @@ impl Reporter {
         });
     }
 
+    fn programs(&self) -> &Programs {
+        self.programs.get_or_init(|| Programs::look().within(&self.netns))
+    }
+
     /// Tells of the connections that were made and do not get on.
     fn report_stalled(&mut self) {
-        for (journey, connection, stall) in self.stalled.look(&self.gatherer, Instant::now()) {
+        for (journey, connection, mut stall) in self.stalled.look(&self.gatherer, Instant::now()) {
+            stall.remedy = self.programs().typed(stall.remedy);
             let line = StallLine::new(jiff::Timestamp::now(), &journey, &connection, stall);
             self.keeper.talk(&format!("{}: {}", ends(&line.flow), line.summary));
             self.tell(|output| match output {

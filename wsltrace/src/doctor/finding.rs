@@ -88,9 +88,12 @@ impl Finding {
         self.line(Shell::PowerShell, text)
     }
 
-    /// Has what its lines for Linux need installed before them.
+    /// Has its lines for Linux as they are to be typed here.
     #[must_use]
-    pub(super) fn installing(mut self, programs: &Programs) -> Self {
+    pub(super) fn typed_with(mut self, programs: &Programs) -> Self {
+        for line in self.remedy.iter_mut().filter(|line| line.shell == Shell::Linux) {
+            line.text = programs.entered(std::mem::take(&mut line.text));
+        }
         let lines = self.remedy.iter().filter(|line| line.shell == Shell::Linux);
         if let Some(text) = programs.before(lines.map(|line| line.text.as_str())) {
             self.remedy.insert(0, Line { shell: Shell::Linux, text });

@@ -69,7 +69,7 @@ pub fn diagnose(facts: &Facts) -> Vec<Finding> {
         let name = check.name;
         (check.judge)(facts)
             .into_iter()
-            .map(move |finding| Finding { check: name.to_owned(), ..finding.installing(&facts.programs) })
+            .map(move |finding| Finding { check: name.to_owned(), ..finding.typed_with(&facts.programs) })
     };
     let mut findings: Vec<Finding> = CHECKS.iter().flat_map(named).collect();
     findings.sort_by_key(|finding| finding.severity);

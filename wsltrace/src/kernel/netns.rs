@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::sched::{CloneFlags, setns};
+use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
 use thiserror::Error;
 
 use crate::escape::shell_word;
@@ -123,10 +124,19 @@ impl Netns {
         // A pipe or a device under this name must not hold us up.
         let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
         let file = file.map_err(|source| NetnsError::Open { path: label.clone(), source })?;
-        let link = fs::read_link(format!("/proc/thread-self/fd/{}", file.as_raw_fd()));
-        let link = link.map_err(|source| NetnsError::Open { path: label.clone(), source })?;
-        let inum = inum_of_link(&link).ok_or_else(|| NetnsError::NotOne { path: label.clone() })?;
-        Ok(Self { file: Arc::new(file), inum, label, pid: None })
+        let inum = network_namespace(&file).map_err(|source| NetnsError::Open { path: label.clone(), source })?;
+        let inum = inum.ok_or_else(|| NetnsError::NotOne { path: label.clone() })?;
+        let opened = Self { file: Arc::new(file), inum, label, pid: None };
+        if path.starts_with("/proc") {
+            return Ok(opened);
+        }
+        // A file that it is bound to cannot be unmounted while it is open; the same by /proc is nobody's mount.
+        let unbound = opened.run(|| File::open("/proc/thread-self/ns/net"));
+        Ok(match unbound {
+            Ok(Ok(file)) => Self { file: Arc::new(file), ..opened },
+            // Without root it may be looked at, not entered.
+            Ok(Err(_)) | Err(_) => opened,
+        })
     }
 
     /// Its inode number, by which the kernel's records name it.
@@ -154,6 +164,14 @@ impl Netns {
         let bound = BIND_FOLDERS.iter().flat_map(|folder| entries(Path::new(folder)));
         let bound = bound.filter(|path| Self::at(path).is_ok_and(|there| there == *self));
         bound.map(|path| format!("nsenter --net={}", shell_word(&path.display().to_string()))).next()
+    }
+
+    /// The same by what it was named by, which leads there as long as it stands for it.
+    pub fn entrance_as_named(&self) -> String {
+        match self.pid {
+            Some(pid) => format!("nsenter -t {pid} -n"),
+            None => format!("nsenter --net={}", shell_word(&self.label)),
+        }
     }
 
     /// Whether a process is in it, or a file bound to it, other than by this having it open.
@@ -201,6 +219,21 @@ impl Netns {
         }
         found
     }
+}
+
+/// The number of the network namespace that an open file stands for, if it does. Not by what /proc says that the file is: of one that is
+/// bound, that is the path.
+fn network_namespace(file: &File) -> io::Result<Option<u32>> {
+    // `NS_GET_NSTYPE` of `include/uapi/linux/nsfs.h`.
+    nix::ioctl_none!(namespace_type, 0xb7, 3);
+    if fstatfs(file)?.filesystem_type() != NSFS_MAGIC {
+        return Ok(None);
+    }
+    // SAFETY: it takes no argument, and means nothing else on this filesystem.
+    if unsafe { namespace_type(file.as_raw_fd()) }? != CloneFlags::CLONE_NEWNET.bits() {
+        return Ok(None);
+    }
+    Ok(u32::try_from(file.metadata()?.ino()).ok())
 }
 
 /// What a folder holds; nothing when it is not there.
@@ -292,6 +325,26 @@ pub(crate) mod tests {
         assert_eq!((own.is_shown(), nobodys.is_shown()), (true, false));
         // A process that has left it, or whose number another has now, is no way in.
         assert_eq!(Netns { pid: Some(std::process::id()), ..nobodys }.entrance(), None);
+    }
+
+    #[test]
+    fn a_bound_namespace_is_one_by_its_path_and_for_whoever_looks_around() {
+        let Some(nobodys) = fresh("a_bound_namespace_is_one_by_its_path_and_for_whoever_looks_around") else { return };
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bound");
+        File::create(&path).unwrap();
+        let from = PathBuf::from(fd_path(&nobodys));
+        let none = None::<&str>;
+        nix::mount::mount(Some(&from), &path, none, nix::mount::MsFlags::MS_BIND, none).unwrap();
+        let opened = Netns::at(&path);
+        let shown = opened.as_ref().map(Netns::is_shown);
+        // Which fails while somebody has it open.
+        let unmounted = nix::mount::umount(&path);
+        nix::mount::umount2(&path, nix::mount::MntFlags::MNT_DETACH).ok();
+        unmounted.unwrap();
+        assert_eq!(opened.as_ref().unwrap().inum(), nobodys.inum());
+        assert!(shown.unwrap());
+        assert!(Netns::at(&path).unwrap_err().to_string().contains("is not a network namespace"));
     }
 
     #[test]

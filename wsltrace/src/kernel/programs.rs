@@ -1,8 +1,11 @@
-//! The programs that remedies are typed with, and the packages that bring those which this machine lacks.
+//! The programs that remedies are typed with: the packages that bring those which this machine lacks, and what has them work on the
+//! network namespace that is looked at rather than on the one that they are typed in.
 
 use std::collections::BTreeSet;
 use std::env;
 use std::path::PathBuf;
+
+use super::netns::Netns;
 
 /// A distribution's package manager: the program that tells it apart, and the words that install with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,11 +40,34 @@ const PACKAGES: [(&str, [&str; 5]); 12] = [
     ("tc", ["iproute2", "iproute-tc", "iproute2", "iproute2", "iproute2-tc"]),
 ];
 
-/// What this machine lacks of the programs that remedies are typed with.
+/// Programs that work on the network namespace that they are run in.
+const NAMESPACED: [&str; 18] = [
+    "arptables",
+    "bridge",
+    "conntrack",
+    "ebtables",
+    "ethtool",
+    "ip",
+    "ip6tables",
+    "ip6tables-legacy",
+    "ip6tables-nft",
+    "iptables",
+    "iptables-legacy",
+    "iptables-nft",
+    "nft",
+    "nstat",
+    "ss",
+    "sysctl",
+    "tc",
+    "tcpdump",
+];
+
+/// How remedies are typed on this machine.
 #[derive(Clone, Debug, Default)]
 pub struct Programs {
     manager: Option<Manager>,
     lacking: BTreeSet<&'static str>,
+    entrance: Option<String>,
 }
 
 impl Programs {
@@ -51,6 +77,32 @@ impl Programs {
         Self {
             manager: MANAGERS.into_iter().find(|manager| there(&manager.program)),
             lacking: PACKAGES.iter().map(|(program, _)| *program).filter(|program| !there(program)).collect(),
+            entrance: None,
+        }
+    }
+
+    /// For remedies that are meant for this namespace: typed in another, they would change that one's rules.
+    #[must_use]
+    pub fn within(self, netns: &Netns) -> Self {
+        let is_own = Netns::current().is_ok_and(|own| own == *netns);
+        Self { entrance: (!is_own).then(|| netns.entrance_as_named()), ..self }
+    }
+
+    /// The lines as they are to be typed here: what they need and this machine lacks is installed first.
+    pub fn typed(&self, lines: Vec<String>) -> Vec<String> {
+        let lines = lines.into_iter().map(|line| self.entered(line)).collect::<Vec<_>>();
+        self.before(lines.iter().map(String::as_str)).into_iter().chain(lines).collect()
+    }
+
+    /// A line as it is to be typed here.
+    pub fn entered(&self, line: String) -> String {
+        match &self.entrance {
+            Some(entrance)
+                if program(&line).is_some_and(|program| NAMESPACED.contains(&program)) && !line.contains("nsenter ") =>
+            {
+                format!("sudo {entrance} {}", line.strip_prefix("sudo ").unwrap_or(&line))
+            }
+            _ => line,
         }
     }
 
@@ -104,8 +156,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_meant_for_another_namespace_enters_it() {
+        let programs = Programs { entrance: Some("nsenter -t 7 -n".to_owned()), ..Programs::default() };
+        let lines = [
+            "sudo nft delete rule ip filter INPUT handle 2",
+            "ss -ltnp 'sport = :80'",
+            "sudo nsenter -t 12 -n ip link",
+            "sudo systemctl restart nginx",
+            "# sudo nft list ruleset",
+        ];
+        let typed = programs.typed(lines.map(str::to_owned).to_vec());
+        assert_eq!(typed[0], "sudo nsenter -t 7 -n nft delete rule ip filter INPUT handle 2");
+        assert_eq!(typed[1], "sudo nsenter -t 7 -n ss -ltnp 'sport = :80'");
+        assert_eq!(typed[2..], lines[2..]);
+        assert_eq!(Programs::default().typed(lines.map(str::to_owned).to_vec()), lines);
+    }
+
+    #[test]
     fn only_what_is_lacking_and_needed_is_installed() {
-        let lacking = |manager| Programs { manager, lacking: ["nft", "tc", "ss"].into() };
+        let lacking = |manager| Programs { manager, lacking: ["nft", "tc", "ss"].into(), entrance: None };
         let [debian, fedora, ..] = MANAGERS.map(|manager| lacking(Some(manager)));
         let before = |programs: &Programs, lines: &[&str]| programs.before(lines.iter().copied());
         let lines = ["sudo nft list ruleset", "sudo nft delete table ip t", "sudo tc qdisc del dev eth0 root", "sudo ip link"];

@@ -10,6 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::{CloneFlags, setns};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill};
@@ -77,15 +78,20 @@ impl Tracer {
         inotify.add_watch(directory.path(), events).map_err(LabError::io("watch the temporary directory"))?;
 
         let mut command = Command::new(binary);
-        command.args(["--netns".as_ref(), namespace.path().as_os_str()]);
         command.args(["--port", &PORT.to_string(), "--all", "--ready-file"]).arg(ready_file(directory.path())).args(arguments);
         command.stdin(Stdio::null()).env("TMPDIR", directory.path());
         if json {
             let stderr = File::create(stderr_file(directory.path())).map_err(LabError::io("make a file for errors"))?;
             command.arg("--json").stdout(Stdio::piped()).stderr(stderr);
         }
-        // SAFETY: between fork and exec this only makes one system call, which is async-signal-safe.
-        unsafe { command.pre_exec(|| set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from)) };
+        // In the namespace itself, as on a machine that has no other: the commands that it prints are then those of daily use.
+        let home = namespace.file().try_clone().map_err(LabError::io("open the namespace"))?;
+        let before_exec = move || {
+            setns(&home, CloneFlags::CLONE_NEWNET)?;
+            set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from)
+        };
+        // SAFETY: between fork and exec this only makes system calls, which are async-signal-safe.
+        unsafe { command.pre_exec(before_exec) };
         let child = command.spawn().map_err(LabError::io(format!("start {}", binary.display())))?;
         let exit = pidfd(&child).map_err(LabError::io("watch the tracer's process"))?;
         Ok(Self { child, exit, inotify, directory, reader: None, talks: json })

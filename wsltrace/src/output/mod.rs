@@ -94,12 +94,11 @@ impl Report {
         Self { journey, evidence: evidence.into(), diagnosis }
     }
 
-    /// Has what the remedy needs installed before it, where it is not here.
+    /// Has the remedy as it is to be typed here.
     #[must_use]
-    pub fn installing(mut self, programs: &Programs) -> Self {
-        if let Some(line) = programs.before(self.diagnosis.remedy.iter().map(String::as_str)) {
-            Arc::make_mut(&mut self.diagnosis).remedy.insert(0, line);
-        }
+    pub fn typed_with(mut self, programs: &Programs) -> Self {
+        let diagnosis = Arc::make_mut(&mut self.diagnosis);
+        diagnosis.remedy = programs.typed(std::mem::take(&mut diagnosis.remedy));
         self
     }
 

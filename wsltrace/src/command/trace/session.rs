@@ -93,7 +93,7 @@ impl Session {
         let log_level = if args.verbose { 4 } else { 0 };
         let mut probes = Probes::load(loader, &facts, &bitmap(&args.ports), args.detail, sizes, log_level)?;
         let records = probes.take_records()?;
-        let (jobs, reporter, reporter_gone) = start_reporter(args, facts, wsl, keeper)?;
+        let (jobs, reporter, reporter_gone) = start_reporter(args, &netns, facts, wsl, keeper)?;
         let mut session = Self {
             probes,
             records,
@@ -176,7 +176,13 @@ impl Session {
 
 type Started = (Sender<Job>, JoinHandle<Reported>, oneshot::Receiver<()>);
 
-fn start_reporter(args: &TraceArgs, facts: Arc<KernelFacts>, wsl: Wsl, keeper: Keeper) -> Result<Started, Failure> {
+fn start_reporter(
+    args: &TraceArgs,
+    netns: &Netns,
+    facts: Arc<KernelFacts>,
+    wsl: Wsl,
+    keeper: Keeper,
+) -> Result<Started, Failure> {
     let output = if args.json {
         Output::Json(JsonOutput::new(io::stdout(), args.failures))
     } else {
@@ -203,6 +209,7 @@ fn start_reporter(args: &TraceArgs, facts: Arc<KernelFacts>, wsl: Wsl, keeper: K
         began_ns: now_ns(),
         missed_ns: 0,
         programs: OnceCell::new(),
+        netns: netns.clone(),
         id: 0,
         gone: Some(gone),
         written: Ok(()),

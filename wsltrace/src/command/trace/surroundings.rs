@@ -111,7 +111,7 @@ impl Surroundings {
             firewalls,
             wsl,
             untraceable: Vec::new(),
-            programs: Programs::look(),
+            programs: Programs::look().within(netns),
             windows: Windows::NotAsked,
         };
         let wrong = |finding: &Finding| matches!(finding.severity, Severity::Fails | Severity::Warns);
