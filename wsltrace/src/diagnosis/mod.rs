@@ -7,10 +7,12 @@ mod firewall;
 mod hairpin;
 mod icmp;
 mod ipsec;
+mod led;
 mod listener;
 mod managers;
 mod queue;
 mod reasons;
+mod rebind;
 mod remedy;
 mod reply;
 mod routes;
@@ -180,6 +182,7 @@ pub fn diagnose(journey: &Journey, evidence: &Evidence) -> Diagnosis {
         .filter(|row| row.outcomes.contains(&journey.outcome))
         .find_map(|row| (row.judge)(&case).map(|finding| (row.code, finding)));
     let (code, mut finding) = found.unwrap_or_else(|| (Code::UnexplainedDrop, various::unexplained(&case)));
+    finding = led::with_leader(&case, code, finding);
     if journey.is_refused_in_vain() {
         finding = routes::without_way_for_refusal(&case, finding);
     }

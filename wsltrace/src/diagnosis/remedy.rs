@@ -49,6 +49,17 @@ pub(super) fn mend_for_answer(case: &Case, rule: &Rule) -> Vec<String> {
     obstacle.mend().into_iter().map(|line| if line.starts_with('#') { line } else { case.root(&line) }).collect()
 }
 
+/// The commands that keep a rule which gives packets another destination from doing so with those for a port; none where a manager has
+/// its own ways.
+pub(super) fn around(case: &Case, rule: &Rule, port: u16) -> Vec<String> {
+    if matches!(rule.owner, Owner::Firewalld | Owner::Ufw) {
+        return Vec::new();
+    }
+    let obstacle = Obstacle { rule, port, answer: false, v6: case.is_v6(), forward: false, loopback: false };
+    let delete = if obstacle.is_its_own() { obstacle.delete() } else { None };
+    delete.map_or_else(|| obstacle.except(), |delete| vec![delete])
+}
+
 /// The port by which rules know the packet where it died. Where the first namespace translates it, the client's own port stands
 /// in the answer once that is turned back, behind the source NAT of POSTROUTING.
 fn port_there(case: &Case, rule: &Rule) -> u16 {

@@ -37,6 +37,11 @@ pub(super) fn route(case: &Case) -> Option<Finding> {
     if case.journey.outcome == Outcome::Unfinished {
         return None;
     }
+    if let Some(finding) = super::led::for_nobody(case)
+        .filter(|_| !is_led_astray(case) && refusal(case, case.journey.last_destination().0).is_none())
+    {
+        return Some(finding);
+    }
     let astray = is_led_astray(case) && matches!(case.reason(), Some("IP_INADDRERRORS"));
     let symbols = ["ip_error", "ip6_pkt_drop", "ip6_pkt_discard", "ip6_pkt_prohibit", "dst_discard", "dst_discard_out"];
     let confidence = if astray { Confidence::Inferred } else { case.by(&["IP_INNOROUTES", "IP_OUTNOROUTES"], &symbols)? };

@@ -6,6 +6,7 @@ use super::{
     Confidence,
     case::{Case, Finding},
     firewall::name,
+    led,
     remedy::iptables,
     routes::{is_led_astray, mend_way_back, refused_by_tables},
 };
@@ -232,7 +233,7 @@ pub(super) fn forwarding(case: &Case) -> Option<Finding> {
         return Some(finding);
     }
     // What is for this machine need not be forwarded.
-    if is_led_astray(case) {
+    if is_led_astray(case) || led::is_for_nobody(case) {
         return None;
     }
     let (name, setting) = if case.is_v6() { ("IPv6", "net.ipv6.conf.all.forwarding") } else { ("IPv4", "net.ipv4.ip_forward") };
@@ -257,7 +258,7 @@ pub(super) fn forwarding(case: &Case) -> Option<Finding> {
         None => setting.to_owned(),
     };
     let turn_on = case.root(&format!("sysctl -w {setting}=1"));
-    Some(Finding::new(confidence, summary).remedy(case.where_to_type()).remedy([turn_on]))
+    Some(Finding::new(confidence, summary).remedy(case.where_to_type()).remedy(led::if_it_is_there(case)).remedy([turn_on]))
 }
 
 fn strict(case: &Case) -> bool {

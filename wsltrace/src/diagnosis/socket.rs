@@ -6,6 +6,7 @@ use super::{
     Confidence,
     case::{Case, Finding, endpoint},
     listener::{Mismatch, first, mismatch, nearest, owner_of, who},
+    rebind,
 };
 use crate::escape::{escape, shell_word};
 
@@ -21,11 +22,6 @@ pub(super) fn bound_elsewhere(case: &Case) -> Option<Finding> {
     let gone_now = if gone { ", which is no address of this machine (any longer)" } else { "" };
     let summary =
         format!("refused: {} listens on {bound} only{gone_now}, and the client asked for {}", who(listener), asked(case));
-    let advice = format!(
-        "# stop {} and start it again so that it listens on {all}, not {}: its option is often called --host, --bind or --listen",
-        who(listener),
-        listener.address
-    );
     let bridge = format!(
         "# until then, if socat is installed:\nsocat TCP{0}-LISTEN:{port},bind={1},fork,reuseaddr TCP{0}:{bound}",
         if address.is_ipv4() { "4" } else { "6" },
@@ -34,7 +30,7 @@ pub(super) fn bound_elsewhere(case: &Case) -> Option<Finding> {
     let bridge = bridge.lines().map(str::to_owned).collect::<Vec<_>>();
     // A socat in another namespace would listen in the wrong one; a loopback destination cannot be another address of ours.
     let bridge = if case.elsewhere_netns().is_none() && !address.is_loopback() && !gone { bridge } else { Vec::new() };
-    Some(certain(case, summary).remedy([advice]).remedy(bridge))
+    Some(certain(case, summary).remedy(rebind::advice(case, listener, all)).remedy(bridge))
 }
 
 pub(super) fn other_family(case: &Case) -> Option<Finding> {
@@ -53,10 +49,14 @@ pub(super) fn other_family(case: &Case) -> Option<Finding> {
         who(listener),
         endpoint(listener.address, listener.port)
     );
-    let advice = format!("# stop {} and start it again on {start}", who(listener));
+    let advice = if rebind::listens_for_others(listener) {
+        rebind::advice(case, listener, if wants_v4 { "0.0.0.0" } else { "::" })
+    } else {
+        vec![format!("# stop {} and start it again on {start}", who(listener))]
+    };
     let only = case.sysctl("net.ipv6.bindv6only").filter(|value| *value == "1" && wants_v4);
     let sysctl = only.map(|_| case.root("sysctl -w net.ipv6.bindv6only=0"));
-    Some(certain(case, summary).remedy(sysctl).remedy([advice]))
+    Some(certain(case, summary).remedy(sysctl).remedy(advice))
 }
 
 pub(super) fn policy(case: &Case) -> Option<Finding> {

@@ -17,9 +17,10 @@ use super::rules::{FirewallTrace, Scope};
 use super::sockets::{self, Found, SocketOwner};
 use super::told::OrTold as _;
 use super::watched::{REST_KEPT, Watched};
-use super::{Evidence, Listener, Sockets, addresses, way};
-use crate::journey::{Journey, Outcome, Stage, symbol};
+use super::{Evidence, Listener, Sockets, addresses, lead, units, way};
+use crate::journey::{Journey, Outcome, Stage};
 use crate::kernel::netns::Netns;
+use crate::wsl::takers;
 
 /// How many other listeners are told of where nothing has the port.
 const NEAREST: usize = 3;
@@ -159,6 +160,9 @@ impl Gatherer {
         if let Some(watched) = journey.server_netns().and_then(|netns| self.watched.get_mut(&netns)) {
             watched.add_resets(journey, span, &mut evidence);
         }
+        if lead::is_worth_asking(journey) {
+            self.add_lead(journey, began, &mut evidence);
+        }
         let Some(watched) = self.watched.get_mut(&inum) else { return evidence };
         if inum != journey.netns {
             evidence.entrance =
@@ -185,6 +189,23 @@ impl Gatherer {
         evidence.router = way::router(&of_router, &interface, &own, journey.answer_destination());
     }
 
+    /// Where the packet was led from the namespace into which it came.
+    fn add_lead(&mut self, journey: &Journey, began: Instant, evidence: &mut Evidence) {
+        let (here, to) = (journey.netns, journey.last_destination().0);
+        let Some(watched) = self.watched.get_mut(&here) else { return };
+        let Some(mut lead) = watched.lead(journey, began, evidence).or_told(here, "tell where a packet was led") else { return };
+        let flow = &journey.flow;
+        if lead::is_led_elsewhere(journey) {
+            let found = watched.listeners(flow.destination_port, None).or_told(here, "list the listeners").unwrap_or_default();
+            self.find_owners(found.iter());
+            let named: Vec<_> = found.into_iter().map(|found| self.with_owner(found)).collect();
+            lead.passed_by = takers(&named, flow.destination, journey.interface.as_deref()).into_iter().cloned().collect();
+        }
+        let mut has = self.watched.iter_mut().map(|(inum, watched)| watched.has(to).or_told(*inum, "list the addresses"));
+        lead.owned = to.is_loopback() || has.any(|has| has == Some(true));
+        evidence.lead = Some(lead);
+    }
+
     fn add_sockets(&mut self, journey: &Journey, began: Instant, evidence: &mut Evidence) {
         let (_, port) = journey.last_destination();
         let here = journey.last_netns();
@@ -205,6 +226,10 @@ impl Gatherer {
         let named = |found: Vec<Found>| found.into_iter().map(|found| self.with_owner(found)).collect();
         evidence.sockets = of_here.map(|found| Sockets { listeners: named(found) });
         evidence.elsewhere = named(of_others);
+        if journey.met_no_socket() {
+            let listeners = evidence.sockets.as_ref().map_or(&[][..], |sockets| &sockets.listeners);
+            evidence.socket_unit = units::unit_of(listeners).or_told(here, "ask systemd for its socket units").flatten();
+        }
         let owners = evidence.sockets.iter().flat_map(|sockets| &sockets.listeners).filter_map(|listener| listener.pid);
         evidence.stopped = owners.filter(|pid| sockets::is_stopped(*pid)).collect();
     }
@@ -276,14 +301,8 @@ fn wants_sockets(journey: &Journey, died_at: Option<Stage>) -> bool {
         || journey.came_to_nothing()
         || journey.strayed_by().is_some()
         // Its address may be one that a server listens on, and the machine has no longer.
-        || journey.outcome == Outcome::Dropped && died_at == Some(Stage::Routing) && is_for_nobody(journey)
+        || journey.outcome == Outcome::Dropped && died_at == Some(Stage::Routing) && lead::is_for_nobody(journey)
         || journey.outcome == Outcome::Answered && journey.facts.acknowledged && !journey.facts.established
-}
-
-/// Whether routing found the SYN to be for none of this machine's addresses, as it came.
-fn is_for_nobody(journey: &Journey) -> bool {
-    let freed_by = journey.location.as_deref().map(symbol);
-    journey.translated.is_none() && matches!(freed_by, Some("ip_error" | "ip6_forward"))
 }
 
 #[cfg(test)]

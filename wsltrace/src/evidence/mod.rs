@@ -11,6 +11,7 @@ pub mod counters;
 mod gather;
 mod ipsec;
 mod killer;
+pub mod lead;
 mod place;
 mod policy;
 mod readings;
@@ -21,6 +22,7 @@ pub mod sockets;
 mod strays;
 pub mod sysctls;
 mod told;
+mod units;
 mod watched;
 mod way;
 
@@ -30,10 +32,12 @@ pub use cgroups::Cgroup;
 pub use connection::Connection;
 pub use gather::Gatherer;
 pub use ipsec::IpsecPolicy;
+pub use lead::Lead;
 pub use policy::{LeadingRule, RefusingRule, own_routing};
 pub use readings::Silence;
 pub use routes::{Hop, Refusing};
 pub use rules::{Scope, dnat_targets};
+pub use units::SocketUnit;
 
 use std::net::IpAddr;
 
@@ -221,6 +225,8 @@ pub struct Evidence {
     pub backend: Option<Backend>,
     /// Sockets; `None` when they were not asked for or could not be read.
     pub sockets: Option<Sockets>,
+    /// The unit of systemd whose socket it is, where systemd itself listens and nothing takes the connection.
+    pub socket_unit: Option<SocketUnit>,
     /// The processes of listeners that somebody has stopped (`SIGSTOP`, Ctrl-Z).
     pub stopped: Vec<u32>,
     /// Listeners on the same port in other namespaces that are joined to the one where the packet ended.
@@ -266,6 +272,8 @@ pub struct Evidence {
     pub mirror: Option<Mirror>,
     /// The interface by which a packet that OUTPUT's DNAT rewrote would leave.
     pub way_on: Option<String>,
+    /// Where a packet was led that is not for this machine, or that a rule gave another destination, and that came to nothing.
+    pub lead: Option<Lead>,
     /// How many packets of the namespace `IPsec` policies have refused so far, where a listener made no answer.
     pub ipsec_refused: u64,
     /// The `IPsec` policy that refuses the packet where it was refused, or the answer where a listener made none or it was discarded.

@@ -31,7 +31,16 @@ impl<T> Default for Kept<T> {
 
 impl<T> Kept<T> {
     pub(super) fn get(&mut self, read: impl FnOnce() -> io::Result<T>) -> io::Result<&T> {
-        let kept = match self.0.take().filter(|(time, _)| time.elapsed() < REST_KEPT) {
+        self.unless(|time| time.elapsed() >= REST_KEPT, read)
+    }
+
+    /// An answer that is not older than this.
+    pub(super) fn get_since(&mut self, after: Instant, read: impl FnOnce() -> io::Result<T>) -> io::Result<&T> {
+        self.unless(|time| time < after, read)
+    }
+
+    fn unless(&mut self, is_old: impl FnOnce(Instant) -> bool, read: impl FnOnce() -> io::Result<T>) -> io::Result<&T> {
+        let kept = match self.0.take().filter(|(time, _)| !is_old(*time)) {
             Some(kept) => kept,
             None => (Instant::now(), read()?),
         };
@@ -61,6 +70,8 @@ pub(super) struct Watched {
     pub(super) listener_settings: Kept<Vec<(String, String)>>,
     pub(super) refusal_settings: Kept<Vec<(String, String)>>,
     pub(super) conntrack_settings: Kept<Vec<(String, String)>>,
+    /// The rules that give packets another destination; `None` where nothing lists them.
+    pub(super) translating_rules: Kept<Option<Vec<String>>>,
     /// What the simulation follows.
     pub(super) rules: Kept<confirmation::Rules>,
     pub(super) trace: Option<FirewallTrace>,
@@ -89,6 +100,7 @@ impl Watched {
             listener_settings: Kept::default(),
             refusal_settings: Kept::default(),
             conntrack_settings: Kept::default(),
+            translating_rules: Kept::default(),
             rules: Kept::default(),
             trace: None,
             twins: Twins::default(),

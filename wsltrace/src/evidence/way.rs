@@ -174,6 +174,6 @@ fn add_refusal(netns: &Netns, packet: &Packet<'_>, evidence: &mut Evidence) -> i
     Ok(rules)
 }
 
-fn unspecified(like: IpAddr) -> IpAddr {
+pub(super) fn unspecified(like: IpAddr) -> IpAddr {
     if like.is_ipv4() { std::net::Ipv4Addr::UNSPECIFIED.into() } else { std::net::Ipv6Addr::UNSPECIFIED.into() }
 }

@@ -35,6 +35,7 @@ pub(crate) use self::questions::{generation, message, present, text_of, user_com
 use self::socket::{Listener, OwnTable};
 pub use self::targets::dnat_targets;
 use self::targets::translates;
+pub(crate) use self::targets::{one_sends_to, translating_rules};
 pub(super) use self::twins::Twins;
 use super::Rule;
 use crate::journey::{Conntrack, Journey, Origin, Outcome, Stage};

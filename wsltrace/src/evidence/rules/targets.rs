@@ -30,6 +30,42 @@ pub fn dnat_targets(netns: &Netns) -> io::Result<Vec<IpAddr>> {
     Ok(targets)
 }
 
+/// The rules of a namespace that give packets another destination; `None` where a program that lists them is not there.
+pub(crate) fn translating_rules(netns: &Netns) -> io::Result<Option<Vec<String>>> {
+    let mut rules = Vec::new();
+    if inside(netns, present)?.tables {
+        let Some(text) = asked(netns, "nft", &["-s", "-a", "list", "ruleset"])? else { return Ok(None) };
+        rules.extend(Listing::parse(&text).texts().filter(|rule| translates(rule, true)).map(str::to_owned));
+    }
+    for (family, program) in [(Family::Ipv4, "iptables-legacy-save"), (Family::Ipv6, "ip6tables-legacy-save")] {
+        if legacy_tables(netns, family)?.iter().any(|table| table == "nat") {
+            let Some(text) = asked(netns, program, &["-t", "nat"])? else { return Ok(None) };
+            let targets = ["-j DNAT", "-j REDIRECT", "-j NETMAP"];
+            rules.extend(text.lines().filter(|rule| targets.iter().any(|target| rule.contains(target))).map(str::to_owned));
+        }
+    }
+    Ok(Some(rules))
+}
+
+/// Whether one of the rules that give another destination sends packets to an address; `None` where they do not tell: one takes its
+/// target from a map, from a range, or in words that nft does not have.
+pub(crate) fn one_sends_to(rules: &[String], to: IpAddr) -> Option<bool> {
+    let mut all_plain = true;
+    for rule in rules {
+        let target = rule.split_once("dnat").or_else(|| rule.split_once("--to-destination")).map(|(_, target)| target);
+        let Some(target) = target else {
+            // A port of this machine.
+            all_plain &= rule.contains("redirect") || rule.contains("-j REDIRECT");
+            continue;
+        };
+        if addresses(target).any(|address| address == to) {
+            return Some(true);
+        }
+        all_plain &= addresses(target).next().is_some() && !target.contains(['@', '-', '/', '{']) && !target.contains("map");
+    }
+    all_plain.then_some(false)
+}
+
 /// Whether a rule of nft gives packets another destination, or else another source.
 pub(super) fn translates(text: &str, destination: bool) -> bool {
     let statements = if destination { ["dnat", "redirect"] } else { ["snat", "masquerade"] };
@@ -63,7 +99,7 @@ fn addresses(text: &str) -> impl Iterator<Item = IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use super::{addresses, rewrites, translates};
+    use super::{addresses, one_sends_to, rewrites, translates};
 
     #[test]
     fn rules_that_write_addresses_or_ports_are_told_from_those_that_compare_them() {
@@ -93,6 +129,27 @@ mod tests {
             ("tcp dport 8080 accept comment \"no dnat here\"", false, false),
         ] {
             assert_eq!((translates(text, true), translates(text, false)), (destination, source), "{text}");
+        }
+    }
+
+    #[test]
+    fn where_rules_send_is_known_of_plain_rules_only() {
+        let old = "172.17.0.9".parse().unwrap_or(std::net::IpAddr::from([0; 4]));
+        let sends = |rules: &[&str]| one_sends_to(&rules.iter().map(|rule| (*rule).to_owned()).collect::<Vec<_>>(), old);
+        let new = "tcp dport 8080 dnat to 172.17.0.2:80";
+        assert_eq!(sends(&[]), Some(false), "the rule is gone");
+        assert_eq!(sends(&[new, "tcp dport 81 redirect to :82"]), Some(false), "the rule has changed");
+        assert_eq!(sends(&["-A PREROUTING -p tcp -j DNAT --to-destination 172.17.0.2:80"]), Some(false));
+        assert_eq!(sends(&[new, "tcp dport 81 dnat ip to 172.17.0.9:80"]), Some(true));
+        assert_eq!(sends(&["-A DOCKER -j DNAT --to-destination 172.17.0.9:80"]), Some(true));
+        for unknown in [
+            "dnat ip to tcp dport map @ports",
+            "dnat to 172.17.0.2-172.17.0.12",
+            "tcp dport 8080 xt target \"DNAT\"",
+            "-A PREROUTING -j NETMAP --to 172.17.0.0/24",
+            "dnat to numgen inc mod 2 map { 0 : 172.17.0.2, 1 : 172.17.0.3 }",
+        ] {
+            assert_eq!(sends(&[new, unknown]), None, "{unknown}");
         }
     }
 

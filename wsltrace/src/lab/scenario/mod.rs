@@ -13,6 +13,7 @@ mod handshake;
 mod healthy;
 mod ingress;
 mod ipsec;
+mod led;
 mod limits;
 mod listener;
 mod loopback;
@@ -177,6 +178,7 @@ pub fn all() -> Vec<Scenario> {
         astray::scenarios(),
         reader::scenarios(),
         neighbour::scenarios(),
+        led::scenarios(),
         loopback::scenarios(),
         reply::scenarios(),
         untaken::scenarios(),

@@ -15,7 +15,7 @@ use crate::lab::{Binding, Lab, PORT, Seen, Side, Step};
 
 const GROUP: &str = "neighbours";
 /// Where a container stood once.
-const STOPPED: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 3);
+pub(super) const STOPPED: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 3);
 /// What an unanswered neighbour costs its packets.
 const FAILED: Option<(&str, (u32, u32))> = Some(("NEIGH_FAILED", (5, 18)));
 
@@ -98,7 +98,7 @@ fn mute_client() -> Scenario {
 
 /// What is printed only looks: no command of this machine's starts a container that is gone, and the rule that leads to it may be right.
 /// Every SYN that the client sends meanwhile waits with the first, and all die in one instant.
-fn stopped_container() -> Scenario {
+pub(super) fn stopped_container() -> Scenario {
     let base = template("neighbour-stopped", "a published port whose container has stopped", GROUP);
     Scenario {
         tools: &["nft"],

@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use nix::errno::Errno;
 
 use super::{
-    Expect, Scenario, astray, back, confirmation, conntrack, firewall, foreign, forwarding, handshake, ingress, ipsec, limits,
-    listener, loopback, neighbour, overflow, packet, policy, queue, reader, reply, routing, served, synproxy, tables, untaken,
+    Expect, Scenario, astray, back, confirmation, conntrack, firewall, foreign, forwarding, handshake, ingress, ipsec, led,
+    limits, listener, loopback, neighbour, overflow, packet, policy, queue, reader, reply, routing, served, synproxy, tables,
+    untaken,
 };
 use crate::lab::Seen;
 use crate::lab::sides::{over_v6, twin};
@@ -97,6 +98,11 @@ const OVER_V6: &[OverV6] = &[
     ("reply-drop-forward", "reply-drop-forward-v6", "the FORWARD chain drops a container's answers over IPv6"),
     ("reply-drop-lo", "reply-drop-lo-v6", "the INPUT chain drops answers that come back over lo, to ::1"),
     ("no-route-back", "no-route-back-v6", "WSL has no route to the IPv6 client"),
+    (
+        "dnat-past-server-unforwarded",
+        "dnat-past-server-unforwarded-v6",
+        "a rule left over leads IPv6 past the server, unforwarded",
+    ),
     ("neighbour-stopped", "neighbour-stopped-v6", "a port published over IPv6 whose container has stopped"),
     ("reply-wrong-interface", "reply-wrong-interface-v6", "WSL's route to the IPv6 client leads by another interface"),
     (
@@ -207,6 +213,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         forwarding::scenarios(),
         routing::scenarios(),
         neighbour::scenarios(),
+        led::scenarios(),
         loopback::scenarios(),
         overflow::scenarios(),
         served::scenarios(),

@@ -1,0 +1,140 @@
+//! Packets that are led to where nobody is: by a rule that stands in the way of a server of this machine, by an old entry of connection
+//! tracking, or because the client asks for an address that nobody has.
+
+use std::net::IpAddr;
+
+use super::{
+    Code,
+    case::{Case, Finding, endpoint},
+    firewall::name,
+    listener::who,
+    remedy::around,
+};
+use crate::escape::escape;
+use crate::evidence::{Lead, Listener, OwnAddress, Owner};
+use crate::journey::{Conntrack, Origin, Outcome, Stage};
+
+/// Programs that take a port only so that nobody else does, or for those whom the rules do not lead: the rule is theirs.
+const FORWARDERS: [&str; 4] = ["docker-proxy", "rootlessport", "rootlesskit", "gvproxy"];
+
+/// Where a packet was led which nobody is known to be at, and to which no route leads on: forwarding would not help it.
+fn nowhere<'a>(case: &Case<'a>) -> Option<&'a Lead> {
+    let lead = case.evidence.lead.as_ref().filter(|lead| !lead.owned && case.elsewhere_netns().is_none())?;
+    let back = case.journey.translated.is_none() && lead.leaves_by.as_deref() == case.journey.interface.as_deref();
+    (lead.leaves_by.is_none() || back && case.journey.origin == Origin::Remote).then_some(lead)
+}
+
+/// Whether a packet that is not for this machine has no way on either.
+pub(super) fn is_for_nobody(case: &Case) -> bool {
+    nowhere(case).is_some()
+}
+
+/// A packet for an address that this machine does not have, and that no route leads on to.
+pub(super) fn for_nobody(case: &Case) -> Option<Finding> {
+    let lead = nowhere(case).filter(|_| case.died_at(&[Stage::Routing]))?;
+    let confidence = case.by(&["IP_INADDRERRORS", "IP_INNOROUTES"], &["ip_error", "ip6_pkt_discard", "ip6_forward"])?;
+    let (destination, port) = case.journey.last_destination();
+    let why = match &lead.leaves_by {
+        Some(device) => format!("the routes lead there by {}, which it came from", escape(device)),
+        None => "no route leads there".to_owned(),
+    };
+    let sent = translator_of(case).map(|by| format!(" ({by} sent it there)")).unwrap_or_default();
+    let summary = format!("dropped by routing: it is for {destination}{sent}, which is no address of this machine, and {why}");
+    // A link-local one needs the client's interface with it.
+    let is_local = |address: &IpAddr| matches!(address, IpAddr::V6(address) if address.is_unicast_link_local());
+    let usable = |own: &&OwnAddress| own.address.is_ipv4() == destination.is_ipv4() && !is_local(&own.address);
+    let family = case.evidence.addresses.iter().filter(usable);
+    let own = family.filter(|own| Some(own.interface.as_str()) == case.interface()).map(|own| own.address);
+    let untranslated = case.journey.translated.is_none();
+    let ask = own.filter(|_| untranslated).map(|own| format!("# let the client ask for {} instead", endpoint(own, port)));
+    let addresses = case.root("ip -br address show");
+    Some(Finding::new(confidence, summary).remedy(case.where_to_type()).remedy(ask).remedy([addresses]))
+}
+
+/// A remark where nothing that is seen has the address to which a packet was to be sent on.
+pub(super) fn if_it_is_there(case: &Case) -> Option<String> {
+    case.evidence.lead.as_ref().filter(|lead| !lead.owned)?;
+    let destination = case.journey.last_destination().0;
+    Some(format!("# nothing that is seen from here has {destination}: this helps only if a machine or container there does"))
+}
+
+/// What led the packet away from the destination that the client asked for, in words.
+fn translator_of(case: &Case) -> Option<String> {
+    let translated = case.journey.translated.as_ref()?;
+    Some(translated.rule.as_ref().map_or_else(|| "a DNAT rule".to_owned(), name))
+}
+
+/// The finding, and who led the packet astray, where that can be told.
+pub(super) fn with_leader(case: &Case, code: Code, finding: Finding) -> Finding {
+    let Some(lead) = &case.evidence.lead else { return finding };
+    if case.journey.translated.is_none() || case.journey.outcome == Outcome::Answered {
+        return finding;
+    }
+    if lead.sent_by_rule == Some(false) && case.journey.translated.as_ref().is_some_and(|now| now.rule.is_none()) {
+        return by_old_entry(case, finding);
+    }
+    let dead_end = matches!(code, Code::NoNeighbour | Code::NoForwarding | Code::NoRoute | Code::NoListener);
+    let server = lead.passed_by.iter().find(|listener| !is_forwarder(listener)).filter(|_| dead_end);
+    match server {
+        Some(server) => past_a_server(case, lead, server, code, finding),
+        None => finding,
+    }
+}
+
+fn is_forwarder(listener: &Listener) -> bool {
+    // Whose server it is must be known: a forwarder of another distro is none to be left out.
+    listener.command.as_deref().is_none_or(|command| FORWARDERS.contains(&command))
+}
+
+/// No rule sends packets there, and this one was sent there: connection tracking remembers one that did.
+fn by_old_entry(case: &Case, mut finding: Finding) -> Finding {
+    let (to, to_port) = case.journey.last_destination();
+    let flow = &case.journey.flow;
+    finding.summary = format!(
+        "{}; no rule sends packets to {to} now, so most likely an old entry of connection tracking led it there, from when one did (the client uses its port {} again)",
+        finding.summary, flow.source_port
+    );
+    finding.confidence = super::Confidence::Inferred;
+    let delete = format!(
+        "sudo conntrack -D -p tcp --orig-dst {} --orig-port-dst {} --reply-src {to} --reply-port-src {to_port}",
+        flow.destination, flow.destination_port
+    );
+    let wait = if case.journey.conntrack == Some(Conntrack::New) {
+        "120 s after its last attempt from this one (net.netfilter.nf_conntrack_tcp_timeout_syn_sent)"
+    } else {
+        "some time after its last packet (/proc/net/nf_conntrack, where the kernel has it, says how long)"
+    };
+    let without = format!("# without conntrack(8): let the client connect from another port; the entry is gone {wait}");
+    finding.remedy = vec![delete, without];
+    finding
+}
+
+/// A rule leads past a server that listens on the very port that was asked for.
+fn past_a_server(case: &Case, lead: &Lead, server: &Listener, code: Code, mut finding: Finding) -> Finding {
+    let port = case.journey.flow.destination_port;
+    let Some(rule) = case.journey.translated.as_ref().and_then(|translated| translated.rule.as_ref()) else { return finding };
+    finding.summary = format!(
+        "{}; {} sends there what asks for port {port}, past {}, which listens on it here",
+        finding.summary,
+        name(rule),
+        who(server)
+    );
+    let commands: Vec<String> = around(case, rule, port).into_iter().map(|line| format!("sudo {line}")).collect();
+    let manager = match rule.owner {
+        Owner::Docker => Some(format!("# Docker made it: docker ps -a --filter publish={port} shows for which container")),
+        Owner::Firewalld => Some("# firewalld made it: firewall-cmd --list-forward-ports".to_owned()),
+        _ => None,
+    };
+    // Where somebody may be at the other end, which of the two is meant only the user knows.
+    let is_left_over = code != Code::NoListener && !lead.owned;
+    let then = format!("{} gets what asks for port {port}:", who(server));
+    if is_left_over && !commands.is_empty() {
+        let head = format!("# if that rule is left over from before, take it out of the way, and {then}");
+        finding.remedy = [head].into_iter().chain(manager).chain(commands).collect();
+    } else {
+        let advice = commands.into_iter().map(|line| format!("# {line}"));
+        finding.remedy.push(format!("# or, if that rule is left over from before, take it out of the way, and {then}"));
+        finding.remedy.extend(manager.into_iter().chain(advice));
+    }
+    finding
+}

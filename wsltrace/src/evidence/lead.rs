@@ -1,0 +1,67 @@
+//! Where a packet is led that is not for this machine, or no longer: whether anybody is known to be there, which server it passes by,
+//! and whether a rule of today sends it there or an old entry of connection tracking.
+
+use std::io;
+use std::net::IpAddr;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use super::routes::{self, Question};
+use super::rules::{one_sends_to, translating_rules};
+use super::watched::Watched;
+use super::{Evidence, Listener, addresses, way};
+use crate::journey::{Journey, Outcome, Stage, symbol};
+
+/// What is known of the place that a packet is led to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Lead {
+    /// The interface by which a packet for there leaves; `None` where no route leads there.
+    pub leaves_by: Option<String>,
+    /// Whether a network namespace that is watched has the address.
+    pub owned: bool,
+    /// Listeners that would take the packet, had it kept the destination that the client asked for.
+    pub passed_by: Vec<Listener>,
+    /// Whether a rule sends packets there; `None` where none had to, or the rules do not tell.
+    pub sent_by_rule: Option<bool>,
+}
+
+/// Whether a rule gave the packet another destination.
+pub(super) fn is_led_elsewhere(journey: &Journey) -> bool {
+    let asked = (journey.flow.destination, journey.flow.destination_port);
+    journey.translated.is_some() && journey.last_destination() != asked
+}
+
+/// Whether it is worth asking where a packet was led.
+pub(super) fn is_worth_asking(journey: &Journey) -> bool {
+    let came_to_nothing = !matches!(journey.outcome, Outcome::Answered | Outcome::Challenged | Outcome::Ignored);
+    came_to_nothing && (is_led_elsewhere(journey) || is_for_nobody(journey))
+}
+
+/// Whether routing found the SYN to be for none of this machine's addresses, as it came.
+pub(super) fn is_for_nobody(journey: &Journey) -> bool {
+    let freed_by = journey.location.as_deref().map(symbol);
+    let in_routing = journey.died_at == Some(Stage::Routing);
+    journey.translated.is_none() && in_routing && matches!(freed_by, Some("ip_error" | "ip6_forward" | "ip6_pkt_discard"))
+}
+
+impl Watched {
+    /// Whether this namespace has an address.
+    pub(super) fn has(&mut self, address: IpAddr) -> io::Result<bool> {
+        let own = self.addresses.get(|| addresses::of(&self.netns))?;
+        Ok(own.iter().any(|own| own.address == address))
+    }
+
+    /// What this namespace, into which the packet came at that time, knows of where it was led.
+    pub(super) fn lead(&mut self, journey: &Journey, began: Instant, evidence: &Evidence) -> io::Result<Lead> {
+        let to = journey.last_destination().0;
+        let leaves_by = routes::way_by(&self.netns, Question { from: way::unspecified(to), to, came_by: None })?;
+        let mut sent_by_rule = None;
+        if is_led_elsewhere(journey) && evidence.translator.is_none() {
+            let rules = self.translating_rules.get_since(began, || translating_rules(&self.netns))?;
+            sent_by_rule = rules.as_ref().and_then(|rules| one_sends_to(rules, to));
+        }
+        Ok(Lead { leaves_by, sent_by_rule, ..Lead::default() })
+    }
+}
