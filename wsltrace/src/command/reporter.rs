@@ -266,7 +266,7 @@ impl Reporter {
             continued: None,
         };
         self.keeper.journey(record, &report, &self.names, end);
-        self.stalled.watch(&report.journey, Instant::now());
+        self.stalled.watch(&report.journey, &mut self.gatherer, Instant::now());
         self.tell(|output| match output {
             Output::Text(text) => text.journey(report, Instant::now()),
             Output::Json(json) => json.journey(&report),
@@ -280,7 +280,7 @@ impl Reporter {
 
     /// Tells of the connections that were made and do not get on.
     fn report_stalled(&mut self) {
-        for (journey, connection, mut stall) in self.stalled.look(&self.gatherer, Instant::now()) {
+        for (journey, connection, mut stall) in self.stalled.look(&mut self.gatherer, Instant::now()) {
             stall.remedy = self.programs().typed(stall.remedy);
             let line = StallLine::new(jiff::Timestamp::now(), &journey, &connection, stall);
             self.keeper.talk(&format!("{}: {}", ends(&line.flow), line.summary));

@@ -81,7 +81,8 @@ pub(super) fn with_leader(case: &Case, code: Code, finding: Finding) -> Finding 
     }
 }
 
-fn is_forwarder(listener: &Listener) -> bool {
+/// Whether a listener is none that rules would lead past.
+pub(crate) fn is_forwarder(listener: &Listener) -> bool {
     // Whose server it is must be known: a forwarder of another distro is none to be left out.
     listener.command.as_deref().is_none_or(|command| FORWARDERS.contains(&command))
 }
@@ -119,7 +120,7 @@ fn past_a_server(case: &Case, lead: &Lead, server: &Listener, code: Code, mut fi
         name(rule),
         who(server)
     );
-    let commands: Vec<String> = around(case, rule, port).into_iter().map(|line| format!("sudo {line}")).collect();
+    let commands: Vec<String> = around(rule, port, case.is_v6()).into_iter().map(|line| format!("sudo {line}")).collect();
     let manager = match rule.owner {
         Owner::Docker => Some(format!("# Docker made it: docker ps -a --filter publish={port} shows for which container")),
         Owner::Firewalld => Some("# firewalld made it: firewall-cmd --list-forward-ports".to_owned()),

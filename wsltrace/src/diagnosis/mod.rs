@@ -32,10 +32,11 @@ mod various;
 mod way_tests;
 
 pub use firewall::name as rule_name;
+pub(crate) use led::is_forwarder;
 pub use reasons::{REASONS, ReasonPage, reason_page};
-pub(crate) use remedy::Obstacle;
+pub(crate) use remedy::{Obstacle, around};
 pub use stages::{StagePage, stage_page};
-pub use stall::{Cause, STALL, Stall, StallPage, stall};
+pub use stall::{Cause, Lately, STALL, Stall, StallPage, stall};
 pub use table::{ROWS, Row, row};
 
 use serde::{Deserialize, Serialize};

@@ -9,9 +9,6 @@ use crate::{
     journey::{Origin, Outcome, Stage},
 };
 
-/// Stages that both directions pass.
-const FORWARD: [Stage; 4] = [Stage::Forward, Stage::ForwardMangle, Stage::ForwardFilter, Stage::ForwardSecurity];
-
 /// A rule that is to let a port through.
 #[derive(Clone, Copy)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of the packet, and no two make one")]
@@ -38,7 +35,8 @@ pub(super) fn mend(case: &Case, rule: &Rule) -> Vec<String> {
     }
     let answer = case.journey.outcome == Outcome::AnswerDropped;
     let loopback = case.journey.origin != Origin::Remote && case.elsewhere_netns().is_none();
-    let obstacle = Obstacle { rule, port, answer, v6: case.is_v6(), forward: case.died_at(&FORWARD), loopback };
+    let obstacle =
+        Obstacle { rule, port, answer, v6: case.is_v6(), forward: case.journey.died_at.is_some_and(Stage::is_forward), loopback };
     obstacle.mend().into_iter().map(|line| if line.starts_with('#') { line } else { case.root(&line) }).collect()
 }
 
@@ -51,11 +49,11 @@ pub(super) fn mend_for_answer(case: &Case, rule: &Rule) -> Vec<String> {
 
 /// The commands that keep a rule which gives packets another destination from doing so with those for a port; none where a manager has
 /// its own ways.
-pub(super) fn around(case: &Case, rule: &Rule, port: u16) -> Vec<String> {
+pub(crate) fn around(rule: &Rule, port: u16, v6: bool) -> Vec<String> {
     if matches!(rule.owner, Owner::Firewalld | Owner::Ufw) {
         return Vec::new();
     }
-    let obstacle = Obstacle { rule, port, answer: false, v6: case.is_v6(), forward: false, loopback: false };
+    let obstacle = Obstacle { rule, port, answer: false, v6, forward: false, loopback: false };
     let delete = if obstacle.is_its_own() { obstacle.delete() } else { None };
     delete.map_or_else(|| obstacle.except(), |delete| vec![delete])
 }

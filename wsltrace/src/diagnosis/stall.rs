@@ -1,11 +1,16 @@
 //! What it means that a connection which was made does not get on: a pure function of how its socket is doing. No packet that died
 //! says so, hence all of it is inferred.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::escape::shell_word;
-use crate::evidence::Connection;
+use crate::evidence::{Connection, Dropped};
 use crate::journey::{Journey, Origin};
+
+#[path = "stall_here.rs"]
+mod here;
 
 /// Why a connection does not get on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
@@ -21,11 +26,14 @@ pub enum Cause {
     DataDropped,
     /// The kernel here does not get out what the server sends.
     SendingRefused,
+    /// The server does not read what the client sends.
+    NotRead,
 }
 
 impl Cause {
     /// Every cause.
-    pub const ALL: [Self; 5] = [Self::PathMtu, Self::Unconfirmed, Self::WindowClosed, Self::DataDropped, Self::SendingRefused];
+    pub const ALL: [Self; 6] =
+        [Self::PathMtu, Self::Unconfirmed, Self::WindowClosed, Self::DataDropped, Self::SendingRefused, Self::NotRead];
 
     /// The name in the JSON contract.
     pub fn name(self) -> &'static str {
@@ -35,6 +43,7 @@ impl Cause {
             Self::WindowClosed => "window_closed",
             Self::DataDropped => "data_dropped",
             Self::SendingRefused => "sending_refused",
+            Self::NotRead => "not_read",
         }
     }
 }
@@ -58,13 +67,13 @@ pub struct StallPage {
 pub const STALL: StallPage = StallPage {
     name: "stall",
     title: "connected, and then it does not get on",
-    meaning: "The handshake is complete, so the journey is answered; but the server's socket waits in vain. path_mtu: packets of full size are sent again and again while smaller ones arrive, so some part of the way carries less than the interface says, and the ICMP errors that would tell the sender are dropped: the classic fault of a VPN on Windows. unconfirmed: nothing of what the server sends is confirmed any more. window_closed: the client does not read what it is sent. data_dropped: a firewall here dropped the first data of the client (the kernel told so), and the socket has received nothing since. sending_refused: the client would take more, but what the server sends does not get out of this machine, as when a firewall rule here drops it (OUTPUT, POSTROUTING) or its device does. Seen by looking at connections once a second in their first minute (sock_diag), not by an event of a packet, so it is always inferred.",
+    meaning: "The handshake is complete, so the journey is answered; but the server's socket waits in vain. path_mtu: packets of full size are sent again and again while smaller ones arrive, so some part of the way carries less than the interface says, and the ICMP errors that would tell the sender are dropped: the classic fault of a VPN on Windows. unconfirmed: nothing of what the server sends is confirmed any more. window_closed: the client does not read what it is sent. data_dropped: a firewall here drops data of the client (the kernel told so), and nothing more comes in. sending_refused: what the server sends, data or confirmations, does not get out of this machine, as when a firewall rule here drops it (OUTPUT, FORWARD, POSTROUTING) or its device does. not_read: what the client has sent waits, and the server does not read it. Which rule drops, the kernel tells of nftables' rules while a connection does not get on. Seen by looking at connections once a second in their first minute (sock_diag), not by an event of a packet, so it is always inferred.",
     see: &[
         "ss -tino 'sport = :PORT'   (backoff, retrans, mss, pmtu, unacked, notsent)",
         "ping -M do -s 1472 CLIENT   (1500 bytes with its headers; make it smaller until it gets through)",
         "nstat -az TcpRetransSegs TcpExtTCPTimeouts TcpExtTCPWinProbe",
     ],
-    mend: "path_mtu: give the interface a smaller MTU (`ip link set dev eth0 mtu 1350`), lastingly in the VPN's own settings. unconfirmed: look whether the client still runs, and at firewalls on the way. window_closed: look at the client; for Windows' localhost, whose relay can lock up when both sides send much at once, connect to WSL's own address. data_dropped: find the rule that matches data and not what makes a connection. sending_refused: find such a rule for what leaves.",
+    mend: "path_mtu: give the interface a smaller MTU (`ip link set dev eth0 mtu 1350`), lastingly in the VPN's own settings. unconfirmed: look whether the client still runs, and at firewalls on the way. window_closed: look at the client; for Windows' localhost, whose relay can lock up when both sides send much at once, connect to WSL's own address. data_dropped: take the rule away that matches data and not what makes a connection. sending_refused: such a rule for what leaves. not_read: look what the server waits for.",
 };
 
 /// What is said about a connection that does not get on.
@@ -91,8 +100,23 @@ const CARRIED_BY_ALL: u32 = 1280;
 /// What is left of 1500 bytes in the tunnels of the usual VPNs; bytes.
 const CARRIED_BY_TUNNELS: u32 = 1350;
 
+/// What was seen of a connection beside its socket as it is now.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Lately<'a> {
+    /// How long nothing has come through in either direction, and nothing was read.
+    pub still: Duration,
+    /// The rule that has dropped most of its packets since it was suspected.
+    pub dropped: Option<&'a Dropped>,
+}
+
 /// Judges how the connection of an answered journey is doing; `None` while it gets on.
-pub fn stall(journey: &Journey, connection: &Connection) -> Option<Stall> {
+pub fn stall(journey: &Journey, connection: &Connection, lately: Lately<'_>) -> Option<Stall> {
+    let by_socket = by_socket(journey, connection);
+    here::dropped_by_rule(journey, lately, by_socket.is_some()).or(by_socket).or_else(|| here::not_read(connection, lately))
+}
+
+/// The same by what the socket alone tells.
+fn by_socket(journey: &Journey, connection: &Connection) -> Option<Stall> {
     // Where what was sent again came through, the rule has a limit, or means something else.
     if journey.facts.data_dropped && connection.received_bytes == 0 {
         return Some(data_dropped(journey));
@@ -142,7 +166,7 @@ fn unconfirmed(connection: &Connection) -> Stall {
     let Connection { retransmissions, silent_ms, .. } = connection;
     let since = silent_ms / 1000;
     let summary = format!(
-        "connected, but the client does not confirm what the server sends: it was sent again {retransmissions} times, and nothing has come back for {since} s; the client or the way to it is gone, or a firewall on that way drops packets of connections that stand"
+        "connected, but the client does not confirm what the server sends: it was sent again {retransmissions} times, and nothing has come back for {since} s; the client or the way to it is gone, or a firewall on that way, the old iptables here included, drops packets of connections that stand"
     );
     let look = "# look whether the client still runs, and capture on its side whether these packets arrive".to_owned();
     Stall { cause: Cause::Unconfirmed, summary, remedy: vec![look] }
@@ -197,12 +221,12 @@ fn window_closed(journey: &Journey, connection: &Connection) -> Stall {
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::journey::{Facts, Outcome, Stage};
     use crate::output::samples;
 
-    const FLOWS: Connection = Connection {
+    pub(super) const FLOWS: Connection = Connection {
         retransmissions: 0,
         probes: 0,
         unconfirmed: 0,
@@ -210,6 +234,7 @@ mod tests {
         unconfirmed_bytes: 0,
         confirmed_bytes: 300,
         received_bytes: 80,
+        unread_bytes: 0,
         waiting_bytes: 0,
         window_bytes: 0,
         segment_bytes: 1448,
@@ -219,7 +244,7 @@ mod tests {
 
     fn judged(origin: Origin, connection: Connection) -> Option<Stall> {
         let journey = samples::journey(&[Stage::TcIngress, Stage::Established], Outcome::Answered, None, None);
-        stall(&Journey { origin, ..journey }, &connection)
+        stall(&Journey { origin, ..journey }, &connection, Lately::default())
     }
 
     fn cause(origin: Origin, connection: Connection) -> Option<Cause> {
@@ -267,9 +292,9 @@ mod tests {
         let journey = samples::journey(&[Stage::TcIngress, Stage::Established], Outcome::Answered, None, None);
         let dropped = Journey { facts: Facts { data_dropped: true, ..journey.facts }, ..journey.clone() };
         let nothing = Connection { received_bytes: 0, ..FLOWS };
-        assert_eq!(stall(&dropped, &nothing).unwrap().cause, Cause::DataDropped);
-        assert_eq!(stall(&dropped, &FLOWS), None);
-        assert_eq!(stall(&journey, &nothing), None, "a client that has nothing to say");
+        assert_eq!(stall(&dropped, &nothing, Lately::default()).unwrap().cause, Cause::DataDropped);
+        assert_eq!(stall(&dropped, &FLOWS, Lately::default()), None);
+        assert_eq!(stall(&journey, &nothing, Lately::default()), None, "a client that has nothing to say");
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub struct Connection {
     pub confirmed_bytes: u64,
     /// Bytes that came in from the other side.
     pub received_bytes: u64,
+    /// Bytes that came in and the server has not read.
+    pub unread_bytes: u32,
     /// Bytes that wait to be sent.
     pub waiting_bytes: u32,
     /// How much more the other side has said that it takes, bytes.
@@ -44,9 +46,10 @@ pub struct Connection {
     pub silent_ms: u32,
 }
 
-impl From<&TcpInfo> for Connection {
-    fn from(info: &TcpInfo) -> Self {
+impl Connection {
+    fn of(info: &TcpInfo, unread_bytes: u32) -> Self {
         Self {
+            unread_bytes,
             retransmissions: info.retransmits.into(),
             // `tcpi_probes` begins anew with every acknowledgement, though it opens no window; the time-out that doubles does not.
             probes: if info.unacked == 0 { info.backoff.into() } else { 0 },
@@ -67,9 +70,12 @@ impl From<&TcpInfo> for Connection {
 /// How each of these connections is doing; `None` for one that is gone.
 pub(super) fn connections(netns: &Netns, ends: &[Ends]) -> io::Result<Vec<Option<Connection>>> {
     let look = |ends: &Ends| {
-        let found = ask(*ends, ExtensionFlags::INFO)?;
-        let mut facts = found.iter().flat_map(|found| &found.nlas);
-        Ok(facts.find_map(|fact| if let Nla::TcpInfo(info) = fact { Some(info.into()) } else { None }))
+        let Some(found) = ask(*ends, ExtensionFlags::INFO)? else { return Ok(None) };
+        let unread = found.header.recv_queue;
+        Ok(found
+            .nlas
+            .iter()
+            .find_map(|fact| if let Nla::TcpInfo(info) = fact { Some(Connection::of(info, unread)) } else { None }))
     };
     netns.run(|| ends.iter().map(look).collect()).map_err(io::Error::other)?
 }

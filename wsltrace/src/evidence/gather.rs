@@ -30,7 +30,7 @@ const OWNERS_LIMIT: Duration = Duration::from_secs(3);
 /// Collects evidence in the namespaces that it watches.
 #[derive(Default)]
 pub struct Gatherer {
-    watched: BTreeMap<u32, Watched>,
+    pub(super) watched: BTreeMap<u32, Watched>,
     owners: HashMap<u64, (Instant, Option<SocketOwner>)>,
 }
 

@@ -44,6 +44,11 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// Whether it is of the way through this machine, which both directions pass.
+    pub fn is_forward(self) -> bool {
+        matches!(self, Self::Forward | Self::ForwardMangle | Self::ForwardFilter | Self::ForwardSecurity)
+    }
+
     /// Every stage, roughly in the order of a packet's way.
     pub const ALL: [Self; 33] = {
         use Stage as S;

@@ -5,7 +5,7 @@ use std::io::{self, Read as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -21,6 +21,9 @@ pub(super) const SILENCE: Duration = Duration::from_millis(500);
 
 /// The size of a page that fits into no packet, bytes.
 pub(super) const PAGE: usize = 8192;
+
+/// What a client sends that uploads: more than rules with a quota let through, and than buffers hold; bytes.
+pub(super) const UPLOAD: usize = 16 << 20;
 
 /// What the client saw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +61,8 @@ pub enum Manner {
     Reads,
     /// Connects, sends a byte, and waits for the greeting.
     Speaks,
+    /// Connects, sends [`UPLOAD`] bytes, and waits for the greeting.
+    Uploads,
     /// Connects, and neither sends nor waits for anything.
     Silent,
     /// Connects, and closes at once.
@@ -150,6 +155,9 @@ impl Attempt {
         if self.manner == Manner::Speaks {
             socket.send(b"?").map_err(failed("speak to"))?;
         }
+        if self.manner == Manner::Uploads && !upload(&socket, self.patience).map_err(failed("upload to"))? {
+            return Ok((Seen::Unserved, local, Some(Arc::new(socket))));
+        }
         socket
             .set_nonblocking(false)
             .and_then(|()| socket.set_read_timeout(Some(self.patience)))
@@ -172,6 +180,19 @@ impl Attempt {
         socket.set_nonblocking(true)?;
         Ok(socket)
     }
+}
+
+/// Sends all of an upload; false when the time is over before.
+fn upload(socket: &Socket, patience: Duration) -> io::Result<bool> {
+    let (data, end) = (vec![0; UPLOAD], Instant::now() + patience);
+    let mut sent = 0;
+    while let Some(rest) = data.get(sent..).filter(|rest| !rest.is_empty()) {
+        if !wait(socket, PollFlags::POLLOUT, end.saturating_duration_since(Instant::now()))? {
+            return Ok(false);
+        }
+        sent += socket.send(rest)?;
+    }
+    Ok(true)
 }
 
 /// The address that stands for all in the family of another.

@@ -216,13 +216,19 @@ pub(crate) fn stall() -> StallLine {
         unconfirmed_bytes: 8192,
         confirmed_bytes: 1,
         received_bytes: 80,
+        unread_bytes: 0,
         waiting_bytes: 1024,
         window_bytes: 64_000,
         segment_bytes: 1448,
         path_mtu: 1500,
         silent_ms: 1_420,
     };
-    StallLine::new(time(), &journey, &connection, crate::diagnosis::stall(&journey, &connection).unwrap())
+    StallLine::new(
+        time(),
+        &journey,
+        &connection,
+        crate::diagnosis::stall(&journey, &connection, crate::diagnosis::Lately::default()).unwrap(),
+    )
 }
 
 pub(crate) fn armed() -> Armed {

@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::super::firewall::{Firewalls, described, in_words};
 use super::super::{Facts, Finding, Severity};
-use crate::diagnosis::Obstacle;
-use crate::escape::shell_word;
+use crate::diagnosis::{Obstacle, around, is_forwarder};
+use crate::escape::{escape, shell_word};
 use crate::evidence::{Owner, Rule};
 use crate::simulate::{End, Goes, Part, Prediction};
 use crate::wsl::{Entry, taker};
@@ -221,18 +221,40 @@ fn not_forwarding(facts: &Facts) -> Vec<Finding> {
         return Vec::new();
     }
     let led = entries(facts).into_iter().find_map(|(entry, who)| match facts.predicted(&entry, Part::Syn)?.end {
-        End::Passes { address: Some(to), goes: Goes::Forward, translated_by, .. } if to.is_ipv4() => {
-            Some((who, to, translated_by))
+        End::Passes { address: Some(to), port, goes: Goes::Forward, translated_by, .. } if to.is_ipv4() => {
+            Some((who, to, port, translated_by))
         }
         _ => None,
     });
-    let Some((who, to, rule)) = led else { return Vec::new() };
+    let Some((who, to, port, rule)) = led else { return Vec::new() };
+    if let Some(rule) = &rule
+        && let Some(finding) = past_a_server(facts, (to, port), rule)
+    {
+        return vec![finding];
+    }
     let finding = Finding::new(
         Severity::Fails,
         format!("connections of {who} are led on to {to}, and this Linux forwards nothing (ip_forward is 0)"),
     );
     let finding = rule.iter().fold(finding, |finding, rule| finding.because(described(rule)));
     vec![finding.linux("sudo sysctl -w net.ipv4.ip_forward=1")]
+}
+
+/// A rule that leads past a server of this Linux to where nothing is known to listen: to forward would help nobody.
+fn past_a_server(facts: &Facts, (to, port): (IpAddr, Option<u16>), rule: &Rule) -> Option<Finding> {
+    let server = facts.linux.listeners.iter().find(|listener| !is_forwarder(listener))?;
+    let commands = around(rule, facts.port, false);
+    if commands.is_empty() || facts.linux.elsewhere.iter().any(|listener| Some(listener.port) == port) {
+        return None;
+    }
+    let who = server.command.as_deref().map_or_else(|| "a server".to_owned(), escape);
+    let summary = format!(
+        "a rule leads connections to port {} on to {to}, where nothing is known to listen, past {who}, which listens on it here",
+        facts.port
+    );
+    let finding = Finding::new(Severity::Fails, summary).because(described(rule));
+    let finding = finding.linux("# if that rule is left over from before, take it out of the way:");
+    Some(commands.into_iter().fold(finding, |finding, command| finding.linux(format!("sudo {command}"))))
 }
 
 /// The programs that manage the rules; theirs are the commands that last.

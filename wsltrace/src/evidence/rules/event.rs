@@ -66,7 +66,12 @@ pub(crate) struct TraceEvent {
     pub(crate) verdict: Verdict,
     /// The packet; only in the first message of each base chain.
     pub(crate) packet: Option<Identity>,
+    /// The packet's ports, source and destination, with it.
+    pub(crate) ports: Option<Ports>,
 }
+
+/// Source and destination port of a packet.
+pub(crate) type Ports = (u16, u16);
 
 /// nft's name of a family.
 pub(crate) fn family_name(family: NetfilterProtoFamily) -> &'static str {
@@ -106,6 +111,7 @@ pub(crate) fn decode(family: NetfilterProtoFamily, attributes: &[DefaultNla]) ->
             handle: handle.filter(|_| kind != POLICY),
         },
         verdict,
+        ports: packet.as_ref().and_then(|(_, transport)| ports(transport)),
         packet: packet.and_then(|(network, transport)| identity(&network, &transport)),
     })
 }
@@ -135,6 +141,11 @@ fn verdict_of(code: u32) -> Verdict {
     }
 }
 
+fn ports(transport: &[u8]) -> Option<Ports> {
+    let port = |at: usize| Some(u16::from_be_bytes(transport.get(at..at + 2)?.try_into().ok()?));
+    Some((port(0)?, port(2)?))
+}
+
 fn identity(network: &[u8], transport: &[u8]) -> Option<Identity> {
     const ACK: u8 = 0x10;
     const SYN: u8 = 0x02;
@@ -143,13 +154,13 @@ fn identity(network: &[u8], transport: &[u8]) -> Option<Identity> {
         6 => (address6(network.get(8..24)?)?.into(), address6(network.get(24..40)?)?.into()),
         _ => return None,
     };
-    let port = |at: usize| Some(u16::from_be_bytes(transport.get(at..at + 2)?.try_into().ok()?));
+    let (source_port, destination_port) = ports(transport)?;
     let word = |at: usize| be32(transport.get(at..at + 4)?);
     let flags = transport.get(13)?;
     Some(if flags & (SYN | ACK) == SYN {
-        Identity { client: source, port: port(0)?, sequence: word(4)?, answer: false }
+        Identity { client: source, port: source_port, sequence: word(4)?, answer: false }
     } else {
-        Identity { client: destination, port: port(2)?, sequence: word(8)?.wrapping_sub(1), answer: true }
+        Identity { client: destination, port: destination_port, sequence: word(8)?.wrapping_sub(1), answer: true }
     })
 }
 

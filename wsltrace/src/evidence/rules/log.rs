@@ -118,7 +118,7 @@ mod tests {
 
     fn event(id: u32, chain: &str, handle: u64, verdict: Verdict, packet: Option<Identity>) -> TraceEvent {
         let rule = RuleRef { family: "ip", table: "t".to_owned(), chain: chain.to_owned(), handle: Some(handle) };
-        TraceEvent { id, rule, verdict, packet }
+        TraceEvent { id, rule, verdict, packet, ports: None }
     }
 
     #[test]

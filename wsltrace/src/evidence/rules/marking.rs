@@ -8,6 +8,8 @@ use netlink_packet_netfilter::nftables::{
     VerdictAttribute,
 };
 
+use super::event::Ports;
+
 /// Names of our tables begin with this; the process's number follows, so that two tracers do not meet.
 pub(crate) const PREFIX: &str = "wsltrace-";
 /// How many packets of a kind are traced in a second, and at once: each makes a message a rule that it meets.
@@ -48,9 +50,7 @@ enum Which {
 impl Marking {
     /// The messages that make the table, for one transaction.
     pub(crate) fn messages(&self) -> Vec<NfTablesMessage> {
-        let table =
-            TableMessage { attributes: vec![TableAttribute::Name(self.table.clone()), TableAttribute::Flags(TableFlags::Owner)] };
-        let mut messages = vec![NfTablesMessage::NewTable(table)];
+        let mut messages = vec![self.table()];
         self.add_chains(&mut messages, "prerouting", InetHookNumber::PreRouting, None);
         if self.outgoing {
             self.add_chains(&mut messages, "output", InetHookNumber::LocalOut, None);
@@ -61,15 +61,41 @@ impl Marking {
         messages
     }
 
+    /// The messages that make a table which marks all packets with these source and destination ports, some in a second.
+    pub(crate) fn of_connections(table: String, connections: &[Ports]) -> Vec<NfTablesMessage> {
+        let marking = Self { table, ports: Vec::new(), answers: Vec::new(), devices: Vec::new(), outgoing: true, limited: true };
+        let mut messages = vec![marking.table()];
+        for (name, hook) in [("prerouting", InetHookNumber::PreRouting), ("output", InetHookNumber::LocalOut)] {
+            messages.push(marking.base_chain(name, hook, None));
+            for (source, destination) in connections {
+                let ports = [source.to_be_bytes(), destination.to_be_bytes()].concat();
+                let mut expressions = vec![load_meta(MetaKey::L4Proto), compare(Operator::Equal, &[IPPROTO_TCP])];
+                expressions.extend([load_transport(0, 4), compare(Operator::Equal, &ports), limit()]);
+                expressions.extend(set_trace_bit());
+                messages.push(marking.rule(name, expressions));
+            }
+        }
+        messages
+    }
+
+    fn table(&self) -> NfTablesMessage {
+        let attributes = vec![TableAttribute::Name(self.table.clone()), TableAttribute::Flags(TableFlags::Owner)];
+        NfTablesMessage::NewTable(TableMessage { attributes })
+    }
+
+    fn base_chain(&self, name: &str, hook: InetHookNumber, device: Option<&String>) -> NfTablesMessage {
+        let mut place = vec![Hook::Number(hook.into()), Hook::Priority(PRIORITY.cast_unsigned())];
+        place.extend(device.cloned().map(Hook::NetDeviceName));
+        let base = [ChainAttribute::Hook(place), ChainAttribute::Policy(NF_ACCEPT), ChainAttribute::Type("filter".to_owned())];
+        self.chain(name, base.into())
+    }
+
     /// A base chain, which all packets pay for, that leads the few which begin or refuse a connection to a chain with the rules.
     fn add_chains(&self, messages: &mut Vec<NfTablesMessage>, name: &str, hook: InetHookNumber, device: Option<&String>) {
         let marks = format!("{name}-marks");
         messages.push(self.chain(&marks, Vec::new()));
         messages.extend(self.rules(&marks, device.is_none()));
-        let mut place = vec![Hook::Number(hook.into()), Hook::Priority(PRIORITY.cast_unsigned())];
-        place.extend(device.cloned().map(Hook::NetDeviceName));
-        let base = [ChainAttribute::Hook(place), ChainAttribute::Policy(NF_ACCEPT), ChainAttribute::Type("filter".to_owned())];
-        messages.push(self.chain(name, base.into()));
+        messages.push(self.base_chain(name, hook, device));
         let mut expressions = compare_flags(SYN | RST, Operator::NotEqual, 0);
         expressions.extend([load_meta(MetaKey::L4Proto), compare(Operator::Equal, &[IPPROTO_TCP]), jump(marks)]);
         messages.push(self.rule(name, expressions));
@@ -117,13 +143,15 @@ impl Marking {
         if self.limited {
             expressions.push(limit());
         }
-        expressions.push(Expressions::Immediate(vec![
-            Immediate::DestinationRegister(Register::Reg1),
-            Immediate::Data(DataAttribute::Value(vec![1])),
-        ]));
-        expressions.push(Expressions::Meta(vec![Meta::Key(MetaKey::NftraceBit), Meta::SourceRegister(Register::Reg1)]));
+        expressions.extend(set_trace_bit());
         self.rule(chain, expressions)
     }
+}
+
+fn set_trace_bit() -> [Expressions; 2] {
+    let one = vec![Immediate::DestinationRegister(Register::Reg1), Immediate::Data(DataAttribute::Value(vec![1]))];
+    let bit = vec![Meta::Key(MetaKey::NftraceBit), Meta::SourceRegister(Register::Reg1)];
+    [Expressions::Immediate(one), Expressions::Meta(bit)]
 }
 
 fn load_meta(key: MetaKey) -> Expressions {

@@ -3,6 +3,7 @@
 //! very packet.
 
 pub(crate) mod event;
+mod followed;
 pub(crate) mod legacy;
 mod listing;
 mod log;
@@ -20,6 +21,7 @@ use std::process::Command;
 
 pub(crate) use self::event::family_name;
 use self::event::{Identity, RuleRef, Verdict};
+use self::followed::Followed;
 pub(crate) use self::legacy::tables as legacy_tables;
 pub(super) use self::legacy::{Came, LegacyCounters};
 use self::listing::Base;
@@ -34,8 +36,8 @@ use self::questions::details;
 pub(crate) use self::questions::{generation, message, present, text_of, user_comment};
 use self::socket::{Listener, OwnTable};
 pub use self::targets::dnat_targets;
-use self::targets::translates;
 pub(crate) use self::targets::{one_sends_to, translating_rules};
+use self::targets::{translated_port, translates};
 pub(super) use self::twins::Twins;
 use super::Rule;
 use crate::journey::{Conntrack, Journey, Origin, Outcome, Stage};
@@ -62,6 +64,8 @@ pub(super) struct FirewallTrace {
     table: Option<(Marking, OwnTable)>,
     listener: Option<Listener>,
     log: TraceLog,
+    /// Connections that do not get on.
+    followed: Option<Followed>,
     pace: Pace,
     generation: Option<u32>,
     listing: Option<Listing>,
@@ -88,6 +92,7 @@ impl FirewallTrace {
             table: None,
             listener: None,
             log: TraceLog::default(),
+            followed: None,
             pace: Pace::default(),
             generation: None,
             listing: None,
@@ -185,12 +190,12 @@ impl FirewallTrace {
         if self.listener.is_none() {
             self.listener = Some(inside(&self.netns, Listener::open)?);
         }
-        let made = match inside(&self.netns, || OwnTable::make(&marking)) {
+        let made = match inside(&self.netns, || OwnTable::make(marking.messages())) {
             Err(error) if marking.limited && error.raw_os_error() == Some(libc::ENOENT) => {
                 ::log::debug!("the kernel has no limit for nftables: the rate of its trace is kept by hand");
                 self.pace.keep_by_hand();
                 marking.limited = false;
-                inside(&self.netns, || OwnTable::make(&marking))
+                inside(&self.netns, || OwnTable::make(marking.messages()))
             }
             made => made,
         };
@@ -370,13 +375,6 @@ fn stage_of(base: &Base) -> Option<Stage> {
         "forward" => Stage::Forward,
         _ => return None,
     })
-}
-
-/// The port behind `dnat to ADDRESS:PORT` or `redirect to :PORT`.
-fn translated_port(text: &str) -> Option<u16> {
-    let (_, target) = text.split_once("dnat").or_else(|| text.split_once("redirect"))?;
-    let (_, target) = target.split_once(" to ")?;
-    target.split_whitespace().next()?.rsplit_once(':')?.1.parse().ok()
 }
 
 /// Whether a chain at this hook sees what this machine sends.

@@ -10,7 +10,6 @@ use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterMessa
 use rtnetlink::sys::{Socket, protocols::NETLINK_NETFILTER};
 
 use super::event::{self, TraceEvent};
-use super::marking::Marking;
 use crate::kernel::netlink;
 
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
@@ -26,9 +25,8 @@ pub(crate) struct OwnTable {
 
 impl OwnTable {
     /// Makes the table in the calling thread's namespace, or nothing at all.
-    pub(crate) fn make(marking: &Marking) -> io::Result<Self> {
+    pub(crate) fn make(messages: Vec<NfTablesMessage>) -> io::Result<Self> {
         let socket = netlink::socket(NETLINK_NETFILTER)?;
-        let messages = marking.messages();
         let expected = messages.len();
         let control = |message| {
             let header = NetfilterHeader::new(NetfilterProtoFamily::Unspec, 0, NFNL_SUBSYS_NFTABLES);

@@ -66,6 +66,13 @@ pub(crate) fn one_sends_to(rules: &[String], to: IpAddr) -> Option<bool> {
     all_plain.then_some(false)
 }
 
+/// The port behind `dnat to ADDRESS:PORT` or `redirect to :PORT`.
+pub(super) fn translated_port(text: &str) -> Option<u16> {
+    let (_, target) = text.split_once("dnat").or_else(|| text.split_once("redirect"))?;
+    let (_, target) = target.split_once(" to ")?;
+    target.split_whitespace().next()?.rsplit_once(':')?.1.parse().ok()
+}
+
 /// Whether a rule of nft gives packets another destination, or else another source.
 pub(super) fn translates(text: &str, destination: bool) -> bool {
     let statements = if destination { ["dnat", "redirect"] } else { ["snat", "masquerade"] };

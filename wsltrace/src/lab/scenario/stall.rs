@@ -2,15 +2,20 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
+use std::os::fd::AsFd as _;
 use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::forwarding::{INNER_PORT, dnat_answered, publish};
 use super::{Expect, Scenario, template};
 use crate::diagnosis::Cause;
 use crate::journey::Origin;
-use crate::lab::client::PAGE;
+use crate::lab::client::{PAGE, UPLOAD};
 use crate::lab::listener::PATIENCE;
 use crate::lab::mend::Mended;
 use crate::lab::path::established_on_loopback;
+use crate::lab::sides::CONTAINER;
 use crate::lab::{Binding, Lab, LabError, Listening, Manner, PORT, Seen, Side};
 
 const GROUP: &str = "after the connection is made";
@@ -20,6 +25,8 @@ const THREE_TIMES: Duration = Duration::from_millis(2_400);
 const FOUR_TIMES: Duration = Duration::from_secs(4);
 /// Longer, by more than a second, than the 12.6 s after which the kernel has tried six times.
 const SIX_PROBES: Duration = Duration::from_secs(14);
+/// Longer, by more than two seconds, than what a rule has to stop a connection for, and a server not to read.
+const STUCK: Duration = Duration::from_millis(8_500);
 /// More than both sides' buffers hold.
 const ENDLESS: usize = 64 << 20;
 
@@ -30,6 +37,9 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         unconfirmed(),
         window_closed(),
         sending_refused(),
+        not_let_through(),
+        quota(),
+        not_read(),
         data_dropped("data-dropped", false),
         data_dropped("data-dropped-lo", true),
     ]
@@ -94,8 +104,75 @@ fn sending_refused() -> Scenario {
         silence: SIX_PROBES,
         manner: Manner::Reads,
         stall: Some(Cause::SendingRefused),
+        mended: Some(Mended::Removed),
         tools: &["nft"],
         ..template("data-not-let-out", "nftables drops what the server sends, but for what makes a connection", GROUP)
+    }
+}
+
+/// What a container sends dies where this machine passes it on: to its socket that looks like a client that is gone.
+fn not_let_through() -> Scenario {
+    let base = template(
+        "data-not-let-through",
+        "the FORWARD chain drops what a container sends, but for what makes a connection",
+        GROUP,
+    );
+    Scenario {
+        behind: Some(Side::Container),
+        break_it: |lab| {
+            publish(lab, CONTAINER)?;
+            let rule = format!("tcp sport {INNER_PORT} meta length > 60 drop");
+            lab.wsl.nft("inet", "type filter hook forward priority filter", &rule)?;
+            serve_a_page_by(lab, Side::Container, INNER_PORT)
+        },
+        client: Seen::Unserved,
+        silence: STUCK,
+        manner: Manner::Reads,
+        stall: Some(Cause::SendingRefused),
+        mended: Some(Mended::Removed),
+        tools: &["nft"],
+        expect: dnat_answered().expect,
+        ..base
+    }
+}
+
+/// To the server's socket that looks like a client that has nothing more to say.
+fn quota() -> Scenario {
+    Scenario {
+        break_it: |lab| {
+            let rule = format!("tcp dport {PORT} quota over 200 kbytes drop");
+            lab.wsl.nft("inet", "type filter hook input priority filter", &rule)?;
+            serve_by(lab, |mut connection| {
+                connection.set_read_timeout(Some(PATIENCE))?;
+                io::copy(&mut (&mut connection).take(UPLOAD as u64), &mut io::sink())?;
+                connection.write_all(b"!")
+            })
+        },
+        client: Seen::Unserved,
+        silence: STUCK,
+        manner: Manner::Uploads,
+        stall: Some(Cause::DataDropped),
+        mended: Some(Mended::Removed),
+        tools: &["nft"],
+        options: &["NFT_QUOTA"],
+        ..template("data-quota", "nftables lets in 200 kilobytes to the port, and the client sends more", GROUP)
+    }
+}
+
+fn not_read() -> Scenario {
+    Scenario {
+        break_it: |lab| {
+            serve_by(lab, |connection| {
+                let mut hangs = [PollFd::new(connection.as_fd(), PollFlags::empty())];
+                poll(&mut hangs, PollTimeout::try_from(PATIENCE).map_err(io::Error::other)?)?;
+                Ok(())
+            })
+        },
+        client: Seen::Unserved,
+        silence: STUCK,
+        manner: Manner::Uploads,
+        stall: Some(Cause::NotRead),
+        ..template("data-not-read", "the server accepts, and does not read what the client sends", GROUP)
     }
 }
 
@@ -124,6 +201,7 @@ fn data_dropped(name: &'static str, local: bool) -> Scenario {
         silence: THREE_TIMES,
         tools: &["nft"],
         stall: Some(Cause::DataDropped),
+        mended: Some(Mended::Removed),
         ..base
     }
 }
@@ -138,13 +216,20 @@ fn serve_a_page(lab: &mut Lab, dropped: &str) -> Result<(), LabError> {
 
 /// A server that greets, and then sends more than fits into a packet.
 fn greet_and_serve_a_page(lab: &mut Lab) -> Result<(), LabError> {
-    serve_by(lab, |mut connection| {
+    serve_a_page_by(lab, Side::Wsl, PORT)
+}
+
+fn serve_a_page_by(lab: &mut Lab, side: Side, port: u16) -> Result<(), LabError> {
+    let page = |mut connection: TcpStream| {
         connection.set_read_timeout(Some(PATIENCE))?;
         connection.write_all(b"!")?;
         connection.write_all(&[0; PAGE])?;
         connection.read_to_end(&mut Vec::new())?;
         Ok(())
-    })
+    };
+    let server = Listening::doing(lab.side(side)?, Binding::new(lab.any(), port), page)?;
+    lab.keep(server);
+    Ok(())
 }
 
 fn serve_by(lab: &mut Lab, then: fn(TcpStream) -> io::Result<()>) -> Result<(), LabError> {

@@ -1,0 +1,92 @@
+//! Connections that were made and do not get on: which rule of this machine drops their packets, on either way.
+
+use std::collections::BTreeMap;
+
+use super::told::OrTold as _;
+use super::{Gatherer, Rule, way};
+use crate::journey::{Journey, Stage};
+
+/// A rule of this machine that dropped packets of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dropped {
+    /// The rule.
+    pub rule: Rule,
+    /// Whether it stands in FORWARD.
+    pub forward: bool,
+    /// Whether the packets came from the client.
+    pub from_client: bool,
+    /// The server's port as they had it there.
+    pub port: u16,
+    /// How many.
+    pub packets: u32,
+    /// The words before a command that run it where the rule is; `None` where that is the namespace that the SYN came into.
+    pub entrance: Option<String>,
+}
+
+impl Gatherer {
+    /// Has the kernel tell which rules drop packets of the connections that came of these journeys, and of no others.
+    pub fn follow<'a>(&mut self, journeys: impl Iterator<Item = &'a Journey>) {
+        let mut pairs: BTreeMap<u32, Vec<(u16, u16)>> = BTreeMap::new();
+        for journey in journeys {
+            for inum in places(journey) {
+                pairs.entry(inum).or_default().extend(port_pairs(journey));
+            }
+        }
+        for (inum, watched) in &mut self.watched {
+            let Some(trace) = &mut watched.trace else { continue };
+            trace.follow(pairs.get(inum).map_or(&[], Vec::as_slice)).or_told(*inum, "trace connections that do not get on");
+        }
+    }
+
+    /// The rule that dropped packets of the connection that came of a journey, while it was followed.
+    pub fn dropped(&mut self, journey: &Journey) -> Option<Dropped> {
+        places(journey).into_iter().find_map(|inum| {
+            let watched = self.watched.get_mut(&inum)?;
+            let found = watched.trace.as_mut()?.dropping(&port_pairs(journey));
+            let (named, ports, packets) = found.or_told(inum, "read the trace of a connection").flatten()?;
+            let from_client = is_from_client(journey, ports);
+            let entrance = if inum == journey.netns { None } else { watched.netns.entrance() };
+            let forward = named.stage.is_some_and(Stage::is_forward);
+            let port = if from_client { ports.1 } else { ports.0 };
+            Some(Dropped { rule: named.rule, forward, from_client, port, packets, entrance })
+        })
+    }
+}
+
+/// The namespaces that the packets of a journey's connection pass: where its SYN came in, and where its server is.
+fn places(journey: &Journey) -> Vec<u32> {
+    let server = journey.stages.iter().rfind(|visit| visit.stage == Stage::Established).map(|visit| visit.netns);
+    std::iter::once(journey.netns).chain(server.filter(|inum| *inum != journey.netns)).collect()
+}
+
+/// The source and destination ports that packets of its connection have somewhere on their way, from the client and back.
+fn port_pairs(journey: &Journey) -> Vec<(u16, u16)> {
+    let asked = (journey.flow.source_port, journey.flow.destination_port);
+    let last = (way::source_end(journey).1, journey.last_destination().1);
+    let mut pairs = vec![asked, last, (asked.1, asked.0), (last.1, last.0)];
+    pairs.sort_unstable();
+    pairs.dedup();
+    pairs
+}
+
+fn is_from_client(journey: &Journey, (_, destination): (u16, u16)) -> bool {
+    destination == journey.flow.destination_port || destination == journey.last_destination().1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::samples;
+
+    #[test]
+    fn packets_are_known_by_their_ports_before_and_behind_nat() {
+        let journey = samples::container().journey;
+        let (client, asked, inner) = (journey.flow.source_port, journey.flow.destination_port, journey.last_destination().1);
+        assert_ne!(asked, inner);
+        for pair in [(client, asked), (client, inner)] {
+            assert!(port_pairs(&journey).contains(&pair) && is_from_client(&journey, pair));
+            let back = (pair.1, pair.0);
+            assert!(port_pairs(&journey).contains(&back) && !is_from_client(&journey, back));
+        }
+    }
+}
