@@ -16,7 +16,7 @@ type Test = fn(&Path) -> Result<(), Box<dyn Error>>;
 const PORT: u16 = 8080;
 /// Faults of the lab that an examination does not see, with the reason. Of each it may say that the way works, and the tracer is
 /// there to say that it does not.
-const UNSEEN: [(&str, &str); 39] = [
+const UNSEEN: [(&str, &str); 40] = [
     ("reverse-path-filter", "it depends on the client's address"),
     ("no-route-back", "it depends on the client's address"),
     ("reply-wrong-interface", "it depends on the client's address"),
@@ -41,6 +41,7 @@ const UNSEEN: [(&str, &str); 39] = [
     ("data-unconfirmed", "the client's side decides"),
     ("ttl-used-up", "the client's side decides: its packets have a TTL of 1"),
     ("conntrack-old-entry", "it comes with the connections"),
+    ("data-not-read", "it comes with the connections"),
     ("syn-queue-full", "it comes with the connections"),
     ("masquerade-port-taken", "it comes with the connections"),
     ("masquerade-port-taken-legacy", "it comes with the connections"),

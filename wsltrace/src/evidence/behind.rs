@@ -1,4 +1,5 @@
-//! Where packets go on to from a namespace: into containers behind its bridges, and to where DNAT rules send.
+//! Where packets go on to from a namespace: into containers behind its bridges, to where DNAT rules send, and from there into the
+//! containers of containers (kind, k3d, Docker in Docker).
 
 use std::io;
 
@@ -6,8 +7,31 @@ use super::rules::dnat_targets;
 use crate::kernel::links::{Behind, container_namespaces, namespaces_toward};
 use crate::kernel::netns::Netns;
 
+/// How many namespaces are looked behind, the nearest first: a cluster on one machine has some dozens.
+const LOOKED_BEHIND: usize = 64;
+
 /// The namespaces that packets are to be followed into.
 pub fn namespaces_behind(netns: &Netns) -> io::Result<Behind> {
+    let mut behind = next(netns)?;
+    let mut looked = 0;
+    while let Some(joined) = behind.joined.get(looked).filter(|_| looked < LOOKED_BEHIND) {
+        looked += 1;
+        match next(&joined.netns) {
+            Ok(further) => {
+                let is_new = |new: &Netns| new != netns && behind.joined.iter().all(|known| known.netns != *new);
+                let new: Vec<_> = further.joined.into_iter().filter(|further| is_new(&further.netns)).collect();
+                behind.joined.extend(new);
+                behind.hidden.extend(further.hidden);
+            }
+            // It may have ended just now.
+            Err(error) => log::debug!("cannot look behind network namespace {}: {error}", joined.netns.label()),
+        }
+    }
+    Ok(behind)
+}
+
+/// Those that are next to it.
+fn next(netns: &Netns) -> io::Result<Behind> {
     let mut behind = container_namespaces(netns)?;
     match dnat_targets(netns) {
         Ok(targets) if targets.is_empty() => {}

@@ -7,6 +7,7 @@
 //!        fd00:28:16::1/64               fd00:28:16::2/64
 //!                                  docker0 172.17.0.1/16 ─bridge─ veth0 ── eth0 172.17.0.2/16
 //!                                                                        backend (on demand)
+//!                                                                          cni0 10.244.0.1/24 ─ pod 10.244.0.2 (on demand)
 //!   loopback0 127.0.0.1 ──veth──  loopback0 (on demand, as in mirrored mode)
 //!                                  eth1 10.88.0.1/24 ────────veth──────── eth0 10.88.0.2/24
 //! ```

@@ -177,6 +177,22 @@ pub(super) fn into_container_up_to(last: Stage) -> Vec<Step> {
     [through(TcEgress), wires, inbound(last)[1..].to_vec()].concat()
 }
 
+/// On through a namespace that is no end, and no further than `last`.
+pub(super) fn forwarded_up_to(last: Stage) -> Vec<Step> {
+    up_to(&THROUGH, last)
+}
+
+/// Through WSL, a container and both their bridges to the socket lookup in a pod.
+pub(super) fn into_pod() -> Vec<Step> {
+    into_pod_up_to(SocketLookup)
+}
+
+/// The same, and no further in the pod than `last`.
+pub(super) fn into_pod_up_to(last: Stage) -> Vec<Step> {
+    let wires = may(&[TcEgress, TcIngress]);
+    [into_container_up_to(Routing), forwarded_up_to(TcEgress), wires, inbound(last)[1..].to_vec()].concat()
+}
+
 /// Whether a journey took this way, and no other. The stages that may be there make several readings possible; one is enough.
 pub(super) fn matches(path: &[Step], stages: &[Stage]) -> bool {
     match path.split_first() {

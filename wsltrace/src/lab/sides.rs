@@ -22,6 +22,10 @@ pub(super) const CONTAINER: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 2);
 pub(super) const ETH1: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 1);
 pub(super) const BACKEND: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 2);
 
+/// The address of a bridge in the container, and the pod's behind it.
+pub(super) const CNI0: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 1);
+pub(super) const POD: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 2);
+
 /// One side of the lab.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -33,6 +37,8 @@ pub enum Side {
     Container,
     /// In a network of its own behind WSL.
     Backend,
+    /// Behind a bridge in the container, as a pod in a node of kind.
+    Pod,
 }
 
 /// A lab; gone when dropped or when the process ends.
@@ -43,7 +49,7 @@ pub struct Lab {
     /// The one that is traced.
     pub wsl: Namespace,
     /// What hangs behind WSL, when it was asked for.
-    behind: Option<(Side, Namespace)>,
+    behind: Vec<(Side, Namespace)>,
     /// Whether the client comes by IPv6.
     pub(super) v6: bool,
     /// Servers and other sockets that live as long as the lab.
@@ -51,7 +57,8 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Builds a healthy lab with nothing listening; `behind` is [`Side::Container`] or [`Side::Backend`].
+    /// Builds a healthy lab with nothing listening; `behind` is [`Side::Container`], [`Side::Backend`], or
+    /// [`Side::Pod`] for a container with a pod in it.
     pub fn new(behind: Option<Side>) -> Result<Self, LabError> {
         let (client, wsl) = (Namespace::new("client")?, Namespace::new("wsl")?);
         // Not the client's: 127.0.0.1 must be an address that it can send to WSL.
@@ -67,9 +74,14 @@ impl Lab {
             warm_up(&client, CLIENT_V6.into(), &wsl, WSL_V6.into())?;
         }
         let behind = match behind {
-            None => None,
-            Some(side @ Side::Container) => Some((side, container(&wsl)?)),
-            Some(side) => Some((side, backend(&wsl)?)),
+            None => Vec::new(),
+            Some(Side::Pod) => {
+                let container = container(&wsl)?;
+                let pod = pod(&container)?;
+                vec![(Side::Container, container), (Side::Pod, pod)]
+            }
+            Some(side @ Side::Container) => vec![(side, container(&wsl)?)],
+            Some(side) => vec![(side, backend(&wsl)?)],
         };
         Ok(Self { client, wsl, behind, v6: false, kept: Vec::new() })
     }
@@ -86,11 +98,10 @@ impl Lab {
 
     /// The namespace of a side, if it was built.
     pub(super) fn find(&self, side: Side) -> Option<&Namespace> {
-        match (side, &self.behind) {
-            (Side::Client, _) => Some(&self.client),
-            (Side::Wsl, _) => Some(&self.wsl),
-            (_, Some((built, namespace))) if *built == side => Some(namespace),
-            _ => None,
+        match side {
+            Side::Client => Some(&self.client),
+            Side::Wsl => Some(&self.wsl),
+            _ => self.behind.iter().find(|(built, _)| *built == side).map(|(_, namespace)| namespace),
         }
     }
 
@@ -190,6 +201,17 @@ fn container(wsl: &Namespace) -> Result<Namespace, LabError> {
     wsl.await_carrier("docker0")?;
     attach(wsl, "docker0", DOCKER0, &container, CONTAINER, 16)?;
     Ok(container)
+}
+
+fn pod(node: &Namespace) -> Result<Namespace, LabError> {
+    let pod = Namespace::new("pod")?;
+    pod.up("lo")?;
+    node.bridge("cni0")?;
+    join(node, "veth0", &pod, "eth0")?;
+    node.enslave("veth0", "cni0")?;
+    node.await_carrier("cni0")?;
+    attach(node, "cni0", CNI0, &pod, POD, 24)?;
+    Ok(pod)
 }
 
 fn backend(wsl: &Namespace) -> Result<Namespace, LabError> {

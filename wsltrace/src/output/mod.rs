@@ -71,7 +71,9 @@ fn refine(journey: &mut Journey, evidence: &Evidence) {
         journey.conntrack = Some(Conntrack::Invalid);
     }
     if let Some(translated) = &mut journey.translated {
-        translated.rule.clone_from(&evidence.translator);
+        // Where a container's own rules have rewritten it again, it is not this one that made it what it is.
+        translated.rule =
+            evidence.translator.clone().filter(|rule| !crate::evidence::rules::sends_elsewhere(rule, translated.destination));
     }
 }
 

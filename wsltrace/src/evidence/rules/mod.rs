@@ -36,7 +36,7 @@ use self::questions::details;
 pub(crate) use self::questions::{generation, message, present, text_of, user_comment};
 use self::socket::{Listener, OwnTable};
 pub use self::targets::dnat_targets;
-pub(crate) use self::targets::{one_sends_to, translating_rules};
+pub(crate) use self::targets::{one_sends_to, sends_elsewhere, translating_rules};
 use self::targets::{translated_port, translates};
 pub(super) use self::twins::Twins;
 use super::Rule;

@@ -4,6 +4,7 @@ use std::io;
 use std::net::IpAddr;
 use std::process::Command;
 
+use super::super::Rule;
 use super::{inside, legacy_tables, listing::Listing, present};
 use crate::journey::Family;
 use crate::kernel::command::{LISTING_LIMIT, output_within};
@@ -64,6 +65,13 @@ pub(crate) fn one_sends_to(rules: &[String], to: IpAddr) -> Option<bool> {
         all_plain &= addresses(target).next().is_some() && !target.contains(['@', '-', '/', '{']) && !target.contains("map");
     }
     all_plain.then_some(false)
+}
+
+/// Whether a rule plainly sends packets to another address than this.
+pub(crate) fn sends_elsewhere(rule: &Rule, to: IpAddr) -> bool {
+    let leads = |text: &&String| text.contains("dnat") || text.contains("--to-destination");
+    let text = rule.text.as_ref().filter(leads);
+    text.is_some_and(|text| one_sends_to(std::slice::from_ref(text), to) == Some(false))
 }
 
 /// The port behind `dnat to ADDRESS:PORT` or `redirect to :PORT`.

@@ -19,6 +19,7 @@ mod listener;
 mod loopback;
 mod mirrored;
 mod neighbour;
+mod nested;
 mod overflow;
 mod packet;
 mod policy;
@@ -179,6 +180,7 @@ pub fn all() -> Vec<Scenario> {
         reader::scenarios(),
         neighbour::scenarios(),
         led::scenarios(),
+        nested::scenarios(),
         loopback::scenarios(),
         reply::scenarios(),
         untaken::scenarios(),
