@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -35,6 +36,9 @@ impl Endings {
     }
 }
 
+/// How long after a signal the same may come by another way.
+const ECHO: Duration = Duration::from_millis(700);
+
 /// Whether a signal ends the process at once, as if it were not caught: so while nothing else listens to it, because somebody is waited
 /// for who does not read our output.
 pub(super) struct AtOnce(Arc<AtomicBool>);
@@ -50,9 +54,18 @@ impl AtOnce {
         Ok(Self(at_once))
     }
 
-    /// Whether they shall.
-    pub(super) fn set(&self, at_once: bool) {
-        self.0.store(at_once, Ordering::Relaxed);
+    /// From now on somebody listens to them.
+    pub(super) fn no_longer(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+
+    /// From soon on they do again. Not at once: a wrapper such as timeout(1) passes Ctrl-C on to us, who have had it from the terminal.
+    pub(super) fn soon(self) -> io::Result<()> {
+        let wait = move || {
+            std::thread::sleep(ECHO);
+            self.0.store(true, Ordering::Relaxed);
+        };
+        std::thread::Builder::new().name("at-once".to_owned()).spawn(wait).map(drop)
     }
 }
 

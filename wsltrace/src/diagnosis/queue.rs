@@ -181,5 +181,7 @@ fn relieve(case: &Case, listener: Option<&Listener>) -> Vec<String> {
     let raise = small.filter(|limit| *limit < 4096).map(|_| case.root("sysctl -w net.core.somaxconn=4096"));
     let advice =
         "# see why the server does not accept: it hangs, or its listen() backlog is too small for such bursts".to_owned();
-    [look].into_iter().chain(stack).chain(raise).chain([advice]).collect()
+    // The limit is taken when a server calls listen().
+    let restart = raise.as_ref().map(|_| "# and restart the server: its queue keeps the limit that it was made with".to_owned());
+    [look].into_iter().chain(stack).chain(raise).chain(restart).chain([advice]).collect()
 }

@@ -192,7 +192,10 @@ pub(super) fn other_netns(case: &Case) -> Option<Finding> {
     if !case.journey.met_no_socket() || case.was_answered_beyond() {
         return None;
     }
-    let listener = case.evidence.elsewhere.first().filter(|_| case.evidence.sockets.is_some())?;
+    // A packet that was led on came to the very container that it was meant for; that another one has a server on the same port, as
+    // most have on 80, is chance.
+    let led_on = asked(case) != case.destination() || case.elsewhere_netns().is_some();
+    let listener = case.evidence.elsewhere.first().filter(|_| !led_on && case.evidence.sockets.is_some())?;
     let port = listener.port;
     let summary = format!(
         "refused: nothing takes port {port} in this network namespace, but {} listens on it in network namespace {} (a container?)",

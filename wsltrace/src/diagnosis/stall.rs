@@ -129,6 +129,10 @@ fn by_socket(journey: &Journey, connection: &Connection) -> Option<Stall> {
         let room = connection.window_bytes >= connection.segment_bytes.min(connection.waiting_bytes);
         return Some(if room { sending_refused(connection) } else { window_closed(journey, connection) });
     }
+    // The server's FIN alone: everything it had to say is confirmed.
+    if connection.unconfirmed == 1 && connection.unconfirmed_bytes == 0 {
+        return None;
+    }
     let segment = u64::from(connection.segment_bytes);
     let full_size = connection.unconfirmed_bytes + 1 >= segment;
     // Where a full packet may have arrived before, as in a download that has gone on for a while, it is not their size. Of what was written
@@ -258,6 +262,9 @@ pub(super) mod tests {
         assert_eq!(cause(Origin::Remote, lossy), None);
         assert_eq!(cause(Origin::Remote, Connection { probes: 5, waiting_bytes: 9, ..FLOWS }), None);
         assert_eq!(cause(Origin::Remote, Connection { probes: 9, ..FLOWS }), None, "keep-alive probes carry nothing");
+        let parting = Connection { retransmissions: 6, unconfirmed: 1, silent_ms: 9000, ..FLOWS };
+        assert_eq!(cause(Origin::Remote, parting), None, "only the end of the connection is not confirmed");
+        assert_eq!(cause(Origin::Remote, Connection { unconfirmed_bytes: 9, ..parting }), Some(Cause::Unconfirmed));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use super::{Code, Confidence, Diagnosis, ROWS, diagnose, row};
 use crate::{
     evidence::{Backend, Evidence, Listener, Rule, Silence},
-    journey::{Family, Journey, Outcome, Stage, StageVisit},
+    journey::{Family, Journey, Outcome, Stage, StageVisit, Translated},
     output::samples::{
         self, CONTAINER, OVERFLOWED, PREROUTING, after_prerouting, ip, journey, listener, to_socket, with_listeners,
     },
@@ -120,6 +120,17 @@ fn refused_is_told_apart_by_the_listeners() {
     let there = crate::evidence::Listener { netns: CONTAINER, ..listener("0.0.0.0") };
     let elsewhere = Evidence { elsewhere: vec![there], ..with_listeners(Vec::new()) };
     expect(&j, &elsewhere, Code::ListenerOtherNetns, Proved);
+    // Led to a container's port by a rule: another container's server on that port has nothing to do with it.
+    let mut published = j.clone();
+    let now = Translated {
+        source: j.flow.source,
+        source_port: j.flow.source_port,
+        destination: ip("172.17.0.2"),
+        destination_port: 80,
+        rule: None,
+    };
+    published.translated = Some(now);
+    expect(&published, &elsewhere, Code::NoListener, Proved);
     expect(&j, &with_listeners(Vec::new()), Code::NoListener, Proved);
     expect(&j, &Evidence::default(), Code::NoListener, Inferred);
     // A dual-stack listener takes IPv4: it can only have been started later.

@@ -137,7 +137,7 @@ impl Lab {
 
     /// Ends what hangs behind WSL, as a container ends: nothing is left in its namespace.
     pub fn end_behind(&mut self) {
-        self.behind = None;
+        self.behind.clear();
     }
 
     /// Keeps a server, or whatever else must not end before the lab.

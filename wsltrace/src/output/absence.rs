@@ -101,7 +101,7 @@ fn causes(mode: Option<&str>, port: u16) -> Vec<String> {
         Some("none") => vec!["this machine has no network: networkingMode is none".to_owned()],
         _ => vec![format!(
             "check that the client uses this machine's address and this port; on Windows {listener}, then look at Windows' firewall and at portproxy entries (netsh interface portproxy show all)"
-        ), "a client in the same network must find this machine first: on it, `ip neighbour show` or `arp -a` tells (no answer: an interface here is down, the address is not here, or a rule or an XDP program drops what asks for it)".to_owned()],
+        ), "a client in the same network must find this machine first: on it, `ip neighbour show` or `arp -a` tells (no answer: an interface here is down, the address is not here, rp_filter or arp_ignore has it stay silent, or a rule or an XDP program drops what asks for it)".to_owned()],
     }
 }
 

@@ -43,7 +43,7 @@ impl Session {
         self.probes.count_near_misses(true)?;
         self.probes.switch(true)?;
         self.say_armed(args, client.as_ref()).await?;
-        at_once.set(false);
+        at_once.no_longer();
         if let Some(ready) = ready {
             ready.publish()?;
         }
@@ -115,7 +115,7 @@ impl Session {
         if let Some(running) = running {
             running.dismiss().await?;
         }
-        at_once.set(true);
+        at_once.soon()?;
         self.finish(args, client_end)
     }
 
