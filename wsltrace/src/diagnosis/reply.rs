@@ -10,7 +10,7 @@ use super::{
 };
 use crate::escape::{escape, shell_word};
 use crate::evidence::{Mirror, Rule};
-use crate::journey::{FREES_UNRESOLVED, Facts, Origin, Outcome, Stage, StageVisit};
+use crate::journey::{FREES_UNRESOLVED, Facts, Journey, Origin, Outcome, Stage, StageVisit};
 
 pub(super) fn healthy(case: &Case) -> Option<Finding> {
     if case.journey.is_unconfirmed() {
@@ -330,6 +330,10 @@ pub(super) fn neighbour(case: &Case) -> Option<Finding> {
         format!("{what} to {whom}: the gateway to it, {gateway}, does not answer {asks}{device}")
     } else if of_answer {
         format!("the answer to {whom} was dropped: neither the client nor a gateway to it answers {asks}{device}")
+    } else if turns_back(case) {
+        format!(
+            "dropped: it is for {whom}, which this machine does not have (any longer), and which does not answer {asks}{device} either, where it came from"
+        )
     } else {
         format!("dropped on the way to {whom}: it does not answer {asks}{device}, as when a container is stopped")
     };
@@ -337,9 +341,26 @@ pub(super) fn neighbour(case: &Case) -> Option<Finding> {
     let look = [case.root(&format!("ip route get {whom}")), case.root(&format!("ip neighbour show {neighbour}"))];
     let start = match gateway {
         Some(gateway) => Some(format!("# then see why the gateway {gateway} is not there, or let the route lead to one that is")),
+        None if turns_back(case) => {
+            Some("# then let the client ask for an address that this machine has: ip -br address show".to_owned())
+        }
         None => (!of_answer).then(|| format!("# then start what had {whom}: `docker ps -a` lists containers that have stopped")),
     };
     Some(Finding::new(confidence, summary).remedy(case.where_to_type()).remedy(look).remedy(start))
+}
+
+/// Whether a client's SYN is for a machine that would be found where the SYN came from, and nothing here has led it there: mostly the
+/// client asks for an address that was this machine's, as WSL's is another after each start.
+fn turns_back(case: &Case) -> bool {
+    let came_by = case.journey.interface.as_deref();
+    let Journey { translated, origin, outcome, death, .. } = case.journey;
+    let died_at = death.as_ref().and_then(|death| death.interface.as_deref());
+    translated.is_none()
+        && *origin == Origin::Remote
+        && *outcome == Outcome::Dropped
+        && came_by.is_some()
+        && died_at == came_by
+        && case.elsewhere_netns().is_none()
 }
 
 pub(super) fn forwarded(case: &Case) -> Option<Finding> {

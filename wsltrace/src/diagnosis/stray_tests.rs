@@ -4,7 +4,7 @@
 use super::{Code, Confidence, tests::expect};
 use crate::{
     evidence::{Astray, Backend, Evidence, OwnAddress, Rule},
-    journey::{Facts, Journey, Outcome, Stage, StageVisit, Translated},
+    journey::{DeathPlace, Facts, Journey, Outcome, Stage, StageVisit, Translated},
     output::samples::{self, CONTAINER, PREROUTING, after_prerouting, ip, journey, listener, with_listeners},
 };
 
@@ -124,7 +124,13 @@ fn an_own_address_is_not_sought_at_a_neighbour() {
     sought.died_at = Some(Stage::Neighbour);
     sought.reason = Some("NEIGH_FAILED".to_owned());
     expect(&sought, &lost, Code::NoRoute, Inferred);
-    expect(&sought, &Evidence::default(), Code::NoNeighbour, Proved);
+    let found = expect(&sought, &Evidence::default(), Code::NoNeighbour, Proved);
+    assert!(found.remedy[2].contains("docker ps -a"), "{:?}", found.remedy);
+    // Nothing has led it here, and it would go out where it came in: the address was this machine's.
+    sought.death = Some(DeathPlace { netns: sought.netns, interface: sought.interface });
+    let found = expect(&sought, &Evidence::default(), Code::NoNeighbour, Proved);
+    assert!(found.summary.contains("which this machine does not have (any longer)"), "{}", found.summary);
+    assert!(found.remedy[2].contains("let the client ask for an address that this machine has"), "{:?}", found.remedy);
 }
 
 #[test]
