@@ -187,6 +187,10 @@ pub fn diagnose(journey: &Journey, evidence: &Evidence) -> Diagnosis {
     if journey.is_refused_in_vain() {
         finding = routes::without_way_for_refusal(&case, finding);
     }
+    if let Some(holder) = &evidence.table_holder {
+        let held = format!("; its table belongs to {}, and nobody else may change it", remedy::who_holds(holder));
+        finding.summary.push_str(&held);
+    }
     if let Some(rule) = &evidence.exempted_by {
         let exempted = format!("; connection tracking leaves it out (notrack), by {}", firewall::name(rule));
         finding.summary.push_str(&exempted);

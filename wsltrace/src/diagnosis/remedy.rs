@@ -4,8 +4,8 @@
 use super::case::Case;
 use super::managers;
 use crate::{
-    escape::shell_word,
-    evidence::{Backend, Owner, Rule},
+    escape::{escape, shell_word},
+    evidence::{Backend, Owner, Rule, TableHolder},
     journey::{Origin, Outcome, Stage},
 };
 
@@ -29,6 +29,9 @@ pub(crate) struct Obstacle<'a> {
 
 /// The commands against the rule that killed a journey, most lasting last.
 pub(super) fn mend(case: &Case, rule: &Rule) -> Vec<String> {
+    if let Some(holder) = &case.evidence.table_holder {
+        return vec![held(rule, holder)];
+    }
     let port = port_there(case, rule);
     if port == 0 {
         return Vec::new();
@@ -38,6 +41,23 @@ pub(super) fn mend(case: &Case, rule: &Rule) -> Vec<String> {
     let obstacle =
         Obstacle { rule, port, answer, v6: case.is_v6(), forward: case.journey.died_at.is_some_and(Stage::is_forward), loopback };
     obstacle.mend().into_iter().map(|line| if line.starts_with('#') { line } else { case.root(&line) }).collect()
+}
+
+/// What is to be done about a rule of a table that only its program may change.
+fn held(rule: &Rule, holder: &TableHolder) -> String {
+    let [family, table] = [&rule.family, &rule.table].map(|word| escape(word));
+    format!(
+        "# the kernel lets only {} change the table {family} {table} (flags owner): let that program allow the port, or stop it; its rules go with it",
+        who_holds(holder)
+    )
+}
+
+/// The program that a table belongs to.
+pub(super) fn who_holds(holder: &TableHolder) -> String {
+    match (&holder.command, holder.pid) {
+        (Some(command), Some(pid)) => format!("{} (pid {pid})", escape(command)),
+        _ => "a program that is not seen here".to_owned(),
+    }
 }
 
 /// The commands against a rule that an answer met which left its server.

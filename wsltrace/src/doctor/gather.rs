@@ -14,6 +14,7 @@ use super::firewall::{Firewalls, LOCAL_PORTS};
 use super::linux::{Address, Interface, Linux, Managers, Names, Unseen};
 use crate::causes::with_causes;
 use crate::evidence::cgroups::{self, Cgroup, Direction};
+use crate::evidence::rules::held_tables;
 use crate::evidence::{Listener, own_routing, routes, sockets, sysctls};
 use crate::journey::Family;
 use crate::kernel::addresses::{self, list_addresses};
@@ -105,6 +106,8 @@ pub fn linux(netns: &Netns, port: u16, machine: &Machine, firewalls: &Firewalls)
         other_listeners: others_here.into_iter().map(|found| found.listener).collect(),
         elsewhere,
         guarded,
+        // Only root is told.
+        held: if machine.root { asked.take("whose the tables of nftables are", held_tables(netns)) } else { Vec::new() },
         other_ports,
         interfaces: interfaces(netns, &links, &addresses, &mut asked),
         bridge,

@@ -25,6 +25,9 @@ pub struct Linux {
     pub elsewhere: Vec<Listener>,
     /// Network namespaces of containers that have rules of their own, which may stop packets.
     pub guarded: Vec<u32>,
+    /// Families and names of nftables' tables that only the program may change to which they belong.
+    #[serde(skip)]
+    pub held: Vec<(String, String)>,
     /// The ports that have a listener.
     pub other_ports: Vec<u16>,
     /// The interfaces of this namespace, by their numbers.

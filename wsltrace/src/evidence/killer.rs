@@ -4,7 +4,7 @@ use std::io;
 use std::time::Instant;
 
 use super::readings::Span;
-use super::rules::{Came, Ends, FirewallTrace, LegacyCounters};
+use super::rules::{Came, Ends, FirewallTrace, LegacyCounters, table_holder};
 use super::told::OrTold as _;
 use super::watched::{Watched, others};
 use super::{Backend, Evidence, Rule, backend, confirmation, way};
@@ -41,6 +41,14 @@ impl Watched {
             let counted = self.readings.icmp_suppressed(&self.netns, span).or_told(inum, "read the counters");
             (evidence.icmp_suppressed, evidence.dropped_by_netfilter) = counted.unwrap_or_default();
         }
+    }
+
+    /// The program that the rule's table belongs to.
+    pub(super) fn add_holder(&mut self, evidence: &mut Evidence) {
+        let Some(rule) = evidence.rule.as_ref().filter(|rule| rule.backend == Backend::Nft) else { return };
+        let kept = self.table_holders.entry((rule.family.clone(), rule.table.clone())).or_default();
+        let holder = kept.get(|| table_holder(&self.netns, rule)).or_told(self.netns.inum(), "see whose a table is");
+        evidence.table_holder = holder.cloned().flatten();
     }
 
     /// The rule of nftables that the kernel named for this packet, or for one like it.

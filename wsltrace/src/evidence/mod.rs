@@ -38,7 +38,7 @@ pub use lead::Lead;
 pub use policy::{LeadingRule, RefusingRule, own_routing};
 pub use readings::Silence;
 pub use routes::{Hop, Refusing};
-pub use rules::{Scope, dnat_targets};
+pub use rules::{Scope, TableHolder, dnat_targets};
 pub use units::SocketUnit;
 
 use std::net::IpAddr;
@@ -210,6 +210,8 @@ pub struct TcProgram {
 pub struct Evidence {
     /// The rule that killed the packet, when an event of this very packet named it.
     pub rule: Option<Rule>,
+    /// The program that the rule's table belongs to, where no other may change it.
+    pub table_holder: Option<TableHolder>,
     /// The destination port that the packet had where the rule met it, where that was found by following the rules.
     pub port_there: Option<u16>,
     /// Whether the rule was named for another attempt of the same client that died in the same place: the kernel traces so many

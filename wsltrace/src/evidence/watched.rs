@@ -9,7 +9,7 @@ use super::confirmation;
 use super::readings::Readings;
 use super::rules::{FirewallTrace, LegacyCounters, Twins};
 use super::sockets::{self, Found};
-use super::{OwnAddress, TcProgram};
+use super::{OwnAddress, TableHolder, TcProgram};
 use crate::journey::{InterfaceName, Journey};
 use crate::kernel::netns::Netns;
 use crate::probe::{is_own_program, tc_programs};
@@ -70,6 +70,8 @@ pub(super) struct Watched {
     pub(super) listener_settings: Kept<Vec<(String, String)>>,
     pub(super) refusal_settings: Kept<Vec<(String, String)>>,
     pub(super) conntrack_settings: Kept<Vec<(String, String)>>,
+    /// The programs that tables belong to, by family and name of the table.
+    pub(super) table_holders: HashMap<(String, String), Kept<Option<TableHolder>>>,
     /// The rules that give packets another destination; `None` where nothing lists them.
     pub(super) translating_rules: Kept<Option<Vec<String>>>,
     /// What the simulation follows.
@@ -100,6 +102,7 @@ impl Watched {
             listener_settings: Kept::default(),
             refusal_settings: Kept::default(),
             conntrack_settings: Kept::default(),
+            table_holders: HashMap::new(),
             translating_rules: Kept::default(),
             rules: Kept::default(),
             trace: None,

@@ -23,6 +23,7 @@ mod comparison;
 mod crowd;
 mod error;
 mod foreign;
+mod held;
 mod listener;
 mod mend;
 mod mirrored;

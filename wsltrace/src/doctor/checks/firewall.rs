@@ -51,6 +51,15 @@ pub(super) fn firewall(facts: &Facts) -> Vec<Finding> {
         let by: Vec<String> = stops.iter().copied().filter_map(in_words).collect();
         let finding = Finding::new(Severity::Fails, format!("{what} {}", by.join(", or ")));
         let finding = finding.because("the rules were read and followed; `wsltrace` shows it of a real connection");
+        let held = (rule.family.clone(), rule.table.clone());
+        if facts.linux.held.contains(&held) {
+            found.push(finding.linux(format!(
+                "# the table {} {} belongs to a program (flags owner), and the kernel lets nobody else change it: let that program allow the port, or stop it",
+                escape(&held.0),
+                escape(&held.1)
+            )));
+            continue;
+        }
         let lines = obstacle.mend().into_iter();
         let lines = lines.map(|line| if line.starts_with('#') { line } else { format!("sudo {line}") });
         found.push(lines.fold(finding, Finding::linux));

@@ -4,6 +4,7 @@
 
 pub(crate) mod event;
 mod followed;
+mod held;
 pub(crate) mod legacy;
 mod listing;
 mod log;
@@ -22,6 +23,9 @@ use std::process::Command;
 pub(crate) use self::event::family_name;
 use self::event::{Identity, RuleRef, Verdict};
 use self::followed::Followed;
+pub use self::held::TableHolder;
+pub(crate) use self::held::held_tables;
+pub(super) use self::held::table_holder;
 pub(crate) use self::legacy::tables as legacy_tables;
 pub(super) use self::legacy::{Came, LegacyCounters};
 use self::listing::Base;
@@ -34,7 +38,8 @@ use self::pace::Pace;
 pub(super) use self::plain::Ends;
 use self::questions::details;
 pub(crate) use self::questions::{generation, message, present, text_of, user_comment};
-use self::socket::{Listener, OwnTable};
+use self::socket::Listener;
+pub(crate) use self::socket::OwnTable;
 pub use self::targets::dnat_targets;
 pub(crate) use self::targets::{one_sends_to, sends_elsewhere, translating_rules};
 use self::targets::{translated_port, translates};

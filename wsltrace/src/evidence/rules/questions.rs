@@ -66,7 +66,7 @@ fn on_device(attributes: &[ChainAttribute], foreign: impl Fn(&str) -> bool) -> b
 }
 
 /// A kernel without nftables refuses the question; that is an answer.
-fn unless_absent<T>(answer: io::Result<T>) -> io::Result<Option<T>> {
+pub(super) fn unless_absent<T>(answer: io::Result<T>) -> io::Result<Option<T>> {
     match answer {
         Ok(answer) => Ok(Some(answer)),
         Err(error) => match error.raw_os_error() {
@@ -87,15 +87,20 @@ pub(super) struct Details {
     pub(super) exempts: bool,
 }
 
-pub(super) fn details(rule: &RuleRef, handle: u64) -> io::Result<Details> {
-    let family = match rule.family {
+/// The family of this name.
+pub(super) fn family_of(name: &str) -> Option<NetfilterProtoFamily> {
+    Some(match name {
         "inet" => NetfilterProtoFamily::Inet,
         "ip" => NetfilterProtoFamily::IPv4,
         "ip6" => NetfilterProtoFamily::IPv6,
         "netdev" => NetfilterProtoFamily::NetDev,
         "bridge" => NetfilterProtoFamily::Bridge,
-        _ => return Ok(Details::default()),
-    };
+        _ => return None,
+    })
+}
+
+pub(super) fn details(rule: &RuleRef, handle: u64) -> io::Result<Details> {
+    let Some(family) = family_of(rule.family) else { return Ok(Details::default()) };
     let attributes =
         vec![RuleAttribute::Table(rule.table.clone()), RuleAttribute::Chain(rule.chain.clone()), RuleAttribute::Handle(handle)];
     let question = message(family, NfTablesMessage::GetRule(RuleMessage { attributes }));

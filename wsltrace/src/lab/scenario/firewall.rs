@@ -6,6 +6,7 @@ use super::{Expect, Scenario, serve_any, template};
 use crate::diagnosis::Code;
 use crate::evidence::Backend::{self, IptablesLegacy, IptablesNft, Nft};
 use crate::journey::{Outcome, Stage};
+use crate::lab::held::hold_a_dropping_table;
 use crate::lab::mend::Mended;
 use crate::lab::network::Way;
 use crate::lab::path::{answer, inbound};
@@ -20,7 +21,17 @@ const IPTABLES_NFT: &[&str] = &["iptables-nft"];
 const LEGACY: &[&str] = &["iptables-legacy"];
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    [drops(), rejects(), vec![both_worlds(), deep(), second_table()], reverse_path_checks()].concat()
+    [drops(), rejects(), vec![both_worlds(), deep(), second_table(), held()], reverse_path_checks()].concat()
+}
+
+/// What would change the rule, the kernel refuses: whose table it is has to be said instead.
+fn held() -> Scenario {
+    let base = drop("drop-held-nft", "nftables drops by a table that belongs to a program", Nft, Stage::InputFilter, |lab| {
+        serve_any(lab)?;
+        hold_a_dropping_table(lab)
+    });
+    let expect = Expect { says: "nobody else may change it", ..base.expect };
+    Scenario { mended: None, expect, ..base }
 }
 
 fn drops() -> Vec<Scenario> {
