@@ -142,12 +142,17 @@ impl Obstacle<'_> {
         self.except_for("icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert }", "-p ipv6-icmp")
     }
 
+    /// What the packets have in common. Of answers not the port alone: whoever sends from that port would come in to every other one. What
+    /// opens a connection has no ACK.
     fn nft_port(&self) -> String {
-        format!("tcp {} {}", if self.answer { "sport" } else { "dport" }, self.port)
+        let port = self.port;
+        if self.answer { format!("tcp sport {port} tcp flags ack") } else { format!("tcp dport {port}") }
     }
 
+    /// The same in iptables' words.
     fn iptables_port(&self) -> String {
-        format!("{} {}", if self.answer { "--sport" } else { "--dport" }, self.port)
+        let port = self.port;
+        if self.answer { format!("--sport {port} ! --syn") } else { format!("--dport {port}") }
     }
 
     /// Whether the rule names this port and no other.
