@@ -23,7 +23,7 @@ use std::net::IpAddr;
 use crate::kernel::check::Problem;
 use crate::kernel::programs::Programs;
 use crate::windows::Windows;
-use crate::wsl::{Entry, Gate, NetworkingMode, Outside, Row, Setting, Source, Wsl, ways};
+use crate::wsl::{Entry, Gate, NetworkingMode, Outside, Proxied, Row, Setting, Source, Way, Wsl, ways};
 
 /// Everything that is known when a port is judged. Plain data: no check asks the system for more.
 #[derive(Clone, Debug, Default)]
@@ -152,8 +152,17 @@ impl Facts {
         self.rows_through(Outside::default(), &|_| Gate::Open)
     }
 
+    /// What becomes of a connection that a portproxy entry makes.
+    fn through_portproxy(&self, to: &Proxied) -> Row {
+        self.setting(checks::outside(self), &|entry| self.gate(entry)).by_portproxy(Way::LanToWindows, to)
+    }
+
     fn rows_through(&self, outside: Outside, gate: &dyn Fn(&Entry) -> Gate) -> Vec<Row> {
-        ways(&Setting {
+        ways(&self.setting(outside, gate))
+    }
+
+    fn setting<'a>(&'a self, outside: Outside, gate: &'a dyn Fn(&Entry) -> Gate) -> Setting<'a> {
+        Setting {
             wsl: self.wsl.wsl,
             mode: self.mode(),
             port: self.port,
@@ -165,7 +174,7 @@ impl Facts {
             bridge: self.linux.bridge.clone(),
             outside,
             gate,
-        })
+        }
     }
 
     /// Whether connections to 127.0.0.1 go out to Windows and come back; without their routes they stay here.

@@ -178,6 +178,11 @@ impl Families {
     pub fn listens_v4(self) -> bool {
         matches!(self, Self::V4tov4 | Self::V4tov6)
     }
+
+    /// Whether the connection that it makes is IPv4.
+    pub fn connects_v4(self) -> bool {
+        matches!(self, Self::V4tov4 | Self::V6tov4)
+    }
 }
 
 /// An entry of `netsh interface portproxy`.

@@ -6,7 +6,7 @@ mod way;
 mod ways;
 
 pub use invitation::{Place, invitation};
-pub use way::{Answer, Carrier, Entry, Gate, Held, Outside, Row, Setting, Way};
+pub use way::{Answer, Carrier, Entry, Gate, Held, Outside, Proxied, Row, Setting, Way};
 pub use ways::{is_relayed, taker, takers, ways};
 
 use std::path::Path;

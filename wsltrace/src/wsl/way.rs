@@ -143,14 +143,32 @@ pub enum Held {
     NotAsked,
     /// Windows was asked, and gave no answer.
     NotKnown,
-    /// WSL's relay.
+    /// WSL's own program: its relay, or what carries connections into Linux in the modes without one.
     Relay,
     /// Nobody.
     Nobody,
-    /// A portproxy entry.
-    Portproxy,
+    /// A portproxy entry, which leads there.
+    Portproxy(Proxied),
     /// Another program, as it is to be told.
     Program(String),
+    /// A process whose name is not known, as it is to be told: it may be WSL's own.
+    Unnamed(String),
+}
+
+/// Where an entry of Windows' portproxy leads what it takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proxied {
+    /// To the port at this address of this Linux, by this interface.
+    Here(IpAddr, String),
+    /// To the port at Windows' own `localhost`, over IPv4 or else IPv6.
+    Localhost {
+        /// Over IPv4.
+        v4: bool,
+    },
+    /// Not to this Linux, or nowhere at all; why.
+    Nowhere(String),
+    /// It cannot be said whether it leads to the server; why.
+    NotKnown(String),
 }
 
 /// What Windows does around this Linux; `None` is not known.
@@ -162,12 +180,20 @@ pub struct Outside {
     pub at4: Held,
     /// Who has `::1`.
     pub at6: Held,
+    /// In the modes that share Windows' addresses: who has that of IPv4 at this port on Windows.
+    pub at_own: Held,
+    /// The same of IPv6.
+    pub at_own6: Held,
     /// In mirrored mode Windows reaches its own addresses in WSL (`hostAddressLoopback`).
     pub address_loopback: Option<bool>,
-    /// A portproxy entry leads from an outer address of Windows at this port to here.
-    pub portproxy: Option<bool>,
+    /// `.wslconfig` says that Windows is not to be told of servers at this port (`ignoredPorts`).
+    pub ignored: bool,
+    /// Where the portproxy entries for an outer address of Windows at this port lead; empty when there is none.
+    pub portproxy: Option<Vec<Proxied>>,
     /// The Hyper-V firewall lets others in at this port.
     pub hyper_v: Option<bool>,
+    /// Windows' own firewall does.
+    pub host_firewall: Option<bool>,
 }
 
 /// What is known when the table is made.

@@ -3,9 +3,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::way::{Answer, Carrier, Entry, Gate, Held, Row, Setting, Way};
+use super::way::{Answer, Carrier, Entry, Gate, Row, Setting, Way};
 use super::{NetworkingMode, Wsl};
 use crate::evidence::Listener;
+
+mod windows;
 
 /// The listeners that the kernel chooses among for a connection to `address` by `interface`, several only when servers share the port
 /// (`SO_REUSEPORT`): those with the address itself come before a wildcard, those of the address' own family before sockets of both.
@@ -71,144 +73,15 @@ pub fn ways(setting: &Setting) -> Vec<Row> {
 }
 
 impl Setting<'_> {
-    fn windows(&self) -> [Row; 4] {
-        use NetworkingMode as M;
-        let ways = [Way::WindowsLocalhost, Way::WindowsLoopback4, Way::WindowsLoopback6, Way::WindowsToAddress];
-        match self.mode {
-            None => ways.map(|way| unknown(way, "the networking mode is not known")),
-            Some(M::None) => ways.map(|way| fails(way, "networkingMode is none: there is no network")),
-            Some(M::Nat | M::Bridged) => {
-                let (v4, v6) = (self.relay(Way::WindowsLoopback4), self.relay(Way::WindowsLoopback6));
-                [either(&v4, &v6), v4, v6, self.to_own_address(Way::WindowsToAddress)]
-            }
-            Some(mode @ (M::Mirrored | M::Consomme)) => {
-                let v4 = self.by_loopback0();
-                let v6 = self.loopback6(mode);
-                [either(&v4, &v6), v4, v6, self.shared_address(mode)]
-            }
-        }
-    }
-
-    /// Through WSL's relay, which connects anew over `lo` in the family of the socket that it saw.
-    fn relay(&self, way: Way) -> Row {
-        let v4 = way == Way::WindowsLoopback4;
-        let (own, held, other): (IpAddr, _, _) = if v4 {
-            (Ipv4Addr::LOCALHOST.into(), &self.outside.at4, "[::1]")
-        } else {
-            (Ipv6Addr::LOCALHOST.into(), &self.outside.at6, "127.0.0.1")
-        };
-        if self.outside.forwarding == Some(false) {
-            return fails(way, "localhostForwarding is false: WSL's relay is off");
-        }
-        match held {
-            Held::Program(program) => return fails(way, format!("{program} has this address and port on Windows")),
-            Held::Portproxy => return unknown(way, "a portproxy entry has this address and port on Windows"),
-            Held::NotAsked | Held::NotKnown | Held::Relay | Held::Nobody => {}
-        }
-        // Where it is seen to listen, what it should do does not matter.
-        if *held != Held::Relay && !is_relayed(self.listeners, v4) {
-            let why = match (self.listeners.is_empty(), is_relayed(self.listeners, !v4)) {
-                (true, _) => nobody(self.port),
-                (false, true) => format!("the relay opens only {other} for this socket"),
-                (false, false) => "the relay serves only sockets on 0.0.0.0, 127.0.0.1, :: and ::1".to_owned(),
-            };
-            return fails(way, why);
-        }
-        if *held == Held::Nobody {
-            return fails(way, "WSL's relay does not listen there on Windows");
-        }
-        let entry = Entry { interface: "lo".to_owned(), source: Some(own), destination: own, local: true };
-        match self.arrives(way, &Carrier::Relay, &entry) {
-            row if *held == Held::NotKnown && row.answer == Answer::Works => Row {
-                answer: Answer::Unknown,
-                why: "WSL's relay should listen there on Windows, which gave no answer".to_owned(),
-                ..row
-            },
-            row => row,
-        }
-    }
-
-    /// Windows' localhost by the interface of its own that mirrored mode and consomme have.
-    fn by_loopback0(&self) -> Row {
-        let own = IpAddr::from(Ipv4Addr::LOCALHOST);
-        let entry = Entry { interface: "loopback0".to_owned(), source: Some(own), destination: own, local: false };
-        let row = self.arrives(Way::WindowsLoopback4, &Carrier::Interface(entry.interface.clone()), &entry);
-        match &self.outside.at4 {
-            Held::Program(program) if self.listeners.is_empty() => {
-                Row { why: format!("{program} has this port on Windows"), ..row }
-            }
-            _ => row,
-        }
-    }
-
-    /// `::1` of Windows, in the modes without a relay.
-    fn loopback6(&self, mode: NetworkingMode) -> Row {
-        let way = Way::WindowsLoopback6;
-        if mode == NetworkingMode::Mirrored {
-            return fails(way, "mirrored mode carries no IPv6 localhost: use 127.0.0.1");
-        }
-        match taker(self.listeners, Ipv6Addr::LOCALHOST.into(), "loopback0") {
-            Some(_) => unknown(way, "not known of this mode: use 127.0.0.1"),
-            None if self.listeners.is_empty() => fails(way, nobody(self.port)),
-            None => fails(way, "the server does not listen on IPv6"),
-        }
-    }
-
-    /// Windows to an address that it shares with this Linux.
-    fn shared_address(&self, mode: NetworkingMode) -> Row {
-        let way = Way::WindowsToAddress;
-        match (mode, self.outside.address_loopback) {
-            (NetworkingMode::Consomme, _) | (_, Some(true)) => self.to_own_address(way),
-            (_, Some(false)) => fails(way, "the address is Windows' own too: use 127.0.0.1, or set hostAddressLoopback"),
-            (_, None) => match self.to_own_address(way) {
-                row if row.answer == Answer::Works => {
-                    unknown(way, "only with hostAddressLoopback=true in .wslconfig, which could not be read; use 127.0.0.1")
-                }
-                row => row,
-            },
-        }
-    }
-
-    fn lan_to_windows(&self) -> Row {
-        use NetworkingMode as M;
-        let way = Way::LanToWindows;
-        match self.mode {
-            None => unknown(way, "the networking mode is not known"),
-            Some(M::None) => fails(way, "networkingMode is none: there is no network"),
-            Some(M::Bridged) => fails(way, "this Linux has an address of its own in the LAN: use that"),
-            Some(M::Nat) if self.listeners.is_empty() => fails(way, nobody(self.port)),
-            Some(M::Nat) => match self.outside.portproxy {
-                Some(true) => Row {
-                    carrier: Some(Carrier::Portproxy),
-                    ..unknown(way, "a portproxy entry leads here; whether Windows' firewall lets others in is not known")
-                },
-                Some(false) => fails(way, "in nat mode only through a portproxy entry on Windows, and none leads here"),
-                None => unknown(way, "in nat mode only through a portproxy entry on Windows, which could not be looked at"),
-            },
-            Some(M::Mirrored | M::Consomme) => self.past_windows_firewall(self.to_own_address(way)),
-        }
-    }
-
-    /// What is left of a way from the LAN when Windows' firewall has decided.
-    fn past_windows_firewall(&self, row: Row) -> Row {
-        let mirrored = self.mode == Some(NetworkingMode::Mirrored);
-        match (row.answer, self.outside.hyper_v) {
-            (Answer::Works, Some(true)) if mirrored => row,
-            (Answer::Works, Some(false)) if mirrored => fails(row.way, "the Hyper-V firewall of Windows blocks this port"),
-            (Answer::Works, _) => {
-                Row { why: "Windows' firewall decides, and is not known".to_owned(), answer: Answer::Unknown, ..row }
-            }
-            _ => row,
-        }
-    }
-
     /// Another machine over IPv6, where this Linux has such an address beside one of IPv4.
     fn lan6(&self) -> Option<Row> {
         use NetworkingMode as M;
         let row = self.to_address(Way::Lan6, self.address6.as_ref()?);
         match (self.wsl, self.mode) {
             (Wsl::No, _) | (_, Some(M::Bridged)) => Some(row),
-            (_, Some(M::Mirrored | M::Consomme)) => Some(self.past_windows_firewall(row)),
+            (_, Some(M::Mirrored | M::Consomme)) => {
+                Some(self.past_windows_firewall(self.unless_held(row, &self.outside.at_own6)))
+            }
             // The network behind Windows has no IPv6.
             _ => None,
         }
@@ -224,8 +97,8 @@ impl Setting<'_> {
 
     fn to_address(&self, way: Way, (address, interface): &(IpAddr, String)) -> Row {
         let carrier = Carrier::Interface(interface.clone());
-        let is_windows = way == Way::WindowsToAddress && self.mode == Some(NetworkingMode::Nat);
-        let source = self.gateway.filter(|_| is_windows);
+        // What other machines send comes from Windows too, by portproxy.
+        let source = self.gateway.filter(|_| self.mode == Some(NetworkingMode::Nat));
         let entry = Entry { interface: interface.clone(), source, destination: *address, local: false };
         self.arrives(way, &carrier, &entry)
     }
@@ -235,7 +108,8 @@ impl Setting<'_> {
         let around = own.is_ipv4() && self.around;
         let interface = if around { "loopback0" } else { "lo" };
         let entry = Entry { interface: interface.to_owned(), source: Some(own), destination: own, local: !around };
-        self.arrives(way, &Carrier::Interface(interface.to_owned()), &entry)
+        let row = self.arrives(way, &Carrier::Interface(interface.to_owned()), &entry);
+        if around { self.unless_held(row, &self.outside.at4) } else { row }
     }
 
     fn container(&self) -> Row {
@@ -280,20 +154,6 @@ impl Setting<'_> {
                 }
             },
         }
-    }
-}
-
-/// `localhost` on Windows is both addresses, tried one after the other.
-fn either(v4: &Row, v6: &Row) -> Row {
-    let way = Way::WindowsLocalhost;
-    let best = |answer| [v6, v4].into_iter().find(|row| row.answer == answer);
-    match best(Answer::Works).or_else(|| best(Answer::Unknown)) {
-        Some(row) => {
-            let by = if row.way == Way::WindowsLoopback4 { "127.0.0.1" } else { "[::1]" };
-            let why = if row.why.is_empty() { format!("by {by}") } else { row.why.clone() };
-            Row { way, why, ..row.clone() }
-        }
-        None => Row { way, ..v4.clone() },
     }
 }
 

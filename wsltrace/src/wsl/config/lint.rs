@@ -2,7 +2,7 @@
 //! opens; of what bears on a server that cannot be reached it tells nothing.
 
 use super::keys::{self, Kind};
-use super::{BadValue, ConfigFile, Content, Line, boolean, lines};
+use super::{BadValue, ConfigFile, Content, Line, boolean, has_port, lines};
 
 /// How a problem bears on reaching a server from Windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -257,7 +257,7 @@ impl<'a> Linter<'a> {
             }
             "experimental.ignoredports" => {
                 let is_port = |port: &&str| port.trim().parse() == Ok(self.port);
-                if value.split(',').any(|port| is_port(&port)) {
+                if has_port(value, self.port) {
                     let others: Vec<&str> = value.split(',').filter(|port| !is_port(port)).map(str::trim).collect();
                     let what = format!(
                         "ignoredPorts lists {}: in the modes mirrored and consomme Windows is not told of a server on it, and does not lead to it",

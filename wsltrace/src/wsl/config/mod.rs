@@ -89,6 +89,11 @@ impl Config {
         self.entries.iter().find(is).map(|entry| entry.value.as_str())
     }
 
+    /// Whether `ignoredPorts` has a port: Windows is not told of servers on it.
+    pub fn ignores(&self, port: u16) -> bool {
+        self.get("experimental", "ignoredPorts").is_some_and(|ports| has_port(ports, port))
+    }
+
     /// All entries, in the file's order.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
@@ -108,6 +113,11 @@ pub fn decode(bytes: &[u8]) -> String {
         [0xef, 0xbb, 0xbf, rest @ ..] => String::from_utf8_lossy(rest).into_owned(),
         _ => String::from_utf8_lossy(bytes).into_owned(),
     }
+}
+
+/// Whether a list of ports, such as `3000,9000`, has one.
+fn has_port(ports: &str, port: u16) -> bool {
+    ports.split(',').any(|one| one.trim().parse() == Ok(port))
 }
 
 /// What WSL takes for a boolean.

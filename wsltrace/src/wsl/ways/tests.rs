@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use super::*;
-use crate::wsl::Outside;
+use crate::wsl::{Held, Outside, Proxied};
 
 fn listener(text: &str) -> Listener {
     let (address, v6only) = text.strip_suffix('!').map_or((text, false), |address| (address, true));
@@ -77,7 +77,11 @@ fn the_dual_stack_socket_of_go_is_told() {
 fn what_windows_does_decides_where_it_is_known() {
     let of = |mode, outside| table(Some(mode), "0.0.0.0", outside, &open);
     let nat = |outside| of(NetworkingMode::Nat, outside);
-    assert_eq!(letters(&nat(Outside { forwarding: Some(false), ..Outside::default() })), "FFFW?WF?");
+    let off = |at4| Outside { forwarding: Some(false), at4, ..Outside::default() };
+    assert_eq!(letters(&nat(off(Held::Nobody))), "FFFW?WF?");
+    // The file may be newer than what WSL does.
+    assert_eq!(letters(&nat(off(Held::Relay))), "WWFW?WF?");
+    assert_eq!(letters(&nat(off(Held::NotKnown))), "??FW?WF?");
     assert_eq!(letters(&nat(Outside { at4: Held::Program("nginx.exe".to_owned()), ..Outside::default() })), "FFFW?WF?");
     assert_eq!(letters(&nat(Outside { at4: Held::Nobody, ..Outside::default() })), "FFFW?WF?");
     // Without Windows' answer nobody knows whether the relay is there; that it does not serve the family is known.
@@ -86,12 +90,56 @@ fn what_windows_does_decides_where_it_is_known() {
     // What is seen goes before what should be.
     let seen = table(Some(NetworkingMode::Nat), "::", Outside { at4: Held::Relay, ..Outside::default() }, &open);
     assert_eq!(letters(&seen), "WWWW?WW?");
-    assert_eq!(letters(&nat(Outside { at4: Held::Portproxy, ..Outside::default() })), "??FW?WF?");
-    assert_eq!(letters(&nat(Outside { portproxy: Some(false), ..Outside::default() })), "WWFWFWF?");
+    assert_eq!(letters(&nat(Outside { at4: Held::Unnamed("PID 7".to_owned()), ..Outside::default() })), "??FW?WF?");
+    assert_eq!(letters(&nat(Outside { portproxy: Some(Vec::new()), ..Outside::default() })), "WWFWFWF?");
     let mirrored = |outside| of(NetworkingMode::Mirrored, outside);
     let (closed, opened) = (Some(false), Some(true));
     assert_eq!(letters(&mirrored(Outside { hyper_v: closed, address_loopback: closed, ..Outside::default() })), "WWFFFWF?");
     assert_eq!(letters(&mirrored(Outside { hyper_v: opened, address_loopback: opened, ..Outside::default() })), "WWFWWWF?");
+}
+
+/// localhost is `::1` first on Windows, and whoever takes the connection there does not refuse it.
+#[test]
+fn who_has_the_first_address_of_localhost_has_it() {
+    let with = |at6| letters(&table(Some(NetworkingMode::Nat), "0.0.0.0", Outside { at6, ..Outside::default() }, &open));
+    assert_eq!(with(Held::Nobody), "WWFW?WF?");
+    assert_eq!(with(Held::Program("nginx.exe".to_owned())), "?WFW?WF?");
+    assert_eq!(with(Held::Portproxy(Proxied::Nowhere("a former address".to_owned()))), "?WFW?WF?");
+}
+
+#[test]
+fn an_entry_of_portproxy_leads_where_it_says() {
+    let here = || Proxied::Here("172.28.20.5".parse().unwrap(), "eth0".to_owned());
+    let of = |listeners, at4, entries| {
+        let outside = Outside { at4, portproxy: Some(entries), host_firewall: Some(true), ..Outside::default() };
+        letters(&table(Some(NetworkingMode::Nat), listeners, outside, &open))
+    };
+    let localhost = |v4| Proxied::Localhost { v4 };
+    assert_eq!(of("0.0.0.0", Held::Portproxy(here()), vec![here()]), "WWFWWWF?");
+    assert_eq!(of("127.0.0.1", Held::Portproxy(here()), vec![here()]), "FFFFFWF?");
+    assert_eq!(of("127.0.0.1", Held::Relay, vec![localhost(true)]), "WWFFWWF?");
+    assert_eq!(of("::1", Held::NotAsked, vec![localhost(false)]), "WFWFWFW?");
+    assert_eq!(of("0.0.0.0", Held::NotAsked, vec![Proxied::Nowhere("gone".to_owned())]), "WWFWFWF?");
+    assert_eq!(of("0.0.0.0", Held::NotAsked, vec![here(), Proxied::Nowhere("gone".to_owned())]), "WWFW?WF?");
+    // Two entries that lead to each other end somewhere here.
+    let at4 = Held::Portproxy(localhost(false));
+    let outside = Outside { at4, at6: Held::Portproxy(localhost(true)), ..Outside::default() };
+    assert_eq!(letters(&table(Some(NetworkingMode::Nat), "0.0.0.0", outside, &open)), "???W?WF?");
+    // Whether Windows' firewall lets others in is not known.
+    let outside = Outside { portproxy: Some(vec![here()]), ..Outside::default() };
+    assert_eq!(letters(&table(Some(NetworkingMode::Nat), "0.0.0.0", outside, &open)), "WWFW?WF?");
+}
+
+#[test]
+fn what_windows_keeps_in_mirrored_mode_is_not_said_to_work() {
+    let mirrored = |outside| letters(&table(Some(NetworkingMode::Mirrored), "0.0.0.0", outside, &open));
+    let let_in = || Outside { hyper_v: Some(true), address_loopback: Some(true), ..Outside::default() };
+    let program = || Held::Program("node (PID 7)".to_owned());
+    assert_eq!(mirrored(let_in()), "WWFWWWF?");
+    assert_eq!(mirrored(Outside { at4: program(), ..let_in() }), "??FWW?F?");
+    assert_eq!(mirrored(Outside { at_own: program(), ..let_in() }), "WWF??WF?");
+    assert_eq!(mirrored(Outside { at6: program(), ..let_in() }), "?WFWWWF?");
+    assert_eq!(mirrored(Outside { ignored: true, ..let_in() }), "??F???F?");
 }
 
 #[test]

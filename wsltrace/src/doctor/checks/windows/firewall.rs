@@ -1,10 +1,10 @@
 //! Which firewall of Windows stands between other machines and the server. None of them stands between Windows itself and the server:
 //! `localhost` is not filtered.
 
+use super::entry::from_outside;
 use super::mode;
-use super::portproxy::from_other_machines;
 use crate::doctor::{Facts, Finding, Severity};
-use crate::windows::{Action, FirewallProfile, HypervFirewall, Told, WSL_VM_CREATOR, WindowsFacts};
+use crate::windows::{Action, FirewallProfile, HypervRule, Told, WSL_VM_CREATOR, WindowsFacts};
 use crate::wsl::NetworkingMode;
 
 /// What is known of other machines' way to the server.
@@ -21,70 +21,119 @@ pub(in crate::doctor::checks) fn windows_firewall(facts: &Facts) -> Vec<Finding>
     match mode(facts) {
         Some(NetworkingMode::Mirrored) => hyperv(windows, facts.port).into_iter().collect(),
         Some(NetworkingMode::Consomme) => host(windows, facts.port).into_iter().collect(),
-        // In the mode nat other machines reach the server by a portproxy only.
-        Some(NetworkingMode::Nat) if from_other_machines(facts) => host(windows, facts.port).into_iter().collect(),
+        // To an address of Windows itself other machines connect, in these modes, only by a portproxy.
+        Some(NetworkingMode::Nat | NetworkingMode::Bridged)
+            if from_outside(facts, windows).is_some_and(|entries| !entries.is_empty()) =>
+        {
+            host(windows, facts.port).into_iter().collect()
+        }
         _ => Vec::new(),
+    }
+}
+
+/// What Hyper-V's firewall does with other machines' connections to a port.
+pub(super) enum Inbound<'a> {
+    /// It does not filter, or is not there.
+    Off,
+    /// It lets in what no rule is for.
+    ByDefault,
+    /// This rule lets it in.
+    Allowed(&'a HypervRule),
+    /// This rule keeps it out.
+    Blocked(&'a HypervRule),
+    /// It keeps out what no rule is for, and has none for the port.
+    NoRule {
+        /// Rules of Windows' own firewall, which were not read, may let it in.
+        merges: bool,
+    },
+    /// Its rules decide, and could not be read.
+    RulesUnread,
+    /// It is not known.
+    NotKnown,
+}
+
+/// What is known of that.
+pub(super) fn inbound(windows: &WindowsFacts, port: u16) -> Inbound<'_> {
+    let Some(firewall) = windows.hyperv_firewall.known() else { return Inbound::NotKnown };
+    let Some(firewall) = firewall else { return Inbound::Off };
+    match firewall.enabled {
+        None => return Inbound::NotKnown,
+        Some(false) => return Inbound::Off,
+        Some(true) => {}
+    }
+    let Told::Known(rules) = &windows.hyperv_rules else { return Inbound::RulesUnread };
+    let rule = |action: Action| rules.iter().find(|rule| rule.action == action && rule.covers(port));
+    match (rule(Action::Block), rule(Action::Allow), firewall.inbound) {
+        (Some(block), ..) => Inbound::Blocked(block),
+        (None, Some(allow), _) => Inbound::Allowed(allow),
+        (None, None, Action::Allow) => Inbound::ByDefault,
+        (None, None, Action::Block) => Inbound::NoRule { merges: firewall.merges_host_rules != Some(false) },
+        (None, None, Action::NotConfigured) => Inbound::NotKnown,
     }
 }
 
 /// In the mode mirrored Hyper-V's firewall decides.
 fn hyperv(windows: &WindowsFacts, port: u16) -> Option<Finding> {
-    let firewall = windows.hyperv_firewall.known()?.as_ref()?;
     let localhost = "connections from Windows itself are not concerned";
-    if firewall.enabled == Some(false) || firewall.inbound == Action::Allow && !blocked(windows, port) {
-        let how = if firewall.enabled == Some(false) { "it is off" } else { "its default for incoming connections is Allow" };
+    let lets = |how: String| {
         let summary = format!("Hyper-V's firewall lets other machines connect to port {port}");
-        return Some(Finding::new(Severity::Fine, summary).because(how));
-    }
-    if firewall.enabled.is_none() || firewall.inbound == Action::NotConfigured && !blocked(windows, port) {
-        return None;
-    }
-    let Told::Known(rules) = &windows.hyperv_rules else {
-        let summary =
-            format!("Hyper-V's firewall blocks other machines by default, and its rules for port {port} could not be read");
-        return Some(Finding::new(Severity::Unknown, summary).because(localhost));
+        Some(Finding::new(Severity::Fine, summary).because(how))
     };
-    let rule = |action: Action| rules.iter().find(|rule| rule.action == action && rule.covers(port));
-    if let Some(block) = rule(Action::Block) {
-        let summary = format!("A rule of Hyper-V's firewall keeps other machines from port {port}");
-        return Some(
-            Finding::new(Severity::Warns, summary)
-                .because(format!("the rule {}", block.name))
-                .because(localhost)
-                .admin(format!("Get-NetFirewallHyperVRule -VMCreatorId '{WSL_VM_CREATOR}'")),
-        );
+    match inbound(windows, port) {
+        // Windows 10 has none, which needs no words.
+        Inbound::Off if windows.hyperv_firewall.known()?.is_none() => None,
+        Inbound::Off => lets("it is off".to_owned()),
+        Inbound::ByDefault => lets("its default for incoming connections is Allow".to_owned()),
+        Inbound::Allowed(rule) => lets(format!("the rule {}", rule.name)),
+        Inbound::Blocked(rule) => {
+            let summary = format!("A rule of Hyper-V's firewall keeps other machines from port {port}");
+            Some(
+                Finding::new(Severity::Warns, summary)
+                    .because(format!("the rule {}", rule.name))
+                    .because(localhost)
+                    .admin(format!("Get-NetFirewallHyperVRule -VMCreatorId '{WSL_VM_CREATOR}'")),
+            )
+        }
+        Inbound::NoRule { merges } => Some(no_rule(merges, port).because(localhost)),
+        Inbound::RulesUnread => {
+            let summary = format!("whether Hyper-V's firewall lets other machines connect to port {port} is not known");
+            Some(Finding::new(Severity::Unknown, summary).because("its rules could not be read").because(localhost))
+        }
+        Inbound::NotKnown => None,
     }
-    if let Some(allow) = rule(Action::Allow) {
-        let summary = format!("Hyper-V's firewall lets other machines connect to port {port}");
-        return Some(Finding::new(Severity::Fine, summary).because(format!("the rule {}", allow.name)));
-    }
-    Some(no_rule(firewall, port).because(localhost))
 }
 
-fn blocked(windows: &WindowsFacts, port: u16) -> bool {
-    windows.hyperv_rules.known().is_some_and(|rules| rules.iter().any(|rule| rule.action == Action::Block && rule.covers(port)))
-}
-
-fn no_rule(firewall: &HypervFirewall, port: u16) -> Finding {
-    let summary =
-        format!("Hyper-V's firewall keeps other machines from port {port}: it blocks by default, and has no rule for the port");
+fn no_rule(merges: bool, port: u16) -> Finding {
+    let unless = if merges { ", unless a rule of Windows' own firewall lets them in" } else { "" };
+    let summary = format!(
+        "Hyper-V's firewall keeps other machines from port {port}: it blocks by default, and has no rule for the port{unless}"
+    );
     let finding = Finding::new(Severity::Warns, summary).because("DefaultInboundAction is Block in the ActiveStore");
-    let finding = if firewall.merges_host_rules == Some(false) {
-        finding
-    } else {
+    let finding = if merges {
         finding.because("port rules of Windows' own firewall count here too; those were not read, because that takes long")
+    } else {
+        finding
     };
     finding.admin(format!(
         "New-NetFirewallHyperVRule -Name wsl{port} -DisplayName wsl{port} -Direction Inbound -VMCreatorId '{WSL_VM_CREATOR}' -Protocol TCP -LocalPorts {port}"
     ))
 }
 
+/// The profiles of Windows' firewall that keep out what no rule is for; what is not configured is Windows' default, which does so.
+fn blocking(profiles: &[FirewallProfile]) -> Vec<&str> {
+    let blocks = |profile: &&FirewallProfile| profile.enabled != Some(false) && profile.inbound != Action::Allow;
+    profiles.iter().filter(blocks).map(|profile| profile.name.as_str()).collect()
+}
+
+/// Whether Windows' own firewall is known to let other machines in at any port without a rule for that.
+pub(super) fn host_lets(windows: &WindowsFacts) -> bool {
+    windows.firewall_profiles.known().is_some_and(|profiles| blocking(profiles).is_empty())
+}
+
 /// Where a program of Windows takes the connections, Windows' own firewall decides; its rules were not read.
 fn host(windows: &WindowsFacts, port: u16) -> Option<Finding> {
     let profiles = windows.firewall_profiles.known()?;
-    // What is not configured is Windows' default, which blocks.
-    let blocks = |profile: &&FirewallProfile| profile.enabled != Some(false) && profile.inbound != Action::Allow;
-    let names: Vec<&str> = profiles.iter().filter(blocks).map(|profile| profile.name.as_str()).collect();
+    let names = blocking(profiles);
     if names.is_empty() {
         let summary = format!("Windows' firewall lets other machines connect to port {port}");
         return Some(Finding::new(Severity::Fine, summary).because("no profile of it blocks incoming connections by default"));
@@ -108,7 +157,7 @@ fn host(windows: &WindowsFacts, port: u16) -> Option<Finding> {
 mod tests {
     use super::super::samples::{changed, in_mode, listening, nat, windows};
     use super::*;
-    use crate::windows::HypervRule;
+    use crate::windows::HypervFirewall;
 
     fn mirrored() -> Facts {
         in_mode(NetworkingMode::Mirrored, listening(nat(), &["0.0.0.0"]))

@@ -6,6 +6,9 @@
 //! addresses become words of a command.
 
 mod address;
+#[cfg(test)]
+mod agreement_tests;
+mod entry;
 mod excluded;
 mod firewall;
 mod mode;

@@ -2,66 +2,13 @@
 //! entry to 127.0.0.1 is sound, for it goes on by WSL's relay and outlives a change of WSL's address, unless it listens on that very
 //! address and port. One that listens on all addresses takes Windows' `localhost` away from the relay.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, SocketAddr};
 
-use super::{address_for_windows, carried_by_relay, is_portproxy, is_relay, mode, own_addresses, serves_own_address};
+use super::entry::{End, Work, at_work, from_outside, leads_of, leads_to_itself, loopback};
+use super::{address_for_windows, carried_by_relay, is_portproxy, is_relay, mode, own_addresses, process, serves_own_address};
 use crate::doctor::{Facts, Finding, Severity};
 use crate::windows::{Families, Portproxy, WindowsFacts};
-use crate::wsl::NetworkingMode;
-
-/// An end of an entry, as far as it is understood; only such become words of a command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    /// `*`.
-    All,
-    /// `localhost`.
-    Localhost,
-    /// An address.
-    Address(IpAddr),
-}
-
-impl End {
-    fn parse(text: &str) -> Option<Self> {
-        match text {
-            "*" => Some(Self::All),
-            _ if text.eq_ignore_ascii_case("localhost") => Some(Self::Localhost),
-            _ => text.parse().ok().map(Self::Address),
-        }
-    }
-
-    /// As netsh takes it.
-    fn word(self) -> String {
-        match self {
-            Self::All => "*".to_owned(),
-            Self::Localhost => "localhost".to_owned(),
-            Self::Address(address) => address.to_string(),
-        }
-    }
-
-    fn is_loopback(self) -> bool {
-        match self {
-            Self::All => false,
-            Self::Localhost => true,
-            Self::Address(address) => address.is_loopback(),
-        }
-    }
-
-    /// Whether a socket on it takes connections to `localhost`.
-    fn covers_loopback(self) -> bool {
-        match self {
-            Self::All | Self::Localhost => true,
-            Self::Address(address) => address.is_unspecified() || [v4_loopback(), v6_loopback()].contains(&address),
-        }
-    }
-}
-
-fn v4_loopback() -> IpAddr {
-    Ipv4Addr::LOCALHOST.into()
-}
-
-fn v6_loopback() -> IpAddr {
-    Ipv6Addr::LOCALHOST.into()
-}
+use crate::wsl::{Answer, NetworkingMode};
 
 /// The entries that have to do with the port.
 pub(in crate::doctor::checks) fn portproxy(facts: &Facts) -> Vec<Finding> {
@@ -69,10 +16,11 @@ pub(in crate::doctor::checks) fn portproxy(facts: &Facts) -> Vec<Finding> {
     let Some(entries) = windows.portproxy.known() else { return Vec::new() };
     let about = |entry: &&Portproxy| entry.listen_port == facts.port || entry.connect_port == facts.port;
     let about: Vec<&Portproxy> = entries.iter().filter(about).collect();
-    let mut findings: Vec<Finding> = about.iter().filter_map(|entry| judge(facts, mode, windows, entry)).collect();
-    if let (Some(service), Some(entry)) = (windows.iphlpsvc.known(), about.first())
-        && !service.running
-    {
+    let stopped = windows.iphlpsvc.known().filter(|service| !service.running);
+    let judged = about.iter().filter_map(|entry| judge(facts, mode, windows, entry));
+    // Of entries that do nothing none is in order.
+    let mut findings: Vec<Finding> = judged.filter(|finding| stopped.is_none() || finding.severity != Severity::Fine).collect();
+    if let (Some(service), Some(entry)) = (stopped, about.first()) {
         let start = Finding::new(
             Severity::Warns,
             "The service that does portproxy's work, IP Helper (iphlpsvc), does not run, so its entries do nothing",
@@ -85,28 +33,30 @@ pub(in crate::doctor::checks) fn portproxy(facts: &Facts) -> Vec<Finding> {
     findings
 }
 
-/// Whether an entry takes connections to the port, or on to it, from other machines.
-pub(super) fn from_other_machines(facts: &Facts) -> bool {
-    let entries = facts.windows.facts().and_then(|windows| windows.portproxy.known());
-    entries
-        .into_iter()
-        .flatten()
-        .any(|entry| entry.listen_port == facts.port && !End::parse(&entry.listen_address).is_some_and(End::is_loopback))
-}
-
-/// Whether an entry leads connections of other machines to Windows' port of the same number on to the server.
-pub(super) fn leads_in_from_outside(facts: &Facts) -> bool {
-    let entries = facts.windows.facts().and_then(|windows| windows.portproxy.known());
-    entries.into_iter().flatten().any(|entry| {
-        let listen = End::parse(&entry.listen_address);
-        let leads_here = match End::parse(&entry.connect_address) {
-            Some(End::Address(address)) if !address.is_loopback() => own_addresses(facts).any(|own| own == address),
-            // By the relay, unless it takes the relay's place.
-            Some(connect) => connect.is_loopback() && !listen.is_some_and(End::covers_loopback),
-            None => false,
-        };
-        entry.listen_port == facts.port && entry.connect_port == facts.port && leads_here && !listen.is_some_and(End::is_loopback)
-    })
+/// Who does not do what an entry says, where that is not a matter of the service.
+fn idle(facts: &Facts, windows: &WindowsFacts, entry: &Portproxy) -> Option<Finding> {
+    let outer = from_outside(facts, windows)?;
+    if !outer.contains(&entry) {
+        return None;
+    }
+    let summary = |who: &str| format!("{who} of Windows' port {}, for which there is a portproxy entry", entry.listen_port);
+    match at_work(facts, windows, entry) {
+        Work::Unheard => Some(
+            Finding::new(Severity::Warns, summary("Nobody takes the connections"))
+                .because(shown(entry))
+                .because(
+                    "no program of Windows listens there; IP Helper (iphlpsvc) does so when it starts and the address is there",
+                )
+                .admin("Restart-Service iphlpsvc"),
+        ),
+        Work::Taken(holder) => Some(
+            Finding::new(Severity::Warns, summary(&format!("{} has the connections", process(holder))))
+                .because(shown(entry))
+                .because("portproxy cannot listen where another program does")
+                .powershell(format!("Get-Process -Id {} | Select-Object Id, ProcessName, Path", holder.pid)),
+        ),
+        Work::Done | Work::Stopped | Work::NotKnown => None,
+    }
 }
 
 fn judge(facts: &Facts, mode: NetworkingMode, windows: &WindowsFacts, entry: &Portproxy) -> Option<Finding> {
@@ -114,7 +64,7 @@ fn judge(facts: &Facts, mode: NetworkingMode, windows: &WindowsFacts, entry: &Po
     let shadows = entry.listen_port == facts.port && listen.is_some_and(End::covers_loopback);
     // Whether the entry is seen to have the place of the relay, for a server that the relay would carry.
     let listeners = windows.listeners.known();
-    let loopback = if entry.families.listens_v4() { v4_loopback() } else { v6_loopback() };
+    let loopback = loopback(entry.families.listens_v4());
     let of_family = |address: IpAddr| address.is_ipv4() == loopback.is_ipv4();
     let relay = listeners.is_some_and(|all| all.iter().any(|listener| listener.address == loopback && is_relay(listener)));
     let holds =
@@ -123,42 +73,60 @@ fn judge(facts: &Facts, mode: NetworkingMode, windows: &WindowsFacts, entry: &Po
     let served = if entry.families.listens_v4() { carried.v4 } else { carried.v6 };
     let relayed = matches!(mode, NetworkingMode::Nat | NetworkingMode::Bridged);
     let failing = if holds && served && relayed { Severity::Fails } else { Severity::Warns };
-    let end = std::net::SocketAddr::new(loopback, facts.port);
+    let end = SocketAddr::new(loopback, facts.port);
     let taken = |finding: Finding| {
         if holds { finding.because(format!("IP Helper listens on Windows' {end} in the place of WSL's relay")) } else { finding }
     };
-    if connect.is_loopback() {
-        if !(entry.listen_port == entry.connect_port && listen.is_some_and(End::covers_loopback)) {
-            return Some(fine(entry, "it goes on by WSL's relay, whatever WSL's address is")).filter(|_| relayed);
-        }
+    if leads_to_itself(entry) {
         let summary = format!("A portproxy entry leads Windows' port {} to itself", entry.listen_port);
         let finding = taken(Finding::new(failing, summary).because(shown(entry)))
-            .because("it listens on 127.0.0.1 too, which is where it connects to, and where WSL's relay should listen");
+            .because(format!("it listens on {loopback} too, which is where it connects to, and where WSL's relay should listen"));
         return Some(delete(finding, entry));
     }
-    let End::Address(address) = connect else { return None };
-    if !own_addresses(facts).any(|own| own == address) {
+    let goes_on = connect.is_loopback();
+    if let End::Address(address) = connect
+        && !goes_on
+        && !own_addresses(facts).any(|own| own == address)
+    {
         return stale(facts, mode, entry, address, failing).map(taken);
     }
+    if goes_on && !relayed || connect == End::All {
+        return None;
+    }
+    let row = facts.through_portproxy(&leads_of(facts, entry));
+    let fails = row.answer == Answer::Fails && !facts.linux.listeners.is_empty();
+    let there = format!("it connects to {} port {}", connect.word(), entry.connect_port);
     if relayed && shadows && !relay {
-        let refused = holds && served && address.is_ipv4() && !serves_own_address(facts);
-        let severity = if refused { Severity::Fails } else { Severity::Warns };
+        let severity = if holds && served && fails { Severity::Fails } else { Severity::Warns };
         let summary = format!("A portproxy entry takes Windows' {end} away from WSL's relay");
         let finding = taken(Finding::new(severity, summary).because(shown(entry)));
-        let finding = if refused {
-            finding.because(format!("it connects to {address}, where the server does not listen: it listens on localhost only"))
-        } else {
-            finding.because(format!(
-                "it connects to {address}, which works as long as that is WSL's address and the server listens on it"
-            ))
-        };
+        let finding = finding.because(match (fails, row.answer) {
+            (true, _) => format!("{there}, which does not lead to the server: {}", row.why),
+            (false, Answer::Works) => format!("{there}, which leads to the server as long as that is WSL's address"),
+            (false, _) => format!("{there}, which works as long as that is WSL's address and the server listens on it"),
+        });
         return Some(by_relay(delete(finding, entry), facts, entry));
     }
-    Some(fine(entry, "it leads to this Linux"))
+    // What the relay has, the entry does not.
+    if relay && entry.listen_port == facts.port && listen.is_some_and(End::is_loopback) {
+        return None;
+    }
+    if let Some(idle) = idle(facts, windows, entry) {
+        return Some(idle);
+    }
+    if fails {
+        let summary = format!("A portproxy entry leads Windows' port {} to where the server is not reached", entry.listen_port);
+        let finding = Finding::new(Severity::Warns, summary).because(shown(entry)).because(row.why);
+        let deaf = !goes_on && !serves_own_address(facts);
+        return Some(if deaf { finding.linux("# let the server listen on 0.0.0.0") } else { finding });
+    }
+    Some(fine(entry, if goes_on { "it goes on by WSL's relay, whatever WSL's address is" } else { "it leads to this Linux" }))
 }
 
 /// An entry to an address that this Linux does not have.
 fn stale(facts: &Facts, mode: NetworkingMode, entry: &Portproxy, address: IpAddr, severity: Severity) -> Option<Finding> {
+    // Where the addresses of this Linux are not known, none is a former one.
+    own_addresses(facts).next()?;
     // On purpose somebody may forward another port to another machine's port of this number.
     let of_wsl = matches!(address, IpAddr::V4(address) if matches!(address.octets(), [172, 16..32, ..]));
     if entry.listen_port != facts.port && !of_wsl {
@@ -257,6 +225,11 @@ mod tests {
         listening(nat(), &["0.0.0.0"])
     }
 
+    /// Who listens on Windows could not be asked.
+    fn unheard(facts: Facts) -> Facts {
+        changed(facts, |windows| windows.listeners = Told::Unknown("no".to_owned()))
+    }
+
     #[test]
     fn an_entry_to_a_former_address_is_mended() {
         let finding = only(&with(served(), entry(("192.168.1.5", 8080), ("172.20.1.5", 8080))));
@@ -277,8 +250,8 @@ mod tests {
 
     #[test]
     fn an_entry_into_the_relay_is_sound_unless_it_listens_there_itself() {
-        assert_eq!(only(&with(served(), entry(("0.0.0.0", 18080), ("127.0.0.1", 8080)))).severity, Severity::Fine);
-        assert_eq!(only(&with(served(), entry(("192.168.1.5", 8080), ("localhost", 8080)))).severity, Severity::Fine);
+        assert_eq!(only(&with(unheard(served()), entry(("0.0.0.0", 18080), ("127.0.0.1", 8080)))).severity, Severity::Fine);
+        assert_eq!(only(&with(unheard(served()), entry(("192.168.1.5", 8080), ("localhost", 8080)))).severity, Severity::Fine);
         for listen in ["0.0.0.0", "*", "127.0.0.1", "localhost"] {
             let finding = only(&with(served(), entry((listen, 8080), ("127.0.0.1", 8080))));
             assert_eq!(finding.summary, "A portproxy entry leads Windows' port 8080 to itself");
@@ -297,9 +270,32 @@ mod tests {
         let local = held_on(listening(nat(), &["127.0.0.1"]), "svchost", Some("iphlpsvc"), &["0.0.0.0"]);
         assert_eq!(only(&with(local, entry(("0.0.0.0", 8080), ("172.28.20.5", 8080)))).severity, Severity::Fails);
         // The relay has its place, or the entry another address.
-        let relayed = relay_on(served(), &["127.0.0.1"]);
+        let relayed = changed(held_on(served(), "svchost", Some("iphlpsvc"), &["0.0.0.0", "127.0.0.1"]), |windows| {
+            if let Told::Known(listeners) = &mut windows.listeners {
+                listeners[1].process = Some("wslrelay".to_owned());
+                listeners[1].services.clear();
+            }
+        });
         assert_eq!(only(&with(relayed, entry(("0.0.0.0", 8080), ("172.28.20.5", 8080)))).severity, Severity::Fine);
-        assert_eq!(only(&with(served(), entry(("192.168.1.5", 8080), ("172.28.20.5", 8080)))).severity, Severity::Fine);
+        let beside = entry(("192.168.1.5", 8080), ("172.28.20.5", 8080));
+        assert_eq!(only(&with(unheard(served()), beside.clone())).severity, Severity::Fine);
+        // Nobody listens for it, another program does, or it leads to where the server does not listen.
+        let told = |facts, summary: &str| {
+            let finding = only(&with(facts, beside.clone()));
+            assert_eq!((finding.severity, finding.summary.contains(summary)), (Severity::Warns, true), "{finding:?}");
+        };
+        told(served(), "Nobody takes the connections of Windows' port 8080");
+        told(held_on(served(), "nginx", None, &["192.168.1.5"]), "nginx (PID 4312) has the connections");
+        let iphlpsvc = |facts| held_on(facts, "svchost", Some("iphlpsvc"), &["192.168.1.5"]);
+        told(iphlpsvc(listening(nat(), &["127.0.0.1"])), "to where the server is not reached");
+        assert_eq!(only(&with(iphlpsvc(served()), beside.clone())).severity, Severity::Fine);
+    }
+
+    #[test]
+    fn an_entry_from_ipv6_to_ipv4_does_not_lead_to_itself() {
+        let across = Portproxy { families: Families::V6tov4, ..entry(("::", 8080), ("127.0.0.1", 8080)) };
+        let finding = only(&with(relay_on(served(), &["127.0.0.1"]), across));
+        assert!(!finding.summary.contains("itself"), "{finding:?}");
     }
 
     #[test]
@@ -309,9 +305,9 @@ mod tests {
         assert!(portproxy(&stopped(served(), true)).is_empty());
         let facts = with(served(), entry(("192.168.1.5", 8080), ("172.28.20.5", 8080)));
         let findings = portproxy(&stopped(facts.clone(), true));
-        let commands: Vec<&str> = findings[1].remedy.iter().map(|line| line.text.as_str()).collect();
+        let commands: Vec<&str> = findings[0].remedy.iter().map(|line| line.text.as_str()).collect();
         assert_eq!(commands, ["Set-Service iphlpsvc -StartupType Automatic", "Start-Service iphlpsvc"]);
-        assert_eq!(portproxy(&stopped(facts, false))[1].remedy.len(), 1);
+        assert_eq!(portproxy(&stopped(facts, false))[0].remedy.len(), 1);
     }
 
     #[test]
@@ -334,12 +330,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn only_entries_that_others_can_reach_open_the_port_to_them() {
-        assert!(from_other_machines(&with(nat(), entry(("*", 8080), ("127.0.0.1", 80)))));
-        assert!(!from_other_machines(&with(nat(), entry(("127.0.0.1", 8080), ("172.28.20.5", 8080)))));
-        assert!(!from_other_machines(&with(nat(), entry(("*", 80), ("172.28.20.5", 8080)))));
     }
 }

@@ -5,7 +5,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::excluded::excluding;
-use super::{Both, address_for_windows, carried_by_relay, is_portproxy, is_relay, mode, named, process, serves_own_address};
+use super::{
+    Both, address_for_windows, carried_by_relay, is_portproxy, is_relay, mode, named, own_addresses, process, serves_own_address,
+};
 use crate::doctor::{Facts, Finding, Severity};
 use crate::windows::WindowsListener;
 use crate::wsl::config::Config;
@@ -65,7 +67,7 @@ fn entries_are_known(facts: &Facts) -> bool {
     entries.into_iter().flatten().any(|entry| entry.listen_port == facts.port)
 }
 
-/// Who has a loopback address of Windows at the port.
+/// Who has an address of Windows at the port.
 pub(super) enum Holder<'a> {
     /// WSL's relay.
     Relay,
@@ -75,15 +77,15 @@ pub(super) enum Holder<'a> {
     Nobody,
 }
 
-/// Who gets Windows' connections to a loopback address, by the sockets that listen on the port there.
-pub(super) fn holder(listeners: &[WindowsListener], loopback: IpAddr) -> Holder<'_> {
-    let all: IpAddr = if loopback.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+/// Who gets connections to an address of Windows, by the sockets that listen on the port there.
+pub(super) fn holder(listeners: &[WindowsListener], own: IpAddr) -> Holder<'_> {
+    let all: IpAddr = if own.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     // The socket on the very address gets the connection, when there is one.
     let at = |address: IpAddr| listeners.iter().filter(move |listener| listener.address == address);
-    if at(loopback).any(is_relay) {
+    if at(own).any(is_relay) {
         return Holder::Relay;
     }
-    at(loopback).next().or_else(|| at(all).next()).map_or(Holder::Nobody, Holder::Other)
+    at(own).next().or_else(|| at(all).next()).map_or(Holder::Nobody, Holder::Other)
 }
 
 /// Another process has what the relay should have; `wanted` when the relay would open that very address.
@@ -114,6 +116,20 @@ fn held(facts: &Facts, loopback: IpAddr, holder: &WindowsListener, wanted: bool)
         }
     };
     free(finding.because(why), holder)
+}
+
+/// Who of Windows has the port, but for WSL's own programs, at an address that Windows and Linux share.
+fn sharing<'a>(facts: &Facts, listeners: &'a [WindowsListener]) -> Option<&'a WindowsListener> {
+    let common = |listener: &&WindowsListener| {
+        let address = listener.address;
+        address.is_loopback() || address.is_unspecified() || own_addresses(facts).any(|own| own == address)
+    };
+    listeners.iter().filter(|listener| !carries(listener)).find(common)
+}
+
+/// Whether it is a program of WSL that carries connections into Linux in the modes without a relay.
+pub(super) fn carries(listener: &WindowsListener) -> bool {
+    listener.process.as_deref().is_some_and(|name| named(name, &CARRIERS))
 }
 
 /// What to do about a program that has the port.
@@ -168,9 +184,7 @@ fn forwarding_is_off(facts: &Facts) -> bool {
 
 /// A port that Windows and Linux share.
 fn shared(facts: &Facts, mode: NetworkingMode, listeners: &[WindowsListener]) -> Vec<Finding> {
-    let foreign = |listener: &&WindowsListener| !listener.process.as_deref().is_some_and(|name| named(name, &CARRIERS));
-    let common = |listener: &&WindowsListener| listener.address.is_loopback() || listener.address.is_unspecified();
-    let Some(holder) = listeners.iter().filter(foreign).find(common) else { return Vec::new() };
+    let Some(holder) = sharing(facts, listeners) else { return Vec::new() };
     let port = facts.port;
     let who = process(holder);
     let mode = mode.name();
