@@ -62,11 +62,12 @@ const UNSEEN: [(&str, &str); 40] = [
 const NOBODY: u32 = 65534;
 
 fn main() {
-    let tests: [(&'static str, Test); 7] = [
+    let tests: [(&'static str, Test); 8] = [
         ("an_examination_is_valid_by_its_schema", valid),
         ("the_exit_status_says_whether_something_will_fail", status),
         ("somebody_who_is_not_root_learns_what_was_not_seen", without_root),
         ("the_table_never_contradicts_the_client", table),
+        ("clients_that_cannot_find_this_machine_are_told_of", neighbours),
         ("the_rules_of_nftables_are_read_without_nft", without_nft),
         ("the_script_is_one_and_nothing_is_changed", script),
         ("what_is_typed_wrongly_is_told", usage),
@@ -188,6 +189,88 @@ fn one(binary: &Path, scenario: &Scenario) -> Result<Option<(String, bool)>, Box
     Ok(Some((said, before)))
 }
 
+/// Rules about questions for hardware addresses: what the table may say of them, whether the client is asked for over IPv6, and whether
+/// one that knows nobody's hardware address connects.
+const SEARCHES: [(&str, &str, bool, bool); 12] = [
+    ("true", "works", false, true),
+    ("nft 'table arp t { chain c { type filter hook input priority 0; policy drop; }; }'", "fails", false, false),
+    ("nft 'table arp t { chain c { type filter hook output priority 0; counter drop; }; }'", "fails", false, false),
+    (
+        "nft 'table arp t { chain c { type filter hook input priority 0; arp operation request drop; }; }'",
+        "unknown",
+        false,
+        false,
+    ),
+    ("nft 'table arp t { chain c { type filter hook input priority 0; accept; }; }'", "works", false, true),
+    (
+        "nft 'table ip6 t { chain c { type filter hook output priority 0; icmpv6 type nd-neighbor-advert drop; }; }'",
+        "fails",
+        true,
+        false,
+    ),
+    (
+        "nft 'table inet t { chain c { type filter hook input priority 0; icmpv6 type nd-neighbor-solicit drop; }; }'",
+        "fails",
+        true,
+        false,
+    ),
+    (
+        "nft 'table inet t { chain c { type filter hook input priority 0; policy drop; ip6 hoplimit 255 icmpv6 type \
+         { nd-neighbor-solicit, nd-router-advert } accept; tcp dport 8080 accept; }; }'",
+        "works",
+        true,
+        true,
+    ),
+    (
+        "nft 'table inet t { chain c { type filter hook output priority 0; policy drop; tcp sport 8080 accept; }; }'",
+        "fails",
+        true,
+        false,
+    ),
+    (
+        "nft 'table inet t { chain c { type filter hook output priority 0; icmpv6 type nd-router-advert drop; }; }'",
+        "works",
+        true,
+        true,
+    ),
+    ("ip6tables-legacy -A INPUT -p icmpv6 --icmpv6-type neighbor-solicitation -m hl --hl-eq 255 -j DROP", "fails", true, false),
+    ("ip6tables-nft -A OUTPUT -p icmpv6 --icmpv6-type neighbor-advertisement -j DROP", "fails", true, false),
+];
+
+fn neighbours(binary: &Path) -> Result<(), Box<dyn Error>> {
+    for (rule, expected, v6, connects) in SEARCHES {
+        let lab = if v6 { lab(Ipv6Addr::UNSPECIFIED)? } else { lab(Ipv4Addr::UNSPECIFIED)? };
+        let shell = |netns: &wsltrace::lab::Side, line: &str| -> Result<(), Box<dyn Error>> {
+            let mut command = Command::new("sh");
+            command.args(["-c", line]);
+            let ran = lab.side(*netns)?.run(|| command.output().map_err(LabError::io("run a shell")))?;
+            check(&ran, ran.status.success(), &format!("that `{line}` succeeds"))
+        };
+        let target = (Lab::wsl_address(v6), PORT).into();
+        let attempt = Attempt { target, from_port: 0, manner: Manner::Listens, patience: std::time::Duration::from_millis(600) };
+        let connected = || -> Result<bool, Box<dyn Error>> {
+            // A client that comes for the first time; the way back is asked for by the same packets.
+            shell(&Side::Client, "ip neighbour flush all; ip -6 neighbour flush all")?;
+            shell(&Side::Wsl, "ip neighbour flush all; ip -6 neighbour flush all")?;
+            Ok(attempt.make(&lab.client)?.seen == Seen::Connected)
+        };
+        shell(&Side::Wsl, rule)?;
+        let ran = examined(binary, &lab, &["--json"])?;
+        let value: Value = serde_json::from_slice(&ran.stdout)?;
+        let way = if v6 { "lan6" } else { "lan_to_address" };
+        let row = value["ways"].as_array().into_iter().flatten().find(|row| row["way"] == way).ok_or("no such row")?;
+        let before = connected()?;
+        let as_expected = row["answer"] == expected && before == connects;
+        check(&ran, as_expected, &format!("{expected} of `{rule}`, connected: {connects} (it was {before}; {row})"))?;
+        let told = said_of(&value, "neighbours");
+        check(&ran, told.as_deref() == Some(expected).filter(|said| *said != "works"), &format!("a finding of `{rule}`"))?;
+        if expected == "fails" {
+            check(&ran, mend(&lab, &value)? && connected()?, &format!("that the command mends `{rule}`"))?;
+        }
+    }
+    Ok(())
+}
+
 /// How bad the finding of a check is.
 fn said_of(examined: &Value, check: &str) -> Option<String> {
     let finding = examined["findings"].as_array()?.iter().find(|finding| finding["check"] == check)?;
@@ -196,7 +279,8 @@ fn said_of(examined: &Value, check: &str) -> Option<String> {
 
 /// Runs the commands against what stops a connection in a firewall, as they are printed; whether there were any.
 fn mend(lab: &Lab, examined: &Value) -> Result<bool, Box<dyn Error>> {
-    let is_of_firewall = |finding: &&Value| ["firewall", "forwarding"].contains(&finding["check"].as_str().unwrap_or_default());
+    let is_of_firewall =
+        |finding: &&Value| ["firewall", "forwarding", "neighbours"].contains(&finding["check"].as_str().unwrap_or_default());
     let fails = |finding: &&Value| finding["severity"] == "fails" && finding["check"] != "listener";
     let findings = examined["findings"].as_array().map(Vec::as_slice).unwrap_or_default();
     if findings.iter().filter(fails).any(|finding| !is_of_firewall(&finding)) {

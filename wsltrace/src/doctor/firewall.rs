@@ -39,6 +39,7 @@ impl Facts {
             (false, Part::Answer) => Way::Answer { device },
             (false, Part::Confirmation) => Way::Confirmation { device, bridged },
             (_, Part::Solicitation) => Way::Solicitation { device },
+            (_, Part::Advertisement) => Way::Advertisement { device },
         };
         self.simulated(&way, entry.source, (entry.destination, self.port))
     }
@@ -58,7 +59,9 @@ impl Facts {
             Way::LoopbackAnswer => (true, true),
             Way::Answer { .. } | Way::ForwardedAnswer { .. } => (false, true),
             Way::Loopback | Way::LoopbackConfirmation => (true, false),
-            Way::Outside { .. } | Way::Confirmation { .. } | Way::Solicitation { .. } => (false, false),
+            Way::Outside { .. } | Way::Confirmation { .. } | Way::Solicitation { .. } | Way::Advertisement { .. } => {
+                (false, false)
+            }
         };
         let of_client = |source_port| {
             let packet = Packet { way: way.clone(), source, source_port, destination, destination_port, ecn: None };
@@ -153,8 +156,19 @@ impl Facts {
         })
     }
 
-    /// The same as a gate: the way there, and the answer's way back.
+    /// The same as a gate: whether the client finds this machine, the way there, and the answer's way back.
     pub(super) fn firewall(&self, entry: &Entry) -> Gate {
+        let taken = taker(&self.linux.listeners, entry.destination, &entry.interface).is_some();
+        match self.handshake(entry) {
+            // Where nobody takes it, that is what matters.
+            Gate::Open if !taken => Gate::Open,
+            open @ (Gate::Open | Gate::Led { .. }) => self.unfindable(entry).unwrap_or(open),
+            gate => gate,
+        }
+    }
+
+    /// What the firewalls do with the packets of the handshake.
+    fn handshake(&self, entry: &Entry) -> Gate {
         let Some(prediction) = self.predicted(entry, Part::Syn) else {
             return self.unread().map_or(Gate::Open, |why| self.without_rules(&why));
         };
@@ -167,12 +181,6 @@ impl Facts {
                         return Gate::Open;
                     }
                     let stop = |part, what| self.predicted(entry, part).and_then(|packet| stopped(&packet, what));
-                    // Rules that ask for more of the question than is simulated leave it open, and are nearly always those that let it pass.
-                    let asks = !entry.local && entry.destination.is_ipv6();
-                    let asked = asks.then(|| stop(Part::Solicitation, "the client's question for the hardware address is "));
-                    if let Some(shut @ Gate::Shut(_)) = asked.flatten() {
-                        return shut;
-                    }
                     stop(Part::Answer, "its answer is ")
                         .or_else(|| stop(Part::Confirmation, "what the client sends next (its ACK) is "))
                         .unwrap_or(Gate::Open)
@@ -274,7 +282,7 @@ fn range_of(text: &str) -> Option<[u16; 2]> {
 }
 
 /// What stops a packet, if anything does; `what` stands before the verb.
-fn stopped(prediction: &Prediction, what: &str) -> Option<Gate> {
+pub(super) fn stopped(prediction: &Prediction, what: &str) -> Option<Gate> {
     let stops: Vec<String> = prediction.stops().into_iter().filter_map(in_words).collect();
     if !stops.is_empty() {
         return Some(Gate::Shut(format!("{what}{}", stops.join(", or "))));

@@ -7,6 +7,7 @@ mod finding;
 mod firewall;
 mod gather;
 mod linux;
+mod neighbours;
 mod redact;
 
 pub(crate) use checks::CHECKS;

@@ -259,7 +259,7 @@ fn tracked(here: &Here<'_>, position: i64, state: State) -> State {
     let tracks = matches!(here.hook, Hook::Prerouting | Hook::Output);
     let tracked = match state.tracked {
         // Questions for neighbours are no connections.
-        Tracked::NotYet | Tracked::Unclear if tracks && position > CONNTRACK && here.part == Part::Solicitation => {
+        Tracked::NotYet | Tracked::Unclear if tracks && position > CONNTRACK && here.part.is_of_neighbours() => {
             Tracked::Untracked
         }
         Tracked::NotYet | Tracked::Unclear if tracks && position > CONNTRACK && here.part != Part::Syn => here.standing.into(),

@@ -1,6 +1,7 @@
 //! One SYN through the firewalls of a namespace before it came: what they would do with it. It is never guessed: where something
 //! is not understood or not known both ways are followed, and when they end differently the answer is "maybe".
 
+mod arp;
 mod chain;
 mod hooks;
 mod iptables;
@@ -24,6 +25,7 @@ use std::net::IpAddr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use arp::predict_arp;
 pub use packet::{Machine, Packet, Part, Standing, Way};
 pub use read::{Reader, Rulesets, read, read_by};
 pub use ruleset::Unread;

@@ -16,6 +16,20 @@ pub enum Part {
     Confirmation,
     /// None: the question of IPv6 for the hardware address, which comes before all of these.
     Solicitation,
+    /// The answer to that question.
+    Advertisement,
+}
+
+impl Part {
+    /// Whether it belongs to the search for a hardware address.
+    pub(super) fn is_of_neighbours(self) -> bool {
+        matches!(self, Self::Solicitation | Self::Advertisement)
+    }
+
+    /// The type of its `ICMPv6` message, for what is one (RFC 4861); its code is 0.
+    pub(super) fn icmpv6(self) -> u16 {
+        if self == Self::Advertisement { 136 } else { 135 }
+    }
 }
 
 /// What connection tracking makes of a packet that follows a SYN.
@@ -55,6 +69,11 @@ pub enum Way {
         /// As of `Outside`.
         device: Option<String>,
     },
+    /// The answer to that question.
+    Advertisement {
+        /// The name of the device that it leaves by; `None` when it is not known.
+        device: Option<String>,
+    },
     /// Not the SYN itself, but the answer of a server in this machine (a SYN-ACK) to one that came from outside.
     Answer {
         /// The name of the device that it leaves by; `None` when it is not known.
@@ -77,6 +96,7 @@ impl Way {
             Self::Answer { .. } | Self::LoopbackAnswer | Self::ForwardedAnswer { .. } => Part::Answer,
             Self::Confirmation { .. } | Self::LoopbackConfirmation => Part::Confirmation,
             Self::Solicitation { .. } => Part::Solicitation,
+            Self::Advertisement { .. } => Part::Advertisement,
         }
     }
 

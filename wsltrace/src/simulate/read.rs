@@ -12,7 +12,7 @@ use super::{iptables, kernel, nft};
 use crate::evidence::Backend;
 use crate::evidence::rules::event::RuleRef;
 use crate::evidence::rules::legacy::{Counted, saved};
-use crate::evidence::rules::{Listing, OWN_PREFIX, generation, inside, legacy_tables, list, owner_backend, present};
+use crate::evidence::rules::{Listing, OWN_PREFIX, arp_tables, generation, inside, legacy_tables, list, owner_backend, present};
 use crate::journey::Family;
 use crate::kernel::command::{LISTING_LIMIT, output_within};
 use crate::kernel::links::list_links;
@@ -40,6 +40,8 @@ pub struct Rulesets {
     pub(super) listing: Option<Listing>,
     /// What the old iptables printed, by family.
     pub(super) legacy: Vec<(&'static str, Vec<Counted>)>,
+    /// Whether there are tables of the old arptables, which are not read.
+    pub(super) arptables: bool,
     /// What could not be read.
     pub unread: Vec<Unread>,
 }
@@ -143,6 +145,7 @@ pub fn read_by(netns: &Netns, reader: Reader) -> io::Result<Rulesets> {
             Err(error) => rulesets.unread.push(Unread { what: program.to_owned(), why: reason(&error) }),
         }
     }
+    rulesets.arptables = !arp_tables(netns)?.is_empty();
     Ok(rulesets)
 }
 

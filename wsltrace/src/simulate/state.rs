@@ -138,14 +138,18 @@ impl Here<'_> {
         };
         let port = |port: Option<u16>, name| port.map_or(Seen::Unknown(name), Seen::number);
         match field {
-            // Behind its network header stands what these fields do not tell: where a rule reads it, both ways are followed.
-            Field::SourcePort | Field::DestinationPort | Field::TcpFlags | Field::Absent if self.part == Part::Solicitation => {
+            // Where TCP has the client's port, ICMPv6 has its type and code.
+            Field::SourcePort if self.part.is_of_neighbours() => Seen::number(self.part.icmpv6() << 8),
+            // What else stands there is not followed.
+            Field::DestinationPort | Field::TcpFlags | Field::Absent if self.part.is_of_neighbours() => {
                 Seen::Unknown(unknown::named("payload", unknown::EXPRESSION))
             }
-            Field::TransportProtocol | Field::NextHeader { ipv4: false } if self.part == Part::Solicitation => {
-                Seen::number(ICMPV6)
-            }
-            Field::PacketType | Field::DestinationType { .. } if self.part == Part::Solicitation => Seen::Unknown(unknown::FIB),
+            Field::TransportProtocol | Field::NextHeader { ipv4: false } if self.part.is_of_neighbours() => Seen::number(ICMPV6),
+            // No router has passed it on (RFC 4861), and it has no header before its own (RFC 6980).
+            Field::HopLimit if self.part.is_of_neighbours() => Seen::number(255u8),
+            Field::HopLimit if ipv4 => Seen::Absent,
+            Field::HopLimit => Seen::Unknown(unknown::named("hl", unknown::EXPRESSION)),
+            Field::PacketType | Field::DestinationType { .. } if self.part.is_of_neighbours() => Seen::Unknown(unknown::FIB),
             Field::Source { ipv4 } => address(ipv4, state.source, unknown::SOURCE),
             Field::Destination { ipv4 } => address(ipv4, state.destination, unknown::DESTINATION),
             Field::SourcePort => port(state.source_port, unknown::SOURCE_PORT),
@@ -160,7 +164,9 @@ impl Here<'_> {
             Field::FragmentOffset if ipv4 => {
                 Seen::Bits { value: 0, known: !0x4000, open: unknown::named("payload", unknown::EXPRESSION) }
             }
-            Field::NextHeader { .. } | Field::IpVersion { .. } | Field::FragmentOffset | Field::Absent => Seen::Absent,
+            Field::NextHeader { .. } | Field::IpVersion { .. } | Field::FragmentOffset | Field::Extension | Field::Absent => {
+                Seen::Absent
+            }
             Field::NetworkFamily if matches!(self.hook, Hook::Ingress | Hook::Egress) => Seen::Unknown(unknown::EXPRESSION),
             Field::NetworkFamily => Seen::number(if ipv4 { 2u8 } else { 10 }),
             Field::EtherType => Seen::number(if ipv4 { 0x800u16 } else { 0x86dd }),
@@ -197,7 +203,7 @@ impl Here<'_> {
 
     fn flags(&self) -> Seen {
         match self.part {
-            Part::Syn | Part::Solicitation => {}
+            Part::Syn | Part::Solicitation | Part::Advertisement => {}
             // It may agree to congestion notification.
             Part::Answer => return Seen::Bits { value: SYN | ACK, known: !ECN, open: unknown::FLAGS },
             Part::Confirmation => return Seen::Bits { value: ACK, known: !ECN, open: unknown::FLAGS },

@@ -25,7 +25,7 @@ pub struct Because {
 impl Because {
     /// Whether there may be other ends than those that were found.
     pub(super) fn hides_ends(&self) -> bool {
-        [TOO_MANY, UNREAD, BRIDGE].contains(&self.name.as_str()) || (self.name.as_str(), self.place.as_str()) == (CT, EXEMPT)
+        [TOO_MANY, UNREAD, BRIDGE, ARP].contains(&self.name.as_str()) || (self.name.as_str(), self.place.as_str()) == (CT, EXEMPT)
     }
 }
 
@@ -48,6 +48,7 @@ pub(super) const XT: &str = "xt";
 pub(super) const MATCH: &str = "another iptables match";
 pub(super) const TARGET: &str = "another iptables target";
 pub(super) const ORDER: &str = "chains of equal priority";
+pub(super) const ARP: &str = "arp tables";
 pub(super) const BRIDGE: &str = "bridge tables";
 pub(super) const UNREAD: &str = "not read";
 pub(super) const TOO_MANY: &str = "too many ways";
@@ -59,7 +60,7 @@ const BYTES: &str = "other bytes of the packet decide, which are not known";
 const SOCKETS: &str = "the sockets of this machine decide";
 
 /// The list.
-pub const LIST: [Unknown; 71] = [
+pub const LIST: [Unknown; 72] = [
     entry(SOURCE, "it is not given, or was translated to one of several"),
     entry(SOURCE_PORT, "a client takes any"),
     entry(DESTINATION, "a range, a prefix, or a map whose key is not known"),
@@ -80,6 +81,7 @@ pub const LIST: [Unknown; 71] = [
     entry(MATCH, "a match or an option that is not on either list"),
     entry(TARGET, "a target or an option that is not on either list"),
     entry(ORDER, "the order in which they were made decides, which is not kept"),
+    entry(ARP, "what IPv4 neighbours ask and answer is not simulated"),
     entry(BRIDGE, "frames on a bridge are not simulated"),
     entry(UNREAD, "a program that lists rules is missing or failed"),
     entry(TOO_MANY, "so many things are not known that not all of their ends were followed"),

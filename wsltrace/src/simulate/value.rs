@@ -47,8 +47,12 @@ pub(super) enum Field {
     },
     /// `fib saddr type`.
     SourceType,
+    /// The hop limit of IPv6.
+    HopLimit,
     /// A header that a TCP packet of IP has not.
     Absent,
+    /// One of IPv6 that stands before what it carries, which no packet here has.
+    Extension,
     Unknown(&'static str),
 }
 

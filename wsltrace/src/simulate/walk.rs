@@ -47,7 +47,7 @@ pub fn predict_as(rulesets: &Rulesets, packet: &Packet, machine: &Machine, stand
         because.insert(Because { name: unknown::UNREAD.to_owned(), place: format!("{}: {}", unread.what, unread.why) });
     }
     let forwarded = possible.iter().any(|end| matches!(end, End::Passes { goes: Goes::Forward | Goes::Out, .. }))
-        && packet.way.part() != Part::Answer;
+        && !matches!(packet.way.part(), Part::Answer | Part::Advertisement);
     let bridged = matches!(packet.way, Way::Outside { bridged: true, .. } | Way::Confirmation { bridged: true, .. });
     if rulesets.chains.bridges && (forwarded || bridged) {
         because.insert(Because { name: unknown::BRIDGE.to_owned(), place: String::new() });
@@ -78,14 +78,14 @@ impl<'a> Journey<'a> {
             Way::Outside { device, .. } | Way::Confirmation { device, .. } | Way::Solicitation { device } => {
                 (device.clone(), false)
             }
-            Way::Answer { .. } => (None, false),
+            Way::Answer { .. } | Way::Advertisement { .. } => (None, false),
             Way::ForwardedAnswer { .. } => (self.machine.ways.get(&self.packet.destination).cloned(), false),
             Way::Loopback | Way::LoopbackAnswer | Way::LoopbackConfirmation => {
                 (Some("lo".to_owned()), hook != Hook::Output && hook != Hook::Postrouting)
             }
         };
         let output = match &self.packet.way {
-            Way::Answer { device } | Way::ForwardedAnswer { device } => device.clone(),
+            Way::Answer { device } | Way::ForwardedAnswer { device } | Way::Advertisement { device } => device.clone(),
             way => way.is_loopback().then(|| "lo".to_owned()),
         };
         let part = self.packet.way.part();
@@ -101,6 +101,10 @@ impl<'a> Journey<'a> {
             Part::Confirmation => return State { connection_mark: None, ..syn },
             // To a multicast address that this machine has, from whatever address the client asks by.
             Part::Solicitation => return State { source: None, destination: None, local: Some(true), ..syn },
+            // From the address that was asked for, to whoever asked.
+            Part::Advertisement => {
+                return State { source: syn.destination, destination: syn.source, local: Some(false), ..syn };
+            }
             Part::Answer => {}
         }
         State {
@@ -151,7 +155,9 @@ impl<'a> Journey<'a> {
                 let on = self.hook(&self.here(Hook::Prerouting), on, &mut ends);
                 self.arrive(on, &mut ends);
             }
-            Way::Answer { .. } => self.go_out(&[Hook::Output, Hook::Postrouting, Hook::Egress], on, &mut ends),
+            Way::Answer { .. } | Way::Advertisement { .. } => {
+                self.go_out(&[Hook::Output, Hook::Postrouting, Hook::Egress], on, &mut ends);
+            }
             Way::ForwardedAnswer { .. } => {
                 let hooks = [Hook::Ingress, Hook::Prerouting, Hook::Forward, Hook::Postrouting, Hook::Egress];
                 self.go_out(&hooks, on, &mut ends);
@@ -237,45 +243,49 @@ impl<'a> Journey<'a> {
         End::Passes {
             address: state.destination,
             port: state.destination_port,
-            translated_by: state.translated_by.as_ref().and_then(|site| self.rule(site, "accept")),
+            translated_by: state.translated_by.as_ref().and_then(|site| known_rule(self.rulesets, site, "accept")),
             goes,
         }
     }
 
     fn end(&self, fate: &Fate, hook: Hook, port: Option<u16>) -> End {
         let forward = hook == Hook::Forward;
-        let rule = |site: &Site, verdict: &str| self.rule(site, verdict).unwrap_or_else(|| unnamed(site, verdict));
+        let rule = |site: &Site, verdict: &str| rule_of(self.rulesets, site, verdict);
         match fate {
             Fate::Dropped(site) => End::Dropped { rule: rule(site, "drop"), port, forward },
             Fate::Rejected(site) => End::Rejected { rule: rule(site, "reject"), port, forward },
             Fate::Queued(site) => End::Queued { rule: rule(site, "queue") },
         }
     }
+}
 
-    /// A rule or policy as it is told.
-    fn rule(&self, site: &Site, verdict: &str) -> Option<Rule> {
-        let place = &site.chain;
-        let chain = self.rulesets.chains.beside(place, &place.chain)?;
-        let line: Option<&Line> = match site.rule {
-            Some(at) => Some(chain.rules.get(at)?),
-            None => None,
-        };
-        if place.legacy {
-            let (family, saved) = self.rulesets.legacy.iter().find(|(family, _)| *family == place.family)?;
-            let number = line.and_then(|line| line.number);
-            let same = |counted: &&legacy::Counted| {
-                counted.table == place.table && counted.chain == place.chain && counted.number == number
-            };
-            let rule = legacy::rule(saved.iter().find(same)?, family, saved);
-            return Some(Rule { verdict: verdict.to_owned(), ..rule });
-        }
-        let family = FAMILIES.into_iter().find(|family| *family == place.family)?;
-        let handle = line.and_then(|line| line.handle);
-        let reference = RuleRef { family, table: place.table.clone(), chain: place.chain.clone(), handle };
-        let rule = told(&reference, &site.base, verdict, self.rulesets.listing.as_ref());
-        let comment = line.and_then(|line| line.comment.clone()).or_else(|| rule.comment.clone());
-        Some(Rule { comment, ..rule })
+/// A rule or policy as it is told, at least by its place.
+pub(super) fn rule_of(rulesets: &Rulesets, site: &Site, verdict: &str) -> Rule {
+    known_rule(rulesets, site, verdict).unwrap_or_else(|| unnamed(site, verdict))
+}
+
+/// A rule or policy as it is told.
+fn known_rule(rulesets: &Rulesets, site: &Site, verdict: &str) -> Option<Rule> {
+    let place = &site.chain;
+    let chain = rulesets.chains.beside(place, &place.chain)?;
+    let line: Option<&Line> = match site.rule {
+        Some(at) => Some(chain.rules.get(at)?),
+        None => None,
+    };
+    if place.legacy {
+        let (family, saved) = rulesets.legacy.iter().find(|(family, _)| *family == place.family)?;
+        let number = line.and_then(|line| line.number);
+        let same =
+            |counted: &&legacy::Counted| counted.table == place.table && counted.chain == place.chain && counted.number == number;
+        let rule = legacy::rule(saved.iter().find(same)?, family, saved);
+        return Some(Rule { verdict: verdict.to_owned(), ..rule });
     }
+    let family = FAMILIES.into_iter().find(|family| *family == place.family)?;
+    let handle = line.and_then(|line| line.handle);
+    let reference = RuleRef { family, table: place.table.clone(), chain: place.chain.clone(), handle };
+    let rule = told(&reference, &site.base, verdict, rulesets.listing.as_ref());
+    let comment = line.and_then(|line| line.comment.clone()).or_else(|| rule.comment.clone());
+    Some(Rule { comment, ..rule })
 }
 
 /// A rule of which nothing but its place is known.

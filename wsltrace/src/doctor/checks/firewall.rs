@@ -9,7 +9,7 @@ use crate::diagnosis::{Obstacle, around, is_forwarder};
 use crate::escape::{escape, shell_word};
 use crate::evidence::{Owner, Rule};
 use crate::simulate::{End, Goes, Part, Prediction};
-use crate::wsl::{Entry, taker};
+use crate::wsl::{Entry, NetworkingMode, taker};
 
 /// What is stopped, by which rule; each rule once.
 pub(super) fn firewall(facts: &Facts) -> Vec<Finding> {
@@ -18,7 +18,7 @@ pub(super) fn firewall(facts: &Facts) -> Vec<Finding> {
     for (entry, who) in entries(facts) {
         let Some((prediction, packet)) = deciding(facts, &entry) else { continue };
         let what = match packet {
-            Part::Syn | Part::Solicitation => format!("connections of {who} are"),
+            Part::Syn | Part::Solicitation | Part::Advertisement => format!("connections of {who} are"),
             Part::Answer => format!("answers to connections of {who} are"),
             Part::Confirmation => {
                 format!("connections of {who} are answered and then stopped: what the client sends next (its ACK) is")
@@ -87,24 +87,47 @@ fn deciding(facts: &Facts, entry: &Entry) -> Option<(Prediction, Part)> {
     Some((facts.predicted(entry, Part::Confirmation)?, Part::Confirmation))
 }
 
-/// Whether IPv6 clients of the same network can find this machine: they ask by ICMPv6 before they send a SYN.
+/// Whether clients of the same network can find this machine: they ask for its hardware address before they send a SYN.
 pub(super) fn neighbours(facts: &Facts) -> Vec<Finding> {
-    let asked = entries(facts).into_iter().find(|(entry, _)| !entry.local && entry.destination.is_ipv6());
-    let Some((entry, who)) = asked.filter(|(entry, _)| passes(facts, entry)) else { return Vec::new() };
-    let prediction = facts.predicted(&entry, Part::Solicitation);
-    let Some(End::Dropped { rule, .. } | End::Rejected { rule, .. }) = prediction.map(|prediction| prediction.end) else {
-        return Vec::new();
+    let mut found: Vec<Finding> = Vec::new();
+    for v4 in [true, false] {
+        let asked = entries(facts).into_iter().filter(|(entry, _)| entry.destination.is_ipv4() == v4);
+        let first = asked.filter(|(entry, _)| passes(facts, entry)).find_map(|(entry, who)| Some((facts.search(&entry)?, who)));
+        if let Some((searched, who)) = first {
+            found.push(unfound(facts, &searched.prediction, &who, v4));
+        }
+    }
+    found
+}
+
+fn unfound(facts: &Facts, prediction: &Prediction, who: &str, v4: bool) -> Finding {
+    let protocol = if v4 { "ARP" } else { "ICMPv6" };
+    let (End::Dropped { rule, .. } | End::Rejected { rule, .. }) = &prediction.end else {
+        let summary = format!(
+            "whether {who} can find this machine cannot be said: rules decide about questions for hardware addresses ({protocol})"
+        );
+        let finding = Finding::new(Severity::Unknown, summary);
+        return prediction.maybe().iter().fold(finding, |finding, why| finding.because(format!("it depends on {why}")));
     };
+    let severity = if shares_addresses(facts) { Severity::Warns } else { Severity::Fails };
     let finding = Finding::new(
-        Severity::Fails,
+        severity,
         format!(
-            "{who} cannot find this machine: their question for its hardware address (ICMPv6) is dropped by {}",
-            described(&rule)
+            "{who} cannot find this machine: questions for its hardware address ({protocol}), or the answers, are dropped by {}",
+            described(rule)
         ),
     );
-    let obstacle = Obstacle { rule: &rule, port: facts.port, answer: false, v6: true, forward: false, loopback: false };
-    let allow = obstacle.allow_neighbours();
-    vec![finding.because("the rules were read and followed").linux(format!("sudo {allow}"))]
+    let allow = if v4 {
+        format!("nft insert rule arp {} {} accept", shell_word(&rule.table), shell_word(&rule.chain))
+    } else {
+        Obstacle { rule, port: facts.port, answer: false, v6: true, forward: false, loopback: false }.allow_neighbours()
+    };
+    finding.because("the rules were read and followed").linux(format!("sudo {allow}"))
+}
+
+/// Whether Windows has this Linux' addresses too, so that it is not known whom others ask for them.
+fn shares_addresses(facts: &Facts) -> bool {
+    matches!(facts.mode(), Some(NetworkingMode::Mirrored | NetworkingMode::Consomme))
 }
 
 fn passes(facts: &Facts, entry: &Entry) -> bool {

@@ -165,10 +165,21 @@ pub(crate) fn saved(netns: &Netns, program: &str) -> io::Result<Vec<Counted>> {
 
 /// Names of the old tables that are loaded in a namespace; looking makes none.
 pub(crate) fn tables(netns: &Netns, family: Family) -> io::Result<Vec<String>> {
-    let path = match family {
-        Family::Ipv4 => "/proc/thread-self/net/ip_tables_names",
-        Family::Ipv6 => "/proc/thread-self/net/ip6_tables_names",
-    };
+    names_in(
+        netns,
+        match family {
+            Family::Ipv4 => "/proc/thread-self/net/ip_tables_names",
+            Family::Ipv6 => "/proc/thread-self/net/ip6_tables_names",
+        },
+    )
+}
+
+/// The same of arptables.
+pub(crate) fn arp_tables(netns: &Netns) -> io::Result<Vec<String>> {
+    names_in(netns, "/proc/thread-self/net/arp_tables_names")
+}
+
+fn names_in(netns: &Netns, path: &str) -> io::Result<Vec<String>> {
     let read = || match std::fs::read_to_string(path) {
         Ok(text) => Ok(text.lines().map(str::to_owned).collect()),
         // The old tables' module is not loaded.

@@ -56,15 +56,19 @@ fn is_option(word: &str) -> bool {
 
 /// A match that as a whole depends on what is not known.
 fn whole(module: &str) -> Option<Statement> {
-    const UNDERSTOOD: [&str; 10] =
-        ["tcp", "multiport", "conntrack", "state", "comment", "addrtype", "mark", "connmark", "iprange", ""];
-    // A TCP packet never comes to them: the protocol stands before. A SYN has none of IPv6's headers between its own and TCP's.
-    const OTHERS: [&str; 13] =
-        ["udp", "icmp", "icmp6", "sctp", "dccp", "udplite", "esp", "ah", "ipcomp", "rt", "frag", "hbh", "dst"];
+    const UNDERSTOOD: [&str; 12] =
+        ["tcp", "multiport", "conntrack", "state", "comment", "addrtype", "mark", "connmark", "iprange", "icmp6", "hl", ""];
+    // A TCP packet never comes to them: the protocol stands before.
+    const OTHERS: [&str; 8] = ["udp", "icmp", "sctp", "dccp", "udplite", "esp", "ah", "ipcomp"];
+    // Neither a SYN nor a question for a neighbour has one of IPv6's headers between its own and what it carries.
+    const EXTENSIONS: [&str; 4] = ["rt", "frag", "hbh", "dst"];
     if UNDERSTOOD.contains(&module) {
         return None;
     }
     let unknown = unknown::named(module, unknown::MATCH);
+    if EXTENSIONS.contains(&module) {
+        return Some(matches(Field::Extension, Vec::new(), false, vec![Item::Unknown(unknown)]));
+    }
     if OTHERS.contains(&module) {
         // What is no TCP packet may have what it looks for.
         return Some(matches(Field::Absent, Vec::new(), false, vec![Item::Unknown(unknown)]));
@@ -99,6 +103,8 @@ fn one(module: &str, option: &str, values: &[&str], negated: bool, ipv4: bool) -
                 [Field::SourcePort, Field::DestinationPort].map(|field| matches(field, Vec::new(), false, items.clone()));
             Some(Statement::AnyOf { negated, conditions: either.into() })
         }
+        ("icmp6", "--icmpv6-type", [kind]) => is(Field::SourcePort, vec![icmpv6(kind)?]),
+        ("hl", "--hl-eq", [limit]) => is(Field::HopLimit, vec![symbol::item(Field::HopLimit, limit)]),
         ("conntrack", "--ctstate", [list]) => bits(Field::XtState, list, negated),
         ("state", "--state", [list]) => bits(Field::State, list, negated),
         ("conntrack", "--ctdir", [direction]) => is(Field::Direction, words(Field::Direction, direction)),
@@ -176,6 +182,17 @@ fn ports(text: &str) -> Item {
         (Some(from), Some(to)) => Item::Range(from.into(), to.into()),
         _ => Item::Unknown(unknown::CONSTANT),
     }
+}
+
+/// A type of `ICMPv6`, or a type and a code, `1/4`, where they stand in the header.
+fn icmpv6(text: &str) -> Option<Item> {
+    let (kind, code) = text.split_once('/').map_or((text, None), |(kind, code)| (kind, Some(code)));
+    let number = |text: &str| text.parse::<u8>().ok().map(u128::from);
+    let kind = number(kind)? << 8;
+    Some(match code {
+        Some(code) => Item::Range(kind | number(code)?, kind | number(code)?),
+        None => Item::Range(kind, kind | 0xff),
+    })
 }
 
 fn range(text: &str) -> Option<Item> {

@@ -144,10 +144,10 @@ fn hook_of(family: NetfilterProtoFamily, number: HookNumber) -> Option<Hook> {
     Some(match (family, u32::from(number)) {
         (NetfilterProtoFamily::NetDev, 0) | (_, 5) => Hook::Ingress,
         (NetfilterProtoFamily::NetDev, 1) => Hook::Egress,
+        (NetfilterProtoFamily::ARP, 1) | (_, 3) => Hook::Output,
+        (NetfilterProtoFamily::ARP, 0) | (_, 1) => Hook::Input,
         (_, 0) => Hook::Prerouting,
-        (_, 1) => Hook::Input,
         (_, 2) => Hook::Forward,
-        (_, 3) => Hook::Output,
         (_, 4) => Hook::Postrouting,
         _ => return None,
     })

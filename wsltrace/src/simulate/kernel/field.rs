@@ -19,9 +19,10 @@ const IPV4: [(usize, usize, Field); 5] = [
     (12, 4, Field::Source { ipv4: true }),
     (16, 4, Field::Destination { ipv4: true }),
 ];
-const IPV6: [(usize, usize, Field); 4] = [
+const IPV6: [(usize, usize, Field); 5] = [
     (0, 1, Field::IpVersion { ipv4: false }),
     (6, 1, Field::NextHeader { ipv4: false }),
+    (7, 1, Field::HopLimit),
     (8, 16, Field::Source { ipv4: false }),
     (24, 16, Field::Destination { ipv4: false }),
 ];
@@ -43,7 +44,9 @@ impl Reader<'_> {
         let Some(register) = expression.number(DREG) else {
             // It writes. What is not read by anything here does not matter.
             let touches = |(at, size, _): &(usize, usize, Field)| *at < offset + len && offset < at + size;
-            let read = fields.iter().filter(|(_, _, field)| !matches!(field, Field::IpVersion { .. } | Field::FragmentOffset));
+            let read = fields
+                .iter()
+                .filter(|(_, _, field)| !matches!(field, Field::IpVersion { .. } | Field::FragmentOffset | Field::HopLimit));
             let matters = read.filter(|(_, _, field)| !matches!(field, Field::NextHeader { .. })).any(touches);
             let is_known = !fields.is_empty() || base == 0;
             return Ok((matters || !is_known).then_some(Statement::Anything(unknown::EXPRESSION)));

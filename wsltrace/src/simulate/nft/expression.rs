@@ -67,6 +67,7 @@ fn payload(protocol: &str, field: &str) -> Field {
         ("ip", "daddr") => Field::Destination { ipv4: true },
         ("ip6", "daddr") => Field::Destination { ipv4: false },
         ("ip", "protocol") => Field::NextHeader { ipv4: true },
+        ("ip6", "hoplimit") => Field::HopLimit,
         ("ip6", "nexthdr") => Field::NextHeader { ipv4: false },
         ("ip", "frag-off") => Field::FragmentOffset,
         ("ip", "version") => Field::IpVersion { ipv4: true },

@@ -1,8 +1,8 @@
-//! The question for the hardware address of this machine, by which IPv6 clients begin.
+//! The question for the hardware address of this machine, by which clients begin, and the answer to it.
 
-use super::{address, chain, end, machine, rule, syn, told};
+use super::{address, chain, end, machine, rule, rulesets, syn, told};
 use crate::evidence::rules::legacy::parse;
-use crate::simulate::{Packet, Rulesets, Way, predict};
+use crate::simulate::{Packet, Rulesets, Way, predict, predict_arp};
 
 const ACCEPT: &str = r#"{"accept": null}"#;
 
@@ -36,13 +36,59 @@ fn it_does_not_go_on_to_another_machine() {
     assert_eq!([at("prerouting"), at("input"), at("forward"), at("output")], ["drop 2", "drop 2", "pass", "pass"]);
 }
 
-/// ufw begins with one for the routing header of type 0, and lets the question in later.
+fn legacy(policy: &str, chain: &str, rules: &[&str], packet: &Packet) -> String {
+    let rules: Vec<String> = rules.iter().map(|rule| format!("[0:0] -A {chain} {rule}")).collect();
+    let save = format!("*filter\n:{chain} {policy} [0:0]\n{}\nCOMMIT\n", rules.join("\n"));
+    told(&predict(&Rulesets::default().with_legacy("ip6", parse(&save)), packet, &machine()))
+}
+
+/// ufw begins with a rule for the routing header of type 0, and lets the question in later, by its type and hop limit.
 #[test]
-fn a_header_that_it_may_have_proves_nothing() {
-    let with = |packet: &Packet| {
-        let save = "*filter\n:INPUT ACCEPT [0:0]\n[0:0] -A INPUT -m rt --rt-type 0 -j DROP\nCOMMIT\n";
-        told(&predict(&Rulesets::default().with_legacy("ip6", parse(save)), packet, &machine()))
+fn what_ufw_asks_of_it_is_understood() {
+    let ufw = ["-m rt --rt-type 0 -j DROP", "-p ipv6-icmp -m icmp6 --icmpv6-type 135 -m hl --hl-eq 255 -j ACCEPT"];
+    assert_eq!(legacy("DROP", "INPUT", &ufw, &solicitation()), "pass");
+    assert_eq!(legacy("DROP", "INPUT", &ufw[..1], &solicitation()), "drop policy");
+    let syn = Packet { destination: address("fd00::2"), source: None, ..syn() };
+    assert_eq!(legacy("ACCEPT", "INPUT", &ufw, &syn), "pass");
+    assert_eq!(legacy("DROP", "INPUT", &ufw, &syn), "drop policy");
+    assert!(legacy("DROP", "INPUT", &["-m hl --hl-lt 5 -j ACCEPT"], &solicitation()).starts_with("maybe"));
+}
+
+#[test]
+fn its_type_decides() {
+    let drop = |kind: &str| [format!("-p ipv6-icmp -m icmp6 --icmpv6-type {kind} -j DROP")];
+    let with = |chain, kind: &str, packet: &Packet| legacy("ACCEPT", chain, &drop(kind).each_ref().map(String::as_str), packet);
+    assert_eq!([with("INPUT", "135", &solicitation()), with("INPUT", "135/0", &solicitation())], ["drop 1", "drop 1"]);
+    assert_eq!([with("INPUT", "136", &solicitation()), with("INPUT", "135/1", &solicitation())], ["pass", "pass"]);
+    let answer = Packet { way: Way::Advertisement { device: Some("eth0".to_owned()) }, ..solicitation() };
+    assert_eq!(
+        [with("OUTPUT", "136", &answer), with("OUTPUT", "135", &answer), with("INPUT", "136", &answer)],
+        ["drop 1", "pass", "pass"]
+    );
+    let of_eth1 = "-o eth1 -p ipv6-icmp -j DROP";
+    assert_eq!(legacy("ACCEPT", "OUTPUT", &[of_eth1], &answer), "pass");
+    assert_eq!(legacy("DROP", "OUTPUT", &["-p tcp -j ACCEPT"], &answer), "drop policy");
+}
+
+/// Tables of the family `arp`: a policy or a rule for all of them is followed, a rule with a condition is not.
+#[test]
+fn of_arp_only_what_is_the_same_for_all_is_followed() {
+    let arp = |hook: &str, policy: &str, rules: &[&str]| {
+        let chain = chain("c", 1, hook, 0, policy);
+        let rules = rules.iter().zip(2..).map(|(rule_text, handle)| rule("c", handle, rule_text));
+        let objects: Vec<String> = std::iter::once(chain).chain(rules).map(|text| text.replace("\"inet\"", "\"arp\"")).collect();
+        predict_arp(&rulesets(&objects.join(","))).map_or("nothing".to_owned(), |prediction| told(&prediction))
     };
-    assert_eq!(with(&solicitation()), "maybe payload");
-    assert_eq!(with(&Packet { destination: address("fd00::2"), source: None, ..syn() }), "pass");
+    let (drops, condition) =
+        (r#"{"drop": null}"#, of(r#"{"payload": {"protocol": "arp", "field": "operation"}}"#, r#""request""#));
+    assert_eq!([arp("input", "accept", &[]), arp("input", "drop", &[])], ["nothing", "drop policy"]);
+    assert_eq!([arp("output", "accept", &[drops]), arp("output", "drop", &[ACCEPT])], ["drop 2", "nothing"]);
+    assert_eq!(
+        [arp("input", "drop", &[&condition]), arp("input", "accept", &[&condition])],
+        ["maybe arp tables", "maybe arp tables"]
+    );
+    assert_eq!(predict_arp(&Rulesets::default()), None);
+    assert!(predict_arp(&Rulesets { arptables: true, ..Rulesets::default() }).is_some());
+    // Rules of IP see none of them, and those of ARP no SYN.
+    assert_eq!(told(&end(&[chain("c", 1, "input", 0, "drop").replace("\"inet\"", "\"arp\"")], &syn())), "pass");
 }
