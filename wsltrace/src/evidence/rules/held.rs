@@ -40,7 +40,8 @@ pub(in crate::evidence) fn table_holder(netns: &Netns, rule: &Rule) -> io::Resul
 /// Families and names of the tables that belong to programs.
 pub(crate) fn held_tables(netns: &Netns) -> io::Result<Vec<(String, String)>> {
     let question = NfTablesMessage::GetTable(TableMessage { attributes: Vec::new() });
-    let all = inside(netns, || unless_absent(netlink::dump(NETLINK_NETFILTER, message(NetfilterProtoFamily::Unspec, question))))?;
+    let all =
+        inside(netns, || unless_absent(netlink::dump(NETLINK_NETFILTER, &message(NetfilterProtoFamily::Unspec, question))))?;
     let held = |answer: NetfilterMessage| {
         let NetfilterMessageInner::NfTables(NfTablesMessage::NewTable(table)) = answer.inner else { return None };
         table.attributes.iter().find(|of| matches!(of, TableAttribute::Owner(_)))?;
