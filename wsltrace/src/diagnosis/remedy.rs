@@ -186,7 +186,12 @@ impl Obstacle<'_> {
                 let words = self.rule.text.as_deref()?.strip_prefix("-A ").filter(|words| is_plain(words))?;
                 Some(format!("{} -t {table} -D {words}", self.program()))
             }
-            (Backend::IptablesLegacy, _, Some(number)) => Some(format!("{} -t {table} -D {chain} {number}", self.program())),
+            (Backend::IptablesLegacy, _, Some(number)) => {
+                // Its number is another's as soon as somebody inserts a rule before it.
+                let words = self.rule.text.as_deref().and_then(|text| text.strip_prefix("-A ")).filter(|words| is_plain(words));
+                let rule = words.map_or_else(|| format!("{chain} {number}"), str::to_owned);
+                Some(format!("{} -t {table} -D {rule}", self.program()))
+            }
             (_, Some(handle), _) => Some(format!("nft delete rule {family} {table} {chain} handle {handle}")),
             _ => None,
         }

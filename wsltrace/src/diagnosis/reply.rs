@@ -240,6 +240,9 @@ pub(super) fn dropped(case: &Case) -> Option<Finding> {
         let summary = format!("{} was dropped in {}: {}", answer_in_words(case), firewall::place(case), refusal.what);
         return Some(Finding::inferred(summary).remedy(case.where_to_type()).remedy(refusal.mend));
     }
+    if case.reason() == Some("IP_RPFILTER") {
+        return Some(by_reverse_path_filter(case));
+    }
     let by = match (&case.evidence.rule, case.reason()) {
         (Some(_), _) | (None, Some("NETFILTER_DROP")) => " by a firewall",
         _ => "",
@@ -280,6 +283,17 @@ pub(super) fn dropped(case: &Case) -> Option<Finding> {
     let server = (refused && case.journey.facts.kernel_reset)
         .then(|| [case.root("ss -ltnp"), "# start the server, or find its port; then:".to_owned()]);
     Some(Finding::new(confidence, summary).remedy(case.where_to_type()).remedy(server.into_iter().flatten()).remedy(look))
+}
+
+/// An answer that came to this machine by another interface than the way to its server, as of a container in two networks.
+fn by_reverse_path_filter(case: &Case) -> Finding {
+    let (interface, server) = (case.interface().unwrap_or("its interface"), case.journey.last_destination().0);
+    let summary = format!(
+        "{} was dropped by the reverse path filter on {interface}: the way to {server} is by another interface, so the kernel takes the answer's source for forged",
+        answer_in_words(case)
+    );
+    let way = format!("# or let {server} answer by the network in which it is asked (its default route)");
+    Finding::proved(summary).remedy(case.set_for_interface("rp_filter", 0, true)).remedy([way])
 }
 
 /// What a dropped answer was.

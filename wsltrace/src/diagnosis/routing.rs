@@ -62,7 +62,15 @@ pub(super) fn martian(case: &Case) -> Option<Finding> {
     {
         return Some(finding);
     }
-    let localnet = || case.set_for_interface("route_localnet", 1, false);
+    let localnet = || {
+        // Nobody but Windows' mirror sends these: allowed, they would let every neighbour pass for this machine.
+        if source.is_loopback() && case.journey.origin == Origin::Remote && case.journey.entrance() != Some("loopback0") {
+            return vec![format!(
+                "# {source} is no address of another machine: whoever sent this has forged it, and nothing is to be mended"
+            )];
+        }
+        case.set_for_interface("route_localnet", 1, false)
+    };
     let local_source = || {
         if source == destination || case.journey.entrance() == Some("loopback0") {
             return case.set_for_interface("accept_local", 1, false);

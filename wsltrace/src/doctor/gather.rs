@@ -14,7 +14,7 @@ use super::firewall::{Firewalls, LOCAL_PORTS};
 use super::linux::{Address, Interface, Linux, Managers, Names, Unseen};
 use crate::causes::with_causes;
 use crate::evidence::cgroups::{self, Cgroup, Direction};
-use crate::evidence::rules::held_tables;
+use crate::evidence::rules::{held_tables, leading_to, translating_rules};
 use crate::evidence::{Listener, own_routing, routes, sockets, sysctls};
 use crate::journey::Family;
 use crate::kernel::addresses::{self, list_addresses};
@@ -122,6 +122,7 @@ pub fn linux(netns: &Netns, port: u16, machine: &Machine, firewalls: &Firewalls)
         own_routing,
         own_routing6,
         translated_by_way_of: asked.take("where DNAT leads", toward_targets(netns, firewalls)),
+        published_as: asked.take("what leads to the port", published_as(netns, port, firewalls)),
         lookup_programs: others(asked.take("the BPF programs that choose sockets", lookup_programs(netns))),
         netfilter_programs: others(asked.take("the BPF programs at netfilter", netfilter_programs())),
         cgroups: deciding(&cgroups, &mut asked),
@@ -195,6 +196,13 @@ fn others(names: Vec<String>) -> Vec<String> {
 fn toward_targets(netns: &Netns, firewalls: &Firewalls) -> io::Result<Vec<(IpAddr, String)>> {
     match firewalls {
         Firewalls::Read(rulesets) => interfaces_toward(netns, &rulesets.targets().into_iter().collect::<Vec<_>>()),
+        Firewalls::NotAsked | Firewalls::Unread(_) => Ok(Vec::new()),
+    }
+}
+
+fn published_as(netns: &Netns, port: u16, firewalls: &Firewalls) -> io::Result<Vec<u16>> {
+    match firewalls {
+        Firewalls::Read(_) => Ok(leading_to(&translating_rules(netns)?.unwrap_or_default(), port)),
         Firewalls::NotAsked | Firewalls::Unread(_) => Ok(Vec::new()),
     }
 }

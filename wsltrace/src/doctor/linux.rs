@@ -52,6 +52,8 @@ pub struct Linux {
     pub own_routing6: Option<String>,
     /// The interfaces that lead to where DNAT rules send packets.
     pub translated_by_way_of: Vec<(IpAddr, String)>,
+    /// Other ports from which DNAT rules lead connections on to this one, as a container's port is published.
+    pub published_as: Vec<u16>,
     /// Settings by their names.
     pub settings: BTreeMap<String, String>,
     /// BPF programs that choose the socket of a connection (`sk_lookup`).

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::cli::TraceArgs;
 use crate::doctor::{Facts, Finding, Severity, WslFacts, diagnose, look_at_firewalls, look_at_linux};
+use crate::evidence::rules::{leading_to, translating_rules};
 use crate::evidence::{Listener, sockets};
 use crate::kernel::addresses::{list_addresses, outer};
 use crate::kernel::check;
@@ -28,6 +29,13 @@ const HIDES: [&str; 5] = ["listener", "listener_address", "mode", "neighbours", 
 /// Those of them that are not about WSL: a client that cannot find this machine sends no SYN anywhere, and what an XDP program takes
 /// nobody sees.
 const HIDES_ANYWHERE: [&str; 2] = ["neighbours", "xdp"];
+/// The same where only a rule leads to the port, from another one: clients ask for that.
+const HIDES_OF_PUBLISHED: [&str; 3] = ["listener", "neighbours", "xdp"];
+
+/// Whether a rule leads from another port to this one.
+fn leads_there(netns: &Netns, port: u16) -> io::Result<bool> {
+    Ok(translating_rules(netns)?.is_some_and(|rules| !leading_to(&rules, port).is_empty()))
+}
 
 /// What was found.
 #[derive(Default)]
@@ -98,7 +106,13 @@ impl Surroundings {
     /// What an examination of the port finds wrong now that may be why no SYN comes, the worst first.
     pub(super) fn examine(&mut self, netns: &Netns, port: u16, machine: &check::Machine) -> Vec<Finding> {
         let listens = self.seen().listeners.iter().any(|listener| listener.port == port);
-        if self.wsl != Wsl::Two && !listens {
+        let published = || {
+            leads_there(netns, port).unwrap_or_else(|error| {
+                log::debug!("cannot tell what leads to port {port}: {error}");
+                false
+            })
+        };
+        if self.wsl != Wsl::Two && !listens && !published() {
             // Whoever looks for a server that is not there has another trouble.
             return Vec::new();
         }
@@ -116,7 +130,11 @@ impl Surroundings {
         };
         let wrong = |finding: &Finding| matches!(finding.severity, Severity::Fails | Severity::Warns);
         // The rest is about WSL.
-        let hides: &[&str] = if self.wsl == Wsl::Two { &HIDES } else { &HIDES_ANYWHERE };
+        let hides: &[&str] = match (self.wsl, listens) {
+            (Wsl::Two, _) => &HIDES,
+            (_, true) => &HIDES_ANYWHERE,
+            (_, false) => &HIDES_OF_PUBLISHED,
+        };
         let can_be_it = |finding: &Finding| hides.contains(&finding.check.as_str());
         diagnose(&facts).into_iter().filter(|finding| wrong(finding) && can_be_it(finding)).collect()
     }

@@ -48,6 +48,9 @@ pub(super) fn listening(facts: &Facts) -> Vec<Finding> {
             "rules of the firewall lead connections through this Linux, to a server elsewhere",
         )];
     }
+    if let Some(published) = published(facts) {
+        return vec![published];
+    }
     let finding = Finding::new(Severity::Fails, format!("nothing listens on port {port} in this Linux"));
     if let Some(inside) = facts.linux.elsewhere.iter().find(|listener| listener.port == port) {
         return vec![
@@ -62,6 +65,18 @@ pub(super) fn listening(facts: &Facts) -> Vec<Finding> {
         (_, more) => finding.because(format!("ports with a listener: {}{}", others.join(", "), if more { ", ..." } else { "" })),
     };
     vec![finding.linux("# start the server, or look which port it has:").linux("ss -ltnp")]
+}
+
+/// A port that only a container has, and that others reach by another one.
+fn published(facts: &Facts) -> Option<Finding> {
+    let (port, first) = (facts.port, facts.linux.published_as.first()?);
+    let ports: Vec<String> = facts.linux.published_as.iter().map(u16::to_string).collect();
+    let summary = format!(
+        "nothing listens on port {port} of this Linux itself: it is a container's, which clients reach by port {}",
+        ports.join(" or ")
+    );
+    let finding = Finding::new(Severity::Fails, summary).because("a rule of the firewall (DNAT) leads there");
+    Some(finding.linux(format!("# let the client ask for port {first}, and look at that: sudo wsltrace --port {first}")))
 }
 
 /// Whether a server could listen at all, where none does.

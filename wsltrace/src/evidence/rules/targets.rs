@@ -48,6 +48,22 @@ pub(crate) fn translating_rules(netns: &Netns) -> io::Result<Option<Vec<String>>
     Ok(Some(rules))
 }
 
+/// The ports from which rules lead connections on to this one: a container's is published so. None where a rule takes them from a set or a
+/// range.
+pub(crate) fn leading_to(rules: &[String], port: u16) -> Vec<u16> {
+    let leads = |rule: &String| {
+        let (matches, target) = rule.split_once("dnat").or_else(|| rule.split_once("--to-destination"))?;
+        let behind = target.split_whitespace().rev().find_map(|word| word.rsplit_once(':')?.1.parse::<u16>().ok())?;
+        let words: Vec<&str> = matches.split_whitespace().collect();
+        let asked = words.windows(2).find(|two| matches!(two[0], "dport" | "--dport")).and_then(|two| two[1].parse().ok())?;
+        (behind == port && asked != port).then_some(asked)
+    };
+    let mut ports: Vec<u16> = rules.iter().filter_map(leads).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    ports
+}
+
 /// Whether one of the rules that give another destination sends packets to an address; `None` where they do not tell: one takes its
 /// target from a map, from a range, or in words that nft does not have.
 pub(crate) fn one_sends_to(rules: &[String], to: IpAddr) -> Option<bool> {
@@ -114,7 +130,7 @@ fn addresses(text: &str) -> impl Iterator<Item = IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use super::{addresses, one_sends_to, rewrites, translates};
+    use super::{addresses, leading_to, one_sends_to, rewrites, translates};
 
     #[test]
     fn rules_that_write_addresses_or_ports_are_told_from_those_that_compare_them() {
@@ -145,6 +161,23 @@ mod tests {
         ] {
             assert_eq!((translates(text, true), translates(text, false)), (destination, source), "{text}");
         }
+    }
+
+    #[test]
+    fn a_published_port_leads_to_the_one_behind_it() {
+        let rules = [
+            "tcp dport 8080 counter packets 3 bytes 180 dnat to 172.17.0.2:80",
+            "-A DOCKER ! -i docker0 -p tcp -m tcp --dport 8443 -j DNAT --to-destination 172.17.0.2:80",
+            "tcp dport 80 dnat to 172.17.0.3:80",
+            "tcp dport 9000-9009 dnat to 172.17.0.2:80",
+            "tcp dport 7000 dnat ip6 to [fd00::2]:80 persistent",
+            "tcp dport 81 dnat to 172.17.0.2",
+            "tcp dport 82 dnat to 172.17.0.2:8082",
+        ];
+        let rules = rules.map(str::to_owned);
+        assert_eq!(leading_to(&rules, 80), [7000, 8080, 8443]);
+        assert_eq!(leading_to(&rules, 8082), [82]);
+        assert!(leading_to(&rules, 81).is_empty());
     }
 
     #[test]
