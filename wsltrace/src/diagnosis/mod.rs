@@ -34,7 +34,7 @@ mod way_tests;
 pub use firewall::name as rule_name;
 pub(crate) use led::is_forwarder;
 pub use reasons::{REASONS, ReasonPage, reason_page};
-pub(crate) use remedy::{Obstacle, around};
+pub(crate) use remedy::{Obstacle, allow_neighbours, around};
 pub use stages::{StagePage, stage_page};
 pub use stall::{Cause, Lately, STALL, Stall, StallPage, stall};
 pub use table::{ROWS, Row, row};

@@ -99,6 +99,15 @@ fn is_behind_snat(case: &Case) -> bool {
     passed && case.died_at(&[Stage::Postrouting, Stage::TcEgress])
 }
 
+/// The command that lets pass what neighbours ask and answer to find each other, before a rule or in front of a policy.
+pub(crate) fn allow_neighbours(rule: &Rule, v6: bool) -> String {
+    if !v6 {
+        return format!("nft insert rule arp {} {} accept", shell_word(&rule.table), shell_word(&rule.chain));
+    }
+    let obstacle = Obstacle { rule, port: 0, answer: false, v6, forward: false, loopback: false };
+    obstacle.except_for("icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert }", "-p ipv6-icmp")
+}
+
 impl Obstacle<'_> {
     /// The commands for root, most lasting last; a line that begins with `#` says what no command can do.
     pub(crate) fn mend(&self) -> Vec<String> {
@@ -135,11 +144,6 @@ impl Obstacle<'_> {
                 delete.map_or_else(|| self.except(), |delete| vec![delete])
             }
         }
-    }
-
-    /// The command that lets in what IPv6 neighbours ask and answer.
-    pub(crate) fn allow_neighbours(&self) -> String {
-        self.except_for("icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert }", "-p ipv6-icmp")
     }
 
     /// What the packets have in common. Of answers not the port alone: whoever sends from that port would come in to every other one. What

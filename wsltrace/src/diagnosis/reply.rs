@@ -5,9 +5,11 @@ use super::{
     Confidence,
     case::{Case, Finding, TCP_RECEIVES},
     cgroup, firewall,
-    remedy::{mend, mend_for_answer},
+    remedy::{allow_neighbours, mend, mend_for_answer},
     routes::{ip, refused_answer, route_back_by_entrance},
 };
+use std::net::IpAddr;
+
 use crate::escape::{escape, shell_word};
 use crate::evidence::{Mirror, Rule};
 use crate::journey::{FREES_UNRESOLVED, Facts, Journey, Origin, Outcome, Stage, StageVisit};
@@ -352,6 +354,9 @@ pub(super) fn neighbour(case: &Case) -> Option<Finding> {
         format!("dropped on the way to {whom}: it does not answer {asks}{device}, as when a container is stopped")
     };
     let neighbour = gateway.unwrap_or(whom);
+    if let Some(rule) = &case.evidence.unheard {
+        return Some(unheard(case, neighbour, rule));
+    }
     let look = [case.root(&format!("ip route get {whom}")), case.root(&format!("ip neighbour show {neighbour}"))];
     let start = match gateway {
         Some(gateway) => Some(format!("# then see why the gateway {gateway} is not there, or let the route lead to one that is")),
@@ -361,6 +366,19 @@ pub(super) fn neighbour(case: &Case) -> Option<Finding> {
         None => (!of_answer).then(|| format!("# then start what had {whom}: `docker ps -a` lists containers that have stopped")),
     };
     Some(Finding::new(confidence, summary).remedy(case.where_to_type()).remedy(look).remedy(start))
+}
+
+/// A neighbour that may well answer, and a rule here that keeps the question or the answer from getting through.
+fn unheard(case: &Case, neighbour: IpAddr, rule: &Rule) -> Finding {
+    let what =
+        if case.journey.outcome == Outcome::AnswerDropped || case.journey.facts.syn_ack { "the answer" } else { "the packet" };
+    let search = if neighbour.is_ipv4() { "ARP" } else { "neighbour discovery" };
+    let summary = format!(
+        "{what} waited for the hardware address of {neighbour} in vain: {} here drops this machine's question for it, or what comes back ({search})",
+        firewall::name(rule)
+    );
+    let allow = allow_neighbours(rule, neighbour.is_ipv6());
+    Finding::inferred(summary).remedy(case.where_to_type()).remedy([case.root(&allow)])
 }
 
 /// Whether a client's SYN is for a machine that would be found where the SYN came from, and nothing here has led it there: mostly the

@@ -38,8 +38,8 @@ impl Facts {
             (false, Part::Syn) => Way::Outside { device, bridged },
             (false, Part::Answer) => Way::Answer { device },
             (false, Part::Confirmation) => Way::Confirmation { device, bridged },
-            (_, Part::Solicitation) => Way::Solicitation { device },
-            (_, Part::Advertisement) => Way::Advertisement { device },
+            (_, Part::Solicitation) => Way::Solicitation { device, own: false },
+            (_, Part::Advertisement) => Way::Advertisement { device, own: true },
         };
         self.simulated(&way, entry.source, (entry.destination, self.port))
     }

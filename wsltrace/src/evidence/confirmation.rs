@@ -9,7 +9,7 @@ use crate::journey::{Conntrack, Journey, Origin};
 use crate::kernel::addresses::list_addresses;
 use crate::kernel::links::interfaces_toward;
 use crate::kernel::netns::Netns;
-use crate::simulate::{End, Machine, Packet, Rulesets, Standing, Way, predict_as};
+use crate::simulate::{End, Machine, Packet, Rulesets, Standing, Way, predict, predict_arp, predict_as};
 
 /// The rulesets of a namespace, and the addresses that they are followed with.
 #[derive(Debug)]
@@ -19,6 +19,12 @@ pub(super) struct Rules {
 }
 
 impl Rules {
+    /// Made by hand.
+    #[cfg(test)]
+    pub(super) fn of(rulesets: Rulesets, machine: Machine) -> Self {
+        Self { rulesets, machine }
+    }
+
     /// Reads them.
     pub(super) fn read(netns: &Netns) -> io::Result<Self> {
         let rulesets = crate::simulate::read(netns)?;
@@ -26,6 +32,22 @@ impl Rules {
         let addresses = list_addresses(netns)?.into_iter().map(|own| (own.interface, own.address)).collect();
         let machine = Machine { addresses, ways: interfaces_toward(netns, &targets)?.into_iter().collect() };
         Ok(Self { rulesets, machine })
+    }
+
+    /// The rule or policy that drops this packet, where it is certain by these rules.
+    pub(super) fn dropper_of(&self, packet: &Packet) -> Option<Rule> {
+        match predict(&self.rulesets, packet, &self.machine).end {
+            End::Dropped { rule, .. } | End::Rejected { rule, .. } => Some(rule),
+            End::Passes { .. } | End::Maybe { .. } | End::Queued { .. } => None,
+        }
+    }
+
+    /// The same for ARP, in either direction.
+    pub(super) fn arp_dropper(&self) -> Option<Rule> {
+        predict_arp(&self.rulesets).into_iter().find_map(|prediction| match prediction.end {
+            End::Dropped { rule, .. } => Some(rule),
+            _ => None,
+        })
     }
 
     /// The rule or policy that drops or rejects the client's confirmation, where it is certain by these rules, and the port that the
@@ -73,7 +95,7 @@ mod tests {
 
     fn dropper(rules: &[String]) -> Option<u64> {
         let all = [&[chain("c", 1, "input", 0, "accept")], rules].concat();
-        let rules = Rules { rulesets: rulesets(&all.join(",")), machine: machine() };
+        let rules = Rules::of(rulesets(&all.join(",")), machine());
         rules.dropper(&samples::healthy().journey).and_then(|(rule, _)| rule.handle)
     }
 

@@ -13,6 +13,7 @@ mod gather;
 mod ipsec;
 mod killer;
 pub mod lead;
+mod neighbour;
 mod place;
 mod policy;
 mod readings;
@@ -256,6 +257,9 @@ pub struct Evidence {
     pub silence: Option<Silence>,
     /// Whether there is a route back to the client; `None` when it was not asked for or is not known.
     pub route_back: Option<bool>,
+    /// The rule or policy by which this machine's questions for a hardware address die, or the answers to them, where a packet waited for
+    /// a neighbour; by the rules as they are now.
+    pub unheard: Option<Rule>,
     /// The gateway to which the routes lead the packet that waited for a neighbour; `None` also where its destination is the neighbour.
     pub gateway: Option<IpAddr>,
     /// The way to the client by the interface that its SYN came in by, where the kernel would take another; `None` also where

@@ -79,7 +79,7 @@ pub(super) fn add_way_back(netns: &Netns, journey: &Journey, evidence: &mut Evid
 }
 
 /// Where the packet was to go that no neighbour answered for, and the device on which it waited.
-fn waited_for(journey: &Journey) -> Option<(IpAddr, &str)> {
+pub(super) fn waited_for(journey: &Journey) -> Option<(IpAddr, &str)> {
     let waited = journey.stages.iter().rfind(|visit| visit.stage == Stage::Neighbour)?;
     let device = waited.interface.as_deref().or_else(|| journey.death.as_ref()?.interface.as_deref())?;
     let of_answer = journey.outcome == Outcome::AnswerDropped || journey.facts.syn_ack;

@@ -64,15 +64,20 @@ pub enum Way {
     },
     /// The same over `lo`.
     LoopbackConfirmation,
-    /// Not the SYN itself, but the question for the hardware address of this machine by which a client begins (`ICMPv6`).
+    /// Not the SYN itself, but a question for a hardware address (`ICMPv6`): a client begins with one, and this machine asks before it
+    /// answers.
     Solicitation {
-        /// As of `Outside`.
+        /// The name of the device that it comes in or leaves by; `None` when it is not known.
         device: Option<String>,
+        /// Whether this machine sends it.
+        own: bool,
     },
-    /// The answer to that question.
+    /// The answer to such a question.
     Advertisement {
-        /// The name of the device that it leaves by; `None` when it is not known.
+        /// As of `Solicitation`.
         device: Option<String>,
+        /// As of `Solicitation`.
+        own: bool,
     },
     /// Not the SYN itself, but the answer of a server in this machine (a SYN-ACK) to one that came from outside.
     Answer {

@@ -75,17 +75,21 @@ type Ends = Vec<(Option<End>, BTreeSet<Because>)>;
 impl<'a> Journey<'a> {
     fn here(&self, hook: Hook) -> Here<'a> {
         let (input, loopback) = match &self.packet.way {
-            Way::Outside { device, .. } | Way::Confirmation { device, .. } | Way::Solicitation { device } => {
-                (device.clone(), false)
-            }
-            Way::Answer { .. } | Way::Advertisement { .. } => (None, false),
+            Way::Outside { device, .. }
+            | Way::Confirmation { device, .. }
+            | Way::Solicitation { device, own: false }
+            | Way::Advertisement { device, own: false } => (device.clone(), false),
+            Way::Answer { .. } | Way::Solicitation { .. } | Way::Advertisement { .. } => (None, false),
             Way::ForwardedAnswer { .. } => (self.machine.ways.get(&self.packet.destination).cloned(), false),
             Way::Loopback | Way::LoopbackAnswer | Way::LoopbackConfirmation => {
                 (Some("lo".to_owned()), hook != Hook::Output && hook != Hook::Postrouting)
             }
         };
         let output = match &self.packet.way {
-            Way::Answer { device } | Way::ForwardedAnswer { device } | Way::Advertisement { device } => device.clone(),
+            Way::Answer { device }
+            | Way::ForwardedAnswer { device }
+            | Way::Solicitation { device, own: true }
+            | Way::Advertisement { device, own: true } => device.clone(),
             way => way.is_loopback().then(|| "lo".to_owned()),
         };
         let part = self.packet.way.part();
@@ -95,17 +99,19 @@ impl<'a> Journey<'a> {
 
     fn start(&self) -> State {
         let syn = self.syn();
-        match self.packet.way.part() {
-            Part::Syn => return syn,
+        match (self.packet.way.part(), &self.packet.way) {
+            (Part::Syn, _) => return syn,
             // Whatever the rules gave the SYN.
-            Part::Confirmation => return State { connection_mark: None, ..syn },
-            // To a multicast address that this machine has, from whatever address the client asks by.
-            Part::Solicitation => return State { source: None, destination: None, local: Some(true), ..syn },
+            (Part::Confirmation, _) => return State { connection_mark: None, ..syn },
             // From the address that was asked for, to whoever asked.
-            Part::Advertisement => {
+            (_, Way::Advertisement { own: true, .. }) => {
                 return State { source: syn.destination, destination: syn.source, local: Some(false), ..syn };
             }
-            Part::Answer => {}
+            // Questions go to a multicast address, and by which address who asks is not known.
+            (Part::Solicitation | Part::Advertisement, Way::Solicitation { own, .. } | Way::Advertisement { own, .. }) => {
+                return State { source: None, destination: None, local: Some(!own), ..syn };
+            }
+            _ => {}
         }
         State {
             source: syn.destination,
@@ -150,12 +156,12 @@ impl<'a> Journey<'a> {
                     self.leave(Some(Hook::Forward), Goes::Forward, state, &mut ends);
                 }
             }
-            Way::Solicitation { .. } => {
+            Way::Solicitation { own: false, .. } | Way::Advertisement { own: false, .. } => {
                 let on = self.hook(&self.here(Hook::Ingress), on, &mut ends);
                 let on = self.hook(&self.here(Hook::Prerouting), on, &mut ends);
                 self.arrive(on, &mut ends);
             }
-            Way::Answer { .. } | Way::Advertisement { .. } => {
+            Way::Answer { .. } | Way::Solicitation { .. } | Way::Advertisement { .. } => {
                 self.go_out(&[Hook::Output, Hook::Postrouting, Hook::Egress], on, &mut ends);
             }
             Way::ForwardedAnswer { .. } => {

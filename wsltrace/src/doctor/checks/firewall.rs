@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::super::firewall::{Firewalls, described, in_words};
 use super::super::{Facts, Finding, Severity};
-use crate::diagnosis::{Obstacle, around, is_forwarder};
+use crate::diagnosis::{Obstacle, allow_neighbours, around, is_forwarder};
 use crate::escape::{escape, shell_word};
 use crate::evidence::{Owner, Rule};
 use crate::simulate::{End, Goes, Part, Prediction};
@@ -117,12 +117,7 @@ fn unfound(facts: &Facts, prediction: &Prediction, who: &str, v4: bool) -> Findi
             described(rule)
         ),
     );
-    let allow = if v4 {
-        format!("nft insert rule arp {} {} accept", shell_word(&rule.table), shell_word(&rule.chain))
-    } else {
-        Obstacle { rule, port: facts.port, answer: false, v6: true, forward: false, loopback: false }.allow_neighbours()
-    };
-    finding.because("the rules were read and followed").linux(format!("sudo {allow}"))
+    finding.because("the rules were read and followed").linux(format!("sudo {}", allow_neighbours(rule, !v4)))
 }
 
 /// Whether Windows has this Linux' addresses too, so that it is not known whom others ask for them.

@@ -7,7 +7,12 @@ use crate::simulate::{Packet, Rulesets, Way, predict, predict_arp};
 const ACCEPT: &str = r#"{"accept": null}"#;
 
 fn solicitation() -> Packet {
-    Packet { way: Way::Solicitation { device: Some("eth0".to_owned()) }, destination: address("fd00::2"), source: None, ..syn() }
+    Packet {
+        way: Way::Solicitation { device: Some("eth0".to_owned()), own: false },
+        destination: address("fd00::2"),
+        source: None,
+        ..syn()
+    }
 }
 
 fn of(left: &str, right: &str) -> String {
@@ -60,7 +65,7 @@ fn its_type_decides() {
     let with = |chain, kind: &str, packet: &Packet| legacy("ACCEPT", chain, &drop(kind).each_ref().map(String::as_str), packet);
     assert_eq!([with("INPUT", "135", &solicitation()), with("INPUT", "135/0", &solicitation())], ["drop 1", "drop 1"]);
     assert_eq!([with("INPUT", "136", &solicitation()), with("INPUT", "135/1", &solicitation())], ["pass", "pass"]);
-    let answer = Packet { way: Way::Advertisement { device: Some("eth0".to_owned()) }, ..solicitation() };
+    let answer = Packet { way: Way::Advertisement { device: Some("eth0".to_owned()), own: true }, ..solicitation() };
     assert_eq!(
         [with("OUTPUT", "136", &answer), with("OUTPUT", "135", &answer), with("INPUT", "136", &answer)],
         ["drop 1", "pass", "pass"]
