@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use super::forwarding::{self, INNER_PORT, publish};
-use super::{Expect, Scenario, serve, serve_all, serve_any, template};
+use super::{Expect, Mended, Scenario, serve, serve_all, serve_any, template};
 use crate::diagnosis::Code;
 use crate::journey::{Outcome, Stage};
 use crate::lab::path::{answer, inbound, through, up_to_answer};
@@ -20,7 +20,15 @@ pub(super) const STOPPED: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 3);
 const FAILED: Option<(&str, (u32, u32))> = Some(("NEIGH_FAILED", (5, 18)));
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![cold_client(), cold_client_v6(), cold_container(), mute_client(), stopped_container(), stopping_network()]
+    vec![
+        cold_client(),
+        cold_client_v6(),
+        cold_container(),
+        mute_client(),
+        unheard_client(),
+        stopped_container(),
+        stopping_network(),
+    ]
 }
 
 fn cold_client() -> Scenario {
@@ -93,6 +101,33 @@ fn mute_client() -> Scenario {
         again: Some(Expect { path: [inbound(Stage::InputSecurity), waits].concat(), ..expect.clone() }),
         expect,
         ..base
+    }
+}
+
+/// A ruleset as it is often written: it lets the port in, and forgets what IPv6 neighbours ask and answer. The client knows this machine's
+/// hardware address already.
+fn unheard_client() -> Scenario {
+    let mute = mute_client();
+    let expect = |expect: Expect| Expect { proved: false, inferred: true, reason: Some(("NOT_SPECIFIED", (5, 18))), ..expect };
+    Scenario {
+        name: "neighbour-unheard-v6",
+        title: "a policy of this machine's firewall drops what the client answers to its question for the hardware address",
+        v6: true,
+        target: Lab::wsl_address(true),
+        tools: &["nft", "ip"],
+        break_it: |lab| {
+            serve_any(lab)?;
+            lab.wsl.nft_script(
+                "table inet filter { chain input { type filter hook input priority 0; policy drop; tcp dport 8080 accept; }; }",
+            )?;
+            lab.wsl.set_sysctl("net.ipv6.neigh.eth0.retrans_time_ms", "550")?;
+            lab.wsl.ip(&format!("neighbour del {CLIENT_V6} dev eth0"))
+        },
+        settle: |lab| lab.wsl.await_failed_neighbour(CLIENT_V6.into()),
+        again: mute.again.map(expect),
+        expect: expect(mute.expect),
+        mended: Some(Mended::Added(1)),
+        ..mute
     }
 }
 
