@@ -9,6 +9,7 @@ use super::{
     rebind,
 };
 use crate::escape::{escape, shell_word};
+use crate::journey::Origin;
 
 pub(super) fn bound_elsewhere(case: &Case) -> Option<Finding> {
     if !case.journey.met_no_socket() || case.was_answered_beyond() {
@@ -246,11 +247,25 @@ pub(super) fn none(case: &Case) -> Option<Finding> {
     let translated = case.journey.translated.as_ref().filter(|_| led_elsewhere);
     let translator = translated.and_then(|translated| translated.rule.as_ref());
     let by = translator.map(|rule| format!(" by {}", super::firewall::name(rule))).unwrap_or_default();
+    let past = case.evidence.led_on_to.map(|to| past_a_rule(case, to));
+    let (past, instead) = past.unwrap_or_default();
     Some(
-        certain(case, format!("refused: nothing listens on port {port} (asked for {asked}{by}){nearest}"))
+        certain(case, format!("refused: nothing listens on port {port} (asked for {asked}{by}){past}{nearest}"))
             .remedy(case.where_to_type())
+            .remedy(instead)
             .remedy([start, case.root("ss -ltnp")]),
     )
+}
+
+/// What to say of a rule that leads the port on and did not take this connection, and what to do instead.
+fn past_a_rule(case: &Case, to: IpAddr) -> (String, Option<String>) {
+    let past = format!("; a rule leads this port on to {to}, but did not take this connection");
+    if case.journey.origin == Origin::Remote {
+        return (past, None);
+    }
+    let why =
+        "connections that this machine itself makes, as Windows' localhost does through WSL's relay, meet no rule of PREROUTING";
+    (format!("{past}: {why}"), Some(format!("# let the client ask {to} itself, or put the same rule into nat OUTPUT; or:")))
 }
 
 /// The reset of another machine. It was seen, but not who made it.

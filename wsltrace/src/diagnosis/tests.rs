@@ -4,7 +4,7 @@
 use super::{Code, Confidence, Diagnosis, ROWS, diagnose, row};
 use crate::{
     evidence::{Backend, Evidence, Listener, Rule, Silence},
-    journey::{Family, Journey, Outcome, Stage, StageVisit, Translated},
+    journey::{Family, Journey, Origin, Outcome, Stage, StageVisit, Translated},
     output::samples::{
         self, CONTAINER, OVERFLOWED, PREROUTING, after_prerouting, ip, journey, listener, to_socket, with_listeners,
     },
@@ -131,6 +131,12 @@ fn refused_is_told_apart_by_the_listeners() {
     };
     published.translated = Some(now);
     expect(&published, &elsewhere, Code::NoListener, Proved);
+    // A rule of PREROUTING takes none of this machine's own.
+    let led = Evidence { led_on_to: Some(ip("172.17.0.2")), ..with_listeners(Vec::new()) };
+    let found = expect(&j, &led, Code::NoListener, Proved);
+    assert!(found.summary.contains("leads this port on to 172.17.0.2, but did not take this connection"), "{}", found.summary);
+    let found = expect(&Journey { origin: Origin::Local, ..j.clone() }, &led, Code::NoListener, Proved);
+    assert!(found.summary.contains("meet no rule of PREROUTING") && found.remedy[0].contains("nat OUTPUT"), "{found:?}");
     expect(&j, &with_listeners(Vec::new()), Code::NoListener, Proved);
     expect(&j, &Evidence::default(), Code::NoListener, Inferred);
     // A dual-stack listener takes IPv4: it can only have been started later.

@@ -156,6 +156,9 @@ impl Gatherer {
         if let Some(watched) = self.watched.get_mut(&journey.netns) {
             watched.add_translators(journey, began, &mut evidence);
             watched.add_rewriter(journey, &mut evidence);
+            if journey.met_no_socket() {
+                watched.add_leading_rule(journey, began, &mut evidence);
+            }
         }
         if let Some(watched) = journey.server_netns().and_then(|netns| self.watched.get_mut(&netns)) {
             watched.add_resets(journey, span, &mut evidence);

@@ -8,7 +8,8 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::routes::{self, Question};
-use super::rules::{one_sends_to, translating_rules};
+use super::rules::{leads_on, one_sends_to, translating_rules};
+use super::told::OrTold as _;
 use super::watched::Watched;
 use super::{Evidence, Listener, addresses, way};
 use crate::journey::{Journey, Outcome, Stage, symbol};
@@ -51,6 +52,17 @@ impl Watched {
     pub(super) fn has(&mut self, address: IpAddr) -> io::Result<bool> {
         let own = self.addresses.get(|| addresses::of(&self.netns))?;
         Ok(own.iter().any(|own| own.address == address))
+    }
+
+    /// A rule for the port of a packet that it did not take, as one in PREROUTING takes none of this machine's own.
+    pub(super) fn add_leading_rule(&mut self, journey: &Journey, began: Instant, evidence: &mut Evidence) {
+        let listens = evidence.sockets.as_ref().is_none_or(|sockets| !sockets.listeners.is_empty());
+        if journey.translated.is_some() || journey.last_netns() != journey.netns || listens {
+            return;
+        }
+        let rules = self.translating_rules.get_since(began, || translating_rules(&self.netns));
+        let rules = rules.or_told(self.netns.inum(), "list the rules that translate").and_then(Option::as_ref);
+        evidence.led_on_to = rules.and_then(|rules| leads_on(rules, journey.flow.destination_port));
     }
 
     /// What this namespace, into which the packet came at that time, knows of where it was led.

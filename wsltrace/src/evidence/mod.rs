@@ -306,6 +306,8 @@ pub struct Evidence {
     pub source_translator: Option<Rule>,
     /// The largest packet that the device takes by which an IPv6 packet came that IPv6 would not have.
     pub mtu: Option<u32>,
+    /// Where a rule leads connections for this port on that did not take this one, where nothing has the packet's port.
+    pub led_on_to: Option<IpAddr>,
     /// Listeners on other ports, the nearest first, where nothing has the packet's.
     pub nearest: Vec<Listener>,
     /// By how much the kernel's count of ICMP errors that it did not send rose in the namespace of the death since a reading from before the SYN; `None` also where the kernel does not count them.

@@ -41,7 +41,7 @@ pub(crate) use self::questions::{generation, message, present, text_of, user_com
 use self::socket::Listener;
 pub(crate) use self::socket::OwnTable;
 pub use self::targets::dnat_targets;
-pub(crate) use self::targets::{leading_to, one_sends_to, sends_elsewhere, translating_rules};
+pub(crate) use self::targets::{leading_to, leads_on, one_sends_to, sends_elsewhere, translating_rules};
 use self::targets::{translated_port, translates};
 pub(super) use self::twins::Twins;
 use super::Rule;

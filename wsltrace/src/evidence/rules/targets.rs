@@ -64,6 +64,17 @@ pub(crate) fn leading_to(rules: &[String], port: u16) -> Vec<u16> {
     ports
 }
 
+/// The address to which a rule leads connections for this port on, where one does.
+pub(crate) fn leads_on(rules: &[String], port: u16) -> Option<IpAddr> {
+    let leads = |rule: &String| {
+        let (matches, target) = rule.split_once("dnat").or_else(|| rule.split_once("--to-destination"))?;
+        let words: Vec<&str> = matches.split_whitespace().collect();
+        let is_of_port = |two: &[&str]| matches!(two[0], "dport" | "--dport") && two[1].parse() == Ok(port);
+        addresses(target).next().filter(|_| words.windows(2).any(is_of_port))
+    };
+    rules.iter().find_map(leads)
+}
+
 /// Whether one of the rules that give another destination sends packets to an address; `None` where they do not tell: one takes its
 /// target from a map, from a range, or in words that nft does not have.
 pub(crate) fn one_sends_to(rules: &[String], to: IpAddr) -> Option<bool> {
@@ -130,7 +141,7 @@ fn addresses(text: &str) -> impl Iterator<Item = IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use super::{addresses, leading_to, one_sends_to, rewrites, translates};
+    use super::{addresses, leading_to, leads_on, one_sends_to, rewrites, translates};
 
     #[test]
     fn rules_that_write_addresses_or_ports_are_told_from_those_that_compare_them() {
@@ -177,6 +188,9 @@ mod tests {
         let rules = rules.map(str::to_owned);
         assert_eq!(leading_to(&rules, 80), [7000, 8080, 8443]);
         assert_eq!(leading_to(&rules, 8082), [82]);
+        let leads = |port| leads_on(&rules, port).map_or_else(String::new, |to| to.to_string());
+        assert_eq!([leads(8080), leads(7000)], ["172.17.0.2", "fd00::2"]);
+        assert_eq!([leads(7001), leads(9000)], ["", ""]);
         assert!(leading_to(&rules, 81).is_empty());
     }
 
