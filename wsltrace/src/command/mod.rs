@@ -24,10 +24,11 @@ use std::io::{self, BufWriter, IsTerminal as _, Write as _};
 use std::path::Path;
 
 use clap::CommandFactory as _;
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::causes::{reason, with_causes};
 use crate::cli::Cli;
+use crate::escape::shell_word;
 use crate::export::{Format, Out};
 use crate::kernel::netns::{Netns, NetnsError};
 use crate::output::{tell, tell_whole};
@@ -66,6 +67,14 @@ impl Failure {
             }
             (None, _) => message,
         };
+        if error.kind() == ErrorKind::UnknownArgument
+            && let Some((typed, meant)) = first.and_then(|first| Some((first, nearest_command(first)?)))
+        {
+            return Self::usage(
+                format!("there is no command {}: is {meant} meant?", shell_word(typed)),
+                format!("wsltrace {meant} --help"),
+            );
+        }
         let command = first.filter(|first| Cli::command().find_subcommand(first).is_some());
         Self::usage(message, command.map_or_else(|| "wsltrace --help".to_owned(), |name| format!("wsltrace {name} --help")))
     }
@@ -86,6 +95,16 @@ impl Failure {
             tell(&format!("  try: {hint}"));
         }
     }
+}
+
+/// The command whose name is nearly this word.
+fn nearest_command(word: &str) -> Option<String> {
+    /// More letters that are wrong make another word.
+    const SLIPS: usize = 2;
+    let slips = |name: &str| strsim::damerau_levenshtein(name, word);
+    let all = Cli::command();
+    let names = all.get_subcommands().map(clap::Command::get_name).filter(|name| (1..=SLIPS).contains(&slips(name)));
+    names.min_by_key(|name| slips(name)).map(str::to_owned)
 }
 
 impl<E: std::error::Error + 'static> From<E> for Failure {
@@ -140,7 +159,7 @@ fn netns(named: Option<&str>) -> Result<Netns, Failure> {
 
 /// The command as one would type it again.
 fn typed_command() -> String {
-    std::env::args_os().map(|argument| crate::escape::shell_word(&argument.to_string_lossy())).collect::<Vec<_>>().join(" ")
+    std::env::args_os().map(|argument| shell_word(&argument.to_string_lossy())).collect::<Vec<_>>().join(" ")
 }
 
 /// Stdout for an export: not a terminal, when the format is no text.

@@ -23,6 +23,8 @@ pub(super) fn bound_elsewhere(case: &Case) -> Option<Finding> {
     let gone_now = if gone { ", which is no address of this machine (any longer)" } else { "" };
     let summary =
         format!("refused: {} listens on {bound} only{gone_now}, and the client asked for {}", who(listener), asked(case));
+    // An address of IPv4 in the words of IPv6 is none for an IPv4 socket of socat.
+    let bound = endpoint(listener.address.to_canonical(), listener.port);
     let bridge = format!(
         "# until then, if socat is installed:\nsocat TCP{0}-LISTEN:{port},bind={1},fork,reuseaddr TCP{0}:{bound}",
         if address.is_ipv4() { "4" } else { "6" },

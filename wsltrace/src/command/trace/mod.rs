@@ -22,6 +22,11 @@ pub fn run(args: &TraceArgs) -> Result<u8, Failure> {
     if args.ports.is_empty() {
         return Err(ports::missing(args));
     }
+    if args.client.is_empty() && std::env::args_os().next_back().is_some_and(|last| last == "--") {
+        let port = args.ports.first().map_or(0, |range| range.first);
+        let hint = format!("{} -- curl http://127.0.0.1:{}/, or leave the -- out", typed_command().trim_end_matches(" --"), port);
+        return Err(Failure::usage("there is no command after --", hint));
+    }
     let machine = check::Machine::read()?;
     let problems = check::problems(&machine, &typed_command());
     if let Some(first) = problems.first() {
