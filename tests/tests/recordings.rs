@@ -438,7 +438,7 @@ fn browser(binary: &Path) -> Result<(), Box<dyn Error>> {
         "<desc id=\"path-description\">",
         "1 firewall_drop",
         "2 no_listener",
-        "sudo nft delete rule ip filter INPUT handle",
+        "nft delete rule ip filter INPUT handle",
         // The script has run: headings became buttons, and everything is shown.
         "<button type=\"button\">outcome</button>",
         "4 of 4",
