@@ -7,6 +7,10 @@ use serde::{Deserialize, Serialize};
 const STUDENT: [f64; 15] =
     [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131];
 
+/// What the values are known to, as a part of the larger: histograms keep three digits. Rounds whose values fall into the same steps
+/// scatter by nothing, and are no more certain for that.
+const RESOLUTION: f64 = 1e-3;
+
 /// A difference with its 95 % interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -34,10 +38,12 @@ pub enum Comparison {
 impl Difference {
     /// Of pairs that belong together, such as the rounds of one run; `None` with fewer than two.
     pub fn of(pairs: impl Iterator<Item = (f64, f64)>) -> Option<Self> {
-        let all: Vec<f64> = pairs.map(|(one, other)| one - other).collect();
+        let pairs: Vec<(f64, f64)> = pairs.collect();
+        let all: Vec<f64> = pairs.iter().map(|(one, other)| one - other).collect();
+        let step = RESOLUTION * largest(pairs.iter().flat_map(|(one, other)| [*one, *other]));
         let quantile = STUDENT.get(all.len().checked_sub(2)?.min(STUDENT.len() - 1))?;
         let (mean, variance, count) = moments(&all)?;
-        let half = quantile * (variance / count).sqrt();
+        let half = (quantile * (variance / count).sqrt()).max(step);
         Some(Self { mean, low: mean - half, high: mean + half })
     }
 
@@ -50,7 +56,8 @@ impl Difference {
         // Without any scatter there is nothing to divide by.
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rounded down: the safe side")]
         let freedom = if freedom.is_finite() { freedom.max(1.0) as usize } else { 1 };
-        let half = STUDENT.get((freedom - 1).min(STUDENT.len() - 1))? * error;
+        let step = RESOLUTION * largest(one.iter().chain(other).copied());
+        let half = (STUDENT.get((freedom - 1).min(STUDENT.len() - 1))? * error).max(step);
         let mean = mean - other_mean;
         Some(Self { mean, low: mean - half, high: mean + half })
     }
@@ -65,6 +72,10 @@ impl Difference {
             Comparison::NoDifference
         }
     }
+}
+
+fn largest(values: impl Iterator<Item = f64>) -> f64 {
+    values.map(f64::abs).fold(0.0, f64::max)
 }
 
 /// The mean, the variance and the number of values; `None` of fewer than two.
@@ -94,6 +105,12 @@ mod tests {
         assert!((between.mean + 3.0).abs() < 1e-9 && (between.high + 3.0 - 2.776 * (2.0_f64 / 3.0).sqrt()).abs() < 1e-6);
         assert_eq!(between.comparison(), Comparison::Faster);
         assert_eq!(Difference::between(&[1.0], &[1.0, 2.0]), None);
+        // Equal steps of a histogram: a difference of one step is none.
+        let step = Difference::of([(1000.0, 1001.0), (1000.0, 1001.0)].into_iter()).unwrap();
+        assert_eq!((step.comparison(), step.low < -2.0, step.high > 0.0), (Comparison::NoDifference, true, true), "{step:?}");
+        let between = Difference::between(&[1000.0, 1000.0], &[1001.0, 1001.0]).unwrap();
+        assert_eq!(between.comparison(), Comparison::NoDifference);
+        assert_eq!(Difference::of([(1000.0, 1100.0); 2].into_iter()).unwrap().comparison(), Comparison::Faster);
         let noise = Difference::of([(1.0, 2.0), (2.0, 1.0), (1.5, 1.4)].into_iter()).unwrap();
         assert_eq!(noise.comparison(), Comparison::NoDifference);
     }

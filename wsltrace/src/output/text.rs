@@ -177,7 +177,8 @@ impl<O: Write, E: Write> TextOutput<O, E> {
         let names: Vec<_> = armed.interfaces.iter().map(|interface| interface.name.as_str()).collect();
         let probes: u32 = armed.probes_on.iter().map(|probe| probe.count).sum();
         let mut said = sentences(&armed.ports, start);
-        said.push(format!("watching {} on {} with {probes} probes", ports(&armed.ports), names.join(", ")));
+        let on = if names.is_empty() { "no interface, for none is up,".to_owned() } else { names.join(", ") };
+        said.push(format!("watching {} on {on} with {probes} probes", ports(&armed.ports)));
         let missing = armed.probes_missing.iter();
         said.extend(missing.map(|missing| format!("without {}: {} ({})", missing.probe, missing.cost, missing.reason)));
         // A recording is told when it is too late to do anything.

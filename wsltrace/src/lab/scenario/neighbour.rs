@@ -111,7 +111,7 @@ fn unheard_client() -> Scenario {
     let expect = |expect: Expect| Expect { proved: false, inferred: true, reason: Some(("NOT_SPECIFIED", (5, 18))), ..expect };
     Scenario {
         name: "neighbour-unheard-v6",
-        title: "a policy of this machine's firewall drops what the client answers to its question for the hardware address",
+        title: "a policy here drops what the IPv6 client answers to the question for its hardware address",
         v6: true,
         target: Lab::wsl_address(true),
         tools: &["nft", "ip"],
