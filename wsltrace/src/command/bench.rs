@@ -81,7 +81,7 @@ async fn measure(args: &BenchArgs) -> Result<(), Failure> {
     let (measured, interrupted) = watched(&plan, tracing(args, &plan)).await?;
     let no_port = measured.paths.iter().filter_map(|path| path.total().failed.get(&Fails::NoPort).copied()).sum();
     let mut warnings = Reading::spoilt_since(&before, &Reading::take()?, no_port);
-    warnings.extend(told_of_paths(&plan, &measured.paths));
+    warnings.extend(told_of_paths(&plan, &measured.paths, interrupted));
     files.write(args, &Run { plan: &plan, measured: &measured, interrupted, start }, warnings)
 }
 
@@ -99,12 +99,12 @@ fn plan(args: &BenchArgs, targets: Vec<Resolved>) -> Plan {
 }
 
 /// What is wrong with single paths.
-fn told_of_paths(plan: &Plan, paths: &[Path]) -> Vec<String> {
+fn told_of_paths(plan: &Plan, paths: &[Path], interrupted: bool) -> Vec<String> {
     let many = plan.modes.len() > 1;
     let mut told = Vec::new();
     for path in paths {
         let (total, name) = (path.total(), path.name(many));
-        if total.attempts() == 0 && total.not_begun == 0 {
+        if total.attempts() == 0 && total.not_begun == 0 && !interrupted {
             told.push(format!("no attempt at {name} ended within the time: measure for longer (-d)"));
         }
         if total.waited.is_empty() && total.attempts() > 0 {
@@ -114,6 +114,12 @@ fn told_of_paths(plan: &Plan, paths: &[Path]) -> Vec<String> {
                 String::new()
             };
             told.push(format!("no attempt at {name} was answered{within}: {}", advice(path.target.address)));
+        }
+        let (failures, attempts) = (total.failures(), total.attempts());
+        if failures > 0 && !total.waited.is_empty() {
+            told.push(format!(
+                "{failures} of {attempts} attempts at {name} failed: the times are those of the answered ones alone, and say nothing of the others"
+            ));
         }
         let missed = total.not_begun;
         if missed > 0 {

@@ -35,7 +35,7 @@ pub(super) fn measure(args: &BenchArgs) -> Result<(), Failure> {
 
 fn told(args: &BenchArgs, files: Files, answered: Answered) -> Result<(), Failure> {
     let Answered { plan, measured, mut warnings } = answered;
-    warnings.extend(told_of_paths(&plan, &measured.paths));
+    warnings.extend(told_of_paths(&plan, &measured.paths, false));
     let start = jiff::Timestamp::now();
     files.write(args, &Run { plan: &plan, measured: &measured, interrupted: false, start }, warnings)
 }
