@@ -5,8 +5,8 @@
 //! back end does before 6.7. So `nf_hook_slow` proves a firewall only at priorities where neither conntrack nor NAT acts.
 
 use super::{
-    Confidence, case::Case, case::Finding, icmp, remedy::iptables, remedy::mend, remedy::without_port, routes::mend_way_back,
-    stages::stage_page,
+    Confidence, case::Case, case::Finding, icmp, remedy::iptables, remedy::mend, remedy::mend_further, remedy::without_port,
+    routes::mend_way_back, stages::stage_page,
 };
 use crate::{
     evidence::{Backend, Owner, Rule},
@@ -33,7 +33,8 @@ pub(super) fn drop(case: &Case) -> Option<Finding> {
         return Some(unconfirmed(case, "dropped", "the client sees itself connected and waits in vain"));
     }
     let confidence = if case.evidence.rule.is_some() { by_rule_of(case) } else { refused_by_hook(case)? };
-    Some(Finding::new(confidence, sentence(case, "dropped")).remedy(remedy(case)))
+    let behind = behind(case).unwrap_or_default();
+    Some(Finding::new(confidence, format!("{}{behind}", sentence(case, "dropped"))).remedy(remedy(case)))
 }
 
 /// The SYN was let in and answered, and what the client sends next is dropped: as by rules for new connections only. That a firewall
@@ -78,7 +79,8 @@ pub(super) fn reject(case: &Case) -> Option<Finding> {
         },
         _ => String::new(),
     };
-    Some(Finding::new(confidence, format!("{}{answer}", sentence(case, "rejected"))).remedy(remedy(case)))
+    let behind = behind(case).unwrap_or_default();
+    Some(Finding::new(confidence, format!("{}{answer}{behind}", sentence(case, "rejected"))).remedy(remedy(case)))
 }
 
 /// An ICMP error of another machine.
@@ -296,6 +298,16 @@ fn sentence(case: &Case, verb: &str) -> String {
     format!("{verb} in {place} by {}{comment}{text}{twin}{reverse}{limit}", name(rule))
 }
 
+/// What stands behind the rule that did it, and would stop the next attempt.
+fn behind(case: &Case) -> Option<String> {
+    let (first, rest) = case.evidence.further.split_first()?;
+    let first = &first.rule;
+    let text = first.text.as_ref().filter(|_| first.handle.or(first.number.map(u64::from)).is_some());
+    let text = text.map(|text| format!(": {text}")).unwrap_or_default();
+    let more = if rest.is_empty() { String::new() } else { format!(", and {} more behind that", rest.len()) };
+    Some(format!("; once that lets it through, {} would stop it next{more}, by the rules as they are now{text}", name(first)))
+}
+
 /// The rule in words, such as `rule 4 of ip filter INPUT`.
 pub fn name(rule: &Rule) -> String {
     let chain = format!("{} {} {}", rule.family, rule.table, rule.chain);
@@ -323,10 +335,10 @@ fn owner_name(owner: Owner) -> &'static str {
 }
 
 fn remedy(case: &Case) -> Vec<String> {
-    case.where_to_type()
-        .into_iter()
-        .chain(case.evidence.rule.as_ref().map_or_else(|| see(case), |rule| mend_rule(case, rule)))
-        .collect()
+    // The last first: where a rule is known by its number, what is done about one behind it does not give it another.
+    let further = case.evidence.further.iter().rev().flat_map(|further| mend_further(case, further));
+    let rule = case.evidence.rule.as_ref().map_or_else(|| see(case), |rule| mend_rule(case, rule));
+    case.where_to_type().into_iter().chain(further).chain(rule).collect()
 }
 
 /// The commands against a rule; one that asks for the way back is content when there is one.

@@ -5,7 +5,7 @@ use super::case::Case;
 use super::managers;
 use crate::{
     escape::{escape, shell_word},
-    evidence::{Backend, Owner, Rule, TableHolder},
+    evidence::{Backend, Further, Owner, Rule, TableHolder},
     journey::{Origin, Outcome, Stage},
 };
 
@@ -37,10 +37,22 @@ pub(super) fn mend(case: &Case, rule: &Rule) -> Vec<String> {
         return Vec::new();
     }
     let answer = case.journey.outcome == Outcome::AnswerDropped;
-    let loopback = case.journey.origin != Origin::Remote && case.elsewhere_netns().is_none();
+    let loopback = is_over_loopback(case);
     let obstacle =
         Obstacle { rule, port, answer, v6: case.is_v6(), forward: case.journey.died_at.is_some_and(Stage::is_forward), loopback };
     obstacle.mend().into_iter().map(|line| if line.starts_with('#') { line } else { case.root(&line) }).collect()
+}
+
+/// The commands against a rule that would stop the packet next.
+pub(super) fn mend_further(case: &Case, further: &Further) -> Vec<String> {
+    let Further { rule, port, forward } = further;
+    let obstacle =
+        Obstacle { rule, port: *port, answer: false, v6: case.is_v6(), forward: *forward, loopback: is_over_loopback(case) };
+    obstacle.mend().into_iter().map(|line| if line.starts_with('#') { line } else { case.root(&line) }).collect()
+}
+
+fn is_over_loopback(case: &Case) -> bool {
+    case.journey.origin != Origin::Remote && case.elsewhere_netns().is_none()
 }
 
 /// What is to be done about a rule of a table that only its program may change.
@@ -161,15 +173,7 @@ impl Obstacle<'_> {
 
     /// Whether the rule names this port and no other.
     fn is_its_own(&self) -> bool {
-        let rule = self.rule;
-        let Some(text) = rule.text.as_deref().filter(|_| rule.handle.is_some() || rule.number.is_some()) else { return false };
-        let words: Vec<&str> = text.split_whitespace().collect();
-        let number = self.port.to_string();
-        words.windows(2).any(|two| match two {
-            ["dport" | "--dport" | "--dports", value] => !self.answer && **value == *number,
-            ["sport" | "--sport" | "--sports", value] => self.answer && **value == *number,
-            _ => false,
-        })
+        self.rule.names_port(self.port, self.answer)
     }
 
     /// Whether the rule is about certain ports of servers, so that no answer meets it.

@@ -1,55 +1,12 @@
 //! Which rule drops what a client sends to confirm an answer. The kernel is not asked to name rules for such packets, of which every
 //! connection has many; the rules as they are now are followed instead, so this proves nothing.
 
-use std::io;
-use std::net::IpAddr;
-
 use super::Rule;
+use super::simulated::Rules;
 use crate::journey::{Conntrack, Journey, Origin};
-use crate::kernel::addresses::list_addresses;
-use crate::kernel::links::interfaces_toward;
-use crate::kernel::netns::Netns;
-use crate::simulate::{End, Machine, Packet, Rulesets, Standing, Way, predict, predict_arp, predict_as};
-
-/// The rulesets of a namespace, and the addresses that they are followed with.
-#[derive(Debug)]
-pub(super) struct Rules {
-    rulesets: Rulesets,
-    machine: Machine,
-}
+use crate::simulate::{End, Packet, Standing, Way, predict_as};
 
 impl Rules {
-    /// Made by hand.
-    #[cfg(test)]
-    pub(super) fn of(rulesets: Rulesets, machine: Machine) -> Self {
-        Self { rulesets, machine }
-    }
-
-    /// Reads them.
-    pub(super) fn read(netns: &Netns) -> io::Result<Self> {
-        let rulesets = crate::simulate::read(netns)?;
-        let targets: Vec<IpAddr> = rulesets.targets().into_iter().collect();
-        let addresses = list_addresses(netns)?.into_iter().map(|own| (own.interface, own.address)).collect();
-        let machine = Machine { addresses, ways: interfaces_toward(netns, &targets)?.into_iter().collect() };
-        Ok(Self { rulesets, machine })
-    }
-
-    /// The rule or policy that drops this packet, where it is certain by these rules.
-    pub(super) fn dropper_of(&self, packet: &Packet) -> Option<Rule> {
-        match predict(&self.rulesets, packet, &self.machine).end {
-            End::Dropped { rule, .. } | End::Rejected { rule, .. } => Some(rule),
-            End::Passes { .. } | End::Maybe { .. } | End::Queued { .. } => None,
-        }
-    }
-
-    /// The same for ARP, in either direction.
-    pub(super) fn arp_dropper(&self) -> Option<Rule> {
-        predict_arp(&self.rulesets).into_iter().find_map(|prediction| match prediction.end {
-            End::Dropped { rule, .. } => Some(rule),
-            _ => None,
-        })
-    }
-
     /// The rule or policy that drops or rejects the client's confirmation, where it is certain by these rules, and the port that the
     /// confirmation has there. What these rules would certainly let pass as part of its connection was none to connection tracking,
     /// since it died.

@@ -5,9 +5,10 @@ use std::time::Instant;
 
 use super::readings::Span;
 use super::rules::{Came, Ends, FirewallTrace, LegacyCounters, table_holder};
+use super::simulated::Rules;
 use super::told::OrTold as _;
 use super::watched::{Watched, others};
-use super::{Backend, Evidence, Rule, backend, confirmation, way};
+use super::{Backend, Evidence, Rule, backend, way};
 use crate::journey::{Family, Journey, Origin, Outcome, Stage};
 use crate::probe::netfilter_programs;
 
@@ -16,7 +17,7 @@ impl Watched {
     pub(super) fn add_rule(&mut self, journey: &Journey, died_at: Option<Stage>, span: Span, evidence: &mut Evidence) {
         let inum = self.netns.inum();
         if journey.is_unconfirmed_by_firewall() {
-            let rules = self.rules.get(|| confirmation::Rules::read(&self.netns)).or_told(inum, "read the firewall rules");
+            let rules = self.rules.get(|| Rules::read(&self.netns)).or_told(inum, "read the firewall rules");
             if let Some((rule, port)) = rules.and_then(|rules| rules.dropper(journey)) {
                 (evidence.rule, evidence.port_there) = (Some(rule), port);
             } else {

@@ -9,6 +9,7 @@ mod confirmation;
 mod connection;
 pub mod counters;
 mod followed;
+mod further;
 mod gather;
 mod ipsec;
 mod killer;
@@ -20,6 +21,7 @@ mod readings;
 mod refused;
 pub mod routes;
 pub(crate) mod rules;
+mod simulated;
 pub mod sockets;
 mod strays;
 pub mod sysctls;
@@ -33,6 +35,7 @@ pub use behind::namespaces_behind;
 pub use cgroups::Cgroup;
 pub use connection::Connection;
 pub use followed::Dropped;
+pub use further::Further;
 pub use gather::Gatherer;
 pub use ipsec::IpsecPolicy;
 pub use lead::Lead;
@@ -128,6 +131,24 @@ impl Rule {
         words.windows(3).any(|three| matches!(three, ["xt", "match", "recent"]) || asks && matches!(three, ["-m", "recent", _]))
     }
 
+    /// Whether it is about this port of a server and no other: of what comes to it, or of its answers.
+    pub fn names_port(&self, port: u16, answer: bool) -> bool {
+        let is_a_rule = self.handle.is_some() || self.number.is_some();
+        let number = port.to_string();
+        is_a_rule
+            && self.words().windows(2).any(|two| match two {
+                ["dport" | "--dport" | "--dports", value] => !answer && **value == *number,
+                ["sport" | "--sport" | "--sports", value] => answer && **value == *number,
+                _ => false,
+            })
+    }
+
+    /// Whether the two are one rule, whatever is told of it.
+    pub fn is(&self, other: &Self) -> bool {
+        let place = |rule: &Self| (rule.backend == Backend::IptablesLegacy, rule.handle, rule.number);
+        place(self) == place(other) && [&self.family, &self.table, &self.chain] == [&other.family, &other.table, &other.chain]
+    }
+
     fn words(&self) -> Vec<&str> {
         self.text.as_deref().unwrap_or_default().split_whitespace().collect()
     }
@@ -213,6 +234,8 @@ pub struct Evidence {
     pub rule: Option<Rule>,
     /// The program that the rule's table belongs to, where no other may change it.
     pub table_holder: Option<TableHolder>,
+    /// The rules that would stop the same packet one after the other once that rule lets it through, by the rules as they are now.
+    pub further: Vec<Further>,
     /// The destination port that the packet had where the rule met it, where that was found by following the rules.
     pub port_there: Option<u16>,
     /// Whether the rule was named for another attempt of the same client that died in the same place: the kernel traces so many

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use super::confirmation::Rules;
+use super::simulated::Rules;
 use super::told::OrTold as _;
 use super::watched::Watched;
 use super::{Evidence, Rule, way};

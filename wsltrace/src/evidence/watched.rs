@@ -5,9 +5,9 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::backend::Firewalls;
-use super::confirmation;
 use super::readings::Readings;
 use super::rules::{FirewallTrace, LegacyCounters, Twins};
+use super::simulated::Rules;
 use super::sockets::{self, Found};
 use super::{OwnAddress, TableHolder, TcProgram};
 use crate::journey::{InterfaceName, Journey};
@@ -31,20 +31,25 @@ impl<T> Default for Kept<T> {
 
 impl<T> Kept<T> {
     pub(super) fn get(&mut self, read: impl FnOnce() -> io::Result<T>) -> io::Result<&T> {
+        self.get_mut(read).map(|kept| &*kept)
+    }
+
+    /// The same, to keep more with it.
+    pub(super) fn get_mut(&mut self, read: impl FnOnce() -> io::Result<T>) -> io::Result<&mut T> {
         self.unless(|time| time.elapsed() >= REST_KEPT, read)
     }
 
     /// An answer that is not older than this.
     pub(super) fn get_since(&mut self, after: Instant, read: impl FnOnce() -> io::Result<T>) -> io::Result<&T> {
-        self.unless(|time| time < after, read)
+        self.unless(|time| time < after, read).map(|kept| &*kept)
     }
 
-    fn unless(&mut self, is_old: impl FnOnce(Instant) -> bool, read: impl FnOnce() -> io::Result<T>) -> io::Result<&T> {
+    fn unless(&mut self, is_old: impl FnOnce(Instant) -> bool, read: impl FnOnce() -> io::Result<T>) -> io::Result<&mut T> {
         let kept = match self.0.take().filter(|(time, _)| !is_old(*time)) {
             Some(kept) => kept,
             None => (Instant::now(), read()?),
         };
-        Ok(&self.0.insert(kept).1)
+        Ok(&mut self.0.insert(kept).1)
     }
 }
 
@@ -75,7 +80,7 @@ pub(super) struct Watched {
     /// The rules that give packets another destination; `None` where nothing lists them.
     pub(super) translating_rules: Kept<Option<Vec<String>>>,
     /// What the simulation follows.
-    pub(super) rules: Kept<confirmation::Rules>,
+    pub(super) rules: Kept<Rules>,
     pub(super) trace: Option<FirewallTrace>,
     pub(super) twins: Twins,
     /// Counters of the old iptables, IPv4 and IPv6.

@@ -68,6 +68,8 @@ pub(super) fn check(scenario: &Scenario, lab: &Lab, lines: &[Value]) -> Result<V
 pub enum Mended {
     /// They take one rule or route away.
     Removed,
+    /// They take so many rules away.
+    RemovedAll(usize),
     /// They add so many rules.
     Added(usize),
     /// They set one value.
@@ -82,6 +84,7 @@ impl Mended {
     fn changes(self) -> (usize, usize) {
         match self {
             Self::Removed => (1, 0),
+            Self::RemovedAll(rules) => (rules, 0),
             Self::Added(rules) => (0, rules),
             Self::Set => (1, 1),
             Self::Up(_) => (0, 0),

@@ -15,6 +15,7 @@ mod symbol;
 pub mod unknown;
 mod value;
 mod walk;
+mod without;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -31,6 +32,7 @@ pub use read::{Reader, Rulesets, read, read_by};
 pub use ruleset::Unread;
 pub use unknown::Because;
 pub use walk::{predict, predict_as};
+pub use without::Mend;
 
 use crate::evidence::Rule;
 

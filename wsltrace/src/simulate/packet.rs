@@ -44,7 +44,7 @@ pub enum Standing {
 }
 
 /// How a SYN comes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Way {
     /// From outside.
     Outside {
@@ -113,7 +113,7 @@ impl Way {
 
 /// A SYN that opens a new connection, or what follows it in the handshake: the addresses and ports are those of the SYN. A match on what is `None` is not
 /// known.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Packet {
     /// How it comes.
     pub way: Way,

@@ -241,6 +241,14 @@ impl Chains {
         self.list.iter()
     }
 
+    /// The same with another in the place of the chain that this is about; `None` where there is no such chain.
+    pub(super) fn with(&self, place: &Place, change: impl FnOnce(&mut Chain) -> Option<()>) -> Option<Self> {
+        let mut changed = self.clone();
+        let chain = self.places.get(place).and_then(|at| changed.list.get_mut(*at))?;
+        change(Arc::make_mut(chain))?;
+        Some(changed)
+    }
+
     /// The chain of this name in the table of another.
     pub(super) fn beside(&self, place: &Place, name: &str) -> Option<&Arc<Chain>> {
         let place = Place { chain: name.to_owned(), ..place.clone() };

@@ -175,7 +175,7 @@ fn back_by_another(lab: &mut Lab) -> Result<(), LabError> {
     lab.wsl.route_to(lab.at(CLIENT_V4), Way::Device("eth1"))
 }
 
-fn drop(
+pub(super) fn drop(
     name: &'static str,
     title: &'static str,
     backend: Backend,

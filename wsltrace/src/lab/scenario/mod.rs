@@ -9,6 +9,7 @@ mod detail;
 mod firewall;
 mod foreign;
 mod forwarding;
+mod further;
 mod handshake;
 mod healthy;
 mod ingress;
@@ -171,6 +172,7 @@ pub fn all() -> Vec<Scenario> {
     [
         healthy::scenarios(),
         firewall::scenarios(),
+        further::scenarios(),
         limits::scenarios(),
         listener::scenarios(),
         routing::scenarios(),

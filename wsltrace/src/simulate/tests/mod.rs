@@ -21,7 +21,7 @@ pub(super) fn address(text: &str) -> IpAddr {
 }
 
 /// A SYN from a client to port 8080, by `eth0`.
-pub(super) fn syn() -> Packet {
+pub(crate) fn syn() -> Packet {
     Packet {
         way: Way::Outside { device: Some("eth0".to_owned()), bridged: false },
         source: Some(address("172.28.16.1")),
@@ -43,6 +43,13 @@ pub(crate) fn machine() -> Machine {
 /// What `nft -j` prints of a table with these objects of its own.
 pub(crate) fn rulesets(objects: &str) -> Rulesets {
     Rulesets::of(objects_of(objects), Listing::default(), &[]).unwrap()
+}
+
+/// The same, with one text for all rules of these chains that have these handles.
+pub(crate) fn told_rulesets(objects: &str, chains: &[&str], handles: std::ops::Range<u64>, text: &str) -> Rulesets {
+    let lines: Vec<(u64, String)> = handles.map(|handle| (handle, text.to_owned())).collect();
+    let chains = chains.iter().map(|chain| (("inet".to_owned(), "t".to_owned(), (*chain).to_owned()), lines.clone()));
+    Rulesets::of(objects_of(objects), Listing::of(chains), &[]).unwrap()
 }
 
 pub(super) fn objects_of(objects: &str) -> crate::simulate::nft::Objects {

@@ -1,0 +1,53 @@
+//! The rules of a namespace as they are now, to be followed in thought. What they say proves nothing of a packet that has gone.
+
+use std::io;
+use std::net::IpAddr;
+
+use super::Rule;
+use super::further::Answers;
+use crate::kernel::addresses::list_addresses;
+use crate::kernel::links::interfaces_toward;
+use crate::kernel::netns::Netns;
+use crate::simulate::{End, Machine, Packet, Rulesets, predict, predict_arp};
+
+/// The rulesets of a namespace, and the addresses that they are followed with.
+#[derive(Debug)]
+pub(super) struct Rules {
+    pub(super) rulesets: Rulesets,
+    pub(super) machine: Machine,
+    /// What was found behind rules with them.
+    pub(super) further: Answers,
+}
+
+impl Rules {
+    /// Made by hand.
+    #[cfg(test)]
+    pub(super) fn of(rulesets: Rulesets, machine: Machine) -> Self {
+        Self { rulesets, machine, further: Answers::new() }
+    }
+
+    /// Reads them.
+    pub(super) fn read(netns: &Netns) -> io::Result<Self> {
+        let rulesets = crate::simulate::read(netns)?;
+        let targets: Vec<IpAddr> = rulesets.targets().into_iter().collect();
+        let addresses = list_addresses(netns)?.into_iter().map(|own| (own.interface, own.address)).collect();
+        let machine = Machine { addresses, ways: interfaces_toward(netns, &targets)?.into_iter().collect() };
+        Ok(Self { rulesets, machine, further: Answers::new() })
+    }
+
+    /// The rule or policy that drops this packet, where it is certain by these rules.
+    pub(super) fn dropper_of(&self, packet: &Packet) -> Option<Rule> {
+        match predict(&self.rulesets, packet, &self.machine).end {
+            End::Dropped { rule, .. } | End::Rejected { rule, .. } => Some(rule),
+            End::Passes { .. } | End::Maybe { .. } | End::Queued { .. } => None,
+        }
+    }
+
+    /// The same for ARP, in either direction.
+    pub(super) fn arp_dropper(&self) -> Option<Rule> {
+        predict_arp(&self.rulesets).into_iter().find_map(|prediction| match prediction.end {
+            End::Dropped { rule, .. } => Some(rule),
+            _ => None,
+        })
+    }
+}
