@@ -25,7 +25,7 @@ pub const NAMESPACE_FOLLOWED: u32 = 2;
 /// How long after its last event a journey is given up that may still go on, nanoseconds: one that waits to be accepted, too.
 pub const SILENCE_NS: u64 = 1_000_000_000;
 /// How long an established journey is held to see what becomes of the connection, nanoseconds.
-pub const SETTLE_NS: u64 = 100_000_000;
+pub const SETTLE_NS: u64 = 500_000_000;
 
 /// Indices into the per-CPU array `COUNTERS`.
 #[repr(u32)]

@@ -33,8 +33,21 @@ pub(super) fn drop(case: &Case) -> Option<Finding> {
         return Some(unconfirmed(case, "dropped", "the client sees itself connected and waits in vain"));
     }
     let confidence = if case.evidence.rule.is_some() { by_rule_of(case) } else { refused_by_hook(case)? };
+    if let Some(rule) = case.evidence.rule.as_ref().filter(|rule| rule.leads_to_proxy()) {
+        return Some(without_proxy(case, confidence, rule.proxy_port()));
+    }
     let behind = behind(case).unwrap_or_default();
     Some(Finding::new(confidence, format!("{}{behind}", sentence(case, "dropped"))).remedy(remedy(case)))
+}
+
+/// A rule hands the packet to a transparent proxy which is not there.
+fn without_proxy(case: &Case, confidence: Confidence, port: Option<u16>) -> Finding {
+    let on = port.map(|port| format!(" on port {port}")).unwrap_or_default();
+    let sentence = sentence(case, "dropped");
+    let summary = format!("{sentence}; it hands packets to a transparent proxy{on}, and no proxy takes them there");
+    let look = port.map(|port| case.root(&format!("ss -ltnp 'sport = :{port}'")));
+    let start = format!("# start the proxy that listens{on} (IP_TRANSPARENT), or else take the rule away:");
+    Finding::new(confidence, summary).remedy(look).remedy([start]).remedy(remedy(case))
 }
 
 /// The SYN was let in and answered, and what the client sends next is dropped: as by rules for new connections only. That a firewall

@@ -1,5 +1,6 @@
 //! Judges of what routing refused: reverse path filter, martians, forwarding, routes.
 
+use std::iter;
 use std::net::IpAddr;
 
 use super::{
@@ -73,7 +74,10 @@ pub(super) fn martian(case: &Case) -> Option<Finding> {
     };
     let local_source = || {
         if source == destination || case.journey.entrance() == Some("loopback0") {
-            return case.set_for_interface("accept_local", 1, false);
+            // Without its mirror nobody honest sends these, and whoever does may pass for this machine once they are let in.
+            let mirror =
+                "# only in WSL's mirrored mode, where Windows has this machine's address; elsewhere the source is forged:";
+            return iter::once(mirror.to_owned()).chain(case.set_for_interface("accept_local", 1, false)).collect();
         }
         // Let in, it would be answered to this machine itself.
         vec![

@@ -149,6 +149,17 @@ impl Rule {
         place(self) == place(other) && [&self.family, &self.table, &self.chain] == [&other.family, &other.table, &other.chain]
     }
 
+    /// Whether it hands packets to a transparent proxy by iptables' `TPROXY`, which drops them where no proxy takes them. nft's own
+    /// statement goes on to the next rule then.
+    pub fn leads_to_proxy(&self) -> bool {
+        self.words().windows(2).any(|two| matches!(two, ["-j" | "target", "TPROXY"]))
+    }
+
+    /// That proxy's port, where the text has it.
+    pub fn proxy_port(&self) -> Option<u16> {
+        self.words().windows(2).find_map(|two| if let ["--on-port", port] = two { port.parse().ok() } else { None })
+    }
+
     fn words(&self) -> Vec<&str> {
         self.text.as_deref().unwrap_or_default().split_whitespace().collect()
     }

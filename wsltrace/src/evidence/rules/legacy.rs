@@ -19,8 +19,8 @@ use crate::kernel::netns::Netns;
 const LOOKS_PER_SECOND: u32 = 50;
 /// How many readings are kept.
 const MAX_READINGS: usize = 16;
-/// Targets that end a packet's way.
-const KILLERS: [&str; 3] = ["DROP", "REJECT", "NFQUEUE"];
+/// Targets that end a packet's way; `TPROXY` does where nothing takes the port that it names.
+const KILLERS: [&str; 4] = ["DROP", "REJECT", "NFQUEUE", "TPROXY"];
 
 /// Targets that give a packet another address.
 const TRANSLATORS: [&str; 5] = ["DNAT", "REDIRECT", "NETMAP", "SNAT", "MASQUERADE"];
@@ -389,6 +389,19 @@ mod tests {
         assert_eq!(killer(&before, &before, "filter", "INPUT"), None);
         assert_eq!(killer(&before, &save(2, 6, 0), "filter", "INPUT"), None, "two rose");
         assert_eq!(killer(&before, &now[..now.len() - 1], "filter", "INPUT"), None, "another ruleset");
+    }
+
+    #[test]
+    fn a_proxy_that_is_not_there_counts_like_a_rule_that_drops() {
+        let save = |ours: u64| {
+            parse(&format!(
+                "*mangle\n:PREROUTING ACCEPT [9:540]\n[{ours}:60] -A PREROUTING -p tcp -m tcp --dport 8080 -j TPROXY --on-port 9999 \
+                 --on-ip 0.0.0.0 --tproxy-mark 0x1/0x1\nCOMMIT\n"
+            ))
+        };
+        let (before, now) = (save(1), save(2));
+        let rule = rule(killer(&before, &now, "mangle", "PREROUTING").unwrap(), "ip", &now);
+        assert_eq!((rule.verdict.as_str(), rule.leads_to_proxy(), rule.proxy_port()), ("drop", true, Some(9999)));
     }
 
     #[test]

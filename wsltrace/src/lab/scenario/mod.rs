@@ -24,6 +24,7 @@ mod nested;
 mod overflow;
 mod packet;
 mod policy;
+mod proxy;
 mod queue;
 mod reader;
 mod reply;
@@ -198,6 +199,7 @@ pub fn all() -> Vec<Scenario> {
         stall::scenarios(),
         confirmation::scenarios(),
         policy::scenarios(),
+        proxy::scenarios(),
         ipsec::scenarios(),
         shared::scenarios(),
         packet::scenarios(),
