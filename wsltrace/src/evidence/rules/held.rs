@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::super::sockets;
 use super::questions::{family_of, message, unless_absent};
-use super::{Rule, family_name, inside};
+use super::{family_name, inside};
+use crate::evidence::Rule;
 use crate::kernel::netlink;
 use crate::kernel::netns::Netns;
 

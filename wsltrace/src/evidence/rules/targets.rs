@@ -112,14 +112,14 @@ pub(super) fn translated_port(text: &str) -> Option<u16> {
 pub(super) fn translates(text: &str, destination: bool) -> bool {
     let statements = if destination { ["dnat", "redirect"] } else { ["snat", "masquerade"] };
     // Targets of iptables that nft has no words for stand as `xt target "DNAT"`.
-    super::without_comment(text)
+    super::named::without_comment(text)
         .split(' ')
         .any(|word| statements.iter().any(|statement| word.trim_matches('"').eq_ignore_ascii_case(statement)))
 }
 
 /// Whether a rule writes into a packet's addresses or ports, as NAT does not: `ip daddr set ADDRESS`, `tcp sport set PORT`.
 pub(super) fn rewrites(text: &str) -> bool {
-    let words: Vec<&str> = super::without_comment(text).split(' ').collect();
+    let words: Vec<&str> = super::named::without_comment(text).split(' ').collect();
     words
         .windows(3)
         .any(|three| matches!(three, ["ip" | "ip6", "saddr" | "daddr", "set"] | ["tcp" | "th", "sport" | "dport", "set"]))
