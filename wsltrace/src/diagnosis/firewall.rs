@@ -45,9 +45,8 @@ fn without_proxy(case: &Case, confidence: Confidence, port: Option<u16>) -> Find
     let on = port.map(|port| format!(" on port {port}")).unwrap_or_default();
     let sentence = sentence(case, "dropped");
     let summary = format!("{sentence}; it hands packets to a transparent proxy{on}, and no proxy takes them there");
-    let look = port.map(|port| case.root(&format!("ss -ltnp 'sport = :{port}'")));
-    let start = format!("# start the proxy that listens{on} (IP_TRANSPARENT), or else take the rule away:");
-    Finding::new(confidence, summary).remedy(look).remedy([start]).remedy(remedy(case))
+    let start = format!("# start the proxy that is to listen{on} (`ss -ltnp` shows who listens), or else take the rule away:");
+    Finding::new(confidence, summary).remedy([start]).remedy(remedy(case))
 }
 
 /// The SYN was let in and answered, and what the client sends next is dropped: as by rules for new connections only. That a firewall
