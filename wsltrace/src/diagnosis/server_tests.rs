@@ -4,7 +4,7 @@ use super::{Code, Confidence, tests::expect};
 use crate::{
     evidence::{Cgroup, Evidence, Listener, Silence},
     journey::{Outcome, Stage},
-    output::samples::{self, after_prerouting, journey, listener, with_listeners},
+    output::samples::{self, after_prerouting, ip, journey, listener, with_listeners},
 };
 
 use Confidence::{Inferred, Proved};
@@ -70,4 +70,20 @@ fn programs_of_a_control_group_are_not_taken_for_a_filter_of_the_socket() {
     let mut answer = samples::other(Outcome::AnswerDropped).journey;
     answer.reason = Some("BPF_CGROUP_EGRESS".into());
     assert!(expect(&answer, &Evidence::default(), Code::ReplyDropped, Proved).summary.contains("control group"));
+}
+
+#[test]
+fn socat_is_given_the_family_of_each_of_its_ends() {
+    let bridge = |asked: &str, bound: &str| {
+        let mut journey = samples::bound_elsewhere().journey;
+        journey.flow.destination = ip(asked);
+        let found = expect(&journey, &with_listeners(vec![listener(bound)]), Code::ListenerBoundElsewhere, Proved);
+        found.remedy.into_iter().find(|line| line.starts_with("socat "))
+    };
+    let line = |near: &str, far: &str| Some(format!("socat {near},fork,reuseaddr {far}"));
+    let near = "TCP4-LISTEN:8080,bind=172.28.16.2";
+    assert_eq!(bridge("172.28.16.2", "127.0.0.1"), line(near, "TCP4:127.0.0.1:8080"));
+    // A socket of IPv6 that is bound to an address of IPv4 takes IPv4.
+    assert_eq!(bridge("172.28.16.2", "::ffff:127.0.0.1"), line(near, "TCP4:127.0.0.1:8080"));
+    assert_eq!(bridge("fd00:28:16::2", "::1"), line("TCP6-LISTEN:8080,bind=[fd00:28:16::2]", "TCP6:[::1]:8080"));
 }

@@ -26,14 +26,20 @@ pub(super) fn bound_elsewhere(case: &Case) -> Option<Finding> {
     // An address of IPv4 in the words of IPv6 is none for an IPv4 socket of socat.
     let bound = endpoint(listener.address.to_canonical(), listener.port);
     let bridge = format!(
-        "# until then, if socat is installed:\nsocat TCP{0}-LISTEN:{port},bind={1},fork,reuseaddr TCP{0}:{bound}",
-        if address.is_ipv4() { "4" } else { "6" },
+        "# until then, if socat is installed:\nsocat TCP{}-LISTEN:{port},bind={},fork,reuseaddr TCP{}:{bound}",
+        family(address),
         bracketed(address),
+        family(listener.address.to_canonical()),
     );
     let bridge = bridge.lines().map(str::to_owned).collect::<Vec<_>>();
     // A socat in another namespace would listen in the wrong one; a loopback destination cannot be another address of ours.
     let bridge = if case.elsewhere_netns().is_none() && !address.is_loopback() && !gone { bridge } else { Vec::new() };
     Some(certain(case, summary).remedy(rebind::advice(case, listener, all)).remedy(bridge))
+}
+
+/// How socat calls the family of an address: the wrong one cannot be bound to, nor connected to.
+fn family(address: IpAddr) -> &'static str {
+    if address.is_ipv4() { "4" } else { "6" }
 }
 
 pub(super) fn other_family(case: &Case) -> Option<Finding> {
