@@ -139,15 +139,15 @@ impl Legs {
 }
 
 impl Handshakes {
+    /// Adds what another tracer saw of the same leg. Both kept a part of theirs, and the busier one must not count for less.
     fn join(&mut self, other: &Self) {
+        let seen = [self.whole.len(), other.whole.len()];
+        self.kept = drawn([std::mem::take(&mut self.kept), other.kept.clone()], seen, KEPT, &mut self.random);
         // Both have the same bounds, so that nothing can be lost.
         if self.whole.add(&other.whole).is_err() {
             log::error!("two histograms of one run have different bounds");
         }
         self.stages.join(&other.stages);
-        for spent in &other.kept {
-            self.keep(*spent);
-        }
     }
 
     /// Keeps a handshake among those that are looked at one by one: each has about the same chance.
@@ -172,6 +172,21 @@ impl Handshakes {
             stages: self.stages.latencies(),
         }
     }
+}
+
+/// So many of two lots together, of each of which a part was kept by chance: drawn as from all that were seen, so that every one has the
+/// same chance, whichever lot it is of.
+fn drawn(mut kept: [Vec<Spent>; 2], mut seen: [u64; 2], most: usize, random: &mut fastrand::Rng) -> Vec<Spent> {
+    let mut drawn = Vec::new();
+    while let Some(all) = seen.iter().sum::<u64>().checked_sub(1).filter(|_| drawn.len() < most) {
+        let lot = usize::from(random.u64(..=all) >= seen[0]);
+        seen[lot] -= 1;
+        // A lot that was not kept whole has as many as can be drawn in all.
+        if let Some(last) = kept[lot].len().checked_sub(1) {
+            drawn.push(kept[lot].swap_remove(random.usize(..=last)));
+        }
+    }
+    drawn
 }
 
 /// The mean of each part over the middle half of the handshakes by their whole time: the few that wait for something else than the
@@ -203,6 +218,20 @@ mod tests {
         let shares = middle(&[one(1_000_000), one(10), one(1), one(20)]);
         assert_eq!(shares, [Share { part: Part::Socket, ns: 15.0 }, Share { part: Part::SynAck, ns: 30.0 }]);
         assert!(middle(&[]).is_empty());
+    }
+
+    #[test]
+    fn of_two_lots_each_handshake_has_the_same_chance() {
+        let (few, many) = (Spent::from([1; Part::ALL.len()]), Spent::from([2; Part::ALL.len()]));
+        let mut random = fastrand::Rng::with_seed(1);
+        // Of the busier lot 1,000 of 9,000 were kept, of the other all 1,000.
+        let both = drawn([vec![few; 1_000], vec![many; 1_000]], [1_000, 9_000], 1_000, &mut random);
+        let from_few = both.iter().filter(|spent| **spent == few).count();
+        assert_eq!(both.len(), 1_000);
+        // A tenth; five standard deviations of such a draw are 45.
+        assert!((55..=145).contains(&from_few), "{from_few} of 1,000 are of the lot that is a tenth of all");
+        let whole = drawn([vec![few; 3], vec![many; 4]], [3, 4], 1_000, &mut random);
+        assert_eq!([few, many].map(|one| whole.iter().filter(|spent| **spent == one).count()), [3, 4]);
     }
 
     #[test]
