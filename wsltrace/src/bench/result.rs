@@ -101,6 +101,10 @@ pub struct Measured {
     pub address: String,
     /// What the clients did.
     pub mode: Mode,
+    /// The figures were made with the tracer on, since the run was ended before the first round without it: they hold what the tracer
+    /// costs. Else the tracer was off in all of them.
+    #[serde(default)]
+    pub with_tracer: bool,
     /// Attempts, answered or not.
     pub attempts: u64,
     /// Attempts that were due at a fixed rate, and for which no client was free before the time was up.
@@ -129,8 +133,8 @@ pub struct Measured {
     pub round_p50: Vec<u64>,
     /// The path that it is compared to; null for the first.
     pub baseline: Option<String>,
-    /// By how much the rounds' medians differ from that path's, nanoseconds; null for the first, with too few rounds, and where a
-    /// round of either had no answer.
+    /// By how much the rounds' medians differ from that path's, nanoseconds; null for the first, with too few rounds, where a round of
+    /// either had no answer, and where the tracer was on in the figures of one of the two only.
     pub difference: Option<Difference>,
     /// The same with the tracer on, and what it saw; null where it was not on.
     pub traced: Option<TracedPath>,
@@ -208,6 +212,7 @@ fn told(path: &Path, baseline: Option<&Path>, many_modes: bool, unknown: Option<
         path: path.name(many_modes),
         address: path.target.address.to_string(),
         mode: path.mode,
+        with_tracer: path.is_with_tracer(),
         attempts: total.attempts(),
         not_begun: total.not_begun,
         per_second: total.rate(),
@@ -219,9 +224,12 @@ fn told(path: &Path, baseline: Option<&Path>, many_modes: bool, unknown: Option<
         segments_unknown: unknown.or((total.segments.sent == 0).then_some("no connection was made")).map(str::to_owned),
         connections: total.connections,
         connections_sent_again: total.connections_again,
-        round_p50: path.rounds.iter().map(median).collect(),
+        round_p50: path.shown().iter().map(median).collect(),
         baseline: baseline.map(|baseline| baseline.name(many_modes)),
-        difference: baseline.and_then(|baseline| difference(&path.rounds, &baseline.rounds)),
+        // Between a path with the tracer and one without it, its cost would be told as the path's.
+        difference: baseline
+            .filter(|baseline| baseline.is_with_tracer() == path.is_with_tracer())
+            .and_then(|baseline| difference(path.shown(), baseline.shown())),
         traced: (!path.traced.is_empty()).then(|| TracedPath {
             attempts: path.total_traced().attempts(),
             per_second: path.total_traced().rate(),
@@ -272,7 +280,37 @@ pub fn schema() -> serde_json::Value {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::bench::target::Resolved;
+
+    #[test]
+    fn figures_with_and_without_the_tracer_are_never_mixed() {
+        let round = |ns: &[u64]| {
+            let mut tally = Tally { lasted: Duration::from_secs(1), ..Tally::default() };
+            for time in ns.iter().copied().map(Duration::from_nanos) {
+                tally.answered(time, time);
+            }
+            tally
+        };
+        let path = |name: &str, rounds: &[Tally], traced: &[Tally]| {
+            let address = "127.0.0.1:80".parse().unwrap();
+            let target = Resolved { name: name.to_owned(), host: name.to_owned(), address };
+            Path { rounds: rounds.to_vec(), traced: traced.to_vec(), ..Path::new(target, Mode::Http) }
+        };
+        let (plain, slow) = (round(&[1_000, 1_000]), round(&[3_000; 5]));
+        let paths = [
+            path("both", &[plain.clone(), plain], std::slice::from_ref(&slow)),
+            path("traced", &[], &[slow.clone(), slow]),
+            path("nothing", &[], &[]),
+        ];
+        let told: Vec<Measured> = paths.iter().map(|path| told(path, paths.first(), false, None)).collect();
+        let figures = told.iter().map(|path| (path.attempts, path.waited.count, path.round_p50.len(), path.with_tracer));
+        assert_eq!(figures.collect::<Vec<_>>(), [(4, 4, 2, false), (10, 10, 2, true), (0, 0, 0, false)]);
+        assert_eq!(told.iter().map(|path| path.difference.is_some()).collect::<Vec<_>>(), [true, false, false]);
+        assert!(told[1].traced.as_ref().unwrap().cost.is_none(), "there is nothing without the tracer to compare to");
+    }
 
     const SCHEMA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/schema/bench-1.json");
 

@@ -90,9 +90,20 @@ impl Path {
         Self { target, mode, rounds: Vec::new(), traced: Vec::new(), legs: Legs::default(), sent_again: None, given_up: false }
     }
 
-    /// All rounds together.
+    /// The rounds that its figures are made of: those without the tracer. A run that was ended before the first of them has others only;
+    /// never both, since what the tracer costs is in one kind and not in the other.
+    pub fn shown(&self) -> &[Tally] {
+        if self.is_with_tracer() { &self.traced } else { &self.rounds }
+    }
+
+    /// Whether the tracer was on in the rounds that its figures are made of.
+    pub fn is_with_tracer(&self) -> bool {
+        self.rounds.is_empty() && !self.traced.is_empty()
+    }
+
+    /// The rounds that its figures are made of together.
     pub fn total(&self) -> Tally {
-        total(&self.rounds)
+        total(self.shown())
     }
 
     /// All rounds with the tracer on together.
@@ -160,6 +171,10 @@ impl Plan {
         for _ in 0..self.rounds() {
             random.shuffle(&mut halves);
             for with_tracer in halves {
+                // Nor is the tracer put in once more for nothing.
+                if *stop.borrow() {
+                    break;
+                }
                 random.shuffle(&mut order);
                 if !with_tracer {
                     run.half(&order, self.duration / self.rounds(), |path, tally| path.rounds.push(tally))?;
@@ -200,6 +215,8 @@ impl<T: FnMut(&str, f64)> Run<'_, T> {
             if let Some(Err(error)) = self.tracer.as_mut().map(|tracer| tracer.turn(*index)) {
                 self.beside = Beside::Not(chain(&error));
                 self.tracer = None;
+                // What is measured from here on would count as traced.
+                return Ok(());
             }
             let Plan { clients, rate, limit, .. } = *self.plan;
             let load = Load { clients, duration, rate, mode: path.mode, limit };
@@ -244,4 +261,88 @@ impl<T: FnMut(&str, f64)> Run<'_, T> {
 /// An error with its causes.
 fn chain(error: &dyn std::error::Error) -> String {
     std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    use std::sync::{Arc, Mutex};
+
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::kernel::netns::Netns;
+    use crate::lab::{Lab, LabError, cannot_run};
+
+    /// The client is alone, so that an attempt has ended and is counted when its next one comes.
+    const ENOUGH: u64 = 3;
+
+    /// A run that is ended in its first half, at a connection of that half.
+    fn ended_in_the_first_half(lab: &Lab, seed: u64) -> Result<Measurement, LabError> {
+        let io = |what: &'static str| LabError::io(what);
+        let listener = lab.wsl.run(|| TcpListener::bind("127.0.0.1:0").map_err(io("listen")))?;
+        let address = listener.local_addr().map_err(io("ask for the port"))?;
+        let (interrupt, stop) = watch::channel(false);
+        let (counts, arrived) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (counting, last) = (counts.clone(), Arc::new(Mutex::new(None)));
+        let held = last.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                if counting.load(Ordering::SeqCst) && arrived.fetch_add(1, Ordering::SeqCst) == ENOUGH {
+                    // Closed now, it would be one more that has ended.
+                    held.lock().unwrap().replace(stream);
+                    interrupt.send_replace(true);
+                    return;
+                }
+                let mut request = [0; 1024];
+                assert!(stream.read(&mut request).is_ok());
+                // A client whose time is up has gone.
+                drop(stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"));
+            }
+        });
+        let tracing = Tracing::prepare(Netns::at(&lab.wsl.path()).unwrap(), &[address.port()]).unwrap();
+        let plan = Plan {
+            targets: vec![Resolved { name: "it".to_owned(), host: address.to_string(), address }],
+            modes: vec![Mode::Http],
+            clients: 1,
+            duration: Duration::from_mins(10),
+            rounds: Some(1),
+            rate: None,
+            limit: Duration::from_mins(10),
+            seed,
+        };
+        let mut steps = 0;
+        let tell = |_: &str, _| {
+            steps += 1;
+            // The first step warms up.
+            counts.store(steps == 2, Ordering::SeqCst);
+        };
+        let measured = lab.wsl.run(|| plan.measure(Ok(&tracing), &stop, tell).map_err(io("measure")));
+        drop(last);
+        measured
+    }
+
+    #[test]
+    fn what_was_measured_before_the_end_is_shown_with_the_tracer_on_as_well() {
+        if cannot_run("what_was_measured_before_the_end_is_shown_with_the_tracer_on_as_well") {
+            return;
+        }
+        let lab = Lab::new(None).unwrap();
+        let mut kinds = Vec::new();
+        // The seed draws which half comes first.
+        for seed in 0..16 {
+            let path = ended_in_the_first_half(&lab, seed).unwrap().paths.remove(0);
+            assert_eq!(path.total().attempts(), ENOUGH, "seed {seed}");
+            assert_eq!((path.rounds.len(), path.traced.len()), if path.is_with_tracer() { (0, 1) } else { (1, 0) });
+            kinds.push(path.is_with_tracer());
+            if kinds.contains(&true) && kinds.contains(&false) {
+                return;
+            }
+        }
+        panic!("the tracer came first in all runs or in none: {kinds:?}");
+    }
 }

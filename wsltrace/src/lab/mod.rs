@@ -62,7 +62,7 @@ pub const PORT: u16 = 8080;
 /// Whether a test needs a root that it does not have; says so in the form that counts as skipped.
 #[cfg(test)]
 #[expect(clippy::print_stdout, reason = "the test runner reads it")]
-fn cannot_run(test: &str) -> bool {
+pub(crate) fn cannot_run(test: &str) -> bool {
     let root = nix::unistd::geteuid().is_root();
     if !root {
         println!("SKIP: {test}: network namespaces need root");

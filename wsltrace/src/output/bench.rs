@@ -43,6 +43,9 @@ pub fn bench(bench: &Bench, options: TextOptions) -> String {
     let page = options.page();
     let mut text = format!("{}\n\n", page.wrap(&head(bench), 0, 2, STRONG));
     text.push_str(&table(page, bench));
+    if let Some(said) = tracer_sentences(bench) {
+        text.push_str(&format!("\n{}\n", page.wrap(&said, 0, 2, BAD)));
+    }
     for (index, said) in difference_sentences(bench).enumerate() {
         let between = if index == 0 { "\n" } else { "" };
         text.push_str(&format!("{between}{}\n", page.wrap(&said, 0, 2, Style::new())));
@@ -149,6 +152,15 @@ pub(crate) fn head(bench: &Bench) -> String {
     format!("{clients}, {rate}, {} s a path{partial}", bench.seconds)
 }
 
+/// Which rows hold the tracer's cost, and why.
+pub(crate) fn tracer_sentences(bench: &Bench) -> Option<String> {
+    let with: Vec<&str> = bench.paths.iter().filter(|path| path.with_tracer).map(|path| path.path.as_str()).collect();
+    let named = with.join(", ");
+    (!with.is_empty()).then(|| {
+        format!("{named}: measured with the tracer on only, since the run was ended before the first round without it; the times hold what the tracer costs")
+    })
+}
+
 /// How the paths compare to the first.
 pub(crate) fn difference_sentences(bench: &Bench) -> impl Iterator<Item = String> {
     bench.paths.iter().filter_map(|path| {
@@ -180,8 +192,9 @@ pub(crate) fn failure_sentences(bench: &Bench) -> impl Iterator<Item = String> {
 /// What the tracer cost, of each path.
 pub(crate) fn cost_sentences(bench: &Bench) -> impl Iterator<Item = String> {
     bench.paths.iter().filter_map(|path| {
-        // Where nothing was answered, there is nothing to compare.
-        let traced = path.traced.as_ref().filter(|traced| traced.per_second > 0.0 && path.per_second > 0.0)?;
+        // Where nothing was answered, or nothing was measured without the tracer, there is nothing to compare.
+        let is_answered = !path.with_tracer && path.per_second > 0.0;
+        let traced = path.traced.as_ref().filter(|traced| traced.per_second > 0.0 && is_answered)?;
         let added = match traced.cost {
             Some(cost) => format!("p50 {}", interval(cost)),
             None => "too few rounds to tell".to_owned(),
@@ -212,6 +225,11 @@ pub fn bench_comparison(before: &Bench, now: &Bench, options: TextOptions) -> St
             text.push_str(&format!("{}\n", page.wrap(&format!("{}: not in the earlier run", path.path), 0, 2, Style::new())));
             continue;
         };
+        if old.with_tracer != path.with_tracer {
+            let said = format!("{}: the tracer was on in one of the runs only: the times do not compare", path.path);
+            text.push_str(&format!("{}\n", page.wrap(&said, 0, 2, BAD)));
+            continue;
+        }
         #[expect(clippy::cast_precision_loss, reason = "nanoseconds stay far below 2^52")]
         let medians = |path: &Measured| answered(path).map(|ns| ns as f64).collect::<Vec<_>>();
         let said = match Difference::between(&medians(path), &medians(old)) {
@@ -254,7 +272,7 @@ fn interval(difference: Difference) -> String {
 pub fn bench_csv(bench: &Bench) -> String {
     let failures: Vec<String> = Failure::ALL.iter().map(|failure| failure.words().replace(", ", "_").replace(' ', "_")).collect();
     let mut text = format!(
-        "path,address,attempts,mean_ns,p50_ns,p90_ns,p99_ns,p999_ns,max_ns,service_p50_ns,service_p99_ns,segments_sent,segments_sent_again,per_second,{}\n",
+        "path,address,attempts,mean_ns,p50_ns,p90_ns,p99_ns,p999_ns,max_ns,service_p50_ns,service_p99_ns,segments_sent,segments_sent_again,per_second,{},with_tracer\n",
         failures.join(",")
     );
     for path in &bench.paths {
@@ -262,7 +280,7 @@ pub fn bench_csv(bench: &Bench) -> String {
         let name = path.path.replace('"', "\"\"");
         let failed: Vec<String> = Failure::ALL.iter().map(|failure| path.failed.get(failure).unwrap_or(&0).to_string()).collect();
         text.push_str(&format!(
-            "\"{}\",{},{},{mean:.0},{p50},{p90},{p99},{p999},{max},{},{},{},{},{:.3},{}\n",
+            "\"{}\",{},{},{mean:.0},{p50},{p90},{p99},{p999},{max},{},{},{},{},{:.3},{},{}\n",
             escape(&name),
             path.address,
             path.attempts,
@@ -271,7 +289,8 @@ pub fn bench_csv(bench: &Bench) -> String {
             path.segments_sent,
             path.segments_sent_again,
             path.per_second,
-            failed.join(",")
+            failed.join(","),
+            path.with_tracer
         ));
     }
     text

@@ -8,7 +8,9 @@ use crate::bench::rounds::Path;
 use crate::bench::trace::legs::Leg;
 use crate::bench::trace::parts::Part;
 use crate::output::bench::handshakes::{place, time, whole};
-use crate::output::bench::{HEADINGS, cells, cost_sentences, difference_sentences, failure_sentences, head, unknown_sentences};
+use crate::output::bench::{
+    HEADINGS, cells, cost_sentences, difference_sentences, failure_sentences, head, tracer_sentences, unknown_sentences,
+};
 
 /// Width of the longest stack.
 const WIDTH: f64 = 1000.0;
@@ -80,7 +82,12 @@ pub fn bench_page(bench: &Bench, paths: &[Path]) -> Result<String, askama::Error
         warnings: bench.warnings.clone(),
         headings: HEADINGS,
         rows: bench.paths.iter().map(|path| Row { name: path.path.clone(), cells: cells(path) }).collect(),
-        sentences: difference_sentences(bench).chain(unknown_sentences(bench)).chain(failure_sentences(bench)).collect(),
+        sentences: tracer_sentences(bench)
+            .into_iter()
+            .chain(difference_sentences(bench))
+            .chain(unknown_sentences(bench))
+            .chain(failure_sentences(bench))
+            .collect(),
         charts: named(answered.map(|(name, waited)| (name.clone(), waited)).collect()),
         tracer_off: bench.tracer.off.clone(),
         stacks: legs.iter().enumerate().map(|(index, (path, leg))| stack(index + 1, path, leg, longest)).collect(),

@@ -39,6 +39,7 @@ fn path(name: &str, p50: u64, legs: Vec<Leg>, remark: Option<&str>) -> Measured 
         path: name.to_owned(),
         address: "172.28.16.2:8000".to_owned(),
         mode: Mode::Http,
+        with_tracer: false,
         attempts: 10_000,
         not_begun: 0,
         per_second: 5_301.4,
@@ -101,6 +102,24 @@ fn sample() -> Bench {
             ),
         ],
     }
+}
+
+#[test]
+fn figures_with_the_tracer_on_are_called_so_and_compared_with_none_without_it() {
+    let mut ended = sample();
+    ended.paths[0].with_tracer = true;
+    let text = bench(&ended, options(400));
+    assert!(text.contains("\ndirect: measured with the tracer on only"), "{text}");
+    assert!(!text.contains("  direct: ") && text.contains("  relay: p50"), "a cost of the tracer beside itself: {text}");
+    let since = bench_comparison(&sample(), &ended, options(400));
+    assert!(
+        since.contains("direct: the tracer was on in one of the runs only") && since.contains("relay: no difference"),
+        "{since}"
+    );
+    let csv = bench_csv(&ended);
+    let last: Vec<&str> = csv.lines().map(|line| line.rsplit(',').next().unwrap()).collect();
+    assert_eq!(last, ["with_tracer", "true", "false", "false", "false", "false"]);
+    assert!(!bench(&sample(), options(400)).contains("tracer on only"));
 }
 
 fn options(width: usize) -> TextOptions {
