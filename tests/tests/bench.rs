@@ -1,6 +1,8 @@
 //! `wsltrace bench` as its users call it: against its own server, and with what cannot be measured.
 
 use std::error::Error;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -10,8 +12,9 @@ use libtest_mimic::{Arguments, Trial};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use wsltrace::lab::{Lab, LabError, Namespace};
+use wsltrace::lab::{Lab, LabError, Namespace, WAYS};
 use wsltrace_tests::decide;
+use wsltrace_tests::leftovers::{await_gone, children, held_by};
 use wsltrace_tests::server::Server;
 
 const NOBODY: u32 = 65_534;
@@ -19,10 +22,12 @@ const NOBODY: u32 = 65_534;
 type Test = fn(&Path) -> Result<(), Box<dyn Error>>;
 
 fn main() {
-    let tests: [(&'static str, Test); 9] = [
+    let tests: [(&'static str, Test); 11] = [
         ("a_run_is_valid_by_its_schema_and_counts_what_the_server_answered", valid),
         ("a_run_that_is_ended_prints_what_was_measured", interrupted),
+        ("a_demonstration_that_is_ended_prints_what_was_measured_and_leaves_nothing", demonstration),
         ("what_cannot_be_measured_is_told", usage),
+        ("as_many_open_files_as_it_says_it_needs_are_enough", descriptors),
         ("a_target_that_refuses_is_told_as_such", refused),
         ("a_target_without_a_way_there_is_told_as_such", unreachable),
         ("every_handshake_is_traced_and_its_parts_are_the_whole", traced),
@@ -108,6 +113,49 @@ fn ended_by(binary: &Path, signal: Signal) -> Result<(), Box<dyn Error>> {
     check(&ran, value["partial"] == true && value["paths"].as_array().is_some_and(|paths| paths.len() == 2), "a part of the run")
 }
 
+/// Ctrl-C at a terminal: every process in the foreground gets it.
+fn demonstration(binary: &Path) -> Result<(), Box<dyn Error>> {
+    let terminal = nix::pty::openpty(None, None)?;
+    let mut command = Command::new(binary);
+    command.args(["demo", "bench"]).stdout(Stdio::piped()).stderr(terminal.slave).process_group(0);
+    let child = command.spawn()?;
+    // It holds the terminal's other end, without which there would be no end to read.
+    drop(command);
+    let mut screen = BufReader::new(File::from(terminal.master));
+    // What it measures is shown when it begins with it: each way once to warm up, and the first of them has been measured in the first
+    // round when the second begins.
+    for _ in 0..WAYS.len() + 2 {
+        await_shown(&mut screen, b"measuring ")?;
+    }
+    let (held, helpers) = (held_by(child.id())?, children(child.id())?);
+    kill(Pid::from_raw(-child.id().cast_signed()), Signal::SIGINT)?;
+    // Nobody reads the screen any more.
+    drop(screen);
+    let ran = child.wait_with_output()?;
+    let text = String::from_utf8_lossy(&ran.stdout);
+    check(&ran, ran.status.success() && text.contains("partial: ended before its time"), "a part of the run")?;
+    let attempts = |way: &str| {
+        let row = text.lines().filter_map(|line| line.strip_prefix(way)?.split_whitespace().next()?.parse::<u64>().ok());
+        row.sum::<u64>()
+    };
+    check(&ran, WAYS.iter().any(|(way, _)| attempts(way) > 0), "attempts of the way that was measured")?;
+    for helper in &helpers {
+        check(&ran, helper.ends()?, "that what holds the namespaces ends with it")?;
+    }
+    let left = await_gone(&held)?;
+    check(&ran, !helpers.is_empty() && left.is_empty(), &format!("that nothing is left; left are {left:?}"))
+}
+
+fn await_shown(screen: &mut impl BufRead, what: &[u8]) -> Result<(), Box<dyn Error>> {
+    let (last, mut seen) = (*what.last().ok_or("nothing to wait for")?, Vec::new());
+    while !seen.ends_with(what) {
+        if screen.read_until(last, &mut seen)? == 0 {
+            return Err(format!("the terminal was closed after {}", String::from_utf8_lossy(&seen)).into());
+        }
+    }
+    Ok(())
+}
+
 fn usage(binary: &Path) -> Result<(), Box<dyn Error>> {
     for (arguments, said) in [
         (&[][..], "nothing to measure"),
@@ -129,11 +177,6 @@ fn usage(binary: &Path) -> Result<(), Box<dyn Error>> {
         let told = String::from_utf8_lossy(&ran.stderr).contains(said);
         check(&ran, told && ran.status.code() == Some(2) && ran.stdout.is_empty(), said)?;
     }
-    let mut command = Command::new("sh");
-    command.args(["-c", "ulimit -n 200; exec \"$0\" bench --target a=127.0.0.1:80 -c 1000 -d 1s"]).arg(binary);
-    let ran = command.output()?;
-    let told = String::from_utf8_lossy(&ran.stderr).contains("1000 clients need 1064 open files, and 200 are allowed");
-    check(&ran, told && ran.status.code() == Some(1), "the limit of open files")?;
     let server = Server::start(binary, None)?;
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -Sn 200; exec \"$0\" bench --no-trace --target \"$1\" -c 300 -d 300ms --json --keep-alive on"]);
@@ -141,6 +184,58 @@ fn usage(binary: &Path) -> Result<(), Box<dyn Error>> {
     let value: Value = serde_json::from_slice(&ran.stdout)?;
     let path = &value["paths"][0];
     check(&ran, path["failed"] == serde_json::json!({}) && path["attempts"].as_u64() >= Some(300), "a limit that is raised")
+}
+
+/// What it asks for is enough to the file, with the tracer and without; less is told, and what to type.
+fn descriptors(binary: &Path) -> Result<(), Box<dyn Error>> {
+    let lab = Lab::new(None)?;
+    let server = Server::start(binary, Some(&lab.wsl))?;
+    let within = |limit: u64, more: &str| -> Result<Output, Box<dyn Error>> {
+        let mut command = Command::new("sh");
+        let script = format!("ulimit -n {limit}; exec \"$0\" bench --target \"$1\" -c 100 -d 300ms --rounds 1 --json {more}");
+        command.args(["-c", &script]).arg(binary).arg(&server.address);
+        // SAFETY: between fork and exec this only makes one system call.
+        unsafe { command.pre_exec(may_not_raise_limits) };
+        Ok(lab.wsl.run(|| command.output().map_err(|source| LabError::Io { doing: "run the benchmark".into(), source }))?)
+    };
+    let asked = |text: &str| -> Result<u64, Box<dyn Error>> {
+        let number = text.split("ulimit -n ").nth(1).and_then(|rest| rest.split(',').next());
+        Ok(number.ok_or_else(|| format!("nothing to type in {text}"))?.parse()?)
+    };
+    let is_whole = |value: &Value| {
+        let path = &value["paths"][0];
+        path["failed"] == serde_json::json!({}) && path["attempts"].as_u64() >= Some(100)
+    };
+    let ran = within(90, "--no-trace")?;
+    let said = String::from_utf8_lossy(&ran.stderr).into_owned();
+    check(&ran, ran.status.code() == Some(1) && said.contains("100 clients need "), "the limit of open files")?;
+    let clients = asked(&said)?;
+    let ran = within(clients, "--no-trace")?;
+    check(&ran, is_whole(&serde_json::from_slice(&ran.stdout)?), "that they are enough for the clients")?;
+    // The handles of what is to be traced are a few more.
+    let ran = within(clients + 8, "")?;
+    let value: Value = serde_json::from_slice(&ran.stdout)?;
+    let why = value["tracer"]["off"].as_str().unwrap_or_default();
+    check(&ran, is_whole(&value) && value["paths"][0]["traced"].is_null(), "a measurement without the tracer")?;
+    let all = asked(why)?;
+    let ran = within(all, "")?;
+    let value: Value = serde_json::from_slice(&ran.stdout)?;
+    let traced = value["paths"][0]["traced"]["attempts"].as_u64();
+    check(
+        &ran,
+        is_whole(&value) && value["tracer"]["off"].is_null() && traced >= Some(100),
+        "that they are enough for the tracer",
+    )
+}
+
+/// Also root is held to the limits of its resources from the next exec on.
+fn may_not_raise_limits() -> std::io::Result<()> {
+    const CAP_SYS_RESOURCE: libc::c_ulong = 24;
+    // SAFETY: it takes numbers only, and changes what this process may do.
+    match unsafe { libc::prctl(libc::PR_CAPBSET_DROP, CAP_SYS_RESOURCE, 0, 0, 0) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
 }
 
 fn refused(binary: &Path) -> Result<(), Box<dyn Error>> {

@@ -1,5 +1,6 @@
 //! `wsltrace bench`: what each way to a server costs; and the server that belongs to it.
 
+mod descriptors;
 mod windows;
 
 use std::fs::File;
@@ -7,11 +8,9 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tokio::sync::watch;
 
 use super::Failure;
-use super::signals::Endings;
+use super::signals::{Endings, until_ended};
 use crate::bench::attempt::{Failure as Fails, Mode};
 use crate::bench::hlog;
 use crate::bench::result::Bench;
@@ -26,8 +25,6 @@ use crate::export::bench_page;
 use crate::kernel::netns::Netns;
 use crate::output::{Shown, TextOptions, Verbosity, bench, bench_comparison, bench_csv, tell};
 
-/// Descriptors beside those of the clients.
-const OTHERS: u64 = 64;
 /// Parts of the whole on the bar.
 const PARTS: u64 = 1000;
 
@@ -42,7 +39,7 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
 }
 
 async fn serve(address: SocketAddr, payload: usize) -> Result<(), Failure> {
-    raise_descriptors(None)?;
+    descriptors::raise(0)?;
     let server = Server::bind(address, payload)
         .map_err(|error| Failure::new(format!("cannot listen on {address}: {}", reason(&error))))?;
     let line = format!("serving {payload} bytes on {}; Ctrl-C ends it", server.address()?);
@@ -75,10 +72,10 @@ async fn measure(args: &BenchArgs) -> Result<(), Failure> {
     }
     let targets = resolve(&args.targets).await.map_err(|message| Failure::usage(message, "wsltrace bench --help"))?;
     let files = Files::make(args)?;
-    raise_descriptors(Some(args.clients))?;
     let plan = plan(args, targets);
+    let tracing = descriptors::make_room(&plan, tracing(args, &plan))?;
     let (before, start) = (Reading::take()?, jiff::Timestamp::now());
-    let (measured, interrupted) = watched(&plan, tracing(args, &plan)).await?;
+    let (measured, interrupted) = watched(&plan, tracing).await?;
     let no_port = measured.paths.iter().filter_map(|path| path.total().failed.get(&Fails::NoPort).copied()).sum();
     let mut warnings = Reading::spoilt_since(&before, &Reading::take()?, no_port);
     warnings.extend(told_of_paths(&plan, &measured.paths, interrupted));
@@ -198,10 +195,8 @@ async fn watched(plan: &Plan, tracing: Result<Tracing, String>) -> Result<(Measu
     if let Ok(style) = ProgressStyle::with_template("{wide_bar} {msg} {percent:>3} % {eta:>4}") {
         bar.set_style(style);
     }
-    let mut endings = Endings::catch()?;
-    let (interrupt, stop) = watch::channel(false);
     let (plan, shown) = (plan.clone(), bar.clone());
-    let mut measuring = tokio::task::spawn_blocking(move || {
+    let (measured, interrupted) = until_ended(move |stop| {
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -212,24 +207,10 @@ async fn watched(plan: &Plan, tracing: Result<Tracing, String>) -> Result<(Measu
             shown.set_position((part * PARTS as f64) as u64);
             shown.set_message(crate::escape::escape(name));
         })
-    });
-    let stopped = async {
-        tokio::select! {
-            heard = tokio::signal::ctrl_c() => heard,
-            () = endings.recv() => Ok(()),
-        }
-    };
-    let measured = tokio::select! {
-        measured = &mut measuring => measured,
-        heard = stopped => {
-            heard?;
-            interrupt.send_replace(true);
-            measuring.await
-        }
-    };
+    })
+    .await?;
     bar.finish_and_clear();
-    let interrupted = *interrupt.borrow();
-    Ok((measured.map_err(io::Error::other)??, interrupted))
+    Ok((measured?, interrupted))
 }
 
 /// What is needed to trace the handshakes; or why it is not done.
@@ -274,22 +255,4 @@ fn modes(args: &BenchArgs) -> Vec<Mode> {
         (BenchMode::Http, KeepAlive::Off) => vec![Mode::Http],
         (BenchMode::Http, KeepAlive::Both) => vec![Mode::Http, Mode::HttpKeepAlive],
     }
-}
-
-/// Raises the limit of open files as far as it may be; an error when so many clients have no room.
-fn raise_descriptors(clients: Option<u32>) -> Result<(), Failure> {
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    if soft < hard {
-        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
-    }
-    let needed = u64::from(clients.unwrap_or(0)) + OTHERS;
-    if hard < needed {
-        let message = format!("{} clients need {needed} open files, and {hard} are allowed", needed - OTHERS);
-        let fewer = match hard.saturating_sub(OTHERS) {
-            0 => String::new(),
-            room => format!("; or fewer clients: -c {room}"),
-        };
-        return Err(Failure { message, hint: Some(format!("ulimit -n {needed}, as root{fewer}")), status: 1 });
-    }
-    Ok(())
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use indicatif::ProgressBar;
 
 use super::Failure;
+use super::signals::until_ended;
+use crate::bench::load::Stop;
 use crate::bench::result::Bench;
 use crate::bench::spoilers::Reading;
 use crate::escape::shell_word;
@@ -26,18 +28,22 @@ pub fn demo(scenario: Option<&str>) -> Result<(), Failure> {
     told(lab::demo(scenario, &binary, &mut io::stdout()), &["demo"].into_iter().chain(scenario).collect::<Vec<_>>())
 }
 
-/// Measures the ways into WSL, rebuilt in a private network.
+/// Measures the ways into WSL, rebuilt in a private network. Whoever ends it gets what was measured by then.
 fn bench() -> Result<(), Failure> {
     let before = Reading::take()?;
     let bar = spinner();
-    let compared = lab::compare(EACH, fastrand::u64(..), |name, _| bar.set_message(format!("measuring {name}")));
+    let shown = bar.clone();
+    let work =
+        move |stop: Stop| lab::compare(EACH, fastrand::u64(..), &stop, |name, _| shown.set_message(format!("measuring {name}")));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let (compared, interrupted) = runtime.block_on(until_ended(work))?;
     bar.finish_and_clear();
     let (plan, measured) = match compared {
         Ok(compared) => compared,
         Err(error) => return told(Err(error), &["demo", BENCH]),
     };
     let warnings = Reading::spoilt_since(&before, &Reading::take()?, 0);
-    let result = Bench::of(&plan, &measured, false, warnings, jiff::Timestamp::now());
+    let result = Bench::of(&plan, &measured, interrupted, warnings, jiff::Timestamp::now());
     let options = TextOptions::detect(Verbosity::Normal, Shown::default());
     super::print(output::bench_ways(&lab::WAYS, options) + &output::bench(&result, options))
 }

@@ -6,6 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinHandle};
+
+use crate::bench::load::Stop;
 
 /// SIGTERM, and SIGHUP, which comes when the terminal is closed.
 pub(super) struct Endings {
@@ -34,6 +38,27 @@ impl Endings {
             _ = hang_up => {}
         }
     }
+}
+
+/// Does the work on a thread of its own, and tells it to stop at the first signal (Ctrl-C, SIGTERM, SIGHUP); gives what came of it, and
+/// whether it was told so. It is waited for in either case, so that it can clean up.
+pub(super) async fn until_ended<T: Send + 'static>(work: impl FnOnce(Stop) -> T + Send + 'static) -> io::Result<(T, bool)> {
+    let mut endings = Endings::catch()?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let (tell, stop) = watch::channel(false);
+    let mut working = tokio::task::spawn_blocking(move || work(stop));
+    let done = tokio::select! {
+        done = &mut working => done,
+        _ = interrupt.recv() => stopped(&tell, working).await,
+        () = endings.recv() => stopped(&tell, working).await,
+    };
+    let was_told = *tell.borrow();
+    Ok((done.map_err(io::Error::other)?, was_told))
+}
+
+async fn stopped<T>(tell: &watch::Sender<bool>, working: JoinHandle<T>) -> Result<T, JoinError> {
+    tell.send_replace(true);
+    working.await
 }
 
 /// How long after a signal the same may come by another way.

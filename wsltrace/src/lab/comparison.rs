@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::scenario::publish;
 use super::sides::{CLIENT_V4, CONTAINER, WSL_V4};
 use super::{Lab, LabError, Namespace, PORT, Side};
 use crate::bench::attempt::Mode;
+use crate::bench::load::Stop;
 use crate::bench::rounds::{Measurement, Plan};
 use crate::bench::serve::Server;
 use crate::bench::target::Resolved;
@@ -46,8 +47,14 @@ pub const WAYS: [(&str, &str); 5] = [
     ("docker-proxy", "a user-mode proxy in WSL, which connects to the container"),
 ];
 
-/// Measures each way for so long; `tell` hears what is measured now, with the part of the time that is over. `seed` draws the order.
-pub fn compare(duration: Duration, seed: u64, tell: impl FnMut(&str, f64) + Send) -> Result<(Plan, Measurement), LabError> {
+/// Measures each way for so long, or until it is to stop, and takes everything down again; `tell` hears what is measured now, with the part
+/// of the time that is over. `seed` draws the order.
+pub fn compare(
+    duration: Duration,
+    seed: u64,
+    stop: &Stop,
+    tell: impl FnMut(&str, f64) + Send,
+) -> Result<(Plan, Measurement), LabError> {
     let lab = Lab::new(Some(Side::Container))?;
     // Windows' own addresses are reached over its own loopback.
     lab.client.up("lo")?;
@@ -77,10 +84,9 @@ pub fn compare(duration: Duration, seed: u64, tell: impl FnMut(&str, f64) + Send
     let traced = Netns::at(&lab.wsl.path()).map_err(TraceError::from);
     let tracing =
         traced.and_then(|wsl| Tracing::prepare(wsl, &[DIRECT, PORT, DOCKER_PROXY, INNER])).map_err(|error| error.to_string());
-    let (_never, stop) = watch::channel(false);
     // The clients' threads are born in the client's namespace; this thread stays where it is.
     let measured =
-        lab.client.run(|| plan.measure(tracing.as_ref().map_err(String::clone), &stop, tell).map_err(LabError::io("measure")))?;
+        lab.client.run(|| plan.measure(tracing.as_ref().map_err(String::clone), stop, tell).map_err(LabError::io("measure")))?;
     Ok((plan, measured))
 }
 
@@ -165,6 +171,8 @@ where
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
+    use tokio::sync::watch;
+
     use super::*;
     use crate::lab::cannot_run;
 
@@ -173,7 +181,8 @@ mod tests {
         if cannot_run("every_way_is_answered") {
             return;
         }
-        let (plan, measured) = compare(Duration::from_millis(500), 1, |_, _| {}).unwrap();
+        let (_keep, stop) = watch::channel(false);
+        let (plan, measured) = compare(Duration::from_millis(500), 1, &stop, |_, _| {}).unwrap();
         assert_eq!((plan.targets.len(), measured.paths.len()), (WAYS.len(), WAYS.len()));
         for path in measured.paths {
             let total = path.total();

@@ -33,7 +33,8 @@ impl Namespace {
     /// Makes a namespace; `name` is for messages only. Fails without `CAP_SYS_ADMIN`.
     pub fn new(name: &'static str) -> Result<Self, LabError> {
         let mut command = Command::new("cat");
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        // In a group of its own: Ctrl-C at the terminal is for us, who still have to take the namespace down.
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
         // SAFETY: between fork and exec this only makes one system call, which is async-signal-safe.
         unsafe { command.pre_exec(|| unshare(CloneFlags::CLONE_NEWNET).map_err(io::Error::from)) };
         let holder = command.spawn().map_err(LabError::io(format!("make the network namespace {name} (run as root)")))?;

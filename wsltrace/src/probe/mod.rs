@@ -1,6 +1,7 @@
 //! Putting the probes in: load, attach everything, then switch on. They go with the process: nothing is pinned.
 
 mod attached;
+mod descriptors;
 mod object;
 mod positions;
 mod sys;
@@ -21,6 +22,7 @@ use crate::kernel::KernelFacts;
 use crate::kernel::links::{ARPHRD_LOOPBACK, Link};
 use crate::kernel::netns::{Netns, NetnsError};
 use attached::Attached;
+pub use descriptors::most_descriptors;
 use object::Loaded;
 pub use object::{Loader, ObjectError, Sizes};
 use positions::Positions;

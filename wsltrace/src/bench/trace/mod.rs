@@ -24,7 +24,7 @@ use crate::kernel::links::list_links;
 use crate::kernel::names::{MachineNames, now_ns};
 use crate::kernel::netns::{Netns, NetnsError};
 use crate::kernel::{self, KernelFacts, check};
-use crate::probe::{CounterReader, Detail, Loader, Missing, ProbeError, Probes, Role, Sizes, Swept};
+use crate::probe::{CounterReader, Detail, Loader, Missing, ProbeError, Probes, Role, Sizes, Swept, most_descriptors};
 use crate::sweep::{IsOver, sweep, sweep_until_empty};
 use crate::wsl::Wsl;
 
@@ -72,14 +72,29 @@ impl Tracing {
         Ok(Self { facts: Arc::new(kernel::read()?), netns, ports: bitmap(&ranges), wsl: machine.wsl })
     }
 
+    /// The most files that are open beside those that are open now, while it traces.
+    pub fn descriptors(&self) -> Result<u64, TraceError> {
+        let namespaces: Vec<Netns> = self.namespaces()?.collect();
+        let mut interfaces = 0;
+        for netns in &namespaces {
+            interfaces += list_links(netns)?.len();
+        }
+        Ok(u64::try_from(most_descriptors(namespaces.len(), interfaces)).unwrap_or(u64::MAX))
+    }
+
+    /// The namespaces to look at: its own, and those behind it.
+    fn namespaces(&self) -> Result<impl Iterator<Item = Netns>, TraceError> {
+        let followed = namespaces_behind(&self.netns)?.joined.into_iter().map(|joined| joined.netns);
+        Ok(std::iter::once(self.netns.clone()).chain(followed))
+    }
+
     /// Puts the probes in and begins to trace, for so many paths.
     pub fn start(&self, paths: usize) -> Result<Tracer, TraceError> {
         let mut probes = Probes::load(Loader::begin(), &self.facts, &self.ports, Detail::default(), Sizes::default(), 0)?;
         let records = probes.take_records()?;
         let mut names = MachineNames::new(self.facts.clone(), self.wsl == Wsl::Two);
-        let followed = namespaces_behind(&self.netns)?.joined.into_iter().map(|joined| joined.netns);
         let mut attached: Vec<Netns> = Vec::new();
-        for netns in std::iter::once(self.netns.clone()).chain(followed) {
+        for netns in self.namespaces()? {
             if attached.contains(&netns) {
                 continue;
             }
