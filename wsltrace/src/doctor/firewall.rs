@@ -135,6 +135,9 @@ impl Facts {
         if listener.queue > listener.backlog {
             return Gate::Shut(format!("led to {to}{by}, where the server does not accept: its queue is full"));
         }
+        if let Some(why) = self.unserved(listener) {
+            return Gate::Shut(format!("led to {to}{by}, where {why}"));
+        }
         let answer = self.answered_from(entry, to).and_then(|packet| stopped(&packet, "its answer is "));
         // Over lo the last hooks see the address and port that the client asked for again.
         let seen = entry.local.then(|| self.predicted(entry, Part::Answer)).flatten();
@@ -223,6 +226,9 @@ impl Facts {
         let end = SocketAddr::new(address, port);
         if address.is_ipv4() && !entry.local && self.linux.setting("net.ipv4.ip_forward") == Some("0") {
             return Gate::Shut(format!("led to {end}{by}, and this Linux forwards nothing (ip_forward is 0)"));
+        }
+        if let Some(nobody) = self.nobody_inside(end) {
+            return Gate::Shut(format!("led to {end}{by}, {nobody}"));
         }
         let there: Vec<_> = self.linux.elsewhere.iter().filter(|listener| listener.port == port).cloned().collect();
         // Which of several containers has the address is not known.

@@ -12,6 +12,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::firewall::{Firewalls, LOCAL_PORTS};
 use super::linux::{Address, Interface, Linux, Managers, Names, Unseen};
+use super::unserved::{Inside, proxied_to};
 use crate::causes::with_causes;
 use crate::evidence::cgroups::{self, Cgroup, Direction};
 use crate::evidence::rules::{held_tables, leading_to, translating_rules};
@@ -23,7 +24,7 @@ use crate::kernel::command::output_within;
 use crate::kernel::links::{Link, container_namespaces, filtered_interfaces, interfaces_toward, list_links};
 use crate::kernel::netns::Netns;
 use crate::probe::{is_own_program, lookup_programs, netfilter_programs, tc_programs};
-use crate::simulate::read;
+use crate::simulate::{Rulesets, read};
 
 /// What is said not to be seen when the sockets cannot be listed.
 pub(super) const LISTENERS: &str = "the listening sockets";
@@ -98,11 +99,16 @@ pub fn linux(netns: &Netns, port: u16, machine: &Machine, firewalls: &Firewalls)
     let clients = network.map(|own| clients_of(own.address, own.prefix)).unwrap_or_default();
     // Where a route refuses them, that is told of the routes.
     let toward_clients = interfaces_toward(netns, &clients).unwrap_or_default();
-    let (elsewhere, guarded) = elsewhere(netns, &mut asked);
+    let Elsewhere { listeners: elsewhere, guarded, inside } = elsewhere(netns, &mut asked);
+    let listeners = sockets::with_owners(on_port, OWNERS_LIMIT);
     Linux {
         kernel: machine.release.clone(),
         root: machine.root,
-        listeners: sockets::with_owners(on_port, OWNERS_LIMIT),
+        stopped: sockets::stopped(&listeners),
+        gone: asked.take("the local addresses", gone(netns, &listeners)),
+        proxied: proxied(&listeners),
+        inside,
+        listeners,
         other_listeners: others_here.into_iter().map(|found| found.listener).collect(),
         elsewhere,
         guarded,
@@ -149,19 +155,53 @@ fn refused(netns: &Netns, port: u16) -> Option<String> {
     Some(refusal.raw_os_error().map_or_else(|| refusal.to_string(), |number| Errno::from_raw(number).desc().to_owned()))
 }
 
+/// What is in the containers.
+struct Elsewhere {
+    /// All that listen there.
+    listeners: Vec<Listener>,
+    /// The namespaces with rules that may stop packets.
+    guarded: Vec<u32>,
+    inside: Vec<Inside>,
+}
+
 /// Listeners in the namespaces of containers, and which of those have firewall rules; only root may enter them.
-fn elsewhere(netns: &Netns, asked: &mut Asked) -> (Vec<Listener>, Vec<u32>) {
+fn elsewhere(netns: &Netns, asked: &mut Asked) -> Elsewhere {
     let behind = asked.take("the containers", container_namespaces(netns));
-    let (mut found, mut guarded) = (Vec::new(), Vec::new());
+    let (mut found, mut guarded, mut inside) = (Vec::new(), Vec::new(), Vec::new());
     for joined in behind.joined {
         let listeners = asked.take("the listening sockets of a container", sockets::all_listeners(&joined.netns));
-        // Where nobody listens rules do not matter.
-        if !listeners.is_empty() && read(&joined.netns).map_or(true, |rulesets| rulesets.may_stop()) {
+        let rulesets = read(&joined.netns);
+        // Where nobody listens rules that stop packets do not matter.
+        if !listeners.is_empty() && rulesets.as_ref().map_or(true, Rulesets::may_stop) {
             guarded.push(joined.netns.inum());
         }
+        let addresses = asked.take("the addresses of a container", list_addresses(&joined.netns));
+        let addresses = addresses.into_iter().map(|own| own.address).filter(|address| !address.is_loopback()).collect();
+        let leads_on = rulesets.as_ref().map_or(true, Rulesets::may_lead_on);
+        inside.push(Inside { netns: joined.netns.inum(), addresses, leads_on });
         found.extend(listeners);
     }
-    (sockets::with_owners(found, OWNERS_LIMIT), guarded)
+    Elsewhere { listeners: sockets::with_owners(found, OWNERS_LIMIT), guarded, inside }
+}
+
+/// The addresses of listeners that this Linux does not have: they went, or were never there.
+fn gone(netns: &Netns, listeners: &[Listener]) -> io::Result<Vec<IpAddr>> {
+    let mut gone = Vec::new();
+    for address in listeners.iter().map(|listener| listener.address.to_canonical()) {
+        if !address.is_unspecified() && !address.is_loopback() && !routes::is_local(netns, address)? {
+            gone.push(address);
+        }
+    }
+    Ok(gone)
+}
+
+/// Where those of the listeners that are docker-proxy lead their connections.
+fn proxied(listeners: &[Listener]) -> Vec<(u32, SocketAddr)> {
+    let proxies = listeners.iter().filter(|listener| listener.command.as_deref() == Some("docker-proxy"));
+    // One that has just ended leads nowhere, and takes nothing.
+    proxies
+        .filter_map(|proxy| Some((proxy.pid?, proxied_to(&fs::read(format!("/proc/{}/cmdline", proxy.pid?)).ok()?)?)))
+        .collect()
 }
 
 /// Those of the control groups that have programs for what comes in or goes out.

@@ -1,11 +1,12 @@
 //! What Linux says about a port: listeners, interfaces, routes, settings, names.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::unserved::Inside;
 use crate::evidence::{Cgroup, Listener};
 
 /// What Linux says.
@@ -23,6 +24,18 @@ pub struct Linux {
     pub other_listeners: Vec<Listener>,
     /// All listeners in containers' namespaces.
     pub elsewhere: Vec<Listener>,
+    /// Processes of the listeners on the port that somebody has stopped.
+    #[serde(skip)]
+    pub stopped: Vec<u32>,
+    /// Addresses that listeners on the port are bound to, and that this Linux does not have.
+    #[serde(skip)]
+    pub gone: Vec<IpAddr>,
+    /// Where processes of docker-proxy lead the connections that they take.
+    #[serde(skip)]
+    pub proxied: Vec<(u32, SocketAddr)>,
+    /// The networks of containers.
+    #[serde(skip)]
+    pub inside: Vec<Inside>,
     /// Network namespaces of containers that have rules of their own, which may stop packets.
     pub guarded: Vec<u32>,
     /// Families and names of nftables' tables that only the program may change to which they belong.

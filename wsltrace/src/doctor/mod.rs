@@ -9,6 +9,7 @@ mod gather;
 mod linux;
 mod neighbours;
 mod redact;
+mod unserved;
 
 pub(crate) use checks::CHECKS;
 pub use examination::{Examination, ExaminationTag, schema};
@@ -17,10 +18,12 @@ pub use firewall::Firewalls;
 pub use gather::{firewalls as look_at_firewalls, linux as look_at_linux};
 pub use linux::{Address, Interface, Linux, Managers, Names, Unseen};
 pub use redact::Redactor;
+pub use unserved::Inside;
 
 use std::cell::RefCell;
 use std::net::IpAddr;
 
+use crate::evidence::Listener;
 use crate::kernel::check::Problem;
 use crate::kernel::programs::Programs;
 use crate::windows::Windows;
@@ -155,14 +158,20 @@ impl Facts {
 
     /// What becomes of a connection that a portproxy entry makes.
     fn through_portproxy(&self, to: &Proxied) -> Row {
-        self.setting(checks::outside(self), &|entry| self.gate(entry)).by_portproxy(Way::LanToWindows, to)
+        self.setting(checks::outside(self), &|listener| self.unserved(listener), &|entry| self.gate(entry))
+            .by_portproxy(Way::LanToWindows, to)
     }
 
     fn rows_through(&self, outside: Outside, gate: &dyn Fn(&Entry) -> Gate) -> Vec<Row> {
-        ways(&self.setting(outside, gate))
+        ways(&self.setting(outside, &|listener| self.unserved(listener), gate))
     }
 
-    fn setting<'a>(&'a self, outside: Outside, gate: &'a dyn Fn(&Entry) -> Gate) -> Setting<'a> {
+    fn setting<'a>(
+        &'a self,
+        outside: Outside,
+        unserved: &'a dyn Fn(&Listener) -> Option<String>,
+        gate: &'a dyn Fn(&Entry) -> Gate,
+    ) -> Setting<'a> {
         Setting {
             wsl: self.wsl.wsl,
             mode: self.mode(),
@@ -174,6 +183,7 @@ impl Facts {
             gateway: self.linux.gateway.as_ref().map(|(gateway, _)| *gateway),
             bridge: self.linux.bridge.clone(),
             outside,
+            unserved,
             gate,
         }
     }

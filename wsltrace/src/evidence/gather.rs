@@ -235,8 +235,7 @@ impl Gatherer {
             let listeners = evidence.sockets.as_ref().map_or(&[][..], |sockets| &sockets.listeners);
             evidence.socket_unit = units::unit_of(listeners).or_told(here, "ask systemd for its socket units").flatten();
         }
-        let owners = evidence.sockets.iter().flat_map(|sockets| &sockets.listeners).filter_map(|listener| listener.pid);
-        evidence.stopped = owners.filter(|pid| sockets::is_stopped(*pid)).collect();
+        evidence.stopped = evidence.sockets.as_ref().map(|found| sockets::stopped(&found.listeners)).unwrap_or_default();
     }
 
     /// The nearest ports that somebody listens on, where nobody has the packet's.

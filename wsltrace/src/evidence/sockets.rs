@@ -1,6 +1,6 @@
 //! Listening sockets of a namespace, by `sock_diag`, and the processes that hold them, by /proc.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -160,13 +160,15 @@ pub fn with_owners(found: Vec<Found>, limit: Duration) -> Vec<Listener> {
     found.into_iter().map(named).collect()
 }
 
-/// The processes that hold these sockets (inode numbers, each once), as far as /proc shows them and the time allows; with several, the first found.
+/// The processes that hold these sockets (inode numbers, each once), as far as /proc shows them and the time allows; of several the first
+/// found that nobody has stopped, or else the last.
 pub fn owners(inodes: &[u64], limit: Duration) -> HashMap<u64, SocketOwner> {
     let end = Instant::now() + limit;
-    let mut owners = HashMap::new();
+    let (mut owners, mut stopped) = (HashMap::new(), HashSet::new());
     // Processes end while we look, and some may not be looked into: each such one is only not the owner.
     for process in procfs::process::all_processes().into_iter().flatten().flatten() {
-        if owners.len() == inodes.len() {
+        // Of several that hold a socket one that is not stopped can serve it.
+        if owners.len() == inodes.len() && stopped.is_empty() {
             break;
         }
         if Instant::now() >= end {
@@ -179,20 +181,30 @@ pub fn owners(inodes: &[u64], limit: Duration) -> HashMap<u64, SocketOwner> {
         for descriptor in process.fd().into_iter().flatten().flatten() {
             if let FDTarget::Socket(inode) = descriptor.target
                 && inodes.contains(&inode)
-                && !owners.contains_key(&inode)
+                && (!owners.contains_key(&inode) || stopped.contains(&inode))
                 && let Ok(pid) = u32::try_from(process.pid())
                 && let Ok(name) = std::fs::read(format!("/proc/{pid}/comm"))
             {
                 let command = String::from_utf8_lossy(name.strip_suffix(b"\n").unwrap_or(&name)).into_owned();
-                owners.insert(inode, SocketOwner { pid, command });
+                let is_first = owners.insert(inode, SocketOwner { pid, command }).is_none();
+                if is_stopped(pid) {
+                    stopped.insert(inode);
+                } else if !is_first {
+                    stopped.remove(&inode);
+                }
             }
         }
     }
     owners
 }
 
+/// The processes of these listeners that somebody has stopped.
+pub fn stopped(listeners: &[Listener]) -> Vec<u32> {
+    listeners.iter().filter_map(|listener| listener.pid).filter(|pid| is_stopped(*pid)).collect()
+}
+
 /// Whether somebody has stopped a process (`SIGSTOP`, Ctrl-Z). One that has ended is not.
-pub fn is_stopped(pid: u32) -> bool {
+fn is_stopped(pid: u32) -> bool {
     let stat = i32::try_from(pid).ok().and_then(|pid| procfs::process::Process::new(pid).ok()?.stat().ok());
     stat.is_some_and(|stat| stat.state == 'T')
 }

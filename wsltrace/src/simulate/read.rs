@@ -97,6 +97,19 @@ impl Rulesets {
         !self.unread.is_empty() || self.chains.all().any(stops)
     }
 
+    /// Whether something in them may give packets another destination, or could not be read; but for Docker's rules for names, which lead
+    /// what asks for a loopback address on to it.
+    pub fn may_lead_on(&self) -> bool {
+        let leads = |statement: &Statement| match statement {
+            Statement::Dnat(Source::Constant(target)) => {
+                target.address.and_then(Known::value).is_none_or(|address| !address.is_loopback())
+            }
+            Statement::Dnat(_) | Statement::Redirect(_) | Statement::Anything(_) => true,
+            _ => false,
+        };
+        !self.unread.is_empty() || self.chains.all().flat_map(|chain| &chain.rules).flat_map(|line| &line.statements).any(leads)
+    }
+
     /// Whether both nftables and the old iptables have rules, or policies that stop packets.
     pub fn are_of_two_worlds(&self) -> bool {
         let acts = |legacy: bool| {

@@ -218,6 +218,8 @@ pub struct Setting<'a> {
     pub bridge: Option<(IpAddr, String)>,
     /// What Windows does.
     pub outside: Outside,
+    /// Why nothing comes of the connections that a listener takes, where that is so.
+    pub unserved: &'a dyn Fn(&Listener) -> Option<String>,
     /// What the firewalls do.
     pub gate: &'a dyn Fn(&Entry) -> Gate,
 }

@@ -132,21 +132,24 @@ impl Setting<'_> {
         };
         let takers = takers(self.listeners, entry.destination, Some(&entry.interface));
         let taker = takers.first().copied();
-        let full = takers.iter().filter(|listener| listener.queue > listener.backlog).count();
+        let unserved = |listener: &&Listener| {
+            let full = listener.queue > listener.backlog;
+            (self.unserved)(listener).or_else(|| full.then(|| "the server does not accept: its queue is full".to_owned()))
+        };
+        let unserved: Vec<String> = takers.iter().filter_map(unserved).collect();
         match (self.gate)(entry) {
             Gate::Shut(stopped) => row(Answer::Fails, None, stopped),
             Gate::Unknown(why) => row(Answer::Unknown, taker, why),
             Gate::Led { works, why } => row(if works { Answer::Works } else { Answer::Unknown }, None, why),
             Gate::Open => match taker {
-                Some(listener) if full == takers.len() => {
-                    row(Answer::Fails, Some(listener), "the server does not accept: its queue is full".to_owned())
-                }
-                Some(listener) if full > 0 => {
-                    let why =
-                        format!("of {} servers that share the port {full} do not accept: their queues are full", takers.len());
-                    row(Answer::Unknown, Some(listener), why)
-                }
-                Some(listener) => row(Answer::Works, Some(listener), String::new()),
+                Some(listener) => match unserved.first() {
+                    None => row(Answer::Works, Some(listener), String::new()),
+                    Some(why) if unserved.len() == takers.len() => row(Answer::Fails, Some(listener), why.clone()),
+                    Some(why) => {
+                        let (some, all) = (unserved.len(), takers.len());
+                        row(Answer::Unknown, Some(listener), format!("of {all} servers that share the port {some} fail: {why}"))
+                    }
+                },
                 None if self.listeners.is_empty() => row(Answer::Fails, None, nobody(self.port)),
                 None => {
                     let bound: Vec<String> = self.listeners.iter().map(bound).collect();

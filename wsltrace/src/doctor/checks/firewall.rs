@@ -211,11 +211,9 @@ fn to_loopback(facts: &Facts) -> Option<Finding> {
 }
 
 /// Where rules lead connections from outside, when that is not here.
-pub(super) fn led_to(facts: &Facts) -> Option<String> {
+pub(super) fn led_to(facts: &Facts) -> Option<SocketAddr> {
     facts.entries().iter().filter(|entry| !entry.local).find_map(|entry| match facts.predicted(entry, Part::Syn)?.end {
-        End::Passes { address: Some(to), port: Some(port), goes: Goes::Forward, .. } => {
-            Some(SocketAddr::new(to, port).to_string())
-        }
+        End::Passes { address: Some(to), port: Some(port), goes: Goes::Forward, .. } => Some(SocketAddr::new(to, port)),
         _ => None,
     })
 }

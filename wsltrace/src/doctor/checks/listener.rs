@@ -1,11 +1,13 @@
 //! The server's own sockets.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::super::firewall::described;
 use super::super::{Facts, Finding, Severity};
+use crate::escape::escape;
 use crate::evidence::{Listener, Owner};
-use crate::wsl::{Answer, Held, NetworkingMode, Way, Wsl, is_relayed, takers};
+use crate::wsl::{Answer, Held, NetworkingMode, Way, Wsl, is_relayed, taker};
 
 /// How many other ports are named when nobody listens on the one.
 const OTHERS: usize = 8;
@@ -23,6 +25,9 @@ pub(super) fn listening(facts: &Facts) -> Vec<Finding> {
         let finding = redirect.rule.iter().fold(finding, |finding, rule| finding.because(described(rule)));
         let start = format!("# start the server on port {}, or take out the rule; what listens:", to.port());
         return vec![finding.linux(start).linux("ss -ltnp")];
+    }
+    if let Some(nobody) = nobody_inside(facts) {
+        return vec![nobody];
     }
     if let [first, ..] = facts.linux.listeners.as_slice() {
         let all: Vec<String> = facts.linux.listeners.iter().map(socket).collect();
@@ -67,6 +72,24 @@ pub(super) fn listening(facts: &Facts) -> Vec<Finding> {
     vec![finding.linux("# start the server, or look which port it has:").linux("ss -ltnp")]
 }
 
+/// A container to which the port is led, and where nobody takes what comes.
+fn nobody_inside(facts: &Facts) -> Option<Finding> {
+    let led = super::firewall::led_to(facts).and_then(|to| Some((to, facts.nobody_inside(to)?)));
+    let proxied = || facts.linux.listeners.iter().find_map(|listener| facts.proxied_to_nobody(listener));
+    let (to, nobody) = led.or_else(proxied)?;
+    let finding = Finding::new(Severity::Fails, format!("connections are led on to {to}, {nobody}"))
+        .because("the sockets in the container's network were looked at");
+    let listens = facts.linux.elsewhere.iter().any(|listener| {
+        listener.port == to.port()
+            && facts.linux.inside.iter().any(|inside| inside.netns == listener.netns && inside.addresses.contains(&to.ip()))
+    });
+    Some(finding.linux(if listens {
+        "# let the server in the container listen on 0.0.0.0: its option is often called --host, --bind or --listen"
+    } else {
+        "# start the server in the container on that port, or publish the port that it has"
+    }))
+}
+
 /// A port that only a container has, and that others reach by another one.
 fn published(facts: &Facts) -> Option<Finding> {
     let (port, first) = (facts.port, facts.linux.published_as.first()?);
@@ -103,9 +126,14 @@ pub(super) fn address(facts: &Facts) -> Vec<Finding> {
     if listeners.is_empty() {
         return Vec::new();
     }
+    if let Some(nowhere) = nowhere(facts) {
+        return vec![nowhere];
+    }
+    if let Some(bound) = bound_to_device(facts) {
+        return vec![bound];
+    }
     let rows = facts.rows_of_sockets();
-    let windows =
-        rows.iter().filter(|row| matches!(row.way, Way::WindowsLocalhost | Way::WindowsLoopback4 | Way::WindowsToAddress));
+    let windows = rows.iter().filter(|row| is_from_windows(row.way));
     let mut windows = windows.peekable();
     let all: Vec<String> = listeners.iter().map(socket).collect();
     let all = all.join(" and ");
@@ -146,6 +174,51 @@ pub(super) fn address(facts: &Facts) -> Vec<Finding> {
     if facts.wsl.wsl == Wsl::No { one_address(facts, &all) } else { Vec::new() }
 }
 
+/// A server whose every address is gone from this machine, as when an interface got another one.
+fn nowhere(facts: &Facts) -> Option<Finding> {
+    let listeners = &facts.linux.listeners;
+    if !listeners.iter().all(|listener| facts.linux.gone.contains(&listener.address.to_canonical())) {
+        return None;
+    }
+    let all: Vec<String> = listeners.iter().map(socket).collect();
+    let is = if all.len() == 1 { "is no address" } else { "are no addresses" };
+    let summary =
+        format!("nobody can reach the server: it listens only on {}, which {is} of this machine (any longer)", all.join(" and "));
+    let finding = Finding::new(Severity::Fails, summary).because("no routing table has it as the machine's own");
+    Some(
+        finding
+            .linux("# start the server again on an address that is there, or on 0.0.0.0; the addresses:")
+            .linux("ip -brief address show"),
+    )
+}
+
+/// A server that takes only what comes by certain devices.
+fn bound_to_device(facts: &Facts) -> Option<Finding> {
+    let linux = &facts.linux;
+    let devices: BTreeSet<&str> = linux.listeners.iter().map(|listener| listener.device.as_deref()).collect::<Option<_>>()?;
+    let all = devices.iter().map(|device| escape(device)).collect::<Vec<_>>().join(" or ");
+    let is_off = |device: &&str| linux.interface(device).is_none_or(|interface| !interface.up);
+    let off = !linux.interfaces.is_empty() && devices.iter().all(is_off);
+    let windows_cannot = facts.wsl.wsl == Wsl::Two
+        && facts.can_be_reached()
+        && facts.rows_of_sockets().iter().filter(|row| is_from_windows(row.way)).all(|row| row.answer == Answer::Fails);
+    let (severity, but) = match (off, windows_cannot) {
+        (true, _) => (Severity::Fails, ", which is not there or down"),
+        (false, true) => (Severity::Fails, ", and nothing from Windows does"),
+        (false, false) => (Severity::Warns, ""),
+    };
+    let summary =
+        format!("the server takes only connections that come by {all}{but}: its socket is bound to the device (SO_BINDTODEVICE)");
+    let finding = linux.listeners.iter().fold(Finding::new(severity, summary), |finding, listener| {
+        finding.because(format!("{} has {}", owner(listener), socket(listener)))
+    });
+    Some(finding.linux("# when others shall reach it as well, start the server without binding it to a device"))
+}
+
+fn is_from_windows(way: Way) -> bool {
+    matches!(way, Way::WindowsLocalhost | Way::WindowsLoopback4 | Way::WindowsToAddress)
+}
+
 fn only_loopback(facts: &Facts, all: &str) -> Finding {
     let others = if facts.wsl.wsl == Wsl::No { "other machines" } else { "other machines, portproxy and WSL's own address" };
     let by_v4 = takes_here(facts, Ipv4Addr::LOCALHOST.into());
@@ -180,9 +253,10 @@ fn one_address(facts: &Facts, all: &str) -> Vec<Finding> {
     vec![finding.linux("# when it shall be reached there as well, let the server listen on 0.0.0.0")]
 }
 
-/// Whether some socket takes connections to an address, by whatever interface they come.
+/// Whether some socket takes connections to an address that come by the interface which has it.
 fn takes_here(facts: &Facts, address: IpAddr) -> bool {
-    facts.linux.listeners.iter().any(|listener| !takers([listener], address, listener.device.as_deref()).is_empty())
+    let outer = [&facts.linux.outer, &facts.linux.outer6].into_iter().flatten().find(|(outer, _)| *outer == address);
+    taker(&facts.linux.listeners, address, outer.map_or("lo", |(_, interface)| interface)).is_some()
 }
 
 /// Sockets whose process nobody here sees.
@@ -204,6 +278,9 @@ pub(super) fn unseen_owner(facts: &Facts) -> Vec<Finding> {
 
 /// Connections that wait to be accepted.
 pub(super) fn accept_queue(facts: &Facts) -> Vec<Finding> {
+    if let Some(listener) = facts.linux.listeners.iter().find(|listener| facts.is_stopped(listener)) {
+        return vec![stopped(facts, listener)];
+    }
     let full = facts.linux.listeners.iter().find(|listener| listener.queue > listener.backlog);
     if let Some(listener) = full {
         let summary =
@@ -224,6 +301,17 @@ pub(super) fn accept_queue(facts: &Facts) -> Vec<Finding> {
         )
     };
     facts.linux.listeners.first().map(of).into_iter().collect()
+}
+
+/// A server that the kernel makes connections for while it is stopped.
+fn stopped(facts: &Facts, listener: &Listener) -> Finding {
+    // Of several that share the port another may get the connection.
+    let is_alone = facts.linux.listeners.iter().all(|other| facts.is_stopped(other));
+    let summary = format!("{} accepts no connection and answers none: it is stopped, as Ctrl-Z does it", owner(listener));
+    let finding = Finding::new(if is_alone { Severity::Fails } else { Severity::Warns }, summary)
+        .because(format!("clients are connected by the kernel, and wait; {} wait now at {}", listener.queue, socket(listener)))
+        .linux("# `fg` in its terminal has it go on; from anywhere else:");
+    listener.pid.into_iter().fold(finding, |finding, pid| finding.linux(format!("sudo kill -CONT {pid}")))
 }
 
 /// What Docker publishes: by a rule of its own, by a program of its own for what rules do not see, or by both.

@@ -7,6 +7,8 @@ mod listener;
 mod loopback0;
 mod names;
 mod routing;
+#[cfg(test)]
+mod server_tests;
 mod setting;
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ use crate::simulate::tests::{chain, rule, rulesets};
 use crate::wsl::{NetworkingMode, Source, Way, Wsl};
 
 /// A listener: an address, with `!` behind it IPv6 only, with `*` behind it nobody's.
-fn listener(text: &str) -> Listener {
+pub(super) fn listener(text: &str) -> Listener {
     let (text, v6only) = text.strip_suffix('!').map_or((text, false), |text| (text, true));
     let (text, owned) = text.strip_suffix('*').map_or((text, true), |text| (text, false));
     Listener {
@@ -26,7 +26,7 @@ fn listener(text: &str) -> Listener {
 }
 
 /// WSL in a mode, or plain Linux, with these listeners and nothing wrong.
-fn facts(mode: Option<NetworkingMode>, listeners: &str) -> Facts {
+pub(super) fn facts(mode: Option<NetworkingMode>, listeners: &str) -> Facts {
     let up = |name: &str| Interface { name: name.to_owned(), up: true, ..Interface::default() };
     let address: IpAddr = "172.28.20.5".parse().unwrap();
     let mut linux = Linux {
@@ -58,18 +58,18 @@ fn facts(mode: Option<NetworkingMode>, listeners: &str) -> Facts {
 }
 
 /// What is not in order: the checks and how bad it is.
-fn wrong(facts: &Facts) -> Vec<(String, Severity)> {
+pub(super) fn wrong(facts: &Facts) -> Vec<(String, Severity)> {
     let findings = diagnose(facts).into_iter().filter(|finding| finding.severity != Severity::Fine);
     findings.map(|finding| (finding.check, finding.severity)).collect()
 }
 
 /// The finding of a check that is not in order.
-fn finding(facts: &Facts, check: &str) -> Finding {
+pub(super) fn finding(facts: &Facts, check: &str) -> Finding {
     let found = diagnose(facts).into_iter().find(|finding| finding.check == check && finding.severity != Severity::Fine);
     found.unwrap()
 }
 
-fn is(check: &str, severity: Severity) -> Vec<(String, Severity)> {
+pub(super) fn is(check: &str, severity: Severity) -> Vec<(String, Severity)> {
     vec![(check.to_owned(), severity)]
 }
 

@@ -27,7 +27,24 @@ fn table(mode: Option<NetworkingMode>, listeners: &str, outside: Outside, gate: 
     let around = matches!(mode, Some(NetworkingMode::Mirrored | NetworkingMode::Consomme));
     let (address6, gateway, bridge) = (None, None, None);
     let listeners = &listeners;
-    ways(&Setting { wsl, mode, port: 8080, listeners, address, address6, around, gateway, bridge, outside, gate })
+    ways(&Setting {
+        wsl,
+        mode,
+        port: 8080,
+        listeners,
+        address,
+        address6,
+        around,
+        gateway,
+        bridge,
+        outside,
+        unserved: &served,
+        gate,
+    })
+}
+
+fn served(_: &Listener) -> Option<String> {
+    None
 }
 
 fn open(_: &Entry) -> Gate {
@@ -150,7 +167,20 @@ fn ipv6_has_a_row_of_its_own_where_others_can_come_by_it() {
         let (address, address6) = (own("172.28.20.5"), own("2001:db8::5"));
         let (gateway, bridge, around) = (None, None, false);
         let (listeners, gate) = (&listeners, &open);
-        let rows = ways(&Setting { wsl, mode, port: 8080, listeners, address, address6, around, gateway, bridge, outside, gate });
+        let rows = ways(&Setting {
+            wsl,
+            mode,
+            port: 8080,
+            listeners,
+            address,
+            address6,
+            around,
+            gateway,
+            bridge,
+            outside,
+            unserved: &served,
+            gate,
+        });
         rows.into_iter().find(|row| row.way == Way::Lan6).map(|row| row.answer)
     };
     let asked = Outside { hyper_v: Some(false), ..Outside::default() };
@@ -170,8 +200,20 @@ fn in_mirrored_mode_127_0_0_1_goes_around_by_windows_only_while_the_routes_are_t
         let mode = Some(NetworkingMode::Mirrored);
         let (address, address6, gateway, bridge) = (None, None, None, None);
         let (listeners, gate, outside) = (&listeners[..], &open, Outside::default());
-        let setting =
-            Setting { wsl: Wsl::Two, mode, port: 8080, listeners, address, address6, around, gateway, bridge, outside, gate };
+        let setting = Setting {
+            wsl: Wsl::Two,
+            mode,
+            port: 8080,
+            listeners,
+            address,
+            address6,
+            around,
+            gateway,
+            bridge,
+            outside,
+            unserved: &served,
+            gate,
+        };
         ways(&setting).into_iter().find(|row| row.way == Way::Inside4).unwrap().carrier
     };
     assert_eq!(of(true), Some(Carrier::Interface("loopback0".to_owned())));

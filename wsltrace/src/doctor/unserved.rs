@@ -1,0 +1,90 @@
+//! Sockets that take a connection of which nothing comes: their process is stopped, or it leads connections on to a container where nobody
+//! takes them.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use super::Facts;
+use crate::evidence::Listener;
+use crate::wsl::takers;
+
+/// A container's network, seen from this Linux.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inside {
+    /// Inode number of its network namespace.
+    pub netns: u32,
+    /// Its addresses, but for those of loopback.
+    pub addresses: Vec<IpAddr>,
+    /// Rules of its own lead packets on, or may: its sockets do not tell who takes them.
+    pub leads_on: bool,
+}
+
+impl Facts {
+    /// Why nothing comes of the connections that a socket takes; `None` where nothing speaks against it.
+    pub(super) fn unserved(&self, listener: &Listener) -> Option<String> {
+        if self.is_stopped(listener) {
+            return Some("connections are made, and nobody answers: the server is stopped (Ctrl-Z)".to_owned());
+        }
+        let (to, nobody) = self.proxied_to_nobody(listener)?;
+        Some(format!("docker-proxy takes it and leads it on to {to}, {nobody}"))
+    }
+
+    /// Whether somebody has stopped the process that has a socket.
+    pub(super) fn is_stopped(&self, listener: &Listener) -> bool {
+        listener.pid.is_some_and(|pid| self.linux.stopped.contains(&pid))
+    }
+
+    /// Where docker-proxy leads the connections of its socket, and how it is that nobody takes them there.
+    pub(super) fn proxied_to_nobody(&self, listener: &Listener) -> Option<(SocketAddr, String)> {
+        let (_, to) = self.linux.proxied.iter().find(|(pid, _)| listener.pid == Some(*pid))?;
+        Some((*to, self.nobody_inside(*to)?))
+    }
+
+    /// How it is that no socket of the container with this address takes connections to its port; `None` where one does, or it is not known.
+    pub(super) fn nobody_inside(&self, to: SocketAddr) -> Option<String> {
+        let mut inside = self.linux.inside.iter().filter(|inside| inside.addresses.contains(&to.ip()));
+        // Networks of several containers may have the same addresses.
+        let (Some(inside), None) = (inside.next(), inside.next()) else { return None };
+        let there: Vec<&Listener> =
+            self.linux.elsewhere.iter().filter(|listener| (listener.netns, listener.port) == (inside.netns, to.port())).collect();
+        // By which device a packet comes there is not known here.
+        let is_any = there.iter().any(|listener| listener.device.is_some());
+        if inside.leads_on || is_any || !takers(there.iter().copied(), to.ip(), None).is_empty() {
+            return None;
+        }
+        let bound: Vec<String> = there.iter().map(|listener| listener.address.to_string()).collect();
+        Some(if bound.is_empty() {
+            "where nothing listens in the container".to_owned()
+        } else {
+            format!("where the container's server listens only on {}", bound.join(" and "))
+        })
+    }
+}
+
+/// The end to which docker-proxy leads connections, from its command line: the arguments, each ended by a zero byte.
+pub(super) fn proxied_to(command_line: &[u8]) -> Option<SocketAddr> {
+    let words: Vec<&str> = command_line.split(|byte| *byte == 0).filter_map(|word| std::str::from_utf8(word).ok()).collect();
+    let value = |option: &str| words.iter().skip_while(|word| **word != option).nth(1);
+    if value("-proto").is_some_and(|protocol| *protocol != "tcp") {
+        return None;
+    }
+    let address: IpAddr = value("-container-ip")?.parse().ok()?;
+    (address != Ipv4Addr::UNSPECIFIED).then_some(SocketAddr::new(address, value("-container-port")?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn docker_proxy_says_where_it_leads() {
+        let line = |protocol: &str| {
+            let words = ["/usr/bin/docker-proxy", "-proto", protocol, "-host-ip", "0.0.0.0", "-host-port", "8080"];
+            let words = words.into_iter().chain(["-container-ip", "172.17.0.2", "-container-port", "80", "-use-listen-fd"]);
+            words.flat_map(|word| word.bytes().chain([0])).collect::<Vec<u8>>()
+        };
+        assert_eq!(proxied_to(&line("tcp")), Some(SocketAddr::from(([172, 17, 0, 2], 80))));
+        assert_eq!(proxied_to(&line("udp")), None);
+        assert_eq!(proxied_to(b"docker-proxy\0-container-ip\0"), None);
+        assert_eq!(proxied_to(b"\xff\0"), None);
+    }
+}
