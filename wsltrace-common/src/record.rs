@@ -150,6 +150,8 @@ impl Flags {
     pub const KERNEL_RESET: u32 = 1 << 15;
     /// conntrack has set a state on the SYN, kept in `Record::conntrack`.
     pub const CONNTRACK: u32 = 1 << 16;
+    /// The SYN was a frame for another's hardware address, and nobody here took it: this is no journey.
+    pub const FOR_ANOTHER: u32 = 1 << 17;
     /// The answer came in from outside: it was not made in a namespace that is watched.
     pub const ANSWER_FROM_OUTSIDE: u32 = 1 << 18;
     /// An older attempt of the same flow got a SYN-ACK.

@@ -124,17 +124,20 @@ pub fn skb_netns(skb: u64) -> Option<u32> {
     device_place(skb_device(skb)?).map(|place| place.netns)
 }
 
-/// Whether the device of the `struct sk_buff` at this address is a port of a bridge. False where that cannot be told.
+/// Whether the device of the `struct sk_buff` at this address may hand a frame for another's hardware address on: a port of a bridge,
+/// or a device that macvlan devices stand on. False where that cannot be told, or not whether one of them took the frame.
 #[inline(always)]
-pub fn is_at_bridge_port(skb: u64) -> bool {
+pub fn is_handed_on(skb: u64) -> bool {
     /// `include/linux/netdevice.h`; the low half of `priv_flags`, however wide that is.
+    const IFF_MACVLAN_PORT: u32 = 1 << 8;
     const IFF_BRIDGE_PORT: u32 = 1 << 9;
     let offset = offset!(net_device_priv_flags);
     if offset == ABSENT {
         return false;
     }
+    let wanted = if offset!(reason_otherhost) == ABSENT { IFF_BRIDGE_PORT } else { IFF_BRIDGE_PORT | IFF_MACVLAN_PORT };
     let flags = skb_device(skb).and_then(|device| read::<u32>(device + u64::from(offset)));
-    flags.is_some_and(|flags| flags & IFF_BRIDGE_PORT != 0)
+    flags.is_some_and(|flags| flags & wanted != 0)
 }
 
 /// A `struct nf_hook_state`.

@@ -5,7 +5,7 @@ use wsltrace_common::{Flags, NAMESPACE_TRACED, NearMiss, StageCode};
 
 use crate::{
     journey,
-    kernel::{Place, is_at_bridge_port, skb_netns},
+    kernel::{Place, is_handed_on, skb_netns},
     maps::{NEAR_MISSES, NETWORK_NAMESPACES, SWITCH_NEAR_MISSES, asleep, nobody_waits, port_is_traced, switched_on},
     packet::{self, Kind, Packet},
 };
@@ -57,8 +57,9 @@ fn ingress(context: &TcContext, link_header: u32) -> Option<()> {
     // SAFETY: the context is valid; the verifier rewrites the access.
     let (protocol, ifindex, packet_type) =
         unsafe { ((*raw(context)).protocol, (*raw(context)).ifindex, (*raw(context)).pkt_type) };
-    // A frame for another's hardware address is a reader's, or a flood's, and goes no further, unless a bridge hands it on.
-    if packet_type == PACKET_OTHERHOST && !is_at_bridge_port(raw(context) as u64) {
+    // A frame for another's hardware address is a reader's, or a flood's, and goes no further, unless a bridge hands it on, or
+    // it is a macvlan's, which may stand in another namespace.
+    if packet_type == PACKET_OTHERHOST && !is_handed_on(raw(context) as u64) {
         return None;
     }
     let packet = packet::from_frame(raw(context), link_header, u16::from_be(protocol as u16))?;

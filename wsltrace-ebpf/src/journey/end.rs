@@ -25,14 +25,11 @@ fn death(record: &mut Record, place: Place, location: u64, reason: u32) -> Death
     Death { time_ns, location, reason, netns: place.netns, ifindex: place.ifindex, stage_count: record.stage_count }
 }
 
-/// Whether a packet that was last seen leaving a device is still on it, in a namespace that is watched. Behind a veth it is
-/// somebody else's.
+/// Whether a packet is in a namespace that is not watched: behind a veth or a macvlan it is somebody else's. Where it has no device, it
+/// is so when it was last seen leaving one.
 #[inline(always)]
 fn out_of_sight(record: &Record, packet: &Packet) -> bool {
-    if record.flags & Flags::OUTSIDE == 0 {
-        return false;
-    }
-    let Some(netns) = skb_netns(packet.carrier.skb) else { return true };
+    let Some(netns) = skb_netns(packet.carrier.skb) else { return record.flags & Flags::OUTSIDE != 0 };
     // SAFETY: only whether there is such an element matters.
     unsafe { NETWORK_NAMESPACES.get(netns) }.is_none()
 }
@@ -42,6 +39,9 @@ fn out_of_sight(record: &Record, packet: &Packet) -> bool {
 pub fn dropped(packet: &Packet, location: u64, reason: u32) {
     let otherhost = offset!(reason_otherhost);
     if reason == otherhost {
+        if packet.kind == Kind::SYN {
+            is_for_another(packet);
+        }
         return;
     }
     let Some(found) = find(packet) else {
@@ -68,6 +68,18 @@ pub fn dropped(packet: &Packet, location: u64, reason: u32) {
     } else if packet.kind == Kind::SYN && !out_of_sight(record, packet) {
         note_translation(record, packet);
         syn_dropped(&found, location, reason);
+    }
+}
+
+/// A frame for another's hardware address was freed where it came in: no macvlan there has that address. It was never on its way to
+/// anybody here, and makes no journey. A bystander's copy of what a bridge has flooded dies so elsewhere, and says nothing.
+#[inline(always)]
+fn is_for_another(packet: &Packet) {
+    let Some(found) = find(packet) else { return };
+    let record = found.record();
+    if carries(record, packet) && record.stage_count == 1 && skb_netns(packet.carrier.skb) == Some(record.netns) {
+        record.flags |= Flags::FOR_ANOTHER;
+        finish(&found);
     }
 }
 

@@ -215,9 +215,17 @@ pub(super) fn other_netns(case: &Case) -> Option<Finding> {
         Some(pid) => format!("sudo nsenter -t {pid} -n ip -br address"),
         None => "lsns -t net".to_owned(),
     };
-    let publish =
-        format!("# publish the port when the container is started: docker run -p {port}:{port} (podman takes the same option)");
-    Some(certain(case, summary).remedy([look, publish]))
+    let reach = match case.evidence.elsewhere_at {
+        Some(own) => {
+            format!("# it has an address of its own on this wire (macvlan or ipvlan): let the client ask {}", endpoint(own, port))
+        }
+        None => {
+            format!(
+                "# publish the port when the container is started: docker run -p {port}:{port} (podman takes the same option)"
+            )
+        }
+    };
+    Some(certain(case, summary).remedy([look, reach]))
 }
 
 pub(super) fn none(case: &Case) -> Option<Finding> {

@@ -119,7 +119,12 @@ fn refused_is_told_apart_by_the_listeners() {
     expect(&j, &with_listeners(vec![device]), Code::SocketPolicy, Proved);
     let there = crate::evidence::Listener { netns: CONTAINER, ..listener("0.0.0.0") };
     let elsewhere = Evidence { elsewhere: vec![there], ..with_listeners(Vec::new()) };
-    expect(&j, &elsewhere, Code::ListenerOtherNetns, Proved);
+    let found = expect(&j, &elsewhere, Code::ListenerOtherNetns, Proved);
+    assert!(found.remedy[1].contains("docker run -p 8080:8080"), "{found:?}");
+    // A macvlan network publishes no ports.
+    let beside = Evidence { elsewhere_at: Some(ip("172.28.16.9")), ..elsewhere.clone() };
+    let found = expect(&j, &beside, Code::ListenerOtherNetns, Proved);
+    assert!(found.remedy[1].contains("let the client ask 172.28.16.9:8080"), "{found:?}");
     // Led to a container's port by a rule: another container's server on that port has nothing to do with it.
     let mut published = j.clone();
     let now = Translated {

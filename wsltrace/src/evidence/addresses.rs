@@ -8,6 +8,7 @@ use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, Add
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use serde::{Deserialize, Serialize};
 
+use crate::kernel::links::Link;
 use crate::kernel::netlink;
 use crate::kernel::netns::Netns;
 
@@ -76,6 +77,13 @@ fn own(message: RouteNetlinkMessage) -> Option<OwnAddress> {
     Some(OwnAddress { address: local.or(address)?, prefix: message.header.prefix_len, interface, unready })
 }
 
+/// Those of interfaces that stand on another's wire (macvlan, ipvlan), of the family of `like`, which others can ask for.
+pub(super) fn on_wire<'a>(own: &'a [OwnAddress], links: &[Link], like: IpAddr) -> Vec<&'a OwnAddress> {
+    let stands = |own: &&OwnAddress| links.iter().any(|link| link.is_stacked() && link.name == own.interface);
+    let is_local = |address: IpAddr| matches!(address, IpAddr::V6(address) if address.is_unicast_link_local());
+    own.iter().filter(stands).filter(|own| own.address.is_ipv4() == like.is_ipv4() && !is_local(own.address)).collect()
+}
+
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
@@ -100,6 +108,24 @@ mod tests {
         assert_eq!((at("10.1.0.1").broadcast(), at("fd00::2").broadcast()), (None, None));
         assert_eq!(at("::1").interface, "lo");
         assert!(found.iter().filter(|own| own.interface == "one").all(|own| own.unready.is_none()));
+    }
+
+    #[test]
+    fn only_what_stands_on_a_wire_can_be_asked_for_there() {
+        let own = |interface: &str, address: &str| OwnAddress {
+            address: address.parse().unwrap(),
+            prefix: 64,
+            interface: interface.to_owned(),
+            unready: None,
+        };
+        let link = |name: &str, kind: &str| Link { name: name.to_owned(), kind: Some(kind.to_owned()), ..Link::default() };
+        let links = [link("eth0", "veth"), link("eth1", "macvlan"), link("eth2", "ipvlan")];
+        let all = [own("eth0", "10.0.0.1"), own("eth1", "10.0.0.2"), own("eth1", "fe80::2"), own("eth2", "fd00::2")];
+        let found = |like: &str| -> Vec<String> {
+            on_wire(&all, &links, like.parse().unwrap()).iter().map(|own| own.address.to_string()).collect()
+        };
+        assert_eq!(found("192.0.2.1"), ["10.0.0.2"]);
+        assert_eq!(found("2001:db8::1"), ["fd00::2"]);
     }
 
     #[test]

@@ -1,10 +1,10 @@
-//! Where packets go on to from a namespace: into containers behind its bridges, to where DNAT rules send, and from there into the
-//! containers of containers (kind, k3d, Docker in Docker).
+//! Where packets go on to from a namespace: into containers behind its bridges or on its own interfaces (macvlan, ipvlan), to where DNAT
+//! rules send, and from there into the containers of containers (kind, k3d, Docker in Docker).
 
 use std::io;
 
 use super::rules::dnat_targets;
-use crate::kernel::links::{Behind, container_namespaces, namespaces_toward};
+use crate::kernel::links::{Behind, container_namespaces, namespaces_toward, namespaces_upon};
 use crate::kernel::netns::Netns;
 
 /// How many namespaces are looked behind, the nearest first: a cluster on one machine has some dozens.
@@ -13,6 +13,8 @@ const LOOKED_BEHIND: usize = 64;
 /// The namespaces that packets are to be followed into.
 pub fn namespaces_behind(netns: &Netns) -> io::Result<Behind> {
     let mut behind = next(netns)?;
+    // Every namespace is asked for these, so only what stands on the traced one's interfaces is looked for.
+    behind.joined.extend(namespaces_upon(netns)?);
     let mut looked = 0;
     while let Some(joined) = behind.joined.get(looked).filter(|_| looked < LOOKED_BEHIND) {
         looked += 1;

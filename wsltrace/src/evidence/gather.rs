@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::cgroups::{self, Cgroup, Direction};
@@ -19,6 +20,7 @@ use super::told::OrTold as _;
 use super::watched::{REST_KEPT, Watched};
 use super::{Evidence, Listener, Sockets, addresses, lead, units, way};
 use crate::journey::{Journey, Outcome, Stage};
+use crate::kernel::links;
 use crate::kernel::netns::Netns;
 use crate::wsl::takers;
 
@@ -231,11 +233,28 @@ impl Gatherer {
         let named = |found: Vec<Found>| found.into_iter().map(|found| self.with_owner(found)).collect();
         evidence.sockets = of_here.map(|found| Sockets { listeners: named(found) });
         evidence.elsewhere = named(of_others);
+        evidence.elsewhere_at =
+            evidence.elsewhere.first().and_then(|listener| self.address_on_wire(listener, journey.flow.destination));
         if journey.met_no_socket() {
             let listeners = evidence.sockets.as_ref().map_or(&[][..], |sockets| &sockets.listeners);
             evidence.socket_unit = units::unit_of(listeners).or_told(here, "ask systemd for its socket units").flatten();
         }
         evidence.stopped = evidence.sockets.as_ref().map(|found| sockets::stopped(&found.listeners)).unwrap_or_default();
+    }
+
+    /// The address at which a listener can be asked, of the family of `asked`, where its namespace has an interface on another's wire.
+    fn address_on_wire(&self, listener: &Listener, asked: IpAddr) -> Option<IpAddr> {
+        let netns = &self.watched.get(&listener.netns)?.netns;
+        let links = links::list_links(netns).or_told(listener.netns, "list the interfaces")?;
+        if !links.iter().any(links::Link::is_stacked) {
+            return None;
+        }
+        let own = addresses::of(netns).or_told(listener.netns, "list the addresses")?;
+        let on_wire = addresses::on_wire(&own, &links, asked);
+        on_wire
+            .into_iter()
+            .find(|own| !takers(std::slice::from_ref(listener), own.address, Some(&own.interface)).is_empty())
+            .map(|own| own.address)
     }
 
     /// The nearest ports that somebody listens on, where nobody has the packet's.

@@ -270,6 +270,8 @@ pub struct Evidence {
     pub stopped: Vec<u32>,
     /// Listeners on the same port in other namespaces that are joined to the one where the packet ended.
     pub elsewhere: Vec<Listener>,
+    /// The address at which the first of them is to be asked, where its namespace stands on a wire of this one's (macvlan, ipvlan).
+    pub elsewhere_at: Option<IpAddr>,
     /// The words before a command that run it in the namespace where the packet ended, such as `nsenter -t 12 -n`, where that is
     /// another than the one that it came into.
     pub entrance: Option<String>,

@@ -1,6 +1,6 @@
 //! From the ring buffer's bytes to a record.
 
-use wsltrace_common::{HEADER_SIZE, MAX_STAGES, Record, StageEntry};
+use wsltrace_common::{Flags, HEADER_SIZE, MAX_STAGES, Record, StageEntry};
 
 /// Bytes that are no record.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,6 +34,13 @@ pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
     Ok(record)
 }
 
+/// Whether these bytes are a record of a frame that was for another's hardware address, and so of no journey.
+pub fn is_for_another(bytes: &[u8]) -> bool {
+    const FLAGS: usize = std::mem::offset_of!(Record, flags);
+    let flags = bytes.get(FLAGS..).and_then(|rest| rest.first_chunk());
+    flags.is_some_and(|flags| u32::from_ne_bytes(*flags) & Flags::FOR_ANOTHER != 0)
+}
+
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
@@ -48,6 +55,17 @@ mod tests {
         assert_eq!(decode(&bytes).unwrap_err(), DecodeError::Short(HEADER_SIZE));
         bytes[count..count + 4].copy_from_slice(&97u32.to_ne_bytes());
         assert_eq!(decode(&bytes).unwrap_err(), DecodeError::Stages(97));
+    }
+
+    #[test]
+    fn frames_for_others_are_told_from_journeys() {
+        let mut bytes = vec![0; HEADER_SIZE];
+        let flags = std::mem::offset_of!(Record, flags);
+        bytes[flags..flags + 4].copy_from_slice(&Flags::SYN_ACK.to_ne_bytes());
+        assert!(!is_for_another(&bytes));
+        bytes[flags..flags + 4].copy_from_slice(&(Flags::FOR_ANOTHER | Flags::SYN_ACK).to_ne_bytes());
+        assert!(is_for_another(&bytes));
+        assert!(!is_for_another(&bytes[..flags + 3]));
     }
 
     #[test]

@@ -10,7 +10,7 @@ pub mod overdue;
 mod stage;
 
 pub use assemble::{Names, assemble, source};
-pub use decode::{DecodeError, decode};
+pub use decode::{DecodeError, decode, is_for_another};
 pub use interface::InterfaceName;
 pub use stage::Stage;
 

@@ -80,7 +80,8 @@ struct Field {
 const PACKETS: &str = "packets cannot be read at all";
 const DROPS: &str = "deaths cannot be placed";
 const DEVICE: &str = "deaths show no interface and no namespace of their own";
-const BRIDGED: &str = "what one container sends another over a bridge is not followed";
+const BRIDGED: &str =
+    "what one container sends another over a bridge, and what goes to one of a macvlan network, is not followed";
 const HOOKS: &str = "the netfilter stages show no interface or namespace";
 const SOCKETS: &str = "the events of sockets cannot be matched to their SYN";
 const REQUESTS: &str = "the SYN-ACKs sent again cannot be matched to their SYN";

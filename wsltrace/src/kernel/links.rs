@@ -47,6 +47,13 @@ pub struct Link {
     pub xdp: bool,
 }
 
+impl Link {
+    /// Whether it shares the wire of another interface, which may be in another namespace, under addresses of its own.
+    pub fn is_stacked(&self) -> bool {
+        matches!(self.kind.as_deref(), Some("macvlan" | "ipvlan"))
+    }
+}
+
 /// `ARPHRD_LOOPBACK`.
 pub const ARPHRD_LOOPBACK: u16 = 772;
 
@@ -253,6 +260,32 @@ pub fn namespaces_toward(host: &Netns, targets: &[IpAddr]) -> io::Result<Behind>
     behind(host, &chosen)
 }
 
+/// The namespaces with a macvlan or ipvlan that stands on one of the host's interfaces, as those of containers of such a network do.
+/// The host's own list does not show them.
+pub fn namespaces_upon(host: &Netns) -> io::Result<Vec<Joined>> {
+    let links = list_links(host)?;
+    let mut joined = Vec::new();
+    for netns in Netns::visible().into_values().filter(|netns| netns != host) {
+        // A listing has the kernel give the host a number there, so that comes second.
+        let look = || Ok::<_, io::Error>((list_links(&netns)?, flatten(netns.run(|| nsid(host)))?));
+        match look() {
+            Ok((theirs, Some(number))) => {
+                joined.extend(lower(&theirs, number, &links).map(|through| Joined { netns, through: through.name.clone() }));
+            }
+            Ok((_, None)) => {}
+            // It may have ended just now.
+            Err(error) => log::debug!("cannot list the interfaces of network namespace {}: {error}", netns.label()),
+        }
+    }
+    Ok(joined)
+}
+
+/// The host's interface that one of these, of a namespace which gives the host this number, stands on.
+fn lower<'a>(links: &[Link], number: i32, of_host: &'a [Link]) -> Option<&'a Link> {
+    let stands = |link: &&Link| link.is_stacked() && link.peer_nsid == Some(number);
+    links.iter().filter(stands).find_map(|link| of_host.iter().find(|lower| Some(lower.index) == link.peer_index))
+}
+
 /// The names of the interfaces that lead to these addresses, where any does.
 pub fn interfaces_toward(netns: &Netns, targets: &[IpAddr]) -> io::Result<Vec<(IpAddr, String)>> {
     let ways =
@@ -378,6 +411,26 @@ mod tests {
             [bridge, veth(2, None, Some(0)), veth(3, Some(1), Some(1)), veth(4, Some(1), None), veth(5, Some(9), Some(2))];
         let names: Vec<&str> = bridge_ports(&links).iter().map(|link| link.name.as_str()).collect();
         assert_eq!(names, ["veth3"]);
+    }
+
+    #[test]
+    fn what_stands_on_an_interface_is_told_by_the_number_of_its_namespace() {
+        let link = |index, kind: &str, peer_index, peer_nsid| Link {
+            index,
+            name: format!("link{index}"),
+            kind: Some(kind.to_owned()),
+            peer_index,
+            peer_nsid,
+            ..Link::default()
+        };
+        let host = [link(2, "veth", None, Some(0)), link(3, "veth", None, Some(0))];
+        let found = |link: Link| lower(&[link], 7, &host).map(|lower| lower.index);
+        assert_eq!(found(link(9, "macvlan", Some(3), Some(7))), Some(3));
+        assert_eq!(found(link(9, "ipvlan", Some(2), Some(7))), Some(2));
+        // On another namespace's interface of that number, on its own, and another kind.
+        assert_eq!(found(link(9, "macvlan", Some(3), Some(6))), None);
+        assert_eq!(found(link(9, "macvlan", Some(3), None)), None);
+        assert_eq!(found(link(9, "veth", Some(3), Some(7))), None);
     }
 
     #[test]

@@ -166,7 +166,14 @@ mod tests {
         let local = if scenario.target.is_ipv6() { "[fd00:28:16::1]:50000" } else { "172.28.16.1:50000" };
         Truth {
             client: ClientResult { seen: scenario.client, local: local.parse().unwrap(), syns: 1, open: None },
-            namespaces: vec![(Side::Client, 1), (Side::Wsl, 2), (Side::Container, 3), (Side::Backend, 4), (Side::Pod, 5)],
+            namespaces: vec![
+                (Side::Client, 1),
+                (Side::Wsl, 2),
+                (Side::Container, 3),
+                (Side::Backend, 4),
+                (Side::Pod, 5),
+                (Side::Beside, 6),
+            ],
             kernel: (6, 18),
         }
     }

@@ -103,7 +103,11 @@ fn place_of<'a>(remedy: &[&str], lab: &'a Lab) -> &'a Namespace {
         let inode = format!(" inode {} ", namespace.inode());
         remedy.iter().any(|line| line.starts_with('#') && line.contains(&inode))
     };
-    [Side::Container, Side::Backend, Side::Pod].into_iter().filter_map(|side| lab.find(side)).find(told).unwrap_or(&lab.wsl)
+    [Side::Container, Side::Backend, Side::Pod, Side::Beside]
+        .into_iter()
+        .filter_map(|side| lab.find(side))
+        .find(told)
+        .unwrap_or(&lab.wsl)
 }
 
 /// A line of the report that is a command. The lab runs as root, and `sudo` may not be there; a shell that has an `ip` or a `tc` of
@@ -133,7 +137,7 @@ fn run(namespace: &Namespace, command: &str) -> Result<(), LabError> {
 
 /// Rules, routes and settings of WSL and of what hangs behind it, a line each, with the namespace at its end.
 fn state_of_all(lab: &Lab) -> Result<BTreeSet<String>, LabError> {
-    let behind = [Side::Container, Side::Backend, Side::Pod].into_iter().filter_map(|side| lab.find(side));
+    let behind = [Side::Container, Side::Backend, Side::Pod, Side::Beside].into_iter().filter_map(|side| lab.find(side));
     let mut lines = BTreeSet::new();
     for namespace in std::iter::once(&lab.wsl).chain(behind) {
         lines.extend(state(namespace)?.into_iter().map(|line| format!("{line} @{}", namespace.inode())));

@@ -132,7 +132,7 @@ fn failed(error: &LabError) -> Ending {
 
 fn truth(client: ClientResult, lab: &Lab) -> Result<Truth, LabError> {
     let mut namespaces = Vec::new();
-    for side in [Side::Client, Side::Wsl, Side::Container, Side::Backend, Side::Pod] {
+    for side in [Side::Client, Side::Wsl, Side::Container, Side::Backend, Side::Pod, Side::Beside] {
         if let Some(namespace) = lab.find(side) {
             namespaces.push((side, namespace.inode()));
         }

@@ -15,6 +15,8 @@ pub(super) const CLIENT_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x28, 0x16, 0, 0, 0
 /// WSL's addresses.
 pub(super) const WSL_V4: Ipv4Addr = Ipv4Addr::new(172, 28, 16, 2);
 pub(super) const WSL_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x28, 0x16, 0, 0, 0, 0, 2);
+/// The address of what shares WSL's wire.
+pub(super) const BESIDE: Ipv4Addr = Ipv4Addr::new(172, 28, 16, 9);
 /// The bridge's address and the container's behind it.
 pub(super) const DOCKER0: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 1);
 pub(super) const CONTAINER: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 2);
@@ -39,6 +41,8 @@ pub enum Side {
     Backend,
     /// Behind a bridge in the container, as a pod in a node of kind.
     Pod,
+    /// On WSL's own wire, by a macvlan on its `eth0`.
+    Beside,
 }
 
 /// A lab; gone when dropped or when the process ends.
@@ -57,8 +61,8 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Builds a healthy lab with nothing listening; `behind` is [`Side::Container`], [`Side::Backend`], or
-    /// [`Side::Pod`] for a container with a pod in it.
+    /// Builds a healthy lab with nothing listening; `behind` is [`Side::Container`], [`Side::Backend`],
+    /// [`Side::Beside`], or [`Side::Pod`] for a container with a pod in it.
     pub fn new(behind: Option<Side>) -> Result<Self, LabError> {
         let (client, wsl) = (Namespace::new("client")?, Namespace::new("wsl")?);
         // Not the client's: 127.0.0.1 must be an address that it can send to WSL.
@@ -80,6 +84,7 @@ impl Lab {
                 let pod = pod(&container)?;
                 vec![(Side::Container, container), (Side::Pod, pod)]
             }
+            Some(side @ Side::Beside) => vec![(side, beside(&wsl, &client)?)],
             Some(side @ Side::Container) => vec![(side, container(&wsl)?)],
             Some(side) => vec![(side, backend(&wsl)?)],
         };
@@ -220,6 +225,22 @@ fn backend(wsl: &Namespace) -> Result<Namespace, LabError> {
     join(wsl, "eth1", &backend, "eth0")?;
     attach(wsl, "eth1", ETH1, &backend, BACKEND, 24)?;
     Ok(backend)
+}
+
+fn beside(wsl: &Namespace, client: &Namespace) -> Result<Namespace, LabError> {
+    let beside = Namespace::new("beside")?;
+    beside.up("lo")?;
+    wsl.ip(&format!("link add link eth0 name eth0 netns {} type macvlan mode bridge", beside.path().display()))?;
+    beside.up("eth0")?;
+    beside.await_carrier("eth0")?;
+    beside.address("eth0", BESIDE.into(), 20)?;
+    // A macvlan does not reach the interface that it stands on.
+    warm_up(client, CLIENT_V4.into(), &beside, BESIDE.into())?;
+    if ipv6_available() {
+        beside.address("eth0", twin(BESIDE.into()), 64)?;
+        warm_up(client, CLIENT_V6.into(), &beside, twin(BESIDE.into()))?;
+    }
+    Ok(beside)
 }
 
 /// Gives both ends their addresses, the inner one its default route.

@@ -19,7 +19,7 @@ use wsltrace_common::{Counter, PORT_WORDS};
 use self::legs::Legs;
 use crate::cli::{PortRange, bitmap};
 use crate::evidence::namespaces_behind;
-use crate::journey::{assemble, decode};
+use crate::journey::{assemble, decode, is_for_another};
 use crate::kernel::links::list_links;
 use crate::kernel::names::{MachineNames, now_ns};
 use crate::kernel::netns::{Netns, NetnsError};
@@ -245,6 +245,9 @@ impl Reader {
     fn read(&mut self) {
         while let Some(item) = self.records.next() {
             self.ended += 1;
+            if is_for_another(&item) {
+                continue;
+            }
             let record = match decode(&item) {
                 Ok(record) => record,
                 Err(error) => {

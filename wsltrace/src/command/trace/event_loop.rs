@@ -17,7 +17,7 @@ use crate::cli::TraceArgs;
 use crate::command::reporter::{Job, When};
 use crate::command::signals::{AtOnce, Endings};
 use crate::command::{Failure, printed};
-use crate::journey::{decode, source};
+use crate::journey::{decode, is_for_another, source};
 use crate::kernel::names::now_ns;
 use crate::output::Why;
 use crate::probe::{ProbeError, Probes, Swept};
@@ -152,6 +152,9 @@ impl Session {
             }
             let Some(item) = self.records.next() else { break };
             self.ended += 1;
+            if is_for_another(&item) {
+                continue;
+            }
             if is_hidden(args, &item) {
                 self.hidden += 1;
                 continue;

@@ -2,6 +2,7 @@
 
 mod astray;
 mod back;
+mod beside;
 mod bridge;
 mod confirmation;
 mod conntrack;
@@ -184,6 +185,7 @@ pub fn all() -> Vec<Scenario> {
         neighbour::scenarios(),
         led::scenarios(),
         nested::scenarios(),
+        beside::scenarios(),
         loopback::scenarios(),
         reply::scenarios(),
         untaken::scenarios(),
