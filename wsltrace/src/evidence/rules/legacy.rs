@@ -3,12 +3,10 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::io;
-use std::os::fd::AsRawFd;
 use std::process::Command;
 use std::time::Instant;
 
-use socket2::{Domain, Protocol, Socket, Type};
-
+use super::old_tables::{Shape, shapes, tables};
 use super::plain::{Ends, is_for_others};
 use crate::evidence::{Backend, Owner, Rule, rules::owner};
 use crate::journey::Family;
@@ -82,9 +80,6 @@ pub(crate) struct LegacyCounters {
     /// How often journeys asked in this second.
     looks: u32,
 }
-
-/// A table's name, its number of rules and its size in bytes: what changes with nearly every change of its rules.
-type Shape = (String, u32, u32);
 
 impl LegacyCounters {
     /// Takes a first reading, where the old tables are in use.
@@ -161,70 +156,6 @@ impl LegacyCounters {
 pub(crate) fn saved(netns: &Netns, program: &str) -> io::Result<Vec<Counted>> {
     let save = || output_within(LISTING_LIMIT, Command::new(program).arg("-c"));
     Ok(parse(&netns.run(save).map_err(io::Error::other)??))
-}
-
-/// Names of the old tables that are loaded in a namespace; looking makes none.
-pub(crate) fn tables(netns: &Netns, family: Family) -> io::Result<Vec<String>> {
-    names_in(
-        netns,
-        match family {
-            Family::Ipv4 => "/proc/thread-self/net/ip_tables_names",
-            Family::Ipv6 => "/proc/thread-self/net/ip6_tables_names",
-        },
-    )
-}
-
-/// The same of arptables.
-pub(crate) fn arp_tables(netns: &Netns) -> io::Result<Vec<String>> {
-    names_in(netns, "/proc/thread-self/net/arp_tables_names")
-}
-
-fn names_in(netns: &Netns, path: &str) -> io::Result<Vec<String>> {
-    let read = || match std::fs::read_to_string(path) {
-        Ok(text) => Ok(text.lines().map(str::to_owned).collect()),
-        // The old tables' module is not loaded.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(error),
-    };
-    netns.run(read).map_err(io::Error::other)?
-}
-
-/// The shapes of the old tables of a namespace.
-fn shapes(netns: &Netns, family: Family) -> io::Result<Vec<Shape>> {
-    let names = tables(netns, family)?;
-    if names.is_empty() {
-        return Ok(Vec::new());
-    }
-    let look = || names.into_iter().map(|name| info(&name, family).map(|(rules, bytes)| (name, rules, bytes))).collect();
-    netns.run(look).map_err(io::Error::other)?
-}
-
-/// `struct ipt_getinfo`, which `ip6t_getinfo` is like.
-#[repr(C)]
-struct Info {
-    name: [u8; 32],
-    valid_hooks: u32,
-    hook_entries: [u32; 5],
-    underflows: [u32; 5],
-    entries: u32,
-    size: u32,
-}
-
-/// The number of rules and bytes of a table that is there, in the calling thread's namespace.
-fn info(table: &str, family: Family) -> io::Result<(u32, u32)> {
-    /// `IPT_SO_GET_INFO` and `IP6T_SO_GET_INFO`.
-    const GET_INFO: libc::c_int = 64;
-    let (domain, level) = if family == Family::Ipv4 { (Domain::IPV4, libc::SOL_IP) } else { (Domain::IPV6, libc::SOL_IPV6) };
-    let socket = Socket::new(domain, Type::RAW, Some(Protocol::from(libc::IPPROTO_RAW)))?;
-    let mut info = Info { name: [0; 32], valid_hooks: 0, hook_entries: [0; 5], underflows: [0; 5], entries: 0, size: 0 };
-    // The last byte stays zero.
-    for (to, from) in info.name[..31].iter_mut().zip(table.bytes()) {
-        *to = from;
-    }
-    let mut length = libc::socklen_t::try_from(size_of::<Info>()).map_err(io::Error::other)?;
-    // SAFETY: the pointers are to our own values, of which the kernel writes as many bytes as `length` says.
-    let result = unsafe { libc::getsockopt(socket.as_raw_fd(), level, GET_INFO, (&raw mut info).cast(), &raw mut length) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok((info.entries, info.size)) }
 }
 
 /// The chains of a table that a packet can come to from a hook's own.
