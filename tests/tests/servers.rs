@@ -12,6 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 use wsltrace::lab::{Binding, Lab, LabError, Listening, Namespace, Side};
 use wsltrace_tests::decide;
 
@@ -20,17 +21,20 @@ type Test = fn(&Path) -> Result<(), Box<dyn Error>>;
 const PORT: u16 = 8080;
 /// The server's port in the container.
 const INNER: u16 = 80;
+/// The port of a proxy.
+const PROXY: u16 = 9090;
 /// An address that WSL has only for a while.
 const SHORT_LIVED: Ipv4Addr = Ipv4Addr::new(10, 9, 9, 9);
 /// A client that has no answer by then gets none.
 const NO_ANSWER: Duration = Duration::from_secs(1);
 
 fn main() {
-    let tests: [(&'static str, Test); 4] = [
+    let tests: [(&'static str, Test); 5] = [
         ("a_server_whose_address_is_gone_fails", gone),
         ("a_server_that_is_bound_to_a_device_is_reached_by_that_alone", bound),
         ("a_stopped_server_accepts_and_does_not_answer", stopped),
         ("a_server_on_a_container_s_loopback_is_found_behind_its_published_port", inside),
+        ("a_rule_that_hands_connections_to_a_proxy_is_told_with_its_port", proxy),
     ];
     let trials = tests.map(|(name, test)| Trial::ignorable_test(name, move || decide(name, test)));
     libtest_mimic::run(&Arguments::from_args(), trials.into()).exit();
@@ -225,6 +229,46 @@ fn inside(binary: &Path) -> Result<(), Box<dyn Error>> {
         let told = examined.says("listener", "fails", only) && why.contains(only);
         let status = Some(i32::from(answer == "fails"));
         examined.check(told == (answer == "fails") && examined.status() == status, "who listens where")?;
+    }
+    Ok(())
+}
+
+/// Whether a proxy's socket gets a connection that asks for the server's port; who it asked for is the accepted socket's own address.
+fn proxy(binary: &Path) -> Result<(), Box<dyn Error>> {
+    let rule = format!(
+        "table ip t {{ chain c {{ type filter hook prerouting priority mangle; tcp dport {PORT} tproxy to :{PROXY} accept; }}; }}"
+    );
+    let io = |what: &'static str| move |source| LabError::Io { doing: what.into(), source };
+    for is_there in [true, false] {
+        let lab = Lab::new(None)?;
+        let made = lab.wsl.run(|| {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).map_err(io("make a socket"))?;
+            socket.set_ip_transparent_v4(true).map_err(io("make a socket transparent"))?;
+            socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, PROXY)).into()).map_err(io("bind"))?;
+            if is_there {
+                socket.listen(16).map_err(io("listen"))?;
+            }
+            Ok(socket)
+        })?;
+        run(&lab.wsl, "nft", &[&rule])?;
+        let examined = Examined::of(binary, &lab)?;
+        let end = SocketAddr::new(Lab::wsl_address(false), PORT);
+        let connected = lab.client.run(|| Ok(TcpStream::connect(end)))?;
+        if is_there {
+            let _client = connected?;
+            let (taken, _) = made.accept()?;
+            examined.check(taken.local_addr()?.as_socket() == Some(end), "that the proxy has the connection")?;
+        } else {
+            let refused = connected.err().map(|error| error.kind());
+            examined.check(refused == Some(std::io::ErrorKind::ConnectionRefused), "a refusal without a proxy")?;
+        }
+        let (answer, why) = examined.way("lan_to_address");
+        let told =
+            why.starts_with(&format!("handed to the proxy's port {PROXY} by ")) && why.contains("nothing listens") != is_there;
+        examined.check(answer == "unknown" && told, "where the connection is handed to")?;
+        let severity = if is_there { "warns" } else { "fails" };
+        let found = examined.says("listener", severity, &format!("hands connections to a proxy on port {PROXY}"));
+        examined.check(found && (examined.status() == Some(1)) != is_there, "the rule")?;
     }
     Ok(())
 }

@@ -86,6 +86,31 @@ impl Facts {
         }
     }
 
+    /// The proxy's port to which a rule hands a SYN (TPROXY), if a transparent socket is there, and the rule.
+    pub(super) fn handed_to(&self, entry: &Entry) -> Option<(u16, Rule)> {
+        let End::Maybe { possible, because } = self.predicted(entry, Part::Syn)?.end else { return None };
+        because.iter().find(|because| because.name.eq_ignore_ascii_case("tproxy"))?;
+        possible.into_iter().find_map(|end| match end {
+            End::Passes { address, port: Some(port), translated_by: Some(rule), goes: Goes::Local }
+                if address == Some(entry.destination) && port != self.port =>
+            {
+                Some((port, rule))
+            }
+            _ => None,
+        })
+    }
+
+    /// The same as a gate. Whether the proxy's socket is transparent, and what it does with the connection, nobody here knows.
+    pub(super) fn proxy(&self, entry: &Entry) -> Option<Gate> {
+        let (port, rule) = self.handed_to(entry)?;
+        let taker = self.taker_at(SocketAddr::new(entry.destination, port), &entry.interface);
+        let there = taker.map_or_else(
+            || "where nothing listens".to_owned(),
+            |listener| format!("where a socket on {} takes it if it is transparent", listener.address),
+        );
+        Some(Gate::Unknown(format!("handed to the proxy's port {port} by {}, {there}", rule_name(&rule))))
+    }
+
     /// The socket of this Linux that takes what rules lead to another port of it.
     pub(super) fn taker_at(&self, to: SocketAddr, interface: &str) -> Option<&Listener> {
         let all = self.linux.listeners.iter().chain(&self.linux.other_listeners);

@@ -105,6 +105,10 @@ impl Facts {
         if interface.is_some_and(Interface::is_filtered) {
             return Gate::Unknown(format!("a program, filter or queue at {} may stop it", entry.interface));
         }
+        // The rules between routing tables are part of such a set-up.
+        if let Some(proxy) = self.proxy(entry) {
+            return proxy;
+        }
         if let Some(what) = self.own_routing(entry.destination).filter(|_| !entry.local) {
             return Gate::Unknown(format!("its way, or that of the answer, depends on {what}"));
         }

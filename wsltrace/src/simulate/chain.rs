@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::ruleset::{Chain, Chains, Hook, Known, Line, Mark, Source, Statement, Target, Verdict};
+use super::ruleset::{Chain, Chains, Hook, Known, Line, Mark, Source, Statement, Target, Tproxy, Verdict};
 use super::state::{Here, Site, State, Tracked};
 use super::unknown::{self, Because};
 use super::value::{Answer, Field, Item, Operand, Seen, compare, is_element};
@@ -193,6 +193,7 @@ impl Walk<'_> {
             Statement::SetMark { mark, keep, flip } => self.set_mark(chain, *mark, *keep, flip, state),
             Statement::Dnat(target) => self.dnat(chain, target, &site(), state),
             Statement::Redirect(port) => vec![(Some(Exit::Accept), self.redirect(*port, site(), state))],
+            Statement::Tproxy(proxy) => Self::hand(*proxy, chain, site(), &state),
             Statement::Snat => {
                 let (source, source_port) = (None, None);
                 vec![(Some(Exit::Accept), State { source, source_port, source_moved: true, bound: true, ..state })]
@@ -207,6 +208,19 @@ impl Walk<'_> {
             }
             Statement::NoTrack | Statement::Template => vec![(None, state)],
         }
+    }
+
+    /// To a proxy's socket, if there is one that is transparent, which the kernel looks for.
+    fn hand(proxy: Tproxy, chain: &Chain, site: Site, state: &State) -> Vec<(Option<Exit>, State)> {
+        let state = state.depending(proxy.name, &place(chain));
+        let port = proxy.port.map_or(state.destination_port, Known::value);
+        let handed = State { handed_to: Some((port, site.clone())), ..state.clone() };
+        if proxy.is_final {
+            // It may set a mark as well.
+            let handed = State { mark: None, ..handed };
+            return vec![(Some(Exit::Accept), handed), (Some(Exit::End(Fate::Dropped(site))), state)];
+        }
+        vec![(None, handed), (Some(Exit::On), state)]
     }
 
     /// Every way that a statement may send a packet.

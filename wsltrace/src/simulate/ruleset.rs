@@ -134,6 +134,17 @@ impl<T> Known<T> {
     }
 }
 
+/// A rule that hands the packet to a proxy's socket, where a transparent one is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tproxy {
+    /// The entry of the list of what is not known.
+    pub(super) name: &'static str,
+    /// The socket's port; `None` is the packet's own.
+    pub(super) port: Option<Known<u16>>,
+    /// The target of iptables: it ends the packet's way through the table, and drops what no socket is there for.
+    pub(super) is_final: bool,
+}
+
 /// Which mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mark {
@@ -167,6 +178,7 @@ pub(super) enum Statement {
     Dnat(Source<Target>),
     Redirect(Option<Known<u16>>),
     Snat,
+    Tproxy(Tproxy),
     NoTrack,
     /// A template of connection tracking: what its state is before conntrack is not known.
     Template,

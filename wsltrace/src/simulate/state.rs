@@ -54,6 +54,8 @@ pub(super) struct State {
     pub(super) source_moved: bool,
     /// Whether a chain of NAT at this hook has decided.
     pub(super) bound: bool,
+    /// The port of the proxy whose socket takes the packet, whatever address and port it has; `None` within when it is not known.
+    pub(super) handed_to: Option<(Option<u16>, Site)>,
     pub(super) because: BTreeSet<Because>,
 }
 
@@ -82,12 +84,12 @@ impl State {
     ) -> (
         (Option<IpAddr>, Option<u16>, Option<IpAddr>, Option<u16>, Option<bool>),
         (Option<u32>, Option<u32>, Tracked),
-        (&Option<Site>, Option<bool>, bool, bool),
+        (&Option<Site>, &Option<(Option<u16>, Site)>, Option<bool>, bool, bool),
     ) {
         (
             (self.source, self.source_port, self.destination, self.destination_port, self.local),
             (self.mark, self.connection_mark, self.tracked),
-            (&self.translated_by, self.moved, self.source_moved, self.bound),
+            (&self.translated_by, &self.handed_to, self.moved, self.source_moved, self.bound),
         )
     }
 

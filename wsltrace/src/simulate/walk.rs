@@ -139,6 +139,7 @@ impl<'a> Journey<'a> {
             moved: Some(false),
             source_moved: false,
             bound: false,
+            handed_to: None,
             because: BTreeSet::new(),
         }
     }
@@ -246,10 +247,12 @@ impl<'a> Journey<'a> {
     }
 
     fn passes(&self, state: &State, goes: Goes) -> End {
+        let handed = state.handed_to.as_ref().filter(|_| goes == Goes::Local);
+        let site = handed.map(|(_, site)| site).or(state.translated_by.as_ref());
         End::Passes {
             address: state.destination,
-            port: state.destination_port,
-            translated_by: state.translated_by.as_ref().and_then(|site| known_rule(self.rulesets, site, "accept")),
+            port: handed.map_or(state.destination_port, |(port, _)| *port),
+            translated_by: site.and_then(|site| known_rule(self.rulesets, site, "accept")),
             goes,
         }
     }

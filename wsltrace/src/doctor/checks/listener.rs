@@ -1,7 +1,7 @@
 //! The server's own sockets.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::super::firewall::described;
 use super::super::{Facts, Finding, Severity};
@@ -29,12 +29,17 @@ pub(super) fn listening(facts: &Facts) -> Vec<Finding> {
     if let Some(nobody) = nobody_inside(facts) {
         return vec![nobody];
     }
+    let handed = handed(facts);
     if let [first, ..] = facts.linux.listeners.as_slice() {
         let all: Vec<String> = facts.linux.listeners.iter().map(socket).collect();
-        return vec![Finding::new(Severity::Fine, format!("the server is {}, listening on {}", owner(first), all.join(" and ")))];
+        let server = Finding::new(Severity::Fine, format!("the server is {}, listening on {}", owner(first), all.join(" and ")));
+        return [server].into_iter().chain(handed).collect();
     }
     if blind {
         return Vec::new();
+    }
+    if let Some(handed) = handed {
+        return vec![handed];
     }
     if let Some((to, listener)) = redirects.iter().find_map(|redirect| Some((redirect.to, redirect.listener?))) {
         let summary =
@@ -88,6 +93,34 @@ fn nobody_inside(facts: &Facts) -> Option<Finding> {
     } else {
         "# start the server in the container on that port, or publish the port that it has"
     }))
+}
+
+/// A proxy to which rules hand connections (TPROXY), whoever listens on the port itself.
+fn handed(facts: &Facts) -> Option<Finding> {
+    let (to, rule, entry) = facts.entries().into_iter().find_map(|entry| {
+        let (to, rule) = facts.handed_to(&entry)?;
+        Some((to, rule, entry))
+    })?;
+    let taker = facts.taker_at(SocketAddr::new(entry.destination, to), &entry.interface);
+    let beside = if facts.linux.listeners.is_empty() { "" } else { ", and not to this server" };
+    let summary = format!("a rule of the firewall (TPROXY) hands connections to a proxy on port {to} of this Linux{beside}");
+    let severity = if taker.is_none() && facts.linux.listeners.is_empty() { Severity::Fails } else { Severity::Warns };
+    let finding = Finding::new(severity, summary).because(described(&rule));
+    Some(match taker {
+        Some(listener) => finding
+            .because(format!(
+                "a socket on {} listens there; it gets them only if it is transparent (IP_TRANSPARENT)",
+                socket(listener)
+            ))
+            .linux(format!(
+                "# look at the proxy's own log; what becomes of a connection here: sudo wsltrace --port {}",
+                facts.port
+            )),
+        None => finding
+            .because("nothing listens there")
+            .linux(format!("# start the proxy on port {to}, or take out the rule; what listens:"))
+            .linux("ss -ltnp"),
+    })
 }
 
 /// A port that only a container has, and that others reach by another one.

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::options::value_and_mask;
-use crate::simulate::ruleset::{Known, Mark, Source, Statement, Target, Verdict};
+use crate::simulate::ruleset::{Known, Mark, Source, Statement, Target, Tproxy, Verdict};
 use crate::simulate::unknown;
 use crate::simulate::value::{Field, Operand, Step};
 
@@ -50,7 +50,12 @@ pub(super) fn read(target: &str, options: &[&str]) -> Vec<Statement> {
         "NOTRACK" => vec![Statement::NoTrack],
         "CT" if options.contains(&"--notrack") => vec![Statement::NoTrack],
         "CT" => vec![Statement::Template],
-        "TPROXY" | "SYNPROXY" => vec![Statement::Anything(unknown::named(target, unknown::TARGET))],
+        "TPROXY" => {
+            // 0 is the packet's own.
+            let port = after("--on-port").filter(|text| *text != "0").map(|text| text.parse().map_or(Known::No, Known::Yes));
+            vec![Statement::Tproxy(Tproxy { name: unknown::named(target, unknown::TARGET), port, is_final: true })]
+        }
+        "SYNPROXY" => vec![Statement::Anything(unknown::named(target, unknown::TARGET))],
         _ if HARMLESS.contains(&target) => Vec::new(),
         // Targets of the kernel are in capitals, and so may be the names of chains: whether there is such a chain is looked up
         // when a packet comes to it.

@@ -8,7 +8,7 @@ use super::expression::{Data, Expression, is_comment};
 use super::field::{dreg, fib, of};
 use super::registers::{Content, Piece, Registers, Scale};
 use super::set::{Mapped, Sets};
-use crate::simulate::ruleset::{Line, Mark, Place, Relation, Source, Statement, Verdict};
+use crate::simulate::ruleset::{Line, Mark, Place, Relation, Source, Statement, Tproxy, Verdict};
 use crate::simulate::unknown;
 use crate::simulate::value::{Elements, Field, Item, Operand, Step};
 
@@ -77,6 +77,11 @@ impl<'a> Reader<'a> {
             "nat" => Some(self.nat(expression)),
             "masq" => Some(Statement::Snat),
             "redir" => Some(Statement::Redirect(self.port(expression, 1, 2))),
+            "tproxy" => {
+                const NFTA_TPROXY_REG_PORT: u16 = 3;
+                let port = self.port(expression, NFTA_TPROXY_REG_PORT, NFTA_TPROXY_REG_PORT);
+                Some(Statement::Tproxy(Tproxy { name: named("tproxy"), port, is_final: false }))
+            }
             "reject" => Some(Statement::Verdict(Verdict::Reject)),
             "queue" => Some(Statement::Verdict(Verdict::Queue)),
             "notrack" => Some(Statement::NoTrack),

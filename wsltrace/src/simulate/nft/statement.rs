@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::expression::{bits, element, elements, operand, operands};
 use super::{Reader, entries, only, verdict};
-use crate::simulate::ruleset::{Known, Mark, Relation, Source, Statement, Target, Verdict};
+use crate::simulate::ruleset::{Known, Mark, Relation, Source, Statement, Target, Tproxy, Verdict};
 use crate::simulate::unknown;
 use crate::simulate::value::{Elements, Field, Item, Operand, Step};
 
@@ -44,6 +44,10 @@ impl Reader<'_> {
             "queue" => Statement::Verdict(Verdict::Queue),
             "dnat" => self.dnat(inner),
             "redirect" => Statement::Redirect(inner.get("port").map(port)),
+            "tproxy" => {
+                let name = unknown::named(name, unknown::EXPRESSION);
+                Statement::Tproxy(Tproxy { name, port: inner.get("port").map(port), is_final: false })
+            }
             "snat" | "masquerade" => Statement::Snat,
             "notrack" => Statement::NoTrack,
             "set" | "map" => return self.update(name, inner, last),

@@ -166,3 +166,22 @@ fn iptables_explains_its_own_expressions() {
     );
     assert_eq!(with(&json, &save.replace("-m addrtype --dst-type LOCAL -j DROP", "-p tcp")), "drop 3");
 }
+
+#[test]
+fn tproxy_hands_the_packet_on_or_drops_it() {
+    let end = |options: &str| {
+        let rule = format!("-A PREROUTING -p tcp -m tcp --dport 8080 -j TPROXY {options}");
+        let text = format!("*mangle\n:PREROUTING ACCEPT [0:0]\n{rule}\nCOMMIT\n");
+        let End::Maybe { possible, because } = predict(&legacy(&text), &syn(), &machine()).end else { panic!("{options}") };
+        assert_eq!(because.iter().map(|because| because.name.as_str()).collect::<Vec<_>>(), ["TPROXY"]);
+        let dropped = possible.iter().filter(|end| matches!(end, End::Dropped { .. })).count();
+        let port = possible.iter().find_map(|end| match end {
+            End::Passes { port, goes: Goes::Local, .. } => Some(*port),
+            _ => None,
+        });
+        (possible.len(), dropped, port)
+    };
+    let options = "--on-ip 0.0.0.0 --tproxy-mark 0x1/0xffffffff";
+    assert_eq!(end(&format!("--on-port 9090 {options}")), (2, 1, Some(Some(9090))));
+    assert_eq!(end(&format!("--on-port 0 {options}")), (2, 1, Some(Some(8080))));
+}

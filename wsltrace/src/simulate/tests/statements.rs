@@ -165,3 +165,30 @@ fn an_untracked_packet_has_no_translation() {
     ];
     assert_eq!(told(&end(&all, &syn())), "drop 6");
 }
+
+/// What a rule that hands packets to a proxy makes of one, in a chain of PREROUTING that stands before others.
+fn handed(statement: &str) -> (Vec<Option<u16>>, Vec<String>) {
+    let all =
+        [chain("c", 1, "prerouting", -150, "accept"), rule("c", 5, statement), chain("i", 1, "input", 0, "accept")].join(",");
+    let prediction = predict(&rulesets(&all), &syn(), &machine());
+    let End::Maybe { possible, .. } = &prediction.end else { panic!("{prediction:?}") };
+    let mut ports: Vec<Option<u16>> = possible
+        .iter()
+        .map(|end| match end {
+            End::Passes { port, goes: Goes::Local, .. } => *port,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    ports.sort_unstable();
+    (ports, prediction.maybe())
+}
+
+#[test]
+fn a_proxy_may_take_the_packet_at_its_own_port() {
+    let (ports, because) = handed(r#"{"tproxy": {"family": "ip", "port": 9090}}, {"accept": null}"#);
+    assert_eq!((ports, because), (vec![Some(8080), Some(9090)], vec!["tproxy (inet t c)".to_owned()]));
+    let (ports, _) = handed(r#"{"tproxy": {"family": "ip", "addr": "127.0.0.1", "port": 9090}}"#);
+    assert_eq!(ports, [Some(8080), Some(9090)]);
+    let (ports, _) = handed(r#"{"tproxy": {"family": "ip", "port": {"map": {}}}}"#);
+    assert_eq!(ports, [None, Some(8080)]);
+}
