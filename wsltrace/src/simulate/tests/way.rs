@@ -5,6 +5,7 @@ use crate::evidence::rules::Listing;
 use crate::simulate::{End, Goes, Packet, Rulesets, Unread, Way, predict};
 
 const DROP: &str = r#"{"drop": null}"#;
+const ACCEPT: &str = r#"{"accept": null}"#;
 
 fn state(which: &str) -> String {
     format!(r#"{{"match": {{"op": "in", "left": {{"ct": {{"key": "state"}}}}, "right": "{which}"}}}}, {DROP}"#)
@@ -52,6 +53,41 @@ fn later_chains_of_a_priority_come_first() {
     let all = [chain("one", 1, "input", 0, "accept"), other, rule("one", 8, DROP), dropping];
     assert_eq!(told(&end(&all, &syn())), "maybe chains of equal priority");
     assert_eq!(told(&end(&all[..3], &syn())), "drop 8", "where only one decides the order is all the same");
+}
+
+/// The old tables and nftables may have chains of one priority, and which of them was made first nothing tells.
+#[test]
+fn of_both_tools_chains_of_a_priority_every_order_is_followed() {
+    let legacy = |target: &str| {
+        let rule = format!("-A INPUT -p tcp -m tcp --dport 8080 -j {target}");
+        let saved = format!("*filter\n:INPUT ACCEPT [0:0]\n[0:0] {rule}\nCOMMIT\n");
+        crate::evidence::rules::legacy::parse(&saved)
+    };
+    let nft = |statement: &str| rulesets(&[chain("c", 1, "input", 0, "accept"), rule("c", 8, statement)].join(","));
+    let both = |statement: &str, target: &str| predict(&nft(statement).with_legacy("ip", legacy(target)), &syn(), &machine());
+    // Whichever comes first, accepting ends one chain only.
+    assert_eq!(told(&both(DROP, "ACCEPT")), "drop 8");
+    assert_eq!(told(&both(ACCEPT, "DROP")), "drop 1");
+    assert_eq!(told(&both(ACCEPT, "ACCEPT")), "pass");
+    let dropped = both(DROP, "DROP");
+    assert_eq!(told(&dropped), "maybe chains of equal priority");
+    assert_eq!(dropped.stops().len(), 2, "it is dropped whatever the order");
+    let mark = r#"{"match": {"op": "==", "left": {"meta": {"key": "mark"}}, "right": 5}}, {"drop": null}"#;
+    assert_eq!(told(&both(mark, "MARK --set-xmark 0x5/0xffffffff")), "maybe chains of equal priority");
+    assert!(both(mark, "MARK --set-xmark 0x5/0xffffffff").stops().is_empty(), "it may pass");
+    // Of another priority the order is known: mangle comes first.
+    let marked = "*mangle\n:INPUT ACCEPT [0:0]\n[0:0] -A INPUT -j MARK --set-xmark 0x5/0xffffffff\nCOMMIT\n";
+    let first = nft(mark).with_legacy("ip", crate::evidence::rules::legacy::parse(marked));
+    assert_eq!(told(&predict(&first, &syn(), &machine())), "drop 8");
+}
+
+#[test]
+fn rules_of_another_interface_are_none_of_this_one() {
+    let by = |device: &str| Packet { way: Way::Outside { device: Some(device.to_owned()), bridged: false }, ..syn() };
+    let of =
+        |key: &str| format!(r#"{{"match": {{"op": "==", "left": {{"meta": {{"key": "{key}"}}}}, "right": "eth1"}}}}, {DROP}"#);
+    let rules = [chain("c", 1, "input", 0, "accept"), rule("c", 8, &of("iifname"))];
+    assert_eq!([told(&end(&rules, &by("eth0"))), told(&end(&rules, &by("eth1")))], ["pass", "drop 8"]);
 }
 
 #[test]
