@@ -251,6 +251,10 @@ mod tests {
         assert!(matches!(run(failing.path(), None, "", Duration::from_mins(1)), Err(InteropError::Failed { .. })));
         let hanging = drive(r"#!/bin/sh\nexec sleep 60\n");
         assert_eq!(run(hanging.path(), None, "", Duration::from_millis(200)), Err(InteropError::TimedOut { seconds: 0 }));
+        // What it has said by then is no answer.
+        let late = drive(r"#!/bin/sh\ncat late.txt\nexec sleep 60\n");
+        fs::write(late.path().join("late.txt"), include_str!("transcripts/late.txt")).unwrap();
+        assert_eq!(run(late.path(), None, "", Duration::from_millis(200)), Err(InteropError::TimedOut { seconds: 0 }));
         // What the kernel says to a program of Windows where nothing starts those.
         let foreign = drive(r"MZ\0001\0000");
         assert_eq!(run(foreign.path(), None, "", Duration::from_mins(1)), Err(InteropError::InteropDisabled));

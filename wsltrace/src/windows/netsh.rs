@@ -59,7 +59,15 @@ mod tests {
                 "{text}"
             );
         }
-        assert_eq!(excluded(include_str!("transcripts/excluded-empty.txt")).unwrap(), []);
+        for text in [
+            include_str!("transcripts/excluded-empty.txt"),
+            include_str!("transcripts/excluded-empty-zh.txt"),
+            include_str!("transcripts/excluded-empty-ja.txt"),
+            include_str!("transcripts/excluded-empty-de.txt"),
+            include_str!("transcripts/excluded-empty-es.txt"),
+        ] {
+            assert_eq!(excluded(text).unwrap(), [], "{text}");
+        }
     }
 
     #[test]

@@ -61,12 +61,13 @@ fn held(facts: &Facts, windows: &WindowsFacts, own: IpAddr) -> Held {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::super::samples::{changed, held_on, in_mode, listening, nat, windows, with_wslconfig};
     use super::*;
     use crate::doctor::Examination;
     use crate::output::{Shown, TextOptions, Verbosity, examination, script};
-    use crate::windows::Told;
+    use crate::windows::{Service, Told};
     use crate::wsl::{Answer, NetworkingMode, Way};
 
     /// The same with all that a machine has: a server, addresses.
@@ -105,6 +106,21 @@ mod tests {
         assert_eq!(answer(&unseen, Way::LanToWindows), Some(Answer::Unknown));
         let mirrored = Facts { windows: windows(include_str!("../../../windows/transcripts/mirrored.json")), ..none };
         assert_eq!(answer(&in_mode(NetworkingMode::Mirrored, mirrored), Way::LanToWindows), Some(Answer::Works));
+    }
+
+    #[test]
+    fn without_ip_helper_an_entry_leads_nowhere() {
+        let facts = Facts { windows: windows(include_str!("../../../windows/transcripts/iphlpsvc-stopped.json")), ..nat() };
+        let facts = served(facts, &["0.0.0.0"]);
+        let row = facts.rows().into_iter().find(|row| row.way == Way::LanToWindows).unwrap();
+        assert_eq!((row.answer, row.why.contains("does not run")), (Answer::Fails, true), "{}", row.why);
+        let found = crate::doctor::diagnose(&facts).into_iter().find(|finding| finding.check == "portproxy").unwrap();
+        assert!(found.evidence.contains(&"iphlpsvc is stopped".to_owned()), "{found:?}");
+        assert_eq!(found.remedy.iter().map(|line| line.text.as_str()).collect::<Vec<_>>(), ["Start-Service iphlpsvc"]);
+        // With it, and its socket, the same entry leads to the server.
+        let runs = changed(facts, |windows| windows.iphlpsvc = Told::Known(Service { running: true, disabled: false }));
+        let runs = held_on(runs, "svchost", Some("iphlpsvc"), &["0.0.0.0"]);
+        assert_ne!(answer(&runs, Way::LanToWindows), Some(Answer::Fails));
     }
 
     #[test]

@@ -61,7 +61,9 @@ fn idle(facts: &Facts, windows: &WindowsFacts, entry: &Portproxy) -> Option<Find
 
 fn judge(facts: &Facts, mode: NetworkingMode, windows: &WindowsFacts, entry: &Portproxy) -> Option<Finding> {
     let (listen, connect) = (End::parse(&entry.listen_address), End::parse(&entry.connect_address)?);
-    let shadows = entry.listen_port == facts.port && listen.is_some_and(End::covers_loopback);
+    // An entry of a service that does not run takes nothing from anybody.
+    let runs = windows.iphlpsvc.known().is_none_or(|service| service.running);
+    let shadows = runs && entry.listen_port == facts.port && listen.is_some_and(End::covers_loopback);
     // Whether the entry is seen to have the place of the relay, for a server that the relay would carry.
     let listeners = windows.listeners.known();
     let loopback = loopback(entry.families.listens_v4());
