@@ -14,6 +14,8 @@ use crate::simulate::{End, Mend, Packet, Way, predict};
 
 /// How many rules are told of.
 const MAX_FURTHER: usize = 8;
+/// The most rules that are read for this: the death itself is to be told without delay, and ten thousand take a second to read.
+const MAX_RULES: usize = 2000;
 /// How many answers are kept at once, and found out while the rules are not read anew: many clients that meet a wall tell no more than some.
 const MAX_KEPT: usize = 256;
 
@@ -42,6 +44,9 @@ impl Watched {
         else {
             return;
         };
+        if self.trace.as_ref().is_some_and(|trace| trace.rules() > MAX_RULES) {
+            return;
+        }
         let rules = self.rules.get_mut(|| Rules::read(&self.netns)).or_told(self.netns.inum(), "read the firewall rules");
         evidence.further = rules.map(|rules| kept(rules, &packet(journey), rule)).unwrap_or_default();
     }

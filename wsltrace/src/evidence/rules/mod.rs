@@ -104,6 +104,11 @@ impl FirewallTrace {
         self.listing.as_ref().is_some_and(|listing| listing.texts().next().is_some())
     }
 
+    /// How many rules of nftables there are.
+    pub(super) fn rules(&self) -> usize {
+        self.listing.as_ref().map_or(0, |listing| listing.texts().count())
+    }
+
     /// Traces these from now on.
     pub(super) fn set_scope(&mut self, scope: Scope) -> io::Result<()> {
         if self.scope == scope {
