@@ -1,13 +1,26 @@
-//! A bridge sends nothing back by the port that it came by, unless that is allowed there (hairpin). It is asked to where a container
+//! What a bridge does not send. Nothing goes from one isolated port to another, as hypervisors and some networks of containers have it.
+//! And a bridge sends nothing back by the port that it came by, unless that is allowed there (hairpin). It is asked to where a container
 //! connects to its own published port at an address of this machine, and this machine's rules rewrite what passes its bridges.
 
 use super::case::{Case, Finding};
 use super::remedy::iptables;
-use crate::escape::shell_word;
-use crate::evidence::Backend;
+use crate::escape::{escape, shell_word};
+use crate::evidence::{BRIDGE_FREES, Backend, Isolated};
 
-/// Where a bridge frees what it may not send.
-const BRIDGE_FREES: [&str; 5] = ["br_handle_frame_finish", "br_forward", "__br_forward", "br_dev_xmit", "br_dev_queue_push_xmit"];
+/// A packet from one isolated port of a bridge to another.
+pub(super) fn isolated(case: &Case) -> Option<Finding> {
+    let freed = case.reason().is_none() && case.symbol().is_some_and(|symbol| BRIDGE_FREES.contains(&symbol));
+    let Isolated { bridge, from, to } = case.evidence.isolated.as_ref().filter(|_| freed)?;
+    let summary = format!(
+        "dropped by the bridge {}: it came by {} and goes by {}, and both are isolated there, so the bridge sends nothing from one to the other",
+        escape(bridge),
+        escape(from),
+        escape(to)
+    );
+    // One that is not is enough; the destination's keeps from its neighbours what it was kept from.
+    let open = case.root(&format!("bridge link set dev {} isolated off", shell_word(from)));
+    Some(Finding::inferred(summary).remedy([open]))
+}
 
 /// A packet that a DNAT rule leads back to the container where it comes from.
 pub(super) fn sent_back(case: &Case) -> Option<Finding> {

@@ -5,6 +5,7 @@ mod case;
 mod cgroup;
 mod firewall;
 mod hairpin;
+mod hardware;
 mod icmp;
 mod ipsec;
 mod led;

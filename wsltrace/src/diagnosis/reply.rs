@@ -64,8 +64,9 @@ pub(super) fn unanswered(case: &Case) -> Option<Finding> {
         return not_taken(case);
     }
     let source = case.journey.flow.source;
+    let (by_hand, forget) = super::hardware::set_by_hand(case).unwrap_or_default();
     let summary = format!(
-        "answered, but {source} never confirmed: the SYN-ACK was sent again and no ACK came in, so the answer is lost on the way back"
+        "answered, but {source} never confirmed: the SYN-ACK was sent again and no ACK came in, so the answer is lost on the way back{by_hand}"
     );
     // A SYN that was sent again and met what the first had left: that one's report has the way of the answer.
     let sees_no_answer = case.journey.attempt > 1 && case.journey.answer.is_none();
@@ -75,7 +76,7 @@ pub(super) fn unanswered(case: &Case) -> Option<Finding> {
         case.root(&format!("{} route get {source}", ip(case))),
         "# then look behind this machine: a VPN or a firewall on Windows may take the answers".to_owned(),
     ];
-    Some(Finding::proved(summary).remedy(first).remedy(look))
+    Some(Finding::proved(summary).remedy(forget).remedy(first).remedy(look))
 }
 
 /// A rule here gave the answer another address or port than the client asked for.
@@ -310,6 +311,9 @@ fn answer_in_words(case: &Case) -> String {
 }
 
 pub(super) fn neighbour(case: &Case) -> Option<Finding> {
+    if case.journey.outcome == Outcome::Forwarded {
+        return super::hardware::sent_to_nobody(case);
+    }
     // It would not have to be asked for.
     if super::routes::is_sought_outside(case) {
         return None;

@@ -241,7 +241,7 @@ fn broadcast(case: &Case) -> Option<Finding> {
 }
 
 pub(super) fn forwarding(case: &Case) -> Option<Finding> {
-    if let Some(finding) = super::hairpin::sent_back(case) {
+    if let Some(finding) = super::hairpin::sent_back(case).or_else(|| super::hairpin::isolated(case)) {
         return Some(finding);
     }
     // What is for this machine need not be forwarded.

@@ -12,7 +12,7 @@ use crate::{
 
 use Confidence::{Inferred, Proved};
 
-fn dropped(stages: &[Stage], reason: &str, location: &str) -> Journey {
+pub(super) fn dropped(stages: &[Stage], reason: &str, location: &str) -> Journey {
     journey(stages, Outcome::Dropped, stages.last().copied(), Some((reason, location)))
 }
 

@@ -168,6 +168,7 @@ impl Gatherer {
         if lead::is_worth_asking(journey) {
             self.add_lead(journey, began, &mut evidence);
         }
+        self.add_hardware(journey, &mut evidence);
         let Some(watched) = self.watched.get_mut(&inum) else { return evidence };
         if inum != journey.netns {
             evidence.entrance =

@@ -11,6 +11,7 @@ pub mod counters;
 mod followed;
 mod further;
 mod gather;
+mod hardware;
 mod ipsec;
 mod killer;
 pub mod lead;
@@ -37,6 +38,7 @@ pub use connection::Connection;
 pub use followed::Dropped;
 pub use further::Further;
 pub use gather::Gatherer;
+pub use hardware::{BRIDGE_FREES, Isolated, Unclaimed};
 pub use ipsec::IpsecPolicy;
 pub use lead::Lead;
 pub use policy::{LeadingRule, RefusingRule, own_routing};
@@ -296,6 +298,10 @@ pub struct Evidence {
     /// The rule or policy by which this machine's questions for a hardware address die, or the answers to them, where a packet waited for
     /// a neighbour; by the rules as they are now.
     pub unheard: Option<Rule>,
+    /// The hardware address that a packet was sent to, where it was sent on or answered, and nobody is known to have it.
+    pub unclaimed: Option<Unclaimed>,
+    /// The ports of a bridge that sends nothing from one to the other, where it did not send the packet.
+    pub isolated: Option<Isolated>,
     /// The gateway to which the routes lead the packet that waited for a neighbour; `None` also where its destination is the neighbour.
     pub gateway: Option<IpAddr>,
     /// The way to the client by the interface that its SYN came in by, where the kernel would take another; `None` also where

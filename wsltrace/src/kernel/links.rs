@@ -6,7 +6,9 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp, XdpAttached};
+use rtnetlink::packet_route::link::{
+    InfoBridgePort, InfoPortData, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp, XdpAttached,
+};
 use rtnetlink::packet_route::nsid::{NsidAttribute, NsidMessage};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 use rtnetlink::packet_route::tc::{TcAttribute, TcHandle, TcMessage};
@@ -43,6 +45,8 @@ pub struct Link {
     pub peer_nsid: Option<i32>,
     /// `veth`, `bridge`, ...; hardware has none.
     pub kind: Option<String>,
+    /// For a port of a bridge: the bridge sends nothing from here to another that is isolated too.
+    pub isolated: bool,
     /// Whether an XDP program takes its packets first.
     pub xdp: bool,
 }
@@ -110,10 +114,15 @@ fn link_of(message: LinkMessage) -> Link {
                 link.xdp = states.iter().any(|state| matches!(state, LinkXdp::Attached(how) if *how != XdpAttached::None));
             }
             LinkAttribute::LinkInfo(infos) => {
-                link.kind = infos.into_iter().find_map(|info| match info {
-                    LinkInfo::Kind(kind) => Some(kind.to_string()),
-                    _ => None,
-                });
+                for info in infos {
+                    match info {
+                        LinkInfo::Kind(kind) => link.kind = Some(kind.to_string()),
+                        LinkInfo::PortData(InfoPortData::BridgePort(settings)) => {
+                            link.isolated = settings.contains(&InfoBridgePort::Isolated(true));
+                        }
+                        _ => {}
+                    }
+                }
             }
             _ => {}
         }

@@ -9,6 +9,7 @@ pub mod config;
 mod facts;
 pub mod links;
 pub mod names;
+pub mod neighbours;
 pub(crate) mod netlink;
 pub mod netns;
 pub mod person;

@@ -14,7 +14,7 @@ use super::{Attempt, Lab, LabError, Namespace, Scenario, Seen, Side};
 use crate::kernel::programs::locate;
 
 /// Programs that print what a firewall or the routing has, and their arguments; without counters, which rise by themselves.
-const LISTINGS: [(&str, &[&str]); 9] = [
+const LISTINGS: [(&str, &[&str]); 10] = [
     ("nft", &["-a", "-s", "list", "ruleset"]),
     ("iptables-legacy-save", &[]),
     ("ip6tables-legacy-save", &[]),
@@ -24,6 +24,7 @@ const LISTINGS: [(&str, &[&str]); 9] = [
     ("ip", &["-6", "rule", "show"]),
     ("ip", &["-o", "xfrm", "policy", "list"]),
     ("tc", &["qdisc", "show"]),
+    ("ip", &["neighbour", "show", "nud", "permanent"]),
 ];
 /// What a shell answers when there is no such program.
 const NOT_FOUND: i32 = 127;

@@ -7,6 +7,7 @@ use super::{Expect, Scenario, serve_all, template};
 use crate::diagnosis::Code;
 use crate::evidence::Backend;
 use crate::journey::{Origin, Outcome, Stage};
+use crate::lab::client::warm_up;
 use crate::lab::mend::Mended;
 use crate::lab::path::{answer, back_through, inbound, into_container, into_container_up_to, through};
 use crate::lab::sides::{CLIENT_V4, CONTAINER, DOCKER0, WSL_V4, join};
@@ -23,6 +24,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         flood(),
         between_containers(),
         dropped_between_containers(),
+        isolated(),
         hairpin(),
         not_sent_back(),
         hairpin_unmasqueraded(),
@@ -173,6 +175,37 @@ fn dropped_between_containers() -> Scenario {
             firewall: Some((Backend::IptablesNft, "FORWARD")),
             says: "in filter FORWARD on docker0",
             path: through(Stage::ForwardFilter),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+/// As hypervisors and some networks of containers have it. The two have known each other since before.
+fn isolated() -> Scenario {
+    let title = "a container connects to another of the same bridge, and both their ports are isolated";
+    let base = Scenario { name: "bridge-isolated", title, ..between_containers() };
+    Scenario {
+        tools: &["ip", "bridge"],
+        break_it: |lab| {
+            serve_beside(lab)?;
+            let neighbour = lab.kept::<Namespace>().last().ok_or_else(|| LabError::Failed("there is no neighbour".into()))?;
+            warm_up(lab.side(Side::Container)?, CONTAINER.into(), neighbour, NEIGHBOUR.into())?;
+            for port in ["veth0", "veth1"] {
+                lab.wsl.ip(&format!("link set dev {port} type bridge_slave isolated on"))?;
+            }
+            Ok(())
+        },
+        client: Seen::NoAnswer,
+        // What a port is set to is not listed.
+        mended: Some(Mended::Added(0)),
+        expect: Expect {
+            outcomes: &[Outcome::Dropped],
+            died: Some((Stage::TcIngress, Side::Wsl)),
+            codes: &[Code::NoForwarding],
+            inferred: true,
+            says: "both are isolated there",
+            path: vec![Step::Must(Stage::TcIngress)],
             ..base.expect
         },
         ..base

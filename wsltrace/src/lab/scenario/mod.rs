@@ -12,6 +12,7 @@ mod foreign;
 mod forwarding;
 mod further;
 mod handshake;
+mod hardware;
 mod healthy;
 mod ingress;
 mod ipsec;
@@ -184,6 +185,7 @@ pub fn all() -> Vec<Scenario> {
         astray::scenarios(),
         reader::scenarios(),
         neighbour::scenarios(),
+        hardware::scenarios(),
         led::scenarios(),
         nested::scenarios(),
         beside::scenarios(),

@@ -1,0 +1,260 @@
+//! What bears on a frame that left for a hardware address which nobody takes: the neighbour's entry is old, or somebody has set it; and on
+//! ports of a bridge that send each other nothing.
+//!
+//! A bridge that does not know where an address is sends the frame by every port. That nobody has it can be said only where all that stands
+//! behind them is watched.
+
+use std::io;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::gather::Gatherer;
+use super::told::OrTold as _;
+use super::{Evidence, OwnAddress, addresses, routes};
+use crate::journey::{Journey, Outcome, Stage, symbol};
+use crate::kernel::links::{Link, list_links};
+use crate::kernel::neighbours::{self, Learned, Neighbour, written};
+
+/// The gateway that WSL itself sets: it is no machine's.
+const OF_WSL: &str = "00:11:22:33:44:55";
+/// Where a bridge frees what it may not send.
+pub const BRIDGE_FREES: [&str; 5] =
+    ["br_handle_frame_finish", "br_forward", "__br_forward", "br_dev_xmit", "br_dev_queue_push_xmit"];
+
+/// The hardware address that a packet was sent to, where that is not its neighbour's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Unclaimed {
+    /// Whose it is taken for: the destination, or the gateway to it.
+    pub neighbour: Option<IpAddr>,
+    /// The interface behind which it is taken to be.
+    pub device: String,
+    /// The hardware address, as `ip` writes it.
+    pub hardware: String,
+    /// Somebody has set it (`nud permanent`), and the kernel never asks whether it is right.
+    pub permanent: bool,
+    /// The one that the neighbour has, where a namespace that is watched has its address.
+    pub real: Option<String>,
+    /// All that stands behind the interface is watched, and nothing there has the address.
+    pub is_nobodys: bool,
+}
+
+/// Ports of one bridge that send each other nothing (`isolated on`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Isolated {
+    /// The bridge.
+    pub bridge: String,
+    /// The one by which the packet came.
+    pub from: String,
+    /// The one behind which its destination is.
+    pub to: String,
+}
+
+/// A namespace with interfaces and the addresses of them.
+struct Other {
+    links: Vec<Link>,
+    addresses: Vec<OwnAddress>,
+}
+
+/// A namespace and what is behind it.
+struct Around {
+    links: Vec<Link>,
+    neighbours: Vec<Neighbour>,
+    learned: Vec<Learned>,
+    others: Vec<Other>,
+}
+
+impl Gatherer {
+    /// What bears on a packet that left for a hardware address, or that a bridge did not send.
+    pub(super) fn add_hardware(&self, journey: &Journey, evidence: &mut Evidence) {
+        let refused = journey.location.as_deref().is_some_and(|place| BRIDGE_FREES.contains(&symbol(place)));
+        if let Some((netns, device, to)) = sent(journey) {
+            let found = self.unclaimed(netns, device, to).or_told(netns, "look for hardware addresses");
+            evidence.unclaimed = found.flatten();
+        } else if refused && journey.outcome == Outcome::Dropped {
+            let around = self.around(journey.netns).or_told(journey.netns, "look at the ports of bridges").flatten();
+            let from = journey.interface.as_deref();
+            evidence.isolated = around.zip(from).and_then(|(around, from)| around.isolated(from, journey.last_destination().0));
+        }
+    }
+
+    fn unclaimed(&self, netns: u32, device: &str, to: IpAddr) -> io::Result<Option<Unclaimed>> {
+        let Some(around) = self.around(netns)? else { return Ok(None) };
+        let Some((routed, watched)) = around.routed(device).zip(self.watched.get(&netns)) else { return Ok(None) };
+        let hop = routes::hop_by(&watched.netns, to, &routed.name)?;
+        Ok(around.unclaimed(routed, hop.and_then(|hop| hop.gateway).unwrap_or(to)))
+    }
+
+    fn around(&self, netns: u32) -> io::Result<Option<Around>> {
+        let Some(watched) = self.watched.get(&netns) else { return Ok(None) };
+        let mut others = Vec::new();
+        for other in self.watched.values().filter(|other| other.netns != watched.netns) {
+            others.push(Other { links: list_links(&other.netns)?, addresses: addresses::of(&other.netns)? });
+        }
+        let netns = &watched.netns;
+        let (neighbours, learned) = (neighbours::neighbours(netns)?, neighbours::learned(netns)?);
+        Ok(Some(Around { links: list_links(netns)?, neighbours, learned, others }))
+    }
+}
+
+/// The namespace and the interface that a packet was last seen leaving, and where it was to go: a SYN that was sent on, or an answer that
+/// nobody has confirmed.
+fn sent(journey: &Journey) -> Option<(u32, &str, IpAddr)> {
+    let facts = journey.facts;
+    let to = match journey.outcome {
+        Outcome::Forwarded => journey.last_destination().0,
+        Outcome::Answered if facts.syn_ack && facts.answer_left && !facts.acknowledged && !facts.established => {
+            journey.flow.source
+        }
+        _ => return None,
+    };
+    let last = journey.stages.iter().rfind(|visit| visit.stage == Stage::TcEgress)?;
+    Some((last.netns, last.interface.as_deref()?, to))
+}
+
+impl Around {
+    fn named(&self, name: &str) -> Option<&Link> {
+        self.links.iter().find(|link| link.name == name)
+    }
+
+    /// The interface that routing knows: of a port it is the bridge.
+    fn routed(&self, device: &str) -> Option<&Link> {
+        let link = self.named(device)?;
+        let is_bridge = |master: &&Link| Some(master.index) == link.master && master.kind.as_deref() == Some("bridge");
+        Some(self.links.iter().find(is_bridge).unwrap_or(link))
+    }
+
+    fn unclaimed(&self, device: &Link, neighbour: IpAddr) -> Option<Unclaimed> {
+        let entry = self.neighbours.iter().find(|entry| entry.index == device.index && entry.address == neighbour)?;
+        let theirs = self.others.iter().flat_map(|other| &other.links);
+        let has = |link: &Link| link.address == entry.hardware;
+        let hardware = written(&entry.hardware);
+        if self.links.iter().chain(theirs).any(has) || hardware == OF_WSL {
+            return None;
+        }
+        let is_port = |link: &&Link| link.up && link.master == Some(device.index);
+        let ports: Vec<&Link> = self.links.iter().filter(is_port).collect();
+        let known = self
+            .learned
+            .iter()
+            .any(|learned| learned.hardware == entry.hardware && ports.iter().any(|port| port.index == learned.port));
+        let is_bridge = device.kind.as_deref() == Some("bridge");
+        let is_seen = |link: &&Link| self.others.iter().any(|other| other.end_of(link).is_some());
+        let all_seen = if is_bridge { ports.iter().all(is_seen) } else { is_seen(&device) };
+        Some(Unclaimed {
+            neighbour: Some(neighbour),
+            device: device.name.clone(),
+            hardware,
+            permanent: entry.permanent,
+            real: self.others.iter().find_map(|other| other.hardware_of(neighbour)),
+            is_nobodys: all_seen && !known,
+        })
+    }
+
+    /// The port by which a packet came, and the one to its destination, where the bridge sends nothing from one to the other.
+    fn isolated(&self, from: &str, to: IpAddr) -> Option<Isolated> {
+        let (from, bridge) = (self.named(from)?, self.routed(from)?);
+        let leads_to = |port: &&Link| {
+            let seen = self.others.iter().any(|other| {
+                let end = other.end_of(port).filter(|_| other.addresses.iter().any(|own| own.address == to));
+                end.is_some()
+            });
+            let entry = self.neighbours.iter().find(|entry| entry.address == to && entry.index == bridge.index);
+            let learned = |entry: &Neighbour| {
+                self.learned.iter().any(|learned| learned.port == port.index && learned.hardware == entry.hardware)
+            };
+            seen || entry.is_some_and(learned)
+        };
+        let mut ports = self.links.iter().filter(|port| port.master == Some(bridge.index) && port.index != from.index);
+        let to = ports.find(leads_to)?;
+        let both = from.isolated && to.isolated;
+        both.then(|| Isolated { bridge: bridge.name.clone(), from: from.name.clone(), to: to.name.clone() })
+    }
+}
+
+impl Other {
+    /// The interface here that is the other end of this one.
+    fn end_of(&self, link: &Link) -> Option<&Link> {
+        let is_end = |end: &&Link| end.peer_index == Some(link.index) && link.peer_index == Some(end.index);
+        self.links.iter().find(is_end).filter(|_| link.kind.as_deref() == Some("veth"))
+    }
+
+    /// The hardware address of the interface that has an address.
+    fn hardware_of(&self, address: IpAddr) -> Option<String> {
+        let own = self.addresses.iter().find(|own| own.address == address)?;
+        self.links.iter().find(|link| link.name == own.interface).map(|link| written(&link.address))
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+    use crate::output::samples::ip;
+
+    fn veth(index: u32, name: &str, master: Option<u32>, peer: u32) -> Link {
+        let address = vec![2, 0, 0, 0, 0, u8::try_from(index).unwrap()];
+        let kind = Some("veth".to_owned());
+        Link { index, name: name.to_owned(), up: true, address, master, peer_index: Some(peer), kind, ..Link::default() }
+    }
+
+    /// A bridge with two containers, of which the second has the address that is asked for, and a packet for this hardware address.
+    fn around(hardware: u8) -> Around {
+        let bridge = Link { kind: Some("bridge".to_owned()), peer_index: None, ..veth(3, "br0", None, 0) };
+        let other = |index: u32, peer: u32, address: &str| Other {
+            links: vec![veth(index, "eth0", None, peer)],
+            addresses: vec![OwnAddress { address: ip(address), prefix: 24, interface: "eth0".to_owned(), unready: None }],
+        };
+        let hardware = vec![2, 0, 0, 0, 0, hardware];
+        Around {
+            links: vec![bridge, veth(4, "vk", Some(3), 14), veth(5, "vk2", Some(3), 15)],
+            neighbours: vec![Neighbour { address: ip("10.9.0.2"), index: 3, hardware, permanent: false }],
+            learned: Vec::new(),
+            others: vec![other(14, 4, "10.9.0.3"), other(15, 5, "10.9.0.2")],
+        }
+    }
+
+    fn found(around: &Around) -> Option<(Option<String>, bool)> {
+        let found = around.unclaimed(around.routed("vk2").unwrap(), ip("10.9.0.2"))?;
+        assert_eq!((found.device.as_str(), found.hardware.len()), ("br0", 17));
+        Some((found.real, found.is_nobodys))
+    }
+
+    #[test]
+    fn an_address_is_nobodys_only_where_all_behind_the_bridge_is_seen() {
+        assert_eq!(found(&around(15)), None, "the container has it");
+        assert_eq!(found(&around(99)), Some((Some("02:00:00:00:00:0f".to_owned()), true)));
+        let mut gone = around(99);
+        gone.others.pop();
+        // Its veth is still there, and leads where nobody looks.
+        assert_eq!(found(&gone), Some((None, false)));
+        gone.links.pop();
+        let stopped = gone.unclaimed(gone.routed("vk").unwrap(), ip("10.9.0.2")).unwrap();
+        assert_eq!((stopped.real, stopped.is_nobodys), (None, true));
+        let mut learned = around(99);
+        learned.learned.push(Learned { port: 4, hardware: vec![2, 0, 0, 0, 0, 99] });
+        assert!(!found(&learned).unwrap().1);
+        let mut unknown = around(99);
+        unknown.neighbours.clear();
+        assert_eq!(found(&unknown), None);
+    }
+
+    #[test]
+    fn ports_are_isolated_from_each_other_only_when_both_are() {
+        let mut around = around(15);
+        let told = |around: &Around| around.isolated("vk", ip("10.9.0.2")).map(|found| (found.bridge, found.to));
+        around.links[1].isolated = true;
+        assert_eq!(told(&around), None);
+        around.links[2].isolated = true;
+        assert_eq!(told(&around), Some(("br0".to_owned(), "vk2".to_owned())));
+        // A machine that nobody looks into: the bridge knows where it is.
+        around.others.pop();
+        assert_eq!(told(&around), None);
+        around.learned.push(Learned { port: 5, hardware: vec![2, 0, 0, 0, 0, 15] });
+        assert_eq!(told(&around), Some(("br0".to_owned(), "vk2".to_owned())));
+        around.links[1].isolated = false;
+        assert_eq!(told(&around), None);
+    }
+}

@@ -1,0 +1,89 @@
+//! Frames that go to a hardware address which nobody has: of a container that has stopped, or one that somebody has set by hand.
+
+use super::forwarding::{INNER_PORT, publish};
+use super::neighbour::STOPPED;
+use super::{Expect, Mended, Scenario, serve_all, serve_any, template};
+use crate::diagnosis::Code;
+use crate::journey::{Outcome, Stage};
+use crate::lab::path::{through, unconfirmed};
+use crate::lab::sides::{CLIENT_V4, CONTAINER};
+use crate::lab::{Lab, LabError, Seen, Side, Step};
+
+const GROUP: &str = "neighbours";
+
+pub(super) fn scenarios() -> Vec<Scenario> {
+    vec![stopped(), wrong_container(), wrong_client()]
+}
+
+/// The neighbour's entry outlives its container for half a minute or more, and the bridge sends what it does not know by every port.
+fn stopped() -> Scenario {
+    let title = "a published port whose container has just stopped: the bridge sends its packets to another one";
+    let base = template("neighbour-just-stopped", title, GROUP);
+    Scenario {
+        tools: &["nft", "ip"],
+        behind: Some(Side::Container),
+        break_it: |lab| {
+            publish(lab, STOPPED)?;
+            knows(lab, STOPPED, "reachable")
+        },
+        client: Seen::NoAnswer,
+        expect: Expect {
+            outcomes: &[Outcome::Forwarded],
+            codes: &[Code::NoNeighbour],
+            inferred: true,
+            says: "which nothing behind docker0 has",
+            path: [through(Stage::TcEgress), vec![Step::Must(Stage::TcEgress)]].concat(),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+fn wrong_container() -> Scenario {
+    let base = stopped();
+    Scenario {
+        name: "neighbour-set-by-hand",
+        title: "somebody has set a wrong hardware address for the container of a published port",
+        break_it: |lab| {
+            serve_all(lab, Side::Container, INNER_PORT)?;
+            publish(lab, CONTAINER)?;
+            knows(lab, CONTAINER, "permanent")
+        },
+        mended: Some(Mended::Removed),
+        expect: Expect { says: "which somebody has set by hand (permanent), and 172.17.0.2 has", ..base.expect },
+        ..base
+    }
+}
+
+fn wrong_client() -> Scenario {
+    let base = template(
+        "neighbour-set-by-hand-client",
+        "somebody has set a wrong hardware address for the client, and the answers go to nobody",
+        GROUP,
+    );
+    Scenario {
+        tools: &["ip"],
+        break_it: |lab| {
+            serve_any(lab)?;
+            lab.ip(&format!("neighbour replace {CLIENT_V4} lladdr {NOBODYS} dev eth0 nud permanent"))
+        },
+        client: Seen::NoAnswer,
+        settle: |lab| lab.wsl.await_counter("TcpExt", "TCPSynRetrans", 1),
+        mended: Some(Mended::Removed),
+        expect: Expect {
+            codes: &[Code::ReplyUnanswered],
+            proved: true,
+            says: "which somebody has set by hand for 172.28.16.1 (permanent)",
+            path: unconfirmed(),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+/// A hardware address that no interface of the lab has.
+const NOBODYS: &str = "02:de:ad:be:ef:01";
+
+fn knows(lab: &Lab, whom: std::net::Ipv4Addr, how: &str) -> Result<(), LabError> {
+    lab.ip(&format!("neighbour replace {} lladdr {NOBODYS} dev docker0 nud {how}", lab.at(whom)))
+}
