@@ -361,6 +361,9 @@ pub(super) fn neighbour(case: &Case) -> Option<Finding> {
     if let Some(rule) = &case.evidence.unheard {
         return Some(unheard(case, neighbour, rule));
     }
+    if let Some(there) = &case.evidence.deaf {
+        return Some(super::hardware::deaf(case, neighbour, there));
+    }
     let look = [case.root(&format!("ip route get {whom}")), case.root(&format!("ip neighbour show {neighbour}"))];
     let start = match gateway {
         Some(gateway) => Some(format!("# then see why the gateway {gateway} is not there, or let the route lead to one that is")),

@@ -41,6 +41,7 @@ pub use gather::Gatherer;
 pub use hardware::{BRIDGE_FREES, Isolated, Unclaimed};
 pub use ipsec::IpsecPolicy;
 pub use lead::Lead;
+pub use neighbour::Deaf;
 pub use policy::{LeadingRule, RefusingRule, own_routing};
 pub use readings::Silence;
 pub use routes::{Hop, Refusing};
@@ -298,6 +299,9 @@ pub struct Evidence {
     /// The rule or policy by which this machine's questions for a hardware address die, or the answers to them, where a packet waited for
     /// a neighbour; by the rules as they are now.
     pub unheard: Option<Rule>,
+    /// The rule of the namespace that has the address for whose hardware address a packet waited, by which that one does not answer; by the
+    /// rules as they are now.
+    pub deaf: Option<Deaf>,
     /// The hardware address that a packet was sent to, where it was sent on or answered, and nobody is known to have it.
     pub unclaimed: Option<Unclaimed>,
     /// The ports of a bridge that sends nothing from one to the other, where it did not send the packet.
