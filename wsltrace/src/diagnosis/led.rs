@@ -26,11 +26,41 @@ fn nowhere<'a>(case: &Case<'a>) -> Option<&'a Lead> {
 
 /// Whether a packet that is not for this machine has no way on either.
 pub(super) fn is_for_nobody(case: &Case) -> bool {
-    nowhere(case).is_some()
+    nowhere(case).is_some() || has_moved(case).is_some()
+}
+
+/// The address that a container has on the interface by which a packet came for another of the same network, which nobody has that is seen:
+/// forwarding would only send it back.
+fn has_moved(case: &Case) -> Option<IpAddr> {
+    case.elsewhere_netns().zip(case.journey.translated.as_ref())?;
+    case.evidence.lead.as_ref().filter(|lead| !lead.owned)?;
+    let destination = case.journey.last_destination().0;
+    let near = |own: &&OwnAddress| Some(own.interface.as_str()) == case.interface() && own.covers(destination);
+    case.evidence.addresses.iter().find(near).map(|own| own.address)
+}
+
+/// A rule that leads to an address which its container has no longer.
+fn led_to_old_address(case: &Case) -> Option<Finding> {
+    let own = has_moved(case).filter(|_| case.died_at(&[Stage::Routing]))?;
+    let by = translator_of(case)?;
+    case.by(&["IP_INADDRERRORS", "IP_INNOROUTES"], &["ip_error", "ip6_pkt_discard", "ip6_forward"])?;
+    let (destination, port) = case.journey.last_destination();
+    let summary = format!(
+        "dropped by routing in network namespace {}: {by} sent it to {destination}, and the container that it came to has {own} instead, so the rule is most likely left over from before the container got that",
+        case.journey.last_netns()
+    );
+    let lead = format!(
+        "# let the rule lead to {}, or have it made anew: restart the container with its ports published",
+        endpoint(own, port)
+    );
+    Some(Finding::inferred(summary).remedy(case.where_to_type()).remedy([lead, case.root("ip -br address show")]))
 }
 
 /// A packet for an address that this machine does not have, and that no route leads on to.
 pub(super) fn for_nobody(case: &Case) -> Option<Finding> {
+    if let Some(finding) = led_to_old_address(case) {
+        return Some(finding);
+    }
     let lead = nowhere(case).filter(|_| case.died_at(&[Stage::Routing]))?;
     let confidence = case.by(&["IP_INADDRERRORS", "IP_INNOROUTES"], &["ip_error", "ip6_pkt_discard", "ip6_forward"])?;
     let (destination, port) = case.journey.last_destination();
@@ -138,4 +168,31 @@ fn past_a_server(case: &Case, lead: &Lead, server: &Listener, code: Code, mut fi
         finding.remedy.extend(manager.into_iter().chain(advice));
     }
     finding
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::diagnosis::{Code, Confidence::Inferred, Confidence::Proved, tests::expect};
+    use crate::evidence::{Evidence, Lead, OwnAddress};
+    use crate::journey::{DeathPlace, Outcome, Stage};
+    use crate::output::samples::{self, CONTAINER, ip};
+
+    #[test]
+    fn forwarding_is_not_advised_in_a_container_that_has_another_address() {
+        let mut journey = samples::container().journey;
+        (journey.outcome, journey.died_at) = (Outcome::Dropped, Some(Stage::Routing));
+        (journey.reason, journey.location) = (Some("IP_INADDRERRORS".into()), Some("ip_error+0x94".into()));
+        journey.death = Some(DeathPlace { netns: CONTAINER, interface: Some("eth0".into()) });
+        let with = |address: &str, owned: bool| Evidence {
+            lead: Some(Lead { owned, leaves_by: Some("docker0".into()), sent_by_rule: Some(true), ..Lead::default() }),
+            addresses: vec![OwnAddress { address: ip(address), prefix: 16, interface: "eth0".into(), unready: None }],
+            ..Evidence::default()
+        };
+        let found = expect(&journey, &with("172.17.0.7", false), Code::NoRoute, Inferred);
+        assert!(found.summary.contains("the container that it came to has 172.17.0.7 instead"), "{}", found.summary);
+        assert!(found.remedy.iter().all(|line| !line.contains("ip_forward")), "{:?}", found.remedy);
+        // Another container has it, or it is of a network behind this one.
+        expect(&journey, &with("172.17.0.7", true), Code::NoForwarding, Proved);
+        expect(&journey, &with("10.244.0.1", false), Code::NoForwarding, Proved);
+    }
 }

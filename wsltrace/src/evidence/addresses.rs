@@ -8,6 +8,7 @@ use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, Add
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use serde::{Deserialize, Serialize};
 
+use super::routes;
 use crate::kernel::links::Link;
 use crate::kernel::netlink;
 use crate::kernel::netns::Netns;
@@ -37,6 +38,11 @@ pub enum Unready {
 }
 
 impl OwnAddress {
+    /// Whether an address is of its network.
+    pub fn covers(&self, address: IpAddr) -> bool {
+        self.address.is_ipv4() == address.is_ipv4() && routes::covers(self.address, self.prefix, address)
+    }
+
     /// The network's last address, which stands for all of it, for IPv4.
     pub fn broadcast(&self) -> Option<Ipv4Addr> {
         let IpAddr::V4(address) = self.address else { return None };
