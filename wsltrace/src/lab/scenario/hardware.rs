@@ -5,14 +5,14 @@ use super::neighbour::STOPPED;
 use super::{Expect, Mended, Scenario, serve_all, serve_any, template};
 use crate::diagnosis::Code;
 use crate::journey::{Outcome, Stage};
-use crate::lab::path::{through, unconfirmed};
-use crate::lab::sides::{CLIENT_V4, CONTAINER};
+use crate::lab::path::{into_container_up_to, through, unconfirmed};
+use crate::lab::sides::{CLIENT_V4, CONTAINER, DOCKER0};
 use crate::lab::{Lab, LabError, Seen, Side, Step};
 
 const GROUP: &str = "neighbours";
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![stopped(), wrong_container(), wrong_client(), deaf()]
+    vec![stopped(), wrong_container(), wrong_client(), deaf(), moved()]
 }
 
 /// The neighbour's entry outlives its container for half a minute or more, and the bridge sends what it does not know by every port.
@@ -98,6 +98,33 @@ fn deaf() -> Scenario {
         settle: |lab| lab.wsl.await_failed_neighbour(CONTAINER.into()),
         mended: Some(Mended::Added(1)),
         expect: Expect { proved: false, inferred: true, says: "which has that address, drops the question", ..base.expect },
+        ..base
+    }
+}
+
+/// The rule and the neighbour's entry still have the container's old address.
+fn moved() -> Scenario {
+    let base = stopped();
+    Scenario {
+        name: "container-moved",
+        title: "a published port whose rule leads to an address that its container has no longer",
+        break_it: |lab| {
+            serve_all(lab, Side::Container, INNER_PORT)?;
+            publish(lab, CONTAINER)?;
+            let container = lab.side(Side::Container)?;
+            container.ip(&format!("address del {CONTAINER}/16 dev eth0"))?;
+            container.ip(&format!("address add 172.17.0.7/16 dev eth0\nroute add default via {DOCKER0}"))
+        },
+        expect: Expect {
+            outcomes: &[Outcome::Dropped],
+            died: Some((Stage::Routing, Side::Container)),
+            reason: Some(("IP_INADDRERRORS", (6, 1))),
+            codes: &[Code::NoRoute],
+            inferred: true,
+            says: "the container that it came to has 172.17.0.7 instead",
+            path: into_container_up_to(Stage::Routing),
+            ..base.expect
+        },
         ..base
     }
 }
