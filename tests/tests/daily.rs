@@ -318,6 +318,8 @@ fn statuses(binary: &Path) -> Result<(), Box<dyn Error>> {
         (&["-p", "80", "--netns", "/etc/passwd"], 2, "is not a network namespace"),
         (&["doctr", "-p", "80"], 2, "there is no command doctr: is doctor meant?"),
         (&["slftest"], 2, "is selftest meant?"),
+        (&["port", "80"], 2, "there is no command port: is --port meant?"),
+        (&["http://localhost:8080/"], 2, "try: sudo wsltrace --port 8080"),
         (&["-p", "80", "--"], 2, "there is no command after --"),
         (&["demo", "nonsense"], 2, "no scenario is called 'nonsense'"),
         (&["selftest", "nonsense"], 2, "no scenario is called 'nonsense'"),

@@ -67,6 +67,12 @@ impl Failure {
             }
             (None, _) => message,
         };
+        if let Some(port) = first.filter(|_| error.kind() == ErrorKind::UnknownArgument).and_then(port_in) {
+            return Self::usage(message, format!("sudo wsltrace --port {port}"));
+        }
+        if let Some(option) = first.filter(|_| error.kind() == ErrorKind::UnknownArgument).and_then(option_of_name) {
+            return Self::usage(format!("there is no command {option}: is --{option} meant?"), "wsltrace --help");
+        }
         if error.kind() == ErrorKind::UnknownArgument
             && let Some((typed, meant)) = first.and_then(|first| Some((first, nearest_command(first)?)))
         {
@@ -95,6 +101,19 @@ impl Failure {
             tell(&format!("  try: {hint}"));
         }
     }
+}
+
+/// The port in a word that is one, or an address or URL with one.
+fn port_in(word: &str) -> Option<u16> {
+    let rest = word.split_once("://").map_or(word, |(_, rest)| rest);
+    let host = rest.split('/').next().unwrap_or(rest);
+    host.rsplit_once(':').map_or(host, |(_, port)| port).parse().ok().filter(|port| *port != 0)
+}
+
+/// The option of this name, typed without its dashes.
+fn option_of_name(word: &str) -> Option<String> {
+    let all = Cli::command();
+    all.get_arguments().filter_map(clap::Arg::get_long).find(|name| *name == word).map(str::to_owned)
 }
 
 /// The command whose name is nearly this word.

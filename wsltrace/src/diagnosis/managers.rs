@@ -31,6 +31,15 @@ pub(super) fn mend(obstacle: &Obstacle<'_>) -> Option<Vec<String>> {
             "kubectl get pods,services,endpointslices --all-namespaces".to_owned(),
         ]);
     }
+    // An exception would open the port of every container to every network, and the answers would still be stopped.
+    if rule.owner == Owner::Docker && ["DOCKER-ISOLATION", "DOCKER-INTERNAL"].iter().any(|chain| rule.chain.starts_with(chain)) {
+        return Some(vec![
+            "# Docker keeps its networks apart, and internal ones from everybody; see which network the container is in:".to_owned(),
+            "docker network ls".to_owned(),
+            "# then connect it to one that the client is in, or to one that is not internal: sudo docker network connect NETWORK CONTAINER"
+                .to_owned(),
+        ]);
+    }
     // The user's rules are asked in their order, and one that lets in comes behind.
     if rule.owner == Owner::Ufw
         && !obstacle.forward
@@ -81,7 +90,7 @@ mod tests {
             verdict: "drop".to_owned(),
             owner,
         };
-        Obstacle { rule: &rule, port: 8080, answer: false, v6: false, forward: false, loopback: false }.mend()
+        Obstacle { rule: &rule, port: 8080, answer: false, v6: false, forward: false, server: None, loopback: false }.mend()
     }
 
     #[test]
@@ -92,6 +101,15 @@ mod tests {
         assert!(of("crowdsec", "crowdsec-chain", "").iter().any(|line| line.contains("cscli decisions delete")));
         let service = of("filter", "KUBE-SERVICES", "-m comment --comment \"default/web has no endpoints\" -j REJECT");
         assert!(service.iter().any(|line| line.starts_with("kubectl get")) && !service.iter().any(|line| line.contains("-D")));
+    }
+
+    #[test]
+    fn networks_that_docker_keeps_apart_are_not_opened_to_each_other() {
+        for chain in ["DOCKER-ISOLATION-STAGE-1", "DOCKER-ISOLATION-STAGE-2", "DOCKER-INTERNAL"] {
+            let found = mend(Owner::Docker, "filter", chain, "! -s 10.9.0.0/24 -o br0 -j DROP");
+            assert!(found.iter().all(|line| line.starts_with('#') || line == "docker network ls"), "{found:?}");
+        }
+        assert!(mend(Owner::Docker, "filter", "FORWARD", "policy drop")[0].contains("-I DOCKER-USER -p tcp --dport 8080"));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Commands that let a port through a known rule and change nothing else: the managers' own where one manages the rule, the
 //! rule's removal where it is about this very port, and otherwise an exception before it.
 
+use std::net::IpAddr;
+
 use super::case::Case;
 use super::managers;
 use crate::{
@@ -23,6 +25,8 @@ pub(crate) struct Obstacle<'a> {
     pub(crate) v6: bool,
     /// Whether it stops packets on their way through this machine.
     pub(crate) forward: bool,
+    /// The address behind this machine that they go to, or the answers come from, where it is known.
+    pub(crate) server: Option<IpAddr>,
     /// Whether it stops packets over `lo`, where the answers come through the same chains.
     pub(crate) loopback: bool,
 }
@@ -37,17 +41,24 @@ pub(super) fn mend(case: &Case, rule: &Rule) -> Vec<String> {
         return Vec::new();
     }
     let answer = case.journey.outcome == Outcome::AnswerDropped;
-    let loopback = is_over_loopback(case);
-    let obstacle =
-        Obstacle { rule, port, answer, v6: case.is_v6(), forward: case.journey.died_at.is_some_and(Stage::is_forward), loopback };
+    let forward = case.journey.died_at.is_some_and(Stage::is_forward);
+    let server = forward.then(|| case.journey.last_destination().0);
+    let obstacle = Obstacle { rule, port, answer, v6: case.is_v6(), forward, server, loopback: is_over_loopback(case) };
     obstacle.mend().into_iter().map(|line| if line.starts_with('#') { line } else { case.root(&line) }).collect()
 }
 
 /// The commands against a rule that would stop the packet next.
 pub(super) fn mend_further(case: &Case, further: &Further) -> Vec<String> {
     let Further { rule, port, forward } = further;
-    let obstacle =
-        Obstacle { rule, port: *port, answer: false, v6: case.is_v6(), forward: *forward, loopback: is_over_loopback(case) };
+    let obstacle = Obstacle {
+        rule,
+        port: *port,
+        answer: false,
+        v6: case.is_v6(),
+        forward: *forward,
+        server: None,
+        loopback: is_over_loopback(case),
+    };
     obstacle.mend().into_iter().map(|line| if line.starts_with('#') { line } else { case.root(&line) }).collect()
 }
 
@@ -75,7 +86,7 @@ pub(super) fn who_holds(holder: &TableHolder) -> String {
 /// The commands against a rule that an answer met which left its server.
 pub(super) fn mend_for_answer(case: &Case, rule: &Rule) -> Vec<String> {
     let port = case.journey.last_destination().1;
-    let obstacle = Obstacle { rule, port, answer: true, v6: case.is_v6(), forward: false, loopback: false };
+    let obstacle = Obstacle { rule, port, answer: true, v6: case.is_v6(), forward: false, server: None, loopback: false };
     obstacle.mend().into_iter().map(|line| if line.starts_with('#') { line } else { case.root(&line) }).collect()
 }
 
@@ -85,7 +96,7 @@ pub(crate) fn around(rule: &Rule, port: u16, v6: bool) -> Vec<String> {
     if matches!(rule.owner, Owner::Firewalld | Owner::Ufw) {
         return Vec::new();
     }
-    let obstacle = Obstacle { rule, port, answer: false, v6, forward: false, loopback: false };
+    let obstacle = Obstacle { rule, port, answer: false, v6, forward: false, server: None, loopback: false };
     let delete = if obstacle.is_its_own() { obstacle.delete() } else { None };
     delete.map_or_else(|| obstacle.except(), |delete| vec![delete])
 }
@@ -116,7 +127,7 @@ pub(crate) fn allow_neighbours(rule: &Rule, v6: bool) -> String {
     if !v6 {
         return format!("nft insert rule arp {} {} accept", shell_word(&rule.table), shell_word(&rule.chain));
     }
-    let obstacle = Obstacle { rule, port: 0, answer: false, v6, forward: false, loopback: false };
+    let obstacle = Obstacle { rule, port: 0, answer: false, v6, forward: false, server: None, loopback: false };
     obstacle.except_for("icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert }", "-p ipv6-icmp")
 }
 
@@ -149,7 +160,10 @@ impl Obstacle<'_> {
             }
             // Its chain for the user's rules is asked in this table only.
             Owner::Docker if rule.backend != Backend::Nft && rule.table == "filter" => {
-                vec![format!("{} -I DOCKER-USER -p tcp {} -j ACCEPT", self.program(), self.iptables_port())]
+                // Every container meets that chain.
+                let end = if self.answer { "-s" } else { "-d" };
+                let server = self.server.map(|server| format!(" {end} {server}")).unwrap_or_default();
+                vec![format!("{} -I DOCKER-USER{server} -p tcp {} -j ACCEPT", self.program(), self.iptables_port())]
             }
             _ => {
                 let delete = if self.is_its_own() { self.delete() } else { None };
@@ -191,12 +205,17 @@ impl Obstacle<'_> {
         let [family, table, chain] = self.place();
         match (self.rule.backend, self.rule.handle, self.rule.number) {
             (Backend::IptablesNft, ..) if self.rule.text.as_deref().is_some_and(|text| text.starts_with("-A ")) => {
-                let words = self.rule.text.as_deref()?.strip_prefix("-A ").filter(|words| is_plain(words))?;
+                let words = self.rule.text.as_deref()?.strip_prefix("-A ");
+                let words = words.filter(|words| is_plain(words) && !has_state(words))?;
                 Some(format!("{} -t {table} -D {words}", self.program()))
             }
             (Backend::IptablesLegacy, _, Some(number)) => {
                 // Its number is another's as soon as somebody inserts a rule before it.
-                let words = self.rule.text.as_deref().and_then(|text| text.strip_prefix("-A ")).filter(|words| is_plain(words));
+                let words = self.rule.text.as_deref().and_then(|text| text.strip_prefix("-A "));
+                if words.is_some_and(has_state) {
+                    return None;
+                }
+                let words = words.filter(|words| is_plain(words));
                 let rule = words.map_or_else(|| format!("{chain} {number}"), str::to_owned);
                 Some(format!("{} -t {table} -D {rule}", self.program()))
             }
@@ -224,8 +243,20 @@ impl Obstacle<'_> {
     fn except(&self) -> Vec<String> {
         let answers = self.except_for("ct state established,related", "-m conntrack --ctstate ESTABLISHED,RELATED");
         let both_ways = !self.answer && (self.forward || self.loopback && !self.names_a_destination_port());
-        let for_port = self.except_for(&self.nft_port(), &format!("-p tcp {}", self.iptables_port()));
+        // On the way through this machine only to the one server: others behind it may have been left closed on purpose.
+        let (nft, iptables) = match (self.server, self.answer) {
+            (Some(server), true) => (format!("{} saddr {server} ", self.ip()), format!("-s {server} ")),
+            (Some(server), false) => (format!("{} daddr {server} ", self.ip()), format!("-d {server} ")),
+            (None, _) => (String::new(), String::new()),
+        };
+        let for_port =
+            self.except_for(&format!("{nft}{}", self.nft_port()), &format!("{iptables}-p tcp {}", self.iptables_port()));
         both_ways.then_some(answers).into_iter().chain([for_port]).collect()
+    }
+
+    /// nft's word for its family.
+    fn ip(&self) -> &'static str {
+        if self.v6 { "ip6" } else { "ip" }
     }
 
     /// The iptables command that the rule's table belongs to.
@@ -291,6 +322,13 @@ pub(super) fn iptables(backend: Backend, v6: bool) -> &'static str {
         (_, true) => "ip6tables-nft",
         (_, false) => "iptables-nft",
     }
+}
+
+/// Whether iptables compares the state of a match of this rule, which no text has: then it does not find the rule by its words (seen with
+/// iptables 1.8.9, old tables).
+fn has_state(words: &str) -> bool {
+    let words: Vec<&str> = words.split(' ').collect();
+    words.windows(2).any(|two| matches!(two, ["-m", "connlimit" | "recent"]))
 }
 
 /// Whether a shell takes words as they are.

@@ -44,6 +44,7 @@ fn mend(journey: &Journey, dropped: &Dropped) -> Vec<String> {
         answer: !dropped.from_client,
         v6: journey.flow.source.is_ipv6(),
         forward: dropped.forward,
+        server: None,
         loopback: journey.origin != Origin::Remote,
     };
     let place = dropped.entrance.as_ref().map(|entrance| format!("{entrance} ")).unwrap_or_default();

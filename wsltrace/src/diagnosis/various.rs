@@ -50,6 +50,9 @@ pub(super) fn queue_of(case: &Case) -> String {
     };
     match (queue.up, &queue.qdisc) {
         (false, _) => "; that interface is down".to_owned(),
+        (true, _) if !queue.carrier => {
+            "; that interface has no carrier, as when the program that serves it, such as a VPN's, does not run".to_owned()
+        }
         (true, Some(kind)) => format!("; it is `{}`", escape(kind)),
         (true, None) => String::new(),
     }
@@ -61,6 +64,10 @@ pub(super) fn mend_tc(case: &Case) -> Vec<String> {
     let queue = case.evidence.queue.as_ref().filter(|_| queued).zip(case.interface().map(shell_word));
     match queue {
         Some((queue, device)) if !queue.up => vec![case.root(&format!("ip link set {device} up"))],
+        Some((queue, device)) if !queue.carrier => vec![
+            case.root(&format!("ip -d link show dev {device}")),
+            format!("# start the program that serves {device} (a VPN, a virtual machine), or take the route by {device} away"),
+        ],
         Some((queue, device)) if queue.qdisc.as_ref().is_some_and(|kind| !OWN_QDISCS.contains(&kind.as_str())) => {
             vec![case.root(&format!("tc -s qdisc show dev {device}")), case.root(&format!("tc qdisc del dev {device} root"))]
         }

@@ -360,8 +360,13 @@ fn a_queue_that_drops_is_told_with_its_device() {
         Some(("QDISC_DROP", "__dev_queue_xmit+0xdd1")),
     );
     full.death = full.death.map(|death| DeathPlace { interface: Some("eth0".into()), ..death });
-    let with =
-        |up, qdisc: Option<&str>| Evidence { queue: Some(Queue { up, qdisc: qdisc.map(str::to_owned) }), ..Evidence::default() };
+    let with = |up, qdisc: Option<&str>| Evidence {
+        queue: Some(Queue { up, carrier: true, qdisc: qdisc.map(str::to_owned) }),
+        ..Evidence::default()
+    };
+    let queue = Some(Queue { up: true, carrier: false, qdisc: Some("pfifo_fast".to_owned()) });
+    let alone = expect(&full, &Evidence { queue, ..Evidence::default() }, Code::TcDrop, Proved);
+    assert!(alone.summary.contains("no carrier") && !alone.summary.contains("pfifo_fast"), "{}", alone.summary);
     assert_eq!(expect(&full, &with(false, Some("noop")), Code::TcDrop, Proved).remedy, ["sudo ip link set eth0 up"]);
     assert_eq!(expect(&full, &with(true, Some("tbf")), Code::TcDrop, Proved).remedy[1], "sudo tc qdisc del dev eth0 root");
     assert!(

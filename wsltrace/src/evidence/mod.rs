@@ -222,11 +222,19 @@ pub enum Mirror {
     NoRoute,
 }
 
+/// What was not asked in older recordings.
+fn yes() -> bool {
+    true
+}
+
 /// What a device has packets wait in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Queue {
     /// Whether the device is up.
     pub up: bool,
+    /// Whether something is at its other end; without it the kernel has the device send nothing.
+    #[serde(default = "yes")]
+    pub carrier: bool,
     /// The kind of its root queueing discipline, such as `tbf`.
     pub qdisc: Option<String>,
 }

@@ -97,7 +97,7 @@ pub(super) fn add_way_on(netns: &Netns, journey: &Journey, evidence: &mut Eviden
 pub(super) fn add_queue(netns: &Netns, journey: &Journey, evidence: &mut Evidence) -> io::Result<()> {
     let device = journey.death.as_ref().and_then(|death| death.interface.as_deref());
     let Some(link) = links::list_links(netns)?.into_iter().find(|link| Some(link.name.as_str()) == device) else { return Ok(()) };
-    evidence.queue = Some(Queue { up: link.up, qdisc: links::root_qdisc(netns, link.index)? });
+    evidence.queue = Some(Queue { up: link.up, carrier: link.carrier, qdisc: links::root_qdisc(netns, link.index)? });
     Ok(())
 }
 

@@ -24,6 +24,7 @@ const RTMGRP_LINK: u32 = 1;
 
 /// An interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the kernel's, and no two make one")]
 pub struct Link {
     /// Its number in its namespace.
     pub index: u32,
@@ -31,6 +32,8 @@ pub struct Link {
     pub name: String,
     /// It is switched on (`IFF_UP`).
     pub up: bool,
+    /// Something is at its other end (`IFF_LOWER_UP`): of a tun device, the program that has it open.
+    pub carrier: bool,
     /// The largest packet that it takes, bytes.
     pub mtu: u32,
     /// `ARPHRD_*`: 1 Ethernet, 772 loopback, 65534 none.
@@ -98,6 +101,7 @@ fn link_of(message: LinkMessage) -> Link {
     let mut link = Link {
         index: message.header.index,
         up: message.header.flags.contains(LinkFlags::Up),
+        carrier: message.header.flags.contains(LinkFlags::LowerUp),
         arphrd: message.header.link_layer_type.into(),
         ..Link::default()
     };

@@ -47,7 +47,8 @@ pub(super) fn firewall(facts: &Facts) -> Vec<Finding> {
         let own = facts.redirected(&entry).map_or(facts.port, |(to, _)| to.port());
         let port = port.filter(|_| !answer).unwrap_or(if answer { own } else { facts.port });
         let loopback = entry.interface == "lo";
-        let obstacle = Obstacle { rule, port, answer, v6: entry.destination.is_ipv6(), forward: *forward, loopback };
+        let obstacle =
+            Obstacle { rule, port, answer, v6: entry.destination.is_ipv6(), forward: *forward, server: None, loopback };
         let by: Vec<String> = stops.iter().copied().filter_map(in_words).collect();
         let finding = Finding::new(Severity::Fails, format!("{what} {}", by.join(", or ")));
         let finding = finding.because("the rules were read and followed; `wsltrace` shows it of a real connection");

@@ -47,7 +47,7 @@ pub(crate) fn owner(rule: &RuleRef, listing: Option<&Listing>) -> Owner {
 
 /// Who sets the policy of a built-in chain of a table that has these chains.
 pub(super) fn of_policy<'a, I: Iterator<Item = &'a str>>(chain: &str, chains: impl Fn() -> I) -> Option<Owner> {
-    let sets = |owner| chains().any(|chain| by_chain(chain) == Some(owner)).then_some(owner);
+    let sets = |owner| chains().any(|chain| of_name(chain) == Some(owner)).then_some(owner);
     sets(Owner::Ufw).or_else(|| sets(Owner::Docker).filter(|_| chain == "FORWARD"))
 }
 
@@ -63,8 +63,13 @@ fn shields_containers(rule: &RuleRef, listing: &Listing) -> bool {
         && SHIELDS.iter().any(|(device, address)| text.contains(&format!("iifname != {device}")) && text.contains(address))
 }
 
-/// The manager that gives chains such a name.
+/// The manager of the rules in a chain of this name. Docker makes a chain in which all rules are the user's own.
 pub(crate) fn by_chain(chain: &str) -> Option<Owner> {
+    of_name(chain).filter(|_| chain != "DOCKER-USER")
+}
+
+/// The manager that gives chains such a name.
+fn of_name(chain: &str) -> Option<Owner> {
     CHAINS.iter().find(|(start, _)| chain.starts_with(start)).map(|(_, owner)| *owner)
 }
 
@@ -80,7 +85,8 @@ mod tests {
     fn names_tell_managers() {
         for (family, table, chain, expected) in [
             ("inet", "firewalld", "filter_INPUT", Owner::Firewalld),
-            ("ip", "filter", "DOCKER-USER", Owner::Docker),
+            ("ip", "filter", "DOCKER-USER", Owner::User),
+            ("ip", "filter", "DOCKER-FORWARD", Owner::Docker),
             ("ip", "filter", "ufw-user-input", Owner::Ufw),
             ("ip6", "filter", "ufw6-user-input", Owner::Ufw),
             ("inet", "netavark", "INPUT", Owner::Podman),
