@@ -6,7 +6,7 @@ use super::{
     listener::{Mismatch, first, takers, who, who_of},
 };
 use crate::{
-    evidence::Listener,
+    evidence::{Listener, Proxied},
     journey::{Facts, Outcome, Stage},
     units::duration,
 };
@@ -138,10 +138,37 @@ fn reset_at_once(case: &Case, after_ns: u64) -> Finding {
     }
     let who = who_of(&takers);
     let summary = format!("connected, and {who} reset the connection {after} later, before it sent a byte");
+    if let ([taker], Some(proxied)) = (takers.as_slice(), case.evidence.proxied.iter().find(|one| takers[0].pid == Some(one.pid)))
+    {
+        return reset_by_proxy(case, taker, proxied, &summary);
+    }
     let watch =
         takers.iter().filter_map(|listener| listener.pid).map(|pid| format!("sudo strace -f -e trace=network,close -p {pid}"));
     let advice = format!("# see in the log of {who} why it gives up its connections: here it may crash, or refuse this client");
     Finding::proved(summary).remedy([look].into_iter().chain(watch).chain([advice]))
+}
+
+/// docker-proxy gave it up: it could not connect into the container.
+fn reset_by_proxy(case: &Case, proxy: &Listener, proxied: &Proxied, summary: &str) -> Finding {
+    let Proxied { to, there, .. } = proxied;
+    let beyond = match (there, proxied.is_to_nobody()) {
+        (Some(there), Some(true)) if there.is_empty() => ", where nothing listens".to_owned(),
+        (Some(there), Some(true)) => {
+            let bound: Vec<String> = there.iter().map(|listener| listener.address.to_string()).collect();
+            format!(", where the container's server listens only on {}", bound.join(" and "))
+        }
+        (_, Some(false)) => String::new(),
+        _ => ", where most likely nobody takes them".to_owned(),
+    };
+    let mend = if proxied.is_to_nobody() == Some(false) {
+        format!("# see why the container's server does not take them, in its log or by asking it from here: curl -v http://{to}/")
+    } else if there.as_ref().is_some_and(|there| !there.is_empty()) {
+        format!("# have the container's server listen on 0.0.0.0, port {}", to.port())
+    } else {
+        format!("# start the container's server, or publish the port that it has: docker run -p {}:INNER", proxy.port)
+    };
+    let look = case.root(&format!("ss -ltnp 'sport = :{}'", proxy.port));
+    Finding::proved(format!("{summary}: it leads connections on to {to} in a container{beyond}")).remedy([look, mend])
 }
 
 /// The client has confirmed, and no connection came of it here: its listener is gone, or there was none and a firewall's SYN proxy

@@ -1,9 +1,11 @@
 //! Judgements on hand-made journeys, one a row of measured signatures.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use std::net::Ipv4Addr;
+
 use super::{Code, Confidence, Diagnosis, ROWS, diagnose, row};
 use crate::{
-    evidence::{Backend, Evidence, Listener, Rule, Silence},
+    evidence::{Backend, Evidence, Listener, Proxied, Rule, Silence},
     journey::{Family, Journey, Origin, Outcome, Stage, StageVisit, Translated},
     output::samples::{
         self, CONTAINER, OVERFLOWED, PREROUTING, after_prerouting, ip, journey, listener, to_socket, with_listeners,
@@ -253,6 +255,19 @@ fn a_reset_by_the_server_is_told_with_its_time_and_with_who_it_was() {
     assert!(found.summary.contains("reset the connection 340 \u{b5}s later, before it sent a byte"), "{}", found.summary);
     let gone = expect(&journey, &with_listeners(Vec::new()), Code::NotAccepted, Proved);
     assert!(gone.summary.ends_with("nothing listens on port 8080 any longer"), "{}", gone.summary);
+    let proxy = Listener { pid: Some(7), command: Some("docker-proxy".to_owned()), ..listener("0.0.0.0") };
+    let proxied = |there| Proxied { pid: 7, to: (Ipv4Addr::new(172, 17, 0, 2), 80).into(), there };
+    let by_proxy = |there| Evidence { proxied: vec![proxied(there)], ..with_listeners(vec![proxy.clone()]) };
+    let inner = |address| Some(vec![Listener { port: 80, ..listener(address) }]);
+    for (there, said) in [
+        (Some(Vec::new()), "to 172.17.0.2:80 in a container, where nothing listens"),
+        (inner("127.0.0.1"), "where the container's server listens only on 127.0.0.1"),
+        (inner("0.0.0.0"), "to 172.17.0.2:80 in a container"),
+        (None, "where most likely nobody takes them"),
+    ] {
+        let found = expect(&journey, &by_proxy(there), Code::NotAccepted, Proved);
+        assert!(found.summary.ends_with(said), "{}", found.summary);
+    }
     // Who listens is not known: nothing is said of it.
     let unknown = expect(&journey, &Evidence::default(), Code::NotAccepted, Proved);
     assert!(unknown.summary.ends_with("before it sent a byte"), "{}", unknown.summary);

@@ -12,7 +12,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::firewall::{Firewalls, LOCAL_PORTS};
 use super::linux::{Address, Interface, Linux, Managers, Names, Unseen};
-use super::unserved::{Inside, proxied_to};
+use super::unserved::Inside;
 use crate::causes::with_causes;
 use crate::evidence::cgroups::{self, Cgroup, Direction};
 use crate::evidence::rules::{held_tables, leading_to, translating_rules};
@@ -106,7 +106,7 @@ pub fn linux(netns: &Netns, port: u16, machine: &Machine, firewalls: &Firewalls)
         root: machine.root,
         stopped: sockets::stopped(&listeners),
         gone: asked.take("the local addresses", gone(netns, &listeners)),
-        proxied: proxied(&listeners),
+        proxied: crate::evidence::proxied(&listeners),
         inside,
         listeners,
         other_listeners: others_here.into_iter().map(|found| found.listener).collect(),
@@ -193,15 +193,6 @@ fn gone(netns: &Netns, listeners: &[Listener]) -> io::Result<Vec<IpAddr>> {
         }
     }
     Ok(gone)
-}
-
-/// Where those of the listeners that are docker-proxy lead their connections.
-fn proxied(listeners: &[Listener]) -> Vec<(u32, SocketAddr)> {
-    let proxies = listeners.iter().filter(|listener| listener.command.as_deref() == Some("docker-proxy"));
-    // One that has just ended leads nowhere, and takes nothing.
-    proxies
-        .filter_map(|proxy| Some((proxy.pid?, proxied_to(&fs::read(format!("/proc/{}/cmdline", proxy.pid?)).ok()?)?)))
-        .collect()
 }
 
 /// Those of the control groups that have programs for what comes in or goes out.

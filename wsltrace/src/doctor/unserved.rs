@@ -1,7 +1,7 @@
 //! Sockets that take a connection of which nothing comes: their process is stopped, or it leads connections on to a container where nobody
 //! takes them.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use super::Facts;
 use crate::evidence::Listener;
@@ -57,34 +57,5 @@ impl Facts {
         } else {
             format!("where the container's server listens only on {}", bound.join(" and "))
         })
-    }
-}
-
-/// The end to which docker-proxy leads connections, from its command line: the arguments, each ended by a zero byte.
-pub(super) fn proxied_to(command_line: &[u8]) -> Option<SocketAddr> {
-    let words: Vec<&str> = command_line.split(|byte| *byte == 0).filter_map(|word| std::str::from_utf8(word).ok()).collect();
-    let value = |option: &str| words.iter().skip_while(|word| **word != option).nth(1);
-    if value("-proto").is_some_and(|protocol| *protocol != "tcp") {
-        return None;
-    }
-    let address: IpAddr = value("-container-ip")?.parse().ok()?;
-    (address != Ipv4Addr::UNSPECIFIED).then_some(SocketAddr::new(address, value("-container-port")?.parse().ok()?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn docker_proxy_says_where_it_leads() {
-        let line = |protocol: &str| {
-            let words = ["/usr/bin/docker-proxy", "-proto", protocol, "-host-ip", "0.0.0.0", "-host-port", "8080"];
-            let words = words.into_iter().chain(["-container-ip", "172.17.0.2", "-container-port", "80", "-use-listen-fd"]);
-            words.flat_map(|word| word.bytes().chain([0])).collect::<Vec<u8>>()
-        };
-        assert_eq!(proxied_to(&line("tcp")), Some(SocketAddr::from(([172, 17, 0, 2], 80))));
-        assert_eq!(proxied_to(&line("udp")), None);
-        assert_eq!(proxied_to(b"docker-proxy\0-container-ip\0"), None);
-        assert_eq!(proxied_to(b"\xff\0"), None);
     }
 }

@@ -169,6 +169,11 @@ impl Gatherer {
             self.add_lead(journey, began, &mut evidence);
         }
         self.add_hardware(journey, &mut evidence);
+        if journey.facts.server_reset_ns.is_some()
+            && let Some(sockets) = &evidence.sockets
+        {
+            evidence.proxied = self.proxied(&sockets.listeners);
+        }
         let Some(watched) = self.watched.get_mut(&inum) else { return evidence };
         if inum != journey.netns {
             evidence.entrance =

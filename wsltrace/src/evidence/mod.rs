@@ -18,6 +18,7 @@ pub mod lead;
 mod neighbour;
 mod place;
 mod policy;
+mod proxy;
 mod readings;
 mod refused;
 pub mod routes;
@@ -43,6 +44,7 @@ pub use ipsec::IpsecPolicy;
 pub use lead::Lead;
 pub use neighbour::Deaf;
 pub use policy::{LeadingRule, RefusingRule, own_routing};
+pub use proxy::{Proxied, proxied};
 pub use readings::Silence;
 pub use routes::{Hop, Refusing};
 pub use rules::{Scope, TableHolder, dnat_targets};
@@ -277,6 +279,8 @@ pub struct Evidence {
     pub sockets: Option<Sockets>,
     /// The unit of systemd whose socket it is, where systemd itself listens and nothing takes the connection.
     pub socket_unit: Option<SocketUnit>,
+    /// Where those of them that are docker-proxy lead connections, where the connection was reset.
+    pub proxied: Vec<Proxied>,
     /// The processes of listeners that somebody has stopped (`SIGSTOP`, Ctrl-Z).
     pub stopped: Vec<u32>,
     /// Listeners on the same port in other namespaces that are joined to the one where the packet ended.
