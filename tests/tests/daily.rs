@@ -175,7 +175,7 @@ fn other_clients(binary: &Path) -> Result<(), Box<dyn Error>> {
     let hidden = trace(binary, &lab, &[&["--check", "--source", "10.0.0.0/8", "--source", "::/0"][..], &command].concat(), &[])?;
     hidden.expect(hidden.status == Some(4), "the status for no SYN")?;
     hidden.expect(hidden.stdout.contains("? no SYN from 10.0.0.0/8 or ::/0 to port 8080"), "from where no SYN came")?;
-    hidden.expect(hidden.stderr.contains("1 connection attempts of other clients are hidden"), "how many are hidden")?;
+    hidden.expect(hidden.stderr.contains("1 connection attempt of other clients is hidden"), "how many are hidden")?;
     let shown = trace(binary, &lab, &[&["--check", "--source", "172.28.16.0/20"][..], &command].concat(), &[])?;
     shown.expect(shown.status == Some(3) && shown.stdout.contains("no_listener"), "the client")
 }

@@ -64,7 +64,7 @@ fn unconfirmed(case: &Case, verb: &str, so: &str) -> Finding {
     let text = rule.text.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
     // What such a rule decides does not follow from the rules, nor is it followed where only a counter tells.
     let counted = rule.backend == Backend::IptablesLegacy && case.evidence.port_there.is_none();
-    let followed = !counted && !rule.is_limit() && !rule.remembers();
+    let followed = !counted && !rule.is_limit() && !rule.remembers() && !rule.is_by_chance();
     let known = if followed { "by the rules as they are now it is" } else { "most likely it is" };
     let summary = format!("{}; {known} {}{text}", told(verb, so), name(rule));
     Finding::inferred(summary).remedy(remedy(case))
@@ -305,6 +305,7 @@ fn sentence(case: &Case, verb: &str) -> String {
     let limit = match (rule.is_limit(), rule.remembers()) {
         (true, _) => "; it is a limit, which what came before has used up, so a later attempt may pass",
         (_, true) => "; it asks how often this address came before, so a later attempt may pass",
+        _ if rule.is_by_chance() => "; it takes some packets and leaves others alike, so a later attempt may pass",
         _ => "",
     };
     format!("{verb} in {place} by {}{comment}{text}{twin}{reverse}{limit}", name(rule))

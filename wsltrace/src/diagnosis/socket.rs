@@ -275,7 +275,20 @@ pub(super) fn none(case: &Case) -> Option<Finding> {
 
 /// What to say of a rule that leads the port on and did not take this connection, and what to do instead.
 fn past_a_rule(case: &Case, to: IpAddr) -> (String, Option<String>) {
+    if let Some(by) = case.evidence.led_on_by.filter(|by| *by != case.journey.flow.destination) {
+        let past = format!("; a rule leads this port on to {to}, but only for those who ask {by}");
+        let ask = format!("# let the client ask for {by}, or have the rule take every address (docker run -p PORT:INNER); or:");
+        return (past, Some(ask));
+    }
     let past = format!("; a rule leads this port on to {to}, but did not take this connection");
+    if to.is_ipv6() != case.is_v6() {
+        let family = |v6| if v6 { "IPv6" } else { "IPv4" };
+        let past = format!("{past}: it is for {}, and the client came by {}", family(to.is_ipv6()), family(case.is_v6()));
+        return (
+            past,
+            Some(format!("# have the rule's like for {}, or let the client come by the other; or:", family(case.is_v6()))),
+        );
+    }
     if case.journey.origin == Origin::Remote {
         return (past, None);
     }

@@ -81,6 +81,11 @@ fn a_limit_is_told_as_one_and_what_is_dropped_at_a_limited_rate_is_not() {
     for asks in ["-A INPUT -m recent --update --seconds 60 --hitcount 3 --name x -j DROP", "xt match recent counter drop"] {
         assert!(found(asks).summary.contains("came before"), "{asks}");
     }
+    for chance in
+        ["-A INPUT -m statistic --mode nth --every 2 --packet 0 -j DROP", "numgen inc mod 2 0 drop", "meta random < 9 drop"]
+    {
+        assert!(found(chance).summary.contains("leaves others alike"), "{chance}");
+    }
     for other in ["limit rate 1/second drop", "-A INPUT -m recent --set --name x -j DROP", "counter name \"quota\" drop"] {
         let found = found(other);
         assert!(!found.summary.contains("may pass") && found.remedy.len() == 1, "{}", found.summary);
@@ -144,6 +149,14 @@ fn refused_is_told_apart_by_the_listeners() {
     assert!(found.summary.contains("leads this port on to 172.17.0.2, but did not take this connection"), "{}", found.summary);
     let found = expect(&Journey { origin: Origin::Local, ..j.clone() }, &led, Code::NoListener, Proved);
     assert!(found.summary.contains("meet no rule of PREROUTING") && found.remedy[0].contains("nat OUTPUT"), "{found:?}");
+    let by = Evidence { led_on_by: Some(ip("172.28.16.3")), ..led.clone() };
+    let found = expect(&j, &by, Code::NoListener, Proved);
+    assert!(
+        found.summary.contains("but only for those who ask 172.28.16.3") && found.remedy[0].contains("ask for 172.28.16.3"),
+        "{found:?}"
+    );
+    let v6 = Evidence { led_on_to: Some(ip("fd00::2")), ..with_listeners(Vec::new()) };
+    assert!(expect(&j, &v6, Code::NoListener, Proved).summary.contains("it is for IPv6, and the client came by IPv4"));
     expect(&j, &with_listeners(Vec::new()), Code::NoListener, Proved);
     expect(&j, &Evidence::default(), Code::NoListener, Inferred);
     // A dual-stack listener takes IPv4: it can only have been started later.

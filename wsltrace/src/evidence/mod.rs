@@ -136,6 +136,13 @@ impl Rule {
         words.windows(3).any(|three| matches!(three, ["xt", "match", "recent"]) || asks && matches!(three, ["-m", "recent", _]))
     }
 
+    /// Whether it takes some packets and leaves others alike, by chance or by counting them.
+    pub fn is_by_chance(&self) -> bool {
+        let words = self.words();
+        let chooses = |two: &[&str]| matches!(two, ["-m" | "match", "statistic"] | ["meta", "random"] | ["numgen", _]);
+        words.windows(2).any(chooses)
+    }
+
     /// Whether it is about this port of a server and no other: of what comes to it, or of its answers.
     pub fn names_port(&self, port: u16, answer: bool) -> bool {
         let is_a_rule = self.handle.is_some() || self.number.is_some();
@@ -366,6 +373,8 @@ pub struct Evidence {
     pub mtu: Option<u32>,
     /// Where a rule leads connections for this port on that did not take this one, where nothing has the packet's port.
     pub led_on_to: Option<IpAddr>,
+    /// The one address that such a rule is for.
+    pub led_on_by: Option<IpAddr>,
     /// Listeners on other ports, the nearest first, where nothing has the packet's.
     pub nearest: Vec<Listener>,
     /// By how much the kernel's count of ICMP errors that it did not send rose in the namespace of the death since a reading from before the SYN; `None` also where the kernel does not count them.

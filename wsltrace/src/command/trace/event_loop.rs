@@ -132,7 +132,8 @@ impl Session {
             }
         }
         if self.hidden > 0 {
-            self.send(Job::Talk(format!("{} connection attempts of other clients are hidden by --source", self.hidden)));
+            let (attempts, are) = if self.hidden == 1 { ("attempt", "is") } else { ("attempts", "are") };
+            self.send(Job::Talk(format!("{} connection {attempts} of other clients {are} hidden by --source", self.hidden)));
         }
         let lost = self.say_summary(When::AtTheEnd)?.total;
         drop(self.jobs);

@@ -64,15 +64,24 @@ pub(crate) fn leading_to(rules: &[String], port: u16) -> Vec<u16> {
     ports
 }
 
-/// The address to which a rule leads connections for this port on, where one does.
-pub(crate) fn leads_on(rules: &[String], port: u16) -> Option<IpAddr> {
+/// The address to which a rule leads connections for this port on, where one does, and the one that it has to be asked by;
+/// rather one of the family of `like`.
+pub(crate) fn leads_on(rules: &[String], port: u16, like: IpAddr) -> Option<(IpAddr, Option<IpAddr>)> {
     let leads = |rule: &String| {
         let (matches, target) = rule.split_once("dnat").or_else(|| rule.split_once("--to-destination"))?;
         let words: Vec<&str> = matches.split_whitespace().collect();
         let is_of_port = |two: &[&str]| matches!(two[0], "dport" | "--dport") && two[1].parse() == Ok(port);
-        addresses(target).next().filter(|_| words.windows(2).any(is_of_port))
+        let to = addresses(target).next().filter(|_| words.windows(2).any(is_of_port))?;
+        // What is turned round (`!`, `!=`) is no address by itself.
+        let by = words.iter().enumerate().find_map(|(at, word)| {
+            let turned = at > 0 && words.get(at - 1) == Some(&"!");
+            let value = words.get(at + 1).filter(|_| matches!(*word, "daddr" | "-d") && !turned)?;
+            value.trim_end_matches("/32").trim_end_matches("/128").parse().ok()
+        });
+        Some((to, by))
     };
-    rules.iter().find_map(leads)
+    let all = || rules.iter().filter_map(leads);
+    all().find(|(to, _)| to.is_ipv6() == like.is_ipv6()).or_else(|| all().next())
 }
 
 /// Whether one of the rules that give another destination sends packets to an address; `None` where they do not tell: one takes its
@@ -188,9 +197,25 @@ mod tests {
         let rules = rules.map(str::to_owned);
         assert_eq!(leading_to(&rules, 80), [7000, 8080, 8443]);
         assert_eq!(leading_to(&rules, 8082), [82]);
-        let leads = |port| leads_on(&rules, port).map_or_else(String::new, |to| to.to_string());
+        let like = std::net::IpAddr::from([172, 28, 16, 2]);
+        let told = |(to, by): (std::net::IpAddr, Option<std::net::IpAddr>)| match by {
+            Some(by) => format!("{by} to {to}"),
+            None => to.to_string(),
+        };
+        let leads = |port| leads_on(&rules, port, like).map_or_else(String::new, told);
         assert_eq!([leads(8080), leads(7000)], ["172.17.0.2", "fd00::2"]);
         assert_eq!([leads(7001), leads(9000)], ["", ""]);
+        let rules = [
+            "tcp dport 1 dnat ip6 to [fd00::2]:80",
+            "-A DOCKER -d 172.28.16.3/32 ! -i br0 -p tcp -m tcp --dport 1 -j DNAT --to-destination 172.17.0.2:80",
+            "-A OUTPUT ! -d 127.0.0.0/8 -p tcp --dport 2 -j DNAT --to-destination 172.17.0.2:80",
+            "ip daddr 127.0.0.1 tcp dport 3 dnat to 172.17.0.2:80",
+            "ip daddr != 127.0.0.1 tcp dport 4 dnat to 172.17.0.2:80",
+        ];
+        let rules = rules.map(str::to_owned);
+        let leads = |port| leads_on(&rules, port, like).map_or_else(String::new, told);
+        let all = [leads(1), leads(2), leads(3), leads(4)];
+        assert_eq!(all, ["172.28.16.3 to 172.17.0.2", "172.17.0.2", "127.0.0.1 to 172.17.0.2", "172.17.0.2"]);
         assert!(leading_to(&rules, 81).is_empty());
     }
 
