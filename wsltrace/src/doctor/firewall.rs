@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::Facts;
 use crate::diagnosis::rule_name;
 use crate::evidence::{Listener, Rule};
-use crate::simulate::{End, Goes, Machine, Packet, Part, Prediction, Rulesets, Way, predict};
+use crate::simulate::{End, Further, Goes, Machine, Packet, Part, Prediction, Rulesets, Way, further, predict};
 use crate::wsl::{Entry, Gate, taker, takers};
 
 /// The ends of the ports that clients of Windows as well as of Linux take by themselves.
@@ -30,7 +30,7 @@ impl Facts {
     /// What the firewalls would do with a packet of the handshake; `None` when they were not read.
     pub(super) fn predicted(&self, entry: &Entry, part: Part) -> Option<Prediction> {
         let device = Some(entry.interface.clone());
-        let bridged = self.linux.bridge.as_ref().is_some_and(|(_, name)| *name == entry.interface);
+        let bridged = self.is_bridged(entry);
         let way = match (entry.local, part) {
             (true, Part::Syn) => Way::Loopback,
             (true, Part::Answer) => Way::LoopbackAnswer,
@@ -44,16 +44,37 @@ impl Facts {
         self.simulated(&way, entry.source, (entry.destination, self.port))
     }
 
-    /// What the firewalls would do with a packet of a connection from `source` to `server`.
-    fn simulated(&self, way: &Way, source: Option<IpAddr>, server: (IpAddr, u16)) -> Option<Prediction> {
-        let Firewalls::Read(rulesets) = &self.firewalls else { return None };
+    /// The rules behind the one that stops a SYN, which would stop it next.
+    pub(super) fn behind(&self, entry: &Entry, rule: &Rule) -> Vec<Further> {
+        let Firewalls::Read(rulesets) = &self.firewalls else { return Vec::new() };
+        let way = if entry.local {
+            Way::Loopback
+        } else {
+            Way::Outside { device: Some(entry.interface.clone()), bridged: self.is_bridged(entry) }
+        };
+        let (source, destination) = (entry.source, entry.destination);
+        let packet = Packet { way, source, source_port: None, destination, destination_port: self.port, ecn: None };
+        further(rulesets, &packet, &self.machine(), rule)
+    }
+
+    fn is_bridged(&self, entry: &Entry) -> bool {
+        self.linux.bridge.as_ref().is_some_and(|(_, name)| *name == entry.interface)
+    }
+
+    fn machine(&self) -> Machine {
         let own = |interface: &super::Interface| {
             interface.addresses.iter().map(|address| (interface.name.clone(), address.address)).collect::<Vec<_>>()
         };
-        let machine = Machine {
+        Machine {
             addresses: self.linux.interfaces.iter().flat_map(own).collect(),
             ways: self.linux.translated_by_way_of.iter().cloned().collect(),
-        };
+        }
+    }
+
+    /// What the firewalls would do with a packet of a connection from `source` to `server`.
+    fn simulated(&self, way: &Way, source: Option<IpAddr>, server: (IpAddr, u16)) -> Option<Prediction> {
+        let Firewalls::Read(rulesets) = &self.firewalls else { return None };
+        let machine = self.machine();
         let (destination, destination_port) = server;
         let (local, answer) = match way {
             Way::LoopbackAnswer => (true, true),

@@ -37,7 +37,6 @@ pub use behind::namespaces_behind;
 pub use cgroups::Cgroup;
 pub use connection::Connection;
 pub use followed::Dropped;
-pub use further::Further;
 pub use gather::Gatherer;
 pub use hardware::{BRIDGE_FREES, Isolated, Unclaimed};
 pub use ipsec::IpsecPolicy;
@@ -53,6 +52,7 @@ pub use units::SocketUnit;
 use std::net::IpAddr;
 
 use crate::journey::Stage;
+pub use crate::simulate::Further;
 
 use serde::{Deserialize, Serialize};
 

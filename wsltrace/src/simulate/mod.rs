@@ -3,6 +3,7 @@
 
 mod arp;
 mod chain;
+mod further;
 mod hooks;
 mod iptables;
 mod kernel;
@@ -15,7 +16,6 @@ mod symbol;
 pub mod unknown;
 mod value;
 mod walk;
-mod without;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -27,12 +27,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use arp::predict_arp;
+pub use further::{Further, further};
 pub use packet::{Machine, Packet, Part, Standing, Way};
 pub use read::{Reader, Rulesets, read, read_by};
 pub use ruleset::Unread;
 pub use unknown::Because;
 pub use walk::{predict, predict_as};
-pub use without::Mend;
 
 use crate::evidence::Rule;
 

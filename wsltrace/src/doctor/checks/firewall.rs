@@ -8,7 +8,7 @@ use super::super::{Facts, Finding, Severity};
 use crate::diagnosis::{Obstacle, allow_neighbours, around, is_forwarder};
 use crate::escape::{escape, shell_word};
 use crate::evidence::{Owner, Rule};
-use crate::simulate::{End, Goes, Part, Prediction};
+use crate::simulate::{End, Further, Goes, Part, Prediction};
 use crate::wsl::{Entry, NetworkingMode, taker};
 
 /// What is stopped, by which rule; each rule once.
@@ -61,7 +61,22 @@ pub(super) fn firewall(facts: &Facts) -> Vec<Finding> {
             )));
             continue;
         }
-        let lines = obstacle.mend().into_iter();
+        let behind = if packet == Part::Syn { facts.behind(&entry, rule) } else { Vec::new() };
+        let finding = match behind.first() {
+            Some(next) => {
+                let summary =
+                    format!("{}; once that lets them through, {} would stop them next", finding.summary, described(&next.rule));
+                Finding { summary, ..finding }
+            }
+            None => finding,
+        };
+        told.extend(behind.iter().map(|further| format!("{:?}", further.rule)));
+        // The last first: where a rule is known by its number, what is done about one behind it does not give it another.
+        let further = behind.iter().rev().flat_map(|further| {
+            let Further { rule, port, forward } = further;
+            Obstacle { rule, port: *port, forward: *forward, ..obstacle }.mend()
+        });
+        let lines = further.chain(obstacle.mend());
         let lines = lines.map(|line| if line.starts_with('#') { line } else { format!("sudo {line}") });
         found.push(lines.fold(finding, Finding::linux));
     }

@@ -1,0 +1,132 @@
+//! The rules behind one that stops a packet: the rulesets as they would be once somebody has done what lets it through, followed again.
+
+use serde::{Deserialize, Serialize};
+
+use super::End;
+use super::packet::{Machine, Packet};
+use super::read::Rulesets;
+use super::ruleset::{Chain, Place, Statement, Verdict};
+use super::walk::predict;
+use crate::evidence::{Backend, Owner, Rule};
+
+/// How many rules are told of.
+const MAX_FURTHER: usize = 8;
+
+/// A rule behind the one that killed a packet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Further {
+    /// The rule.
+    pub rule: Rule,
+    /// The destination port that the packet would have there.
+    pub port: u16,
+    /// Whether it would be on its way through this machine there.
+    pub forward: bool,
+}
+
+/// What is done about a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mend {
+    /// It is deleted.
+    Delete,
+    /// An exception comes before it, which lets the packet through its base chain; in front of a policy likewise.
+    Except,
+}
+
+impl Rulesets {
+    /// With this done about a rule or policy; `None` where they do not have it.
+    fn mended(&self, rule: &Rule, how: Mend) -> Option<Self> {
+        let place = Place {
+            legacy: rule.backend == Backend::IptablesLegacy,
+            family: rule.family.clone(),
+            table: rule.table.clone(),
+            chain: rule.chain.clone(),
+        };
+        let chains = self.chains.with(&place, |chain| change(chain, rule, how))?;
+        Some(Self { chains, ..self.clone() })
+    }
+}
+
+/// The rules that stop a packet one after the other, once what stopped it before is mended; none where the rules as they are would not
+/// have stopped it by the first.
+pub fn further(rulesets: &Rulesets, packet: &Packet, machine: &Machine, first: &Rule) -> Vec<Further> {
+    let mut found: Vec<Further> = Vec::new();
+    let mut rulesets = rulesets.clone();
+    while found.len() <= MAX_FURTHER {
+        let end = predict(&rulesets, packet, machine).end;
+        let (End::Dropped { rule, port: Some(port), forward } | End::Rejected { rule, port: Some(port), forward }) = end else {
+            break;
+        };
+        let known = found.iter().any(|known| known.rule.is(&rule));
+        if known || found.is_empty() && !rule.is(first) {
+            break;
+        }
+        let own = rule.owner == Owner::User && rule.names_port(port, false);
+        let Some(mended) = rulesets.mended(&rule, if own { Mend::Delete } else { Mend::Except }) else { break };
+        rulesets = mended;
+        found.push(Further { rule, port, forward });
+    }
+    found.into_iter().skip(1).collect()
+}
+
+fn change(chain: &mut Chain, rule: &Rule, how: Mend) -> Option<()> {
+    if rule.handle.is_none() && rule.number.is_none() {
+        chain.base.as_mut()?.drops = false;
+        return Some(());
+    }
+    // Its line stays, since rules are told by their places.
+    let line = chain.rules.iter_mut().find(|line| match rule.number {
+        Some(number) => line.number == Some(number),
+        None => line.handle == rule.handle,
+    })?;
+    line.statements = match how {
+        Mend::Delete => vec![Statement::Verdict(Verdict::Continue)],
+        Mend::Except => vec![Statement::Verdict(Verdict::Accept)],
+    };
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{End, Rule, further, predict};
+    use crate::simulate::tests::{chain, machine, rule, syn, told_rulesets};
+
+    const DROP: &str = r#"{"drop": null}"#;
+
+    fn of_port(then: &str) -> String {
+        format!(
+            r#"{{"match": {{"op": "==", "left": {{"payload": {{"protocol": "tcp", "field": "dport"}}}}, "right": 8080}}}}, {then}"#
+        )
+    }
+
+    /// The handles of what is found behind the rule with handle 2, 0 for a policy.
+    fn behind(objects: &[String]) -> Vec<u64> {
+        let rulesets = told_rulesets(&objects.join(","), &["c", "d"], 2..9, "tcp dport 8080 drop");
+        let End::Dropped { rule, .. } = predict(&rulesets, &syn(), &machine()).end else { unreachable!("all drop") };
+        let first = Rule { handle: Some(2), ..rule };
+        let found = further(&rulesets, &syn(), &machine(), &first);
+        found.iter().map(|further| further.rule.handle.unwrap_or_default()).collect()
+    }
+
+    #[test]
+    fn twins_and_other_chains_are_found_in_their_order() {
+        let twice = [chain("c", 1, "input", 0, "accept"), rule("c", 2, &of_port(DROP)), rule("c", 3, &of_port(DROP))];
+        assert_eq!(behind(&twice), [3]);
+        let two = [twice.as_slice(), &[chain("d", 1, "input", 5, "drop"), rule("d", 4, &of_port(DROP))]].concat();
+        assert_eq!(behind(&two), [3, 4, 0]);
+        assert!(behind(&twice[..2]).is_empty());
+    }
+
+    #[test]
+    fn what_depends_on_something_unknown_is_not_told() {
+        let strange = rule("c", 3, &format!(r#"{{"something": "new"}}, {DROP}"#));
+        let rules = [chain("c", 1, "input", 0, "accept"), rule("c", 2, &of_port(DROP)), strange, rule("c", 4, &of_port(DROP))];
+        assert!(behind(&rules).is_empty());
+    }
+
+    #[test]
+    fn nothing_is_told_where_the_rules_do_not_explain_the_death() {
+        let rules = [chain("c", 1, "input", 0, "accept"), rule("c", 3, &of_port(DROP)), rule("c", 4, &of_port(DROP))];
+        assert!(behind(&rules).is_empty());
+    }
+}
