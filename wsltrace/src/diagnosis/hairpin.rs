@@ -18,7 +18,7 @@ pub(super) fn isolated(case: &Case) -> Option<Finding> {
         escape(to)
     );
     // One that is not is enough; the destination's keeps from its neighbours what it was kept from.
-    let open = case.root(&format!("bridge link set dev {} isolated off", shell_word(from)));
+    let open = case.root(&format!("ip link set dev {} type bridge_slave isolated off", shell_word(from)));
     Some(Finding::inferred(summary).remedy([open]))
 }
 

@@ -155,7 +155,7 @@ mod tests {
         let isolated = Evidence { isolated: Some(isolated), ..Evidence::default() };
         let by = |symbol: &str| dropped(&[Stage::TcIngress], "NOT_SPECIFIED", symbol);
         let found = expect(&by("br_handle_frame_finish+0x380"), &isolated, Code::NoForwarding, Inferred);
-        assert_eq!(found.remedy, ["sudo bridge link set dev vk isolated off"]);
+        assert_eq!(found.remedy, ["sudo ip link set dev vk type bridge_slave isolated off"]);
         expect(&by("br_handle_frame_finish+0x380"), &Evidence::default(), Code::UnexplainedDrop, Inferred);
         expect(&by("somewhere+0x1"), &isolated, Code::UnexplainedDrop, Inferred);
     }

@@ -186,7 +186,7 @@ fn isolated() -> Scenario {
     let title = "a container connects to another of the same bridge, and both their ports are isolated";
     let base = Scenario { name: "bridge-isolated", title, ..between_containers() };
     Scenario {
-        tools: &["ip", "bridge"],
+        tools: &["ip"],
         break_it: |lab| {
             serve_beside(lab)?;
             let neighbour = lab.kept::<Namespace>().last().ok_or_else(|| LabError::Failed("there is no neighbour".into()))?;

@@ -93,6 +93,8 @@ fn deaf() -> Scenario {
             publish(lab, CONTAINER)?;
             lab.side(Side::Container)?.nft("arp", "type filter hook input priority 0; policy drop", "")?;
             lab.wsl.set_sysctl("net.ipv4.neigh.docker0.retrans_time_ms", "900")?;
+            // Some seconds after it has used what it knows of its gateway it would ask that, which tells where it is.
+            lab.side(Side::Container)?.ip("neighbour flush dev eth0")?;
             lab.wsl.ip(&format!("neighbour del {CONTAINER} dev docker0"))
         },
         settle: |lab| lab.wsl.await_failed_neighbour(CONTAINER.into()),
