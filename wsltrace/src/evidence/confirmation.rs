@@ -2,9 +2,9 @@
 //! connection has many; the rules as they are now are followed instead, so this proves nothing.
 
 use super::Rule;
-use super::simulated::Rules;
-use crate::journey::{Conntrack, Journey, Origin};
-use crate::simulate::{End, Packet, Standing, Way, predict_as};
+use super::simulated::{Rules, came};
+use crate::journey::{Conntrack, Journey};
+use crate::simulate::{End, Standing, Way, predict_as};
 
 impl Rules {
     /// The rule or policy that drops or rejects the client's confirmation, where it is certain by these rules, and the port that the
@@ -15,7 +15,8 @@ impl Rules {
             Some(Conntrack::Untracked) => [Standing::Untracked, Standing::Established, Standing::Invalid],
             _ => [Standing::Established, Standing::Invalid, Standing::Untracked],
         };
-        let packet = packet(journey);
+        let outside = |device| Way::Confirmation { device, bridged: false };
+        let packet = came(journey, outside, Way::LoopbackConfirmation);
         for standing in likely {
             match predict_as(&self.rulesets, &packet, &self.machine, standing).end {
                 End::Dropped { rule, port, .. } | End::Rejected { rule, port, .. } => return Some((rule, port)),
@@ -26,22 +27,6 @@ impl Rules {
         }
         None
     }
-}
-
-/// The confirmation as it came into the namespace where it died.
-fn packet(journey: &Journey) -> Packet {
-    let behind = journey.last_netns() != journey.netns;
-    let way = match (journey.origin, behind) {
-        (Origin::Remote, _) | (_, true) => Way::Confirmation { device: journey.entrance().map(str::to_owned), bridged: false },
-        _ => Way::LoopbackConfirmation,
-    };
-    let flow = &journey.flow;
-    let (source, (destination, destination_port)) = if behind {
-        (journey.last_source(), journey.last_destination())
-    } else {
-        (flow.source, (flow.destination, flow.destination_port))
-    };
-    Packet { way, source: Some(source), source_port: Some(flow.source_port), destination, destination_port, ecn: None }
 }
 
 #[cfg(test)]

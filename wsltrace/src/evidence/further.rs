@@ -3,11 +3,11 @@
 
 use std::collections::HashMap;
 
-use super::simulated::Rules;
+use super::simulated::{Rules, came};
 use super::told::OrTold as _;
 use super::watched::Watched;
 use super::{Evidence, Rule};
-use crate::journey::{Journey, Origin, Outcome};
+use crate::journey::{Journey, Outcome};
 use crate::simulate::{Further, Packet, Way, further};
 
 /// The most rules that are read for this: the death itself is to be told without delay, and ten thousand take a second to read.
@@ -32,7 +32,9 @@ impl Watched {
             return;
         }
         let rules = self.rules.get_mut(|| Rules::read(&self.netns)).or_told(self.netns.inum(), "read the firewall rules");
-        evidence.further = rules.map(|rules| kept(rules, &packet(journey), rule)).unwrap_or_default();
+        let found = rules.map(|rules| kept(rules, &syn(journey), rule)).unwrap_or_default();
+        // What stands in a program's own table nobody else can change.
+        evidence.further = found.into_iter().take_while(|further| self.holder(&further.rule).is_none()).collect();
     }
 }
 
@@ -43,8 +45,7 @@ fn is_worth_asking(journey: &Journey, rule: &Rule) -> bool {
 }
 
 fn kept(rules: &mut Rules, packet: &Packet, rule: &Rule) -> Vec<Further> {
-    let place = [&rule.family, &rule.table, &rule.chain].map(Clone::clone);
-    let [family, table, chain] = place;
+    let [family, table, chain] = [&rule.family, &rule.table, &rule.chain].map(Clone::clone);
     let key = (packet.clone(), (family, table, chain, rule.handle, rule.number));
     if let Some(known) = rules.further.get(&key) {
         return known.clone();
@@ -57,19 +58,7 @@ fn kept(rules: &mut Rules, packet: &Packet, rule: &Rule) -> Vec<Further> {
     found
 }
 
-/// The SYN as it came into the namespace where it died.
-fn packet(journey: &Journey) -> Packet {
-    let behind = journey.last_netns() != journey.netns;
-    let way = match (journey.origin, behind) {
-        (Origin::Remote, _) | (_, true) => Way::Outside { device: journey.entrance().map(str::to_owned), bridged: false },
-        _ => Way::Loopback,
-    };
-    let flow = &journey.flow;
-    let (source, (destination, destination_port)) = if behind {
-        (journey.last_source(), journey.last_destination())
-    } else {
-        (flow.source, (flow.destination, flow.destination_port))
-    };
-    // A client's port is another with each attempt.
-    Packet { way, source: Some(source), source_port: None, destination, destination_port, ecn: None }
+/// The SYN as it came. A client's port is another with each attempt.
+fn syn(journey: &Journey) -> Packet {
+    Packet { source_port: None, ..came(journey, |device| Way::Outside { device, bridged: false }, Way::Loopback) }
 }

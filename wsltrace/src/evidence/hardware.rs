@@ -59,7 +59,7 @@ struct Other {
 }
 
 /// A namespace and what is behind it.
-struct Around {
+pub(super) struct Around {
     links: Vec<Link>,
     neighbours: Vec<Neighbour>,
     learned: Vec<Learned>,
@@ -68,21 +68,45 @@ struct Around {
 
 impl Gatherer {
     /// What bears on a packet that left for a hardware address, or that a bridge did not send.
-    pub(super) fn add_hardware(&self, journey: &Journey, evidence: &mut Evidence) {
+    pub(super) fn add_hardware(&mut self, journey: &Journey, evidence: &mut Evidence) {
         let refused = journey.location.as_deref().is_some_and(|place| BRIDGE_FREES.contains(&symbol(place)));
-        if let Some((netns, device, to)) = sent(journey) {
-            let found = self.unclaimed(netns, device, to).or_told(netns, "look for hardware addresses");
-            evidence.unclaimed = found.flatten();
-        } else if refused && journey.outcome == Outcome::Dropped {
-            let around = self.around(journey.netns).or_told(journey.netns, "look at the ports of bridges").flatten();
-            let from = journey.interface.as_deref();
-            evidence.isolated = around.zip(from).and_then(|(around, from)| around.isolated(from, journey.last_destination().0));
+        let sent = sent(journey);
+        let netns = match sent {
+            Some((netns, ..)) => netns,
+            None if refused && journey.outcome == Outcome::Dropped => journey.netns,
+            None => return,
+        };
+        // Lent from its namespace: to look anew, all namespaces are looked at.
+        let Some(mut kept) = self.watched.get_mut(&netns).map(|watched| std::mem::take(&mut watched.around)) else { return };
+        if let Some(around) =
+            kept.get(|| self.around(netns)).or_told(netns, "look for hardware addresses").and_then(Option::as_ref)
+        {
+            if let Some((_, device, to)) = sent {
+                let found = self.unclaimed(around, netns, device, to, journey.outcome);
+                evidence.unclaimed = found.or_told(netns, "look for hardware addresses").flatten();
+            } else {
+                let from = journey.interface.as_deref();
+                evidence.isolated = from.and_then(|from| around.isolated(from, journey.last_destination().0));
+            }
+        }
+        if let Some(watched) = self.watched.get_mut(&netns) {
+            watched.around = kept;
         }
     }
 
-    fn unclaimed(&self, netns: u32, device: &str, to: IpAddr) -> io::Result<Option<Unclaimed>> {
-        let Some(around) = self.around(netns)? else { return Ok(None) };
+    fn unclaimed(
+        &self,
+        around: &Around,
+        netns: u32,
+        device: &str,
+        to: IpAddr,
+        outcome: Outcome,
+    ) -> io::Result<Option<Unclaimed>> {
         let Some((routed, watched)) = around.routed(device).zip(self.watched.get(&netns)) else { return Ok(None) };
+        // Of an answer only what somebody has set tells something, and the route is dear to ask for in a flood.
+        if outcome == Outcome::Answered && !around.neighbours.iter().any(|entry| entry.permanent && entry.index == routed.index) {
+            return Ok(None);
+        }
         let hop = routes::hop_by(&watched.netns, to, &routed.name)?;
         Ok(around.unclaimed(routed, hop.and_then(|hop| hop.gateway).unwrap_or(to)))
     }

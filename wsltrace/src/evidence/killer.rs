@@ -8,7 +8,7 @@ use super::rules::{Came, Ends, FirewallTrace, LegacyCounters, table_holder};
 use super::simulated::Rules;
 use super::told::OrTold as _;
 use super::watched::{Watched, others};
-use super::{Backend, Evidence, Rule, backend, way};
+use super::{Backend, Evidence, Rule, TableHolder, backend, way};
 use crate::journey::{Family, Journey, Origin, Outcome, Stage};
 use crate::probe::netfilter_programs;
 
@@ -49,10 +49,17 @@ impl Watched {
 
     /// The program that the rule's table belongs to.
     pub(super) fn add_holder(&mut self, evidence: &mut Evidence) {
-        let Some(rule) = evidence.rule.as_ref().filter(|rule| rule.backend == Backend::Nft) else { return };
+        evidence.table_holder = evidence.rule.as_ref().and_then(|rule| self.holder(rule));
+    }
+
+    /// The program that a rule's table belongs to, where no other may change it.
+    pub(super) fn holder(&mut self, rule: &Rule) -> Option<TableHolder> {
+        if rule.backend != Backend::Nft {
+            return None;
+        }
         let kept = self.table_holders.entry((rule.family.clone(), rule.table.clone())).or_default();
         let holder = kept.get(|| table_holder(&self.netns, rule)).or_told(self.netns.inum(), "see whose a table is");
-        evidence.table_holder = holder.cloned().flatten();
+        holder.cloned().flatten()
     }
 
     /// The rule of nftables that the kernel named for this packet, or for one like it.

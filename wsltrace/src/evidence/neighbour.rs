@@ -43,8 +43,8 @@ impl Gatherer {
         };
         let (neighbour, here) = (evidence.gateway.unwrap_or(whom), journey.last_netns());
         evidence.deaf = self.watched.iter_mut().filter(|(inum, _)| **inum != here).find_map(|(inum, watched)| {
-            let own = addresses::of(&watched.netns).or_told(*inum, "list the addresses")?;
-            let own = own.into_iter().find(|own| own.address == neighbour)?;
+            let own = watched.addresses.get(|| addresses::of(&watched.netns)).or_told(*inum, "list the addresses")?;
+            let own = own.iter().find(|own| own.address == neighbour)?;
             let rules = watched.rules.get(|| Rules::read(&watched.netns)).or_told(*inum, "read the firewall rules")?;
             let rule = deaf(rules, neighbour, &own.interface)?;
             let entrance = watched.entrance.get(|| Ok(watched.netns.entrance())).or_told(*inum, "look for processes");

@@ -5,10 +5,11 @@ use std::net::IpAddr;
 
 use super::Rule;
 use super::further::Answers;
+use crate::journey::{Journey, Origin};
 use crate::kernel::addresses::list_addresses;
 use crate::kernel::links::interfaces_toward;
 use crate::kernel::netns::Netns;
-use crate::simulate::{End, Machine, Packet, Rulesets, predict, predict_arp};
+use crate::simulate::{End, Machine, Packet, Rulesets, Way, predict, predict_arp};
 
 /// The rulesets of a namespace, and the addresses that they are followed with.
 #[derive(Debug)]
@@ -50,4 +51,18 @@ impl Rules {
             _ => None,
         })
     }
+}
+
+/// A packet of a journey's client as it came into the namespace where it died, by one of these ways.
+pub(super) fn came(journey: &Journey, outside: impl FnOnce(Option<String>) -> Way, loopback: Way) -> Packet {
+    let behind = journey.last_netns() != journey.netns;
+    let from_outside = behind || journey.origin == Origin::Remote;
+    let way = if from_outside { outside(journey.entrance().map(str::to_owned)) } else { loopback };
+    let flow = &journey.flow;
+    let (source, (destination, destination_port)) = if behind {
+        (journey.last_source(), journey.last_destination())
+    } else {
+        (flow.source, (flow.destination, flow.destination_port))
+    };
+    Packet { way, source: Some(source), source_port: Some(flow.source_port), destination, destination_port, ecn: None }
 }

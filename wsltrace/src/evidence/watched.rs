@@ -5,6 +5,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::backend::Firewalls;
+use super::hardware::Around;
 use super::readings::Readings;
 use super::rules::{FirewallTrace, LegacyCounters, Twins};
 use super::simulated::Rules;
@@ -79,6 +80,8 @@ pub(super) struct Watched {
     pub(super) table_holders: HashMap<(String, String), Kept<Option<TableHolder>>>,
     /// The rules that give packets another destination; `None` where nothing lists them.
     pub(super) translating_rules: Kept<Option<Vec<String>>>,
+    /// The hardware addresses here and behind it.
+    pub(super) around: Kept<Option<Around>>,
     /// What the simulation follows.
     pub(super) rules: Kept<Rules>,
     pub(super) trace: Option<FirewallTrace>,
@@ -109,6 +112,7 @@ impl Watched {
             conntrack_settings: Kept::default(),
             table_holders: HashMap::new(),
             translating_rules: Kept::default(),
+            around: Kept::default(),
             rules: Kept::default(),
             trace: None,
             twins: Twins::default(),
