@@ -4,7 +4,7 @@
 use std::io;
 
 use super::rules::dnat_targets;
-use crate::kernel::links::{Behind, container_namespaces, namespaces_toward, namespaces_upon};
+use crate::kernel::containers::{Behind, container_namespaces, namespaces_toward, namespaces_upon};
 use crate::kernel::netns::Netns;
 
 /// How many namespaces are looked behind, the nearest first: a cluster on one machine has some dozens.

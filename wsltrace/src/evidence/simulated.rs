@@ -7,7 +7,7 @@ use super::Rule;
 use super::further::Answers;
 use crate::journey::{Journey, Origin};
 use crate::kernel::addresses::list_addresses;
-use crate::kernel::links::interfaces_toward;
+use crate::kernel::containers::interfaces_toward;
 use crate::kernel::netns::Netns;
 use crate::simulate::{End, Machine, Packet, Rulesets, Way, predict, predict_arp};
 

@@ -25,7 +25,7 @@ pub struct Address {
 
 /// All addresses of a namespace, in the kernel's order.
 pub fn list_addresses(netns: &Netns) -> io::Result<Vec<Address>> {
-    let all = netns.run(|| getifaddrs().map(Iterator::collect::<Vec<_>>)).map_err(io::Error::other)??;
+    let all = netns.try_run(|| Ok(getifaddrs()?.collect::<Vec<_>>()))?;
     Ok(all.into_iter().filter_map(address_of).collect())
 }
 

@@ -6,6 +6,7 @@ pub mod btf;
 pub mod check;
 pub(crate) mod command;
 pub mod config;
+pub mod containers;
 mod facts;
 pub mod links;
 pub mod names;

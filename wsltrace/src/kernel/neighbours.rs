@@ -48,7 +48,7 @@ fn dump(netns: &Netns, family: AddressFamily) -> io::Result<Vec<NeighbourMessage
     let mut message = NeighbourMessage::default();
     message.header.family = family;
     let request = RouteNetlinkMessage::GetNeighbour(message);
-    let answers = netns.run(|| netlink::dump(NETLINK_ROUTE, &request)).map_err(io::Error::other)??;
+    let answers = netns.try_run(|| netlink::dump(NETLINK_ROUTE, &request))?;
     Ok(answers
         .into_iter()
         .filter_map(|answer| match answer {

@@ -199,6 +199,15 @@ impl Netns {
         })
     }
 
+    /// As [`Self::run`], for work that can fail itself.
+    ///
+    /// # Errors
+    ///
+    /// What `work` fails with, or that the namespace cannot be entered.
+    pub fn try_run<T: Send>(&self, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+        self.run(work).map_err(io::Error::other)?
+    }
+
     /// Every network namespace that a process is in or that is bound in the usual folders, by inode number; what vanishes
     /// or may not be looked at meanwhile is left out.
     pub fn visible() -> BTreeMap<u32, Self> {
