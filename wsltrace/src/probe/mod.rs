@@ -2,6 +2,8 @@
 
 mod attached;
 mod descriptors;
+mod error;
+mod missing;
 mod object;
 mod positions;
 mod sys;
@@ -20,9 +22,13 @@ use wsltrace_common::{Counter, Key, NAMESPACE_FOLLOWED, NAMESPACE_TRACED, NearMi
 
 use crate::kernel::KernelFacts;
 use crate::kernel::links::{ARPHRD_LOOPBACK, Link};
-use crate::kernel::netns::{Netns, NetnsError};
+use crate::kernel::netns::Netns;
 use attached::Attached;
 pub use descriptors::most_descriptors;
+pub use error::ProbeError;
+use error::absent;
+pub use missing::Missing;
+use missing::missing_fields;
 use object::Loaded;
 pub use object::{Loader, ObjectError, Sizes};
 use positions::Positions;
@@ -69,86 +75,6 @@ pub struct Swept {
     pub found: usize,
     /// Whether there is more to look at; the next look after the last part begins anew.
     pub more: bool,
-}
-
-/// A probe that is not on, and what that costs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Missing {
-    /// Which probe.
-    pub probe: String,
-    /// Why it is not on.
-    pub reason: String,
-    /// What is not known without it.
-    pub cost: String,
-}
-
-impl Missing {
-    fn new(probe: &str, reason: &str, costs: Option<&str>) -> Self {
-        Self { probe: probe.to_owned(), reason: reason.to_owned(), cost: costs.unwrap_or_default().to_owned() }
-    }
-}
-
-/// Why tracing cannot begin.
-#[derive(Debug, thiserror::Error)]
-pub enum ProbeError {
-    /// The kernel side could not be loaded.
-    #[error(transparent)]
-    Object(#[from] ObjectError),
-    /// The kernel refused a program that nothing works without.
-    #[error("cannot load the probe {probe}")]
-    Program {
-        /// The probe.
-        probe: &'static str,
-        /// Why.
-        #[source]
-        source: aya::programs::ProgramError,
-    },
-    /// A probe could not be attached.
-    #[error("cannot attach {probe} in the network namespace {netns}")]
-    Attach {
-        /// The probe and where to.
-        probe: String,
-        /// The namespace.
-        netns: String,
-        /// Why.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// The kernel lacks an event that nothing works without.
-    #[error("this kernel has no trace event {0} that a program can listen to")]
-    Event(&'static str),
-    /// A program could not be put on an event that nothing works without.
-    #[error("cannot listen to the trace event {probe}")]
-    Trace {
-        /// The event.
-        probe: &'static str,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A map could not be used.
-    #[error("cannot use the map {map}")]
-    Map {
-        /// The map.
-        map: &'static str,
-        /// Why.
-        #[source]
-        source: aya::maps::MapError,
-    },
-    /// The namespace could not be entered.
-    #[error(transparent)]
-    Netns(#[from] NetnsError),
-    /// The table of journeys could not be read.
-    #[error("cannot read the table of journeys")]
-    Sweep(#[source] std::io::Error),
-    /// What the kernel left out is not known.
-    #[error("cannot ask the kernel how many events it left out")]
-    Misses(#[source] std::io::Error),
-    /// What is hooked into netfilter is not known.
-    #[error("cannot ask the kernel what is hooked into netfilter")]
-    Hooks(#[source] std::io::Error),
-    /// A program run by hand failed.
-    #[error("cannot collect an overdue journey from the kernel")]
-    Collect(#[source] std::io::Error),
 }
 
 /// One counter of the kernel side, to be read wherever the probes are not at hand.
@@ -443,10 +369,6 @@ fn key_bytes(key: &Key) -> [u8; size_of::<Key>()] {
     bytes
 }
 
-fn absent(what: &str) -> ObjectError {
-    ObjectError::Mismatch(what.to_owned())
-}
-
 fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, ProbeError>
 where
     &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = aya::programs::ProgramError>,
@@ -476,15 +398,4 @@ fn load_classifier<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut
 fn interface_is_gone(netns: &Netns, link: &Link) -> Result<bool, ProbeError> {
     let name = link.name.clone();
     Ok(netns.run(move || nix::net::if_::if_nametoindex(name.as_str()).is_err())?)
-}
-
-fn missing_fields(facts: &KernelFacts) -> Vec<Missing> {
-    let missing = facts.missing.iter();
-    missing
-        .map(|field| Missing {
-            probe: field.name.to_owned(),
-            reason: "this kernel has no such field".to_owned(),
-            cost: field.costs.to_owned(),
-        })
-        .collect()
 }
