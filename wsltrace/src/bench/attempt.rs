@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::http::Answer;
+use super::http::{Answer, Answered};
 
 /// How an attempt fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -23,7 +23,7 @@ pub enum Failure {
     Refused,
     /// It took longer than the time limit.
     TimedOut,
-    /// The connection was reset.
+    /// The connection was reset. A server or a relay that closes with the request unread does so, too.
     Reset,
     /// It was accepted, and closed before a byte came: so does WSL's relay when nobody listens behind it.
     Closed,
@@ -56,11 +56,18 @@ impl Failure {
         }
     }
 
+    /// Whether it comes from this machine, without a packet that was waited for.
+    pub fn is_at_once(self) -> bool {
+        matches!(self, Self::Unreachable | Self::NoPort | Self::Other)
+    }
+
     fn of(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::ConnectionRefused => Self::Refused,
             io::ErrorKind::TimedOut => Self::TimedOut,
-            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted => Self::Reset,
+            io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => Self::Reset,
+            // The other side had closed before it answered what then came with a reset.
+            io::ErrorKind::BrokenPipe => Self::Closed,
             io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => Self::Unreachable,
             io::ErrorKind::AddrNotAvailable => Self::NoPort,
             _ => Self::Other,
@@ -107,9 +114,9 @@ impl Connection {
         Ok(Self { stream })
     }
 
-    /// Sends a request and reads the whole answer; says whether the connection may be used again. `buffer` is read into, and holds
+    /// Sends a request and reads the whole answer; says what it was. `buffer` is read into, and holds
     /// nothing from one reading to the next: all clients of a thread can share one, which stays in the processor's cache.
-    pub async fn request(&mut self, request: &[u8], buffer: &Mutex<Vec<u8>>) -> Result<bool, Failure> {
+    pub async fn request(&mut self, request: &[u8], buffer: &Mutex<Vec<u8>>) -> Result<Answered, Failure> {
         let failed = |error: io::Error| Failure::of(&error);
         self.stream.write_all(request).await.map_err(failed)?;
         let mut answer = Answer::default();
@@ -120,8 +127,8 @@ impl Connection {
                 ready!(Pin::new(&mut self.stream).poll_read(context, &mut room)).map_err(failed)?;
                 Poll::Ready(answer.goes_on(room.filled()))
             });
-            if let Some(keeps) = read.await? {
-                return Ok(keeps);
+            if let Some(answered) = read.await? {
+                return Ok(answered);
             }
         }
     }

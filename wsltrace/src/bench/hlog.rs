@@ -59,7 +59,7 @@ mod tests {
         let round = |began: u64, ns: u64| {
             let (began, lasted) = (Duration::from_secs(began), Duration::from_secs(1));
             let mut tally = Tally { began, lasted, ..Tally::default() };
-            tally.answered(Duration::from_nanos(ns), Duration::from_nanos(ns / 2));
+            tally.answered(Duration::from_nanos(ns), Duration::from_nanos(ns / 2), false);
             tally
         };
         let address = "127.0.0.1:80".parse().unwrap();

@@ -13,6 +13,15 @@ pub(super) fn request(host: &str, keep_alive: bool) -> Vec<u8> {
     format!("GET / HTTP/1.1\r\nHost: {host}\r\nUser-Agent: wsltrace\r\nAccept: */*\r\n{close}\r\n").into_bytes()
 }
 
+/// An answer that is whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Answered {
+    /// The connection may be used again.
+    pub keeps: bool,
+    /// Its status tells of an error, the client's or the server's (RFC 9110, 15.5 and 15.6).
+    pub is_error: bool,
+}
+
 /// What has come of an answer so far.
 #[derive(Default)]
 pub(super) struct Answer {
@@ -25,7 +34,8 @@ pub(super) struct Answer {
 /// The body of an answer.
 struct Rest {
     left: Left,
-    keeps: bool,
+    /// What it is once nothing is left.
+    whole: Answered,
 }
 
 /// What is still to come of a body.
@@ -87,15 +97,14 @@ impl Chunks {
 }
 
 impl Answer {
-    /// Takes what came next, nothing where the other side has ended; once the answer is whole it says whether the connection may be
-    /// used again.
-    pub(super) fn goes_on(&mut self, bytes: &[u8]) -> Result<Option<bool>, Failure> {
+    /// Takes what came next, nothing where the other side has ended; says what the answer is once it is whole.
+    pub(super) fn goes_on(&mut self, bytes: &[u8]) -> Result<Option<Answered>, Failure> {
         match (&mut self.rest, bytes.is_empty()) {
-            (Some(Rest { left: Left::ToTheEnd, .. }), true) => Ok(Some(false)),
+            (Some(Rest { left: Left::ToTheEnd, whole }), true) => Ok(Some(*whole)),
             (Some(_), true) => Err(Failure::Short),
             (None, true) => Err(if self.begun.is_empty() { Failure::Closed } else { Failure::Short }),
             (Some(rest), false) => {
-                let whole = match &mut rest.left {
+                let is_whole = match &mut rest.left {
                     Left::Bytes(left) => {
                         *left = left.saturating_sub(bytes.len());
                         *left == 0
@@ -103,13 +112,13 @@ impl Answer {
                     Left::Chunks(chunks) => chunks.take(bytes)?,
                     Left::ToTheEnd => false,
                 };
-                Ok(whole.then_some(rest.keeps))
+                Ok(is_whole.then_some(rest.whole))
             }
             (None, false) => self.begins(bytes),
         }
     }
 
-    fn begins(&mut self, bytes: &[u8]) -> Result<Option<bool>, Failure> {
+    fn begins(&mut self, bytes: &[u8]) -> Result<Option<Answered>, Failure> {
         let is_first = self.begun.is_empty();
         if !is_first {
             self.begun.extend(bytes);
@@ -132,18 +141,18 @@ impl Answer {
             Body::Chunks => {
                 let mut chunks = Chunks::default();
                 if chunks.take(body)? {
-                    return Ok(Some(head.keeps));
+                    return Ok(Some(head.whole));
                 }
-                self.rest = Some(Rest { left: Left::Chunks(chunks), keeps: head.keeps });
+                self.rest = Some(Rest { left: Left::Chunks(chunks), whole: head.whole });
                 Ok(None)
             }
-            Body::Bytes(length) if body.len() >= length => Ok(Some(head.keeps)),
+            Body::Bytes(length) if body.len() >= length => Ok(Some(head.whole)),
             Body::Bytes(length) => {
-                self.rest = Some(Rest { left: Left::Bytes(length.saturating_sub(body.len())), keeps: head.keeps });
+                self.rest = Some(Rest { left: Left::Bytes(length.saturating_sub(body.len())), whole: head.whole });
                 Ok(None)
             }
             Body::ToTheEnd => {
-                self.rest = Some(Rest { left: Left::ToTheEnd, keeps: false });
+                self.rest = Some(Rest { left: Left::ToTheEnd, whole: Answered { keeps: false, ..head.whole } });
                 Ok(None)
             }
         }
@@ -155,8 +164,8 @@ struct Head {
     /// Its bytes.
     length: usize,
     body: Body,
-    /// The connection may be used again.
-    keeps: bool,
+    /// What the answer is once its body is there.
+    whole: Answered,
 }
 
 /// How the end of a body is known.
@@ -206,11 +215,14 @@ impl Head {
             }
         }
         match answer.code {
+            // Another protocol begins behind it.
+            Some(101) => (body, keeps) = (Body::Bytes(0), false),
             Some(100..=199) => body = Body::Interim,
             Some(204 | 304) => body = Body::Bytes(0),
             _ => {}
         }
-        Ok(Some(Self { length, body, keeps }))
+        let is_error = answer.code.is_some_and(|code| code >= 400);
+        Ok(Some(Self { length, body, whole: Answered { keeps, is_error } }))
     }
 }
 
@@ -219,11 +231,11 @@ mod tests {
     use super::*;
 
     /// What becomes of an answer that comes in pieces of so many bytes, and then no more.
-    fn read(answer: &str, piece: usize) -> Result<Option<bool>, Failure> {
+    fn read(answer: &str, piece: usize) -> Result<Option<Answered>, Failure> {
         let mut reading = Answer::default();
         for bytes in answer.as_bytes().chunks(piece) {
-            if let Some(keeps) = reading.goes_on(bytes)? {
-                return Ok(Some(keeps));
+            if let Some(whole) = reading.goes_on(bytes)? {
+                return Ok(Some(whole));
             }
         }
         Ok(None)
@@ -237,11 +249,13 @@ mod tests {
         let none = "HTTP/1.1 204 No Content\r\n\r\n";
         for piece in [1, 2, 7, 1000] {
             for whole in [chunks, continued, none] {
-                assert!(matches!(read(whole, piece), Ok(Some(true))), "{whole} by {piece}");
+                assert_eq!(read(whole, piece), Ok(Some(Answered { keeps: true, is_error: false })), "{whole} by {piece}");
             }
             assert!(matches!(read(&chunks[..chunks.len() - 1], piece), Ok(None)));
             assert!(matches!(read("HTTP/1.1 200 OK\r\n\r\nto the end", piece), Ok(None)));
         }
         assert!(read(&chunks.replace("A;x=y", "what"), 1000).is_err());
+        let error = "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        assert_eq!(read(error, 1000), Ok(Some(Answered { keeps: false, is_error: true })));
     }
 }

@@ -18,10 +18,10 @@ use tokio::runtime::Builder;
 use tokio::sync::{Semaphore, watch};
 
 use super::attempt::{BUFFER, Connection, Failure, Mode};
-use super::http::request;
+use super::http::{Answered, request};
 use super::patience::Patience;
 use super::slice;
-use super::tally::Tally;
+use super::tally::{Tally, per_second};
 use super::target::Resolved;
 
 /// Becomes true when the run is to end at once: attempts under way are given up, and counted nowhere.
@@ -41,6 +41,9 @@ pub struct Load {
     /// How long an attempt may take.
     pub limit: Duration,
 }
+
+/// How long a client rests after an attempt that this machine did not begin.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// What all clients of a thread share.
 struct Shared {
@@ -165,11 +168,15 @@ struct Client {
     shared: Arc<Shared>,
     connection: Option<Connection>,
     patience: Patience,
+    /// How many of its attempts were answered.
+    answered: u64,
+    /// The end of its last attempt; of one that failed, at most the end of the time.
+    until: Instant,
 }
 
 impl Client {
     fn new(shared: Arc<Shared>) -> Self {
-        Self { connection: None, patience: Patience::new(shared.load.limit), shared }
+        Self { connection: None, patience: Patience::new(shared.load.limit), answered: 0, until: shared.start, shared }
     }
 
     /// Waits for its turn, where there are turns, makes an attempt, counts what came of it, and goes on until the time is up.
@@ -177,27 +184,39 @@ impl Client {
         let mut now = Instant::now();
         while now < self.shared.end {
             let intended = match self.shared.load.rate {
-                None => self.shared.end,
+                None => None,
                 Some(rate) => {
                     // Closed when the time is up.
                     let Ok(turn) = self.shared.turns.acquire().await else { break };
                     turn.forget();
                     now = Instant::now();
-                    self.shared.intended(self.shared.taken.fetch_add(1, Ordering::Relaxed), rate)
+                    Some(self.shared.intended(self.shared.taken.fetch_add(1, Ordering::Relaxed), rate))
                 }
             };
             let result = self.attempt(now).await;
             let ended = Instant::now();
-            self.shared.tally(|tally| match result {
-                Ok(began) => tally.answered(ended - intended.min(began), ended - began),
-                Err(failure) => tally.failed(failure),
-            });
-            now = ended;
+            match result {
+                Ok((began, answer)) => {
+                    let waited_since = intended.map_or(began, |intended| intended.min(began));
+                    self.answered += 1;
+                    self.until = ended;
+                    self.shared.tally(|tally| tally.answered(ended - waited_since, ended - began, answer.is_error));
+                }
+                Err(failure) => {
+                    self.until = ended.min(self.shared.end);
+                    self.shared.tally(|tally| tally.failed(failure));
+                    // Nothing was waited for, so that the thread would never come to anything else.
+                    if failure.is_at_once() {
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                }
+            }
+            now = Instant::now();
         }
     }
 
     /// Makes an attempt; gives when it began: now, or where connections are kept, when there was one to send the request over.
-    async fn attempt(&mut self, now: Instant) -> Result<Instant, Failure> {
+    async fn attempt(&mut self, now: Instant) -> Result<(Instant, Answered), Failure> {
         let (keeps, mut began) = (self.shared.load.mode == Mode::HttpKeepAlive, now);
         self.patience.begin(now);
         if self.connection.is_none() {
@@ -209,16 +228,16 @@ impl Client {
         }
         let Some(connection) = &mut self.connection else { return Err(Failure::Other) };
         let result = match self.shared.load.mode {
-            Mode::Connect => Ok(false),
+            Mode::Connect => Ok(Answered::default()),
             Mode::Http | Mode::HttpKeepAlive => {
                 let exchange = connection.request(&self.shared.request, &self.shared.buffer);
                 self.patience.over(exchange).await.unwrap_or(Err(Failure::TimedOut))
             }
         };
-        if result != Ok(true) || !keeps {
+        if !keeps || !result.is_ok_and(|answer| answer.keeps) {
             self.hang_up();
         }
-        result.map(|_| began)
+        result.map(|answer| (began, answer))
     }
 
     fn hang_up(&mut self) {
@@ -232,6 +251,10 @@ impl Client {
 impl Drop for Client {
     fn drop(&mut self) {
         self.hang_up();
+        let time = self.until.max(self.shared.end.min(Instant::now())) - self.shared.start;
+        #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
+        let rate = per_second(self.answered as f64, time);
+        self.shared.tally(|tally| tally.rate += rate);
     }
 }
 

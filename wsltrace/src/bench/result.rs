@@ -117,6 +117,9 @@ pub struct Measured {
     pub service: Times,
     /// Attempts that failed, by how.
     pub failed: BTreeMap<Failure, u64>,
+    /// Answers that say by their status that there was an error (400 and above): a page of an error may be quicker than the page.
+    #[serde(default)]
+    pub errors: u64,
     /// TCP segments that the client's side sent, and how many of them again.
     pub segments_sent: u64,
     /// See `segments_sent`.
@@ -215,7 +218,8 @@ fn told(path: &Path, baseline: Option<&Path>, many_modes: bool, unknown: Option<
         with_tracer: path.is_with_tracer(),
         attempts: total.attempts(),
         not_begun: total.not_begun,
-        per_second: total.rate(),
+        per_second: total.rate,
+        errors: total.errors,
         waited: Times::of(&total.waited),
         service: Times::of(&total.service),
         failed: total.failed.clone(),
@@ -232,7 +236,7 @@ fn told(path: &Path, baseline: Option<&Path>, many_modes: bool, unknown: Option<
             .and_then(|baseline| difference(path.shown(), baseline.shown())),
         traced: (!path.traced.is_empty()).then(|| TracedPath {
             attempts: path.total_traced().attempts(),
-            per_second: path.total_traced().rate(),
+            per_second: path.total_traced().rate,
             round_p50: path.traced.iter().map(median).collect(),
             cost: difference(&path.traced, &path.rounds),
             legs: path.legs.legs(),
@@ -290,7 +294,7 @@ mod tests {
         let round = |ns: &[u64]| {
             let mut tally = Tally { lasted: Duration::from_secs(1), ..Tally::default() };
             for time in ns.iter().copied().map(Duration::from_nanos) {
-                tally.answered(time, time);
+                tally.answered(time, time, false);
             }
             tally
         };

@@ -21,8 +21,33 @@ const SCARCE: Duration = Duration::from_millis(10);
 
 /// What is answered.
 struct Answers {
-    keep: Vec<u8>,
-    close: Vec<u8>,
+    keep: Answer,
+    close: Answer,
+}
+
+/// An answer with its body.
+struct Answer {
+    bytes: Vec<u8>,
+    /// The length of what comes before the body.
+    head: usize,
+}
+
+impl Answer {
+    /// The bytes that answer this request; to HEAD there is no body.
+    fn to(&self, request: &Request) -> &[u8] {
+        let length = if request.wants_body { self.bytes.len() } else { self.head };
+        self.bytes.get(..length).unwrap_or_default()
+    }
+}
+
+/// A whole request without a body.
+struct Request {
+    /// Its bytes.
+    length: usize,
+    /// Its connection is kept.
+    keeps: bool,
+    /// It is none that asks for the head alone.
+    wants_body: bool,
 }
 
 /// A server that has its address.
@@ -44,8 +69,8 @@ impl Server {
         socket.listen(BACKLOG)?;
         let body = "x".repeat(payload);
         let answer = |connection: &str| {
-            format!("HTTP/1.1 200 OK\r\nContent-Length: {payload}\r\nContent-Type: text/plain\r\n{connection}\r\n{body}")
-                .into_bytes()
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {payload}\r\nContent-Type: text/plain\r\n{connection}\r\n");
+            Answer { head: head.len(), bytes: (head + &body).into_bytes() }
         };
         Ok(Self {
             listener: TcpListener::from_std(socket.into())?,
@@ -107,13 +132,14 @@ async fn serve(mut stream: TcpStream, answers: &Answers) -> io::Result<()> {
     let mut buffer = vec![0; LONGEST];
     let mut used = 0;
     loop {
-        while let Some((length, keeps)) = head(buffer.get(..used).unwrap_or_default())? {
-            stream.write_all(if keeps { &answers.keep } else { &answers.close }).await?;
-            if !keeps {
+        while let Some(request) = head(buffer.get(..used).unwrap_or_default())? {
+            let answer = if request.keeps { &answers.keep } else { &answers.close };
+            stream.write_all(answer.to(&request)).await?;
+            if !request.keeps {
                 return stream.shutdown().await;
             }
-            buffer.copy_within(length..used, 0);
-            used -= length;
+            buffer.copy_within(request.length..used, 0);
+            used -= request.length;
         }
         let room = buffer.get_mut(used..).unwrap_or_default();
         if room.is_empty() {
@@ -126,8 +152,8 @@ async fn serve(mut stream: TcpStream, answers: &Answers) -> io::Result<()> {
     }
 }
 
-/// The length of a whole request without a body, and whether its connection is kept.
-fn head(bytes: &[u8]) -> io::Result<Option<(usize, bool)>> {
+/// The request that these bytes begin with, once it is whole.
+fn head(bytes: &[u8]) -> io::Result<Option<Request>> {
     const FIELDS: usize = 64;
     let mut fields = [httparse::EMPTY_HEADER; FIELDS];
     let mut request = httparse::Request::new(&mut fields);
@@ -137,7 +163,7 @@ fn head(bytes: &[u8]) -> io::Result<Option<(usize, bool)>> {
         Some(field) => !field.value.eq_ignore_ascii_case(b"close"),
         None => request.version == Some(1),
     };
-    Ok(Some((length, keeps)))
+    Ok(Some(Request { length, keeps, wants_body: request.method != Some("HEAD") }))
 }
 
 #[cfg(test)]

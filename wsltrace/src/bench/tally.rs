@@ -31,8 +31,13 @@ pub struct Tally {
     pub not_begun: u64,
     /// When the first attempt was begun, since the run began.
     pub began: Duration,
-    /// For how long attempts were begun.
+    /// From when the first attempt was begun to the end of the last.
     pub lasted: Duration,
+    /// Answered attempts a second: the sum over the clients of what each had answered in its own time, so that a client that waits long
+    /// for its last answer lengthens nobody else's time.
+    pub rate: f64,
+    /// Answers among them that say by their status that there was an error (400 and above).
+    pub errors: u64,
 }
 
 impl Default for Tally {
@@ -47,6 +52,8 @@ impl Default for Tally {
             not_begun: 0,
             began: Duration::ZERO,
             lasted: Duration::ZERO,
+            rate: 0.0,
+            errors: 0,
         }
     }
 }
@@ -60,9 +67,16 @@ fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(LONGEST_NS).clamp(1, LONGEST_NS)
 }
 
+/// So many in a time, a second.
+pub fn per_second(count: f64, time: Duration) -> f64 {
+    let seconds = time.as_secs_f64();
+    if seconds > 0.0 { count / seconds } else { 0.0 }
+}
+
 impl Tally {
-    /// Counts an attempt that was answered.
-    pub fn answered(&mut self, waited: Duration, service: Duration) {
+    /// Counts an attempt that was answered, by a status that tells of an error or not.
+    pub fn answered(&mut self, waited: Duration, service: Duration, is_error: bool) {
+        self.errors += u64::from(is_error);
         self.waited.saturating_record(nanoseconds(waited));
         self.service.saturating_record(nanoseconds(service));
     }
@@ -109,7 +123,15 @@ impl Tally {
         self.connections += other.connections;
         self.connections_again += other.connections_again;
         self.not_begun += other.not_begun;
-        self.lasted = if at_the_same_time { self.lasted.max(other.lasted) } else { self.lasted + other.lasted };
+        self.errors += other.errors;
+        if at_the_same_time {
+            self.rate += other.rate;
+            self.lasted = self.lasted.max(other.lasted);
+        } else {
+            let answers = self.rate * self.lasted.as_secs_f64() + other.rate * other.lasted.as_secs_f64();
+            self.lasted += other.lasted;
+            self.rate = per_second(answers, self.lasted);
+        }
     }
 
     /// Attempts in all.
@@ -120,13 +142,5 @@ impl Tally {
     /// Attempts that failed.
     pub fn failures(&self) -> u64 {
         self.failed.values().sum()
-    }
-
-    /// Answered attempts a second.
-    pub fn rate(&self) -> f64 {
-        #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
-        let count = self.waited.len() as f64;
-        let seconds = self.lasted.as_secs_f64();
-        if seconds > 0.0 { count / seconds } else { 0.0 }
     }
 }

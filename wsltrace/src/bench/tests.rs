@@ -85,6 +85,51 @@ async fn each_failure_is_told_apart() {
     assert_eq!(only(&measure(&patient, silent.local_addr().unwrap()).await), (Failure::TimedOut, 0));
 }
 
+/// What this machine refuses at once leaves its thread to the other clients, and to whoever wants the end.
+#[tokio::test]
+async fn a_client_that_cannot_begin_rests() {
+    let load = load(Mode::Connect);
+    // No TCP connection leads to this address, and nothing is sent.
+    let tally = measure(&load, "255.255.255.255:80".parse().unwrap()).await;
+    assert!(tally.failed.keys().all(|failure| failure.is_at_once()), "{:?}", tally.failed);
+    let most = u64::from(load.clients) * (1 + u64::try_from(load.duration.as_millis()).unwrap());
+    assert!((4..=most).contains(&tally.failures()), "{} of at most {most}", tally.failures());
+}
+
+/// A client whose last answer comes long after the end has had none until then, and the others have had theirs.
+#[tokio::test]
+async fn the_rate_of_each_client_is_its_own() {
+    let listener = TcpListener::bind(local()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (answered, mut count) = watch::channel(0_u64);
+    let load = Load { clients: 2, ..load(Mode::HttpKeepAlive) };
+    let duration = load.duration;
+    tokio::spawn(async move {
+        let mut is_first = true;
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let waits = std::mem::take(&mut is_first);
+            let answered = answered.clone();
+            tokio::spawn(async move {
+                let mut request = [0; 1024];
+                while stream.read(&mut request).await.is_ok_and(|read| read > 0) {
+                    if waits {
+                        tokio::time::sleep(duration * 4).await;
+                    }
+                    drop(stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await);
+                    answered.send_modify(|count| *count += 1);
+                }
+            });
+        }
+    });
+    let tally = measure(&load, address).await;
+    let others = *count.borrow_and_update() - 1;
+    assert!(tally.failures() == 0 && tally.waited.len() == others + 1, "{:?} {others}", tally.failed);
+    // Of the time until the last answer, the others had a fourth.
+    #[expect(clippy::cast_precision_loss, reason = "a small count")]
+    let over_all = others as f64 / tally.lasted.as_secs_f64();
+    assert!(tally.rate > 2.0 * over_all, "{} and {over_all}", tally.rate);
+}
+
 #[tokio::test]
 async fn an_answer_without_a_length_ends_with_the_connection() {
     let tally = measure(&load(Mode::HttpKeepAlive), answering(b"HTTP/1.1 200 OK\r\n\r\nhello").await).await;

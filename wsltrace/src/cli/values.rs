@@ -29,10 +29,12 @@ pub(super) fn parse_ports(text: &str) -> Result<PortRange, String> {
 }
 
 pub(super) fn parse_rate(text: &str) -> Result<f64, String> {
+    /// One attempt in the longest time that can be measured for.
+    const LEAST: f64 = 1e-4;
     const MOST: f64 = 1e7;
     match text.parse::<f64>() {
-        Ok(rate) if rate.is_finite() && rate > 0.0 && rate <= MOST => Ok(rate),
-        _ => Err(format!("name a number of attempts a second, at most {MOST}, such as 500")),
+        Ok(rate) if (LEAST..=MOST).contains(&rate) => Ok(rate),
+        _ => Err(format!("name a number of attempts a second, from {LEAST} to {MOST}, such as 500")),
     }
 }
 

@@ -4,7 +4,7 @@ mod descriptors;
 mod windows;
 
 use std::fs::File;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::net::SocketAddr;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -110,12 +110,19 @@ fn told_of_paths(plan: &Plan, paths: &[Path], interrupted: bool) -> Vec<String> 
             } else {
                 String::new()
             };
-            told.push(format!("no attempt at {name} was answered{within}: {}", advice(path.target.address)));
+            let address = path.target.address;
+            told.push(format!("no attempt at {name} ({address}) was answered{within}: {}", advice(address)));
         }
         let (failures, attempts) = (total.failures(), total.attempts());
         if failures > 0 && !total.waited.is_empty() {
             told.push(format!(
                 "{failures} of {attempts} attempts at {name} failed: the times are those of the answered ones alone, and say nothing of the others"
+            ));
+        }
+        let (errors, answers) = (total.errors, total.waited.len());
+        if errors > 0 {
+            told.push(format!(
+                "{errors} of {answers} answers of {name} have the status of an error (400 or above): a page of an error may be quicker to make than the page. Does the server answer GET / ?"
             ));
         }
         let missed = total.not_begun;
@@ -153,28 +160,47 @@ struct Run<'a> {
 /// Where the result goes, and what it is compared to: looked for before anything is measured in vain.
 struct Files {
     before: Option<Bench>,
-    log: Option<File>,
-    page: Option<File>,
+    log: Option<Output>,
+    page: Option<Output>,
+}
+
+/// A file to be written at the end.
+struct Output {
+    file: File,
+    /// Its path, fit to be shown.
+    shown: String,
+}
+
+impl Output {
+    fn make(path: &std::path::Path) -> Result<Self, Failure> {
+        let shown = super::progress::shown(path);
+        match crate::recording::file::create(path) {
+            Ok(file) => Ok(Self { file, shown }),
+            Err(error) => Err(unwritten(&shown, &error)),
+        }
+    }
+
+    fn write(mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.file.write_all(bytes).map_err(|error| unwritten(&self.shown, &error))
+    }
+}
+
+fn unwritten(shown: &str, error: &io::Error) -> Failure {
+    Failure::new(format!("cannot write to {shown}: {}", reason(error)))
 }
 
 impl Files {
     fn make(args: &BenchArgs) -> Result<Self, Failure> {
         Ok(Self {
             before: args.compare.as_deref().map(earlier).transpose()?,
-            log: args.hlog.as_deref().map(made).transpose()?,
-            page: args.html.as_deref().map(made).transpose()?,
+            log: args.hlog.as_deref().map(Output::make).transpose()?,
+            page: args.html.as_deref().map(Output::make).transpose()?,
         })
     }
 
     fn write(self, args: &BenchArgs, run: &Run, warnings: Vec<String>) -> Result<(), Failure> {
         let paths = &run.measured.paths;
         let result = Bench::of(run.plan, run.measured, run.interrupted, warnings, jiff::Timestamp::now());
-        if let Some(mut file) = self.log {
-            file.write_all(&hlog::log(paths, run.plan.modes.len() > 1, run.start)?)?;
-        }
-        if let Some(mut file) = self.page {
-            file.write_all(bench_page(&result, paths).map_err(io::Error::other)?.as_bytes())?;
-        }
         let text = if args.json {
             serde_json::to_string(&result)? + "\n"
         } else if args.csv {
@@ -184,7 +210,15 @@ impl Files {
             let since = self.before.map(|before| bench_comparison(&before, &result, options)).unwrap_or_default();
             bench(&result, options) + &since
         };
-        super::print(text)
+        // First, since a disk may be full, and a run is long.
+        super::print(text)?;
+        if let Some(log) = self.log {
+            log.write(&hlog::log(paths, run.plan.modes.len() > 1, run.start)?)?;
+        }
+        if let Some(page) = self.page {
+            page.write(bench_page(&result, paths).map_err(io::Error::other)?.as_bytes())?;
+        }
+        Ok(())
     }
 }
 
@@ -226,16 +260,25 @@ fn tracing(args: &BenchArgs, plan: &Plan) -> Result<Tracing, String> {
     Tracing::prepare(netns, &ports).map_err(|error| error.to_string())
 }
 
-/// A file to be written at the end.
-fn made(path: &std::path::Path) -> Result<File, Failure> {
+/// What is in a file that somebody names; no result is as long as the most that is read.
+fn contents(path: &std::path::Path) -> Result<Vec<u8>, Failure> {
+    const MOST: u64 = 32 << 20;
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(MOST + 1).read_to_end(&mut bytes));
     let shown = super::progress::shown(path);
-    crate::recording::file::create(path).map_err(|error| Failure::new(format!("cannot write to {shown}: {}", reason(&error))))
+    match read {
+        Ok(_) if bytes.len() as u64 > MOST => {
+            Err(Failure::new(format!("{shown} is too long for a result: more than {MOST} bytes")))
+        }
+        Ok(_) => Ok(bytes),
+        Err(error) => Err(Failure::new(format!("cannot read {shown}: {}", reason(&error)))),
+    }
 }
 
 /// An earlier run, from the file that its JSON was written to.
 fn earlier(path: &std::path::Path) -> Result<Bench, Failure> {
     let shown = super::progress::shown(path);
-    let text = std::fs::read_to_string(path).map_err(|error| Failure::new(format!("cannot read {shown}: {}", reason(&error))))?;
+    let text = String::from_utf8_lossy(&contents(path)?).into_owned();
     serde_json::from_str(&text).map_err(|error| {
         log::debug!("{shown}: {error}");
         let hint = "make one with: wsltrace bench ... --json > OLD.json";

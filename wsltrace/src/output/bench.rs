@@ -43,6 +43,7 @@ pub fn bench(bench: &Bench, options: TextOptions) -> String {
     let page = options.page();
     let mut text = format!("{}\n\n", page.wrap(&head(bench), 0, 2, STRONG));
     text.push_str(&table(page, bench));
+    text.push_str(&format!("\n{}\n", page.wrap(&addresses(bench), 0, 2, FAINT)));
     if let Some(said) = tracer_sentences(bench) {
         text.push_str(&format!("\n{}\n", page.wrap(&said, 0, 2, BAD)));
     }
@@ -62,6 +63,12 @@ pub fn bench(bench: &Bench, options: TextOptions) -> String {
         text.push_str(&format!("\n{} {}\n", page.paint(BAD, "spoilt:"), page.wrap(warning, 8, 2, Style::new())));
     }
     text
+}
+
+/// Where the paths lead: a name may have many addresses, of which one was measured.
+fn addresses(bench: &Bench) -> String {
+    let said: Vec<String> = bench.paths.iter().map(|path| format!("{}: {}", escape(&path.path), path.address)).collect();
+    said.join(", ")
 }
 
 /// The table in one part or in two, as the width allows; where even that is too wide, a paragraph a path.
@@ -232,18 +239,25 @@ pub fn bench_comparison(before: &Bench, now: &Bench, options: TextOptions) -> St
         }
         #[expect(clippy::cast_precision_loss, reason = "nanoseconds stay far below 2^52")]
         let medians = |path: &Measured| answered(path).map(|ns| ns as f64).collect::<Vec<_>>();
+        if old.address != path.address {
+            let said = format!("{}: it leads to {} now, and led to {}", path.path, path.address, old.address);
+            text.push_str(&format!("{}\n", page.wrap(&said, 0, 2, BAD)));
+        }
         let said = match Difference::between(&medians(path), &medians(old)) {
-            Some(difference) => {
-                let verdict = match difference.comparison() {
-                    Comparison::Faster => "better",
-                    Comparison::Slower => "worse",
-                    Comparison::NoDifference => "no difference",
-                };
-                format!("{}: {verdict}, p50 {}", path.path, interval(difference))
+            Some(difference) => format!("{}: {}, p50 {}", path.path, verdict(difference), interval(difference)),
+            // Nothing is slower than no answer.
+            None if answered(path).next().is_none() && path.attempts > 0 && answered(old).next().is_some() => {
+                format!("{}: worse, nothing was answered", path.path)
             }
             None => format!("{}: too few rounds to tell", path.path),
         };
         text.push_str(&format!("{}\n", page.wrap(&said, 0, 2, Style::new())));
+        if let (Some(then), Some(now), Some(baseline)) = (to_baseline(before, old), to_baseline(now, path), &path.baseline)
+            && let Some(difference) = Difference::between(&now, &then)
+        {
+            let said = format!("beside {}: {}, {}", escape(baseline), verdict(difference), interval(difference));
+            text.push_str(&format!("  {}\n", page.wrap(&said, 2, 4, Style::new())));
+        }
         let empty = [old, path].map(|path| path.round_p50.len().saturating_sub(answered(path).count()));
         if empty != [0, 0] {
             let said = format!("rounds without an answer, which are left out: {} then, {} now", empty[0], empty[1]);
@@ -255,6 +269,26 @@ pub fn bench_comparison(before: &Bench, now: &Bench, options: TextOptions) -> St
         }
     }
     text
+}
+
+/// What a difference means.
+fn verdict(difference: Difference) -> &'static str {
+    match difference.comparison() {
+        Comparison::Faster => "better",
+        Comparison::Slower => "worse",
+        Comparison::NoDifference => "no difference",
+    }
+}
+
+/// By how much each round's median differs from the baseline's, which was measured at the same time; nothing for the baseline itself, and
+/// where a round of either had no answer.
+fn to_baseline(bench: &Bench, path: &Measured) -> Option<Vec<f64>> {
+    let baseline = bench.paths.iter().find(|other| Some(&other.path) == path.baseline.as_ref() && other.mode == path.mode)?;
+    let rounds = path.round_p50.iter().zip(&baseline.round_p50);
+    let whole = rounds.len() == path.round_p50.len() && path.with_tracer == baseline.with_tracer;
+    #[expect(clippy::cast_precision_loss, reason = "nanoseconds stay far below 2^52")]
+    let difference = |(path, other): (&u64, &u64)| (*path > 0 && *other > 0).then_some(*path as f64 - *other as f64);
+    rounds.map(difference).collect::<Option<Vec<f64>>>().filter(|_| whole)
 }
 
 /// The medians of the rounds that had an answer; none takes 0 ns, which stands for a round without one.
@@ -272,25 +306,30 @@ fn interval(difference: Difference) -> String {
 pub fn bench_csv(bench: &Bench) -> String {
     let failures: Vec<String> = Failure::ALL.iter().map(|failure| failure.words().replace(", ", "_").replace(' ', "_")).collect();
     let mut text = format!(
-        "path,address,attempts,mean_ns,p50_ns,p90_ns,p99_ns,p999_ns,max_ns,service_p50_ns,service_p99_ns,segments_sent,segments_sent_again,per_second,{},with_tracer\n",
+        "path,address,attempts,mean_ns,p50_ns,p90_ns,p99_ns,p999_ns,max_ns,service_p50_ns,service_p99_ns,segments_sent,segments_sent_again,per_second,{},with_tracer,not_begun,errors\n",
         failures.join(",")
     );
     for path in &bench.paths {
-        let Times { mean, p50, p90, p99, p999, max, .. } = &path.waited;
+        let Times { mean, p50, p90, p99, p999, max, .. } = path.waited;
+        let times = [nanoseconds(mean), p50, p90, p99, p999, max, path.service.p50, path.service.p99];
         let name = path.path.replace('"', "\"\"");
+        // Nothing is not 0.
+        let known = |known: bool, figure: u64| if known { figure.to_string() } else { String::new() };
+        let (answers, segments) = (path.waited.count > 0, path.segments_unknown.is_none());
         let failed: Vec<String> = Failure::ALL.iter().map(|failure| path.failed.get(failure).unwrap_or(&0).to_string()).collect();
         text.push_str(&format!(
-            "\"{}\",{},{},{mean:.0},{p50},{p90},{p99},{p999},{max},{},{},{},{},{:.3},{},{}\n",
+            "\"{}\",{},{},{},{},{},{:.3},{},{},{},{}\n",
             escape(&name),
             path.address,
             path.attempts,
-            path.service.p50,
-            path.service.p99,
-            path.segments_sent,
-            path.segments_sent_again,
+            times.map(|ns| known(answers, ns)).join(","),
+            known(segments, path.segments_sent),
+            known(segments, path.segments_sent_again),
             path.per_second,
             failed.join(","),
-            path.with_tracer
+            path.with_tracer,
+            path.not_begun,
+            path.errors,
         ));
     }
     text

@@ -11,6 +11,7 @@ use crate::bench::attempt::{Failure, Mode};
 use crate::bench::rounds::{Beside, Measurement, Path, Plan};
 use crate::bench::tally::Tally;
 use crate::bench::target::Resolved;
+use crate::escape::escape;
 use crate::windows::InteropError;
 
 /// Longest answer that is read, bytes.
@@ -49,6 +50,10 @@ struct Done {
 struct Counted {
     lasted_ns: u64,
     connections: u64,
+    /// Answers with the status of an error.
+    errors: u64,
+    /// Answered attempts a second, over all clients.
+    rate: f64,
     failed: BTreeMap<Failure, u64>,
     /// Nanoseconds, and how many attempts took so long.
     times: Vec<(u64, u64)>,
@@ -79,7 +84,7 @@ pub fn parse(text: &str) -> Result<Answered, InteropError> {
         garbage("its JSON is not what the script answers".to_owned())
     })?;
     match answer {
-        Answer::Failed { error } => Err(InteropError::Failed { status: format!("PowerShell says: {}", error.trim()) }),
+        Answer::Failed { error } => Err(InteropError::Failed { status: format!("PowerShell says: {}", escape(error.trim())) }),
         Answer::Done(done) => done.read().map_err(garbage),
     }
 }
@@ -123,11 +128,17 @@ impl Done {
 impl Counted {
     fn is_plausible(&self) -> bool {
         let counts = self.failed.values().copied().chain(self.times.iter().map(|(_, count)| *count));
-        self.times.len() < MAX_LEN && counts.chain([self.connections]).all(|count| count < MOST)
+        self.times.len() < MAX_LEN && counts.chain([self.connections, self.errors]).all(|count| count < MOST) && self.rate >= 0.0
     }
 
     fn tally(self) -> Tally {
-        let mut tally = Tally { lasted: Duration::from_nanos(self.lasted_ns), connections: self.connections, ..Tally::default() };
+        let mut tally = Tally {
+            lasted: Duration::from_nanos(self.lasted_ns),
+            connections: self.connections,
+            errors: self.errors,
+            rate: self.rate,
+            ..Tally::default()
+        };
         for (ns, count) in self.times {
             tally.answered_times(Duration::from_nanos(ns), count);
         }

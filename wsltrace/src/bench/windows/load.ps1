@@ -9,14 +9,64 @@ Add-Type -IgnoreWarnings -TypeDefinition @'
 using System;
 using System.Collections.Generic;
 using System.Diagnostics;
+using System.Globalization;
 using System.Net;
 using System.Net.Sockets;
 using System.Text;
 using System.Threading;
 using System.Threading.Tasks;
+// The bytes of an answer, one after the other.
+class WsltraceReader {
+  public NetworkStream stream; public byte[] buffer;
+  // Whether any came.
+  public bool any;
+  int at, used;
+  async Task<bool> More() {
+    if (at < used) return true;
+    at = 0;
+    used = await stream.ReadAsync(buffer, 0, buffer.Length);
+    any = any || used > 0;
+    return used > 0;
+  }
+  // A line without its end; null where the connection ends before, or the line is too long.
+  public async Task<string> Line() {
+    var line = new StringBuilder();
+    while (line.Length < buffer.Length && await More()) {
+      while (at < used) {
+        char next = (char)buffer[at++];
+        if (next == '\n') return line.ToString().TrimEnd('\r');
+        line.Append(next);
+      }
+    }
+    return null;
+  }
+  // Whether so many bytes came.
+  public async Task<bool> Skip(long count) {
+    while (count > 0) {
+      if (!await More()) return false;
+      int step = (int)Math.Min(count, used - at);
+      at += step;
+      count -= step;
+    }
+    return true;
+  }
+  // A body in chunks, with the fields behind it.
+  public async Task<bool> SkipChunks() {
+    string line;
+    while (true) {
+      line = await Line();
+      long size;
+      if (line == null || !long.TryParse(line.Split(';')[0].Trim(), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out size)) return false;
+      if (size == 0) break;
+      if (size < 0 || !await Skip(size + 2)) return false;
+    }
+    while ((line = await Line()) != "") if (line == null) return false;
+    return true;
+  }
+}
 public class WsltraceLoad {
-  IPAddress address; int port, limit; bool http, keep; byte[] request; long end;
-  long connections, lasted;
+  IPAddress address; int port, limit; bool http, keep; byte[] request; long start, end;
+  long connections, lasted, errors; double rate;
   SortedDictionary<long, long> times = new SortedDictionary<long, long>();
   SortedDictionary<string, long> failed = new SortedDictionary<string, long>();
   public static string Run(string address, int port, string mode, int clients, int milliseconds, int limit) {
@@ -26,12 +76,12 @@ public class WsltraceLoad {
     string host = address.Contains(":") ? "[" + address + "]" : address;
     load.request = Encoding.ASCII.GetBytes("GET / HTTP/1.1\r\nHost: " + host + ":" + port + "\r\nUser-Agent: wsltrace\r\nAccept: */*\r\n"
       + (load.keep ? "" : "Connection: close\r\n") + "\r\n");
-    long start = Stopwatch.GetTimestamp();
-    load.end = start + milliseconds * Stopwatch.Frequency / 1000;
+    load.start = Stopwatch.GetTimestamp();
+    load.end = load.start + milliseconds * Stopwatch.Frequency / 1000;
     var all = new Task[clients];
     for (int i = 0; i < clients; i++) all[i] = Task.Run(() => load.Client());
     Task.WaitAll(all);
-    load.lasted = Nanoseconds(start, Stopwatch.GetTimestamp());
+    load.lasted = Nanoseconds(load.start, Stopwatch.GetTimestamp());
     return load.Told();
   }
   // QueryPerformanceCounter, where Windows has it; both ends of a time are of this clock.
@@ -39,7 +89,7 @@ public class WsltraceLoad {
   async Task Client() {
     TcpClient client = null;
     var buffer = new byte[16384];
-    long now = Stopwatch.GetTimestamp();
+    long now = Stopwatch.GetTimestamp(), until = now, answered = 0;
     while (now < end) {
       long began = now;
       string failure = null;
@@ -48,7 +98,8 @@ public class WsltraceLoad {
         if (client == null) {
           client = new TcpClient(address.AddressFamily);
           client.NoDelay = true;
-          // Closed by a reset: the port is free again at once, and no side is closed before the other.
+          // Closed by a reset: the port is free again at once, and no side is closed before the other. So not by TcpClient.Close, which
+          // says the end to the other side first.
           client.LingerState = new LingerOption(true, 0);
           if (!await InTime(client.ConnectAsync(address, port))) failure = "timed_out";
           else Interlocked.Increment(ref connections);
@@ -61,13 +112,19 @@ public class WsltraceLoad {
           else if (exchange.Result != "done") failure = exchange.Result;
         }
       } catch (Exception error) { failure = Kind(error); }
+      // Nothing was waited for.
+      if (failure == "unreachable" || failure == "no_port" || failure == "other") await Task.Delay(1);
       now = Stopwatch.GetTimestamp();
       lock (times) {
         if (failure != null) Count(failed, failure); else Count(times, Rounded(Nanoseconds(began, now)));
       }
-      if (failure != null || !again || !keep) { if (client != null) client.Close(); client = null; }
+      if (failure == null) answered++;
+      until = failure == null ? now : Math.Min(now, end);
+      if (failure != null || !again || !keep) { if (client != null) client.Client.Close(); client = null; }
     }
-    if (client != null) client.Close();
+    if (client != null) client.Client.Close();
+    // A client that waits long for its last answer lengthens nobody else's time.
+    lock (times) rate += answered * 1e9 / Nanoseconds(start, Math.Max(until, end));
   }
   async Task<bool> InTime(Task work) {
     using (var cancel = new CancellationTokenSource()) {
@@ -78,32 +135,42 @@ public class WsltraceLoad {
       return true;
     }
   }
+  // What came of a request, read as HTTP/1.1 says and as the load on Linux reads it.
   async Task<string> Exchange(NetworkStream stream, byte[] buffer) {
     await stream.WriteAsync(request, 0, request.Length);
-    int used = 0, head = -1;
-    while (head < 0) {
-      if (used == buffer.Length) return "short";
-      int got = await stream.ReadAsync(buffer, used, buffer.Length - used);
-      if (got == 0) return used == 0 ? "closed" : "short";
-      used += got;
-      head = Encoding.ASCII.GetString(buffer, 0, used).IndexOf("\r\n\r\n");
+    var from = new WsltraceReader { stream = stream, buffer = buffer };
+    while (true) {
+      string line = await from.Line();
+      if (line == null) return from.any ? "short" : "closed";
+      int status;
+      if (!line.StartsWith("HTTP/1.", StringComparison.Ordinal) || line.Length < 12) return "short";
+      if (!int.TryParse(line.Substring(9, 3), NumberStyles.None, CultureInfo.InvariantCulture, out status)) return "short";
+      bool keeps = line[7] == '1', chunks = false;
+      long length = -1;
+      while ((line = await from.Line()) != "") {
+        int colon = line == null ? -1 : line.IndexOf(':');
+        if (colon < 0) return "short";
+        string name = line.Substring(0, colon).ToLowerInvariant(), value = line.Substring(colon + 1).Trim().ToLowerInvariant();
+        if (name == "content-length" && !long.TryParse(value, NumberStyles.None, CultureInfo.InvariantCulture, out length)) return "short";
+        if (name == "transfer-encoding") chunks = value.EndsWith("chunked", StringComparison.Ordinal);
+        if (name == "connection") keeps = value != "close";
+      }
+      // Behind it comes the answer itself.
+      if (status < 200 && status != 101) continue;
+      // Another protocol begins behind it.
+      if (status == 101) { length = 0; chunks = false; keeps = false; }
+      if (status == 204 || status == 304) { length = 0; chunks = false; }
+      if (chunks) {
+        if (!await from.SkipChunks()) return "short";
+      } else if (length >= 0) {
+        if (!await from.Skip(length)) return "short";
+      } else {
+        while (await from.Skip(1)) { }
+        keeps = false;
+      }
+      if (status >= 400) Interlocked.Increment(ref errors);
+      return keeps ? "again" : "done";
     }
-    string text = Encoding.ASCII.GetString(buffer, 0, head);
-    if (!text.StartsWith("HTTP/1.")) return "short";
-    long left = -1;
-    bool keeps = text.StartsWith("HTTP/1.1");
-    foreach (string line in text.Split('\n')) {
-      string field = line.Trim().ToLowerInvariant();
-      if (field.StartsWith("content-length:")) left = long.Parse(field.Substring(15)) - (used - head - 4);
-      if (field.StartsWith("connection:")) keeps = field.Substring(11).Trim() != "close";
-    }
-    bool whole = left >= 0;
-    while (left != 0) {
-      int got = await stream.ReadAsync(buffer, 0, buffer.Length);
-      if (got == 0) return whole ? "short" : "done";
-      if (whole) left = Math.Max(0, left - got);
-    }
-    return keeps ? "again" : "done";
   }
   static string Kind(Exception error) {
     while (error.InnerException != null) error = error.InnerException;
@@ -127,7 +194,8 @@ public class WsltraceLoad {
   static void Count<T>(IDictionary<T, long> counts, T key) { long old; counts.TryGetValue(key, out old); counts[key] = old + 1; }
   string Told() {
     var text = new StringBuilder();
-    text.Append("{\"lasted_ns\":" + lasted + ",\"connections\":" + connections + ",\"failed\":{");
+    text.Append("{\"lasted_ns\":" + lasted + ",\"connections\":" + connections + ",\"errors\":" + errors
+      + ",\"rate\":" + rate.ToString("F3", CultureInfo.InvariantCulture) + ",\"failed\":{");
     string between = "";
     foreach (var one in failed) { text.Append(between + "\"" + one.Key + "\":" + one.Value); between = ","; }
     text.Append("},\"times\":[");

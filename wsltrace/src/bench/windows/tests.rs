@@ -46,7 +46,7 @@ fn steps() -> Vec<String> {
     (1..=6_u64)
         .map(|number| {
             format!(
-                "{{\"lasted_ns\":250000000,\"connections\":9,\"failed\":{{\"refused\":2,\"no_port\":1}},\"times\":[[{},5],[{},1]]}}",
+                "{{\"lasted_ns\":250000000,\"connections\":9,\"errors\":0,\"rate\":24.0,\"failed\":{{\"refused\":2,\"no_port\":1}},\"times\":[[{},5],[{},1]]}}",
                 number * 1000,
                 number * 2000
             )
@@ -66,7 +66,14 @@ fn the_script_is_plain_and_short_and_holds_its_plan() {
     let line = script.lines().find_map(|line| line.strip_prefix("$plan = '")).unwrap().strip_suffix('\'').unwrap();
     assert!(!line.contains('\''));
     assert_eq!(serde_json::from_str::<WindowsPlan>(line).unwrap(), drawn);
-    assert!(encoded(&script).len() < 25_000, "{}", encoded(&script).len());
+    let sent = short(&script);
+    assert!(encoded(&sent).len() < 25_000, "{}", encoded(&sent).len());
+    let kept = |text: &str| text.replace(char::is_whitespace, "").len();
+    let comments: usize =
+        script.lines().map(str::trim).filter(|line| line.starts_with("//") || line.starts_with("# ")).map(kept).sum();
+    assert_eq!(kept(&sent), kept(&script) - comments);
+    // The end of a text in quotes has to begin its line, and only those may.
+    assert_eq!(sent.lines().filter(|line| line.starts_with("'@")).count(), 1);
     let many = Plan { rounds: Some(100), targets: vec![plan().targets[0].clone(); 20], ..plan() };
     let error = WindowsPlan::of(&many).run(&Recorded(Err(InteropError::NotWsl))).unwrap_err();
     assert!(matches!(&error, InteropError::Failed { status } if status.contains("fewer targets")), "{error}");

@@ -5,7 +5,6 @@ use std::path::Path;
 use super::{Files, Run, plan, told_of_paths};
 use crate::bench::target::{Resolved, Target};
 use crate::bench::windows::{Answered, WindowsPlan, parse, ways};
-use crate::causes::reason;
 use crate::cli::BenchArgs;
 use crate::command::Failure;
 use crate::kernel::addresses::{list_addresses, outer};
@@ -43,7 +42,7 @@ fn told(args: &BenchArgs, files: Files, answered: Answered) -> Result<(), Failur
 /// The answer that the printed script gave.
 fn read(path: &Path) -> Result<Answered, Failure> {
     let shown = crate::command::progress::shown(path);
-    let bytes = std::fs::read(path).map_err(|error| Failure::new(format!("cannot read {shown}: {}", reason(&error))))?;
+    let bytes = super::contents(path)?;
     parse(&decoded(&bytes)).map_err(|error| Failure {
         message: format!("{shown}: {error}"),
         hint: Some(

@@ -46,6 +46,7 @@ fn path(name: &str, p50: u64, legs: Vec<Leg>, remark: Option<&str>) -> Measured 
         waited: times(p50),
         service: times(p50),
         failed: if name == "relay" { BTreeMap::from([(Failure::Closed, 7), (Failure::TimedOut, 1)]) } else { BTreeMap::new() },
+        errors: 0,
         segments_sent: 40_000,
         segments_sent_again: 3,
         segments_unknown: None,
@@ -116,8 +117,23 @@ fn figures_with_the_tracer_on_are_called_so_and_compared_with_none_without_it() 
         since.contains("direct: the tracer was on in one of the runs only") && since.contains("relay: no difference"),
         "{since}"
     );
+    // By the same in all rounds later: the path is no worse beside the baseline.
+    let mut later = sample();
+    for path in &mut later.paths {
+        for ns in &mut path.round_p50 {
+            *ns += 500_000;
+        }
+    }
+    let since = bench_comparison(&sample(), &later, options(400));
+    assert!(since.contains("relay: worse, p50 +500 µs") && since.contains("\n  beside direct: no difference, +0 ns"), "{since}");
+    later.paths[1].round_p50 = vec![0; 8];
+    later.paths[1].address = "192.0.2.1:80".to_owned();
+    let since = bench_comparison(&sample(), &later, options(400));
+    assert!(since.contains("relay: worse, nothing was answered"), "{since}");
+    assert!(since.contains("relay: it leads to 192.0.2.1:80 now, and led to 172.28.16.2:8000"), "{since}");
     let csv = bench_csv(&ended);
-    let last: Vec<&str> = csv.lines().map(|line| line.rsplit(',').next().unwrap()).collect();
+    let column = csv.lines().next().unwrap().split(',').position(|name| name == "with_tracer").unwrap();
+    let last: Vec<&str> = csv.lines().map(|line| line.split(',').nth(column).unwrap()).collect();
     assert_eq!(last, ["with_tracer", "true", "false", "false", "false", "false"]);
     assert!(!bench(&sample(), options(400)).contains("tracer on only"));
 }
