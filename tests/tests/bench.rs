@@ -243,7 +243,7 @@ fn refused(binary: &Path) -> Result<(), Box<dyn Error>> {
     let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let ran = bench(binary, &["--target", &format!("none={address}"), "-c", "2", "-d", "300ms"])?;
     let text = String::from_utf8_lossy(&ran.stdout);
-    check(&ran, text.contains("none: refused") && text.contains("no attempt at none was answered"), "that nobody listens")
+    check(&ran, text.contains("none: refused") && text.contains("no attempt at none (127.0.0.1:"), "that nobody listens")
 }
 
 /// The client's namespace has a way to its own network only, in which one address belongs to nobody.

@@ -114,12 +114,11 @@ fn answer_dropped(found: &Found, location: u64, reason: u32) {
     }
 }
 
-/// An answer was dropped in the namespace that it left, after our place at its device. It may be a reader's copy: which it is,
-/// user space tells by the reason, and the journey goes on.
+/// An answer was dropped in the namespace that it left, after our place at its device, or at the socket of a client there. It may be a
+/// reader's copy: which it is, user space tells by the reason, and the journey goes on.
 #[inline(always)]
 fn dropped_behind_us(record: &mut Record, packet: &Packet, location: u64, reason: u32) {
     if packet.kind == Kind::SYN_ACK
-        && record.flags & Flags::LOCAL == 0
         && record.answer_death.time_ns == 0
         && skb_netns(packet.carrier.skb) == Some(record.netns)
     {

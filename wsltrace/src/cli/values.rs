@@ -177,7 +177,7 @@ mod tests {
             assert!(parse_clients(text).unwrap_err().contains("from 1 to 100000"), "{text}");
         }
         assert!(parse_slowest("10001").is_err() && parse_rounds("101").is_err() && parse_seed("x").is_err());
-        assert!(parse_rate("100000000").unwrap_err().contains("at most 10000000,"));
+        assert!(parse_rate("100000000").unwrap_err().contains("from 0.0001 to 10000000,"));
         assert_eq!(parse_listen("[::]:80"), Ok(SocketAddr::from(([0_u16; 8], 80))));
         assert!(parse_listen("8080").unwrap_err().contains("0.0.0.0:8080 or"), "the port is kept");
         assert!(parse_listen("here").unwrap_err().contains("an address and a port"));

@@ -40,6 +40,14 @@ impl Finding {
         ))
     }
 
+    /// The same where nobody refused it: what the kernel has against it.
+    pub(super) fn misfit(confidence: Confidence, why: &str) -> Self {
+        let summary = format!(
+            "answered, and then the client's next packet, which confirms the answer, was dropped: {why}; no connection was made, though the client may see itself connected"
+        );
+        Self::new(confidence, summary)
+    }
+
     pub(super) fn proved(summary: impl Into<String>) -> Self {
         Self::new(Confidence::Proved, summary)
     }

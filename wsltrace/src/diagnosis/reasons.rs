@@ -102,6 +102,11 @@ pub const REASONS: &[ReasonPage] = &[
         text: "Protection against old packets of an earlier connection (PAWS).",
     },
     ReasonPage {
+        name: "TCP_RFC7323_TSECR",
+        short: "the timestamp that it sends back was never sent",
+        text: "What confirms a SYN-ACK repeats its timestamp; something between the two changed it, or the SYN-ACK was another one's.",
+    },
+    ReasonPage {
         name: "TCP_RFC7323_TW_PAWS",
         short: "its timestamp is older than that of a connection in TIME_WAIT",
         text: "Protection against old packets of an earlier connection (PAWS).",

@@ -12,7 +12,7 @@ use std::net::IpAddr;
 
 use crate::escape::{escape, shell_word};
 use crate::evidence::{Mirror, Rule};
-use crate::journey::{FREES_UNRESOLVED, Facts, Journey, Origin, Outcome, Stage, StageVisit};
+use crate::journey::{FREES_UNRESOLVED, Facts, Journey, Origin, Outcome, REFUSED_BY_CLIENT, Stage, StageVisit};
 
 pub(super) fn healthy(case: &Case) -> Option<Finding> {
     if case.journey.is_unconfirmed() {
@@ -51,6 +51,9 @@ fn left_by<'a>(case: &Case<'a>) -> Option<&'a str> {
 
 pub(super) fn unanswered(case: &Case) -> Option<Finding> {
     let Facts { syn_ack, syn_ack_again, acknowledged, established, .. } = case.journey.facts;
+    if case.journey.is_confirmed_in_vain() && !case.journey.is_unconfirmed() {
+        return Some(confirmed_in_vain(case));
+    }
     if acknowledged || established || case.journey.is_unconfirmed() {
         return None;
     }
@@ -72,11 +75,34 @@ pub(super) fn unanswered(case: &Case) -> Option<Finding> {
     let sees_no_answer = case.journey.attempt > 1 && case.journey.answer.is_none();
     let first =
         sees_no_answer.then(|| "# see the report of the first SYN: it tells by which way the answer left; then:".to_owned());
-    let look = [
-        case.root(&format!("{} route get {source}", ip(case))),
-        "# then look behind this machine: a VPN or a firewall on Windows may take the answers".to_owned(),
-    ];
+    let is_here = case.evidence.has_address(source);
+    let summary = if is_here { summary + ", inside this machine" } else { summary };
+    let behind = if is_here {
+        "# then see what takes the packets of this client in this machine: filters of its socket, programs of its control group"
+    } else {
+        "# then look behind this machine: a VPN or a firewall on Windows may take the answers"
+    };
+    let look = [case.root(&format!("{} route get {source}", ip(case))), behind.to_owned()];
     Some(Finding::proved(summary).remedy(forget).remedy(first).remedy(look))
+}
+
+/// The client's confirmation came in, and the server's kernel did not get it.
+fn confirmed_in_vain(case: &Case) -> Finding {
+    let Journey { flow, interface, .. } = case.journey;
+    let by = interface.as_ref().map(|name| format!(" by {}", escape(name))).unwrap_or_default();
+    let summary = format!(
+        "answered, and {} confirmed it: that came in{by}, but not to the server's socket, whose kernel sent its SYN-ACK again; so what follows a SYN is lost or led elsewhere inside this machine, and the client may see itself connected",
+        flow.source
+    );
+    let incoming = interface.as_ref().map(|name| format!(" iif {}", shell_word(name))).unwrap_or_default();
+    let get = format!("{} route get {} from {}{incoming}", ip(case), case.journey.last_destination().0, flow.source);
+    let look = [
+        case.root(&format!("{} rule show", ip(case))),
+        case.root(&get),
+        "# a rule that marks packets of established connections leads them by another rule of `ip rule` than the SYN:".to_owned(),
+        case.root("nft -a list ruleset | grep -iE 'mark|established'"),
+    ];
+    Finding::inferred(summary).remedy(case.where_to_type()).remedy(look)
 }
 
 /// A rule here gave the answer another address or port than the client asked for.
@@ -243,6 +269,11 @@ pub(super) fn dropped(case: &Case) -> Option<Finding> {
         let summary = format!("{} was dropped in {}: {}", answer_in_words(case), firewall::place(case), refusal.what);
         return Some(Finding::inferred(summary).remedy(case.where_to_type()).remedy(refusal.mend));
     }
+    if case.journey.origin != Origin::Remote
+        && let Some(reason) = case.reason().filter(|reason| REFUSED_BY_CLIENT.contains(reason))
+    {
+        return Some(refused_by_client(case, reason));
+    }
     if case.reason() == Some("IP_RPFILTER") {
         return Some(by_reverse_path_filter(case));
     }
@@ -286,6 +317,28 @@ pub(super) fn dropped(case: &Case) -> Option<Finding> {
     let server = (refused && case.journey.facts.kernel_reset)
         .then(|| [case.root("ss -ltnp"), "# start the server, or find its port; then:".to_owned()]);
     Some(Finding::new(confidence, summary).remedy(case.where_to_type()).remedy(server.into_iter().flatten()).remedy(look))
+}
+
+/// The client is here, and its own socket does not take the answer.
+fn refused_by_client(case: &Case, reason: &str) -> Finding {
+    let what = match reason {
+        "SOCKET_FILTER" => {
+            "a filter on the socket or a BPF program of the client's control group (systemd's IPAddressDeny= is one)"
+        }
+        "TCP_MINTTL" => "its time to live is below the least that the socket takes (IP_MINTTL)",
+        _ => "its signature is not what the socket wants (TCP-MD5)",
+    };
+    let summary =
+        format!("the listener answered, but the client, which runs here, does not let the SYN-ACK in at its own socket: {what}");
+    let flow = &case.journey.flow;
+    let show = case.root(&format!("ss -tnpe state syn-sent 'dport = :{}'", flow.destination_port));
+    let cgroup = (reason == "SOCKET_FILTER").then(|| {
+        [
+            "# while it asks, this shows the client and its control group; then look at that group's programs:".to_owned(),
+            "sudo bpftool cgroup tree".to_owned(),
+        ]
+    });
+    Finding::proved(summary).remedy(case.where_to_type()).remedy([show]).remedy(cgroup.into_iter().flatten())
 }
 
 /// An answer that came to this machine by another interface than the way to its server, as of a container in two networks.

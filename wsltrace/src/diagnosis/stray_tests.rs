@@ -54,8 +54,11 @@ fn a_rule_that_changes_the_answer_is_named_wherever_the_answer_was_seen_last() {
     lost.stages.truncate(lost.stages.len() - 1);
     expect(&lost, &by_rule, Code::ReplyUnanswered, Inferred);
     expect(&lost, &Evidence::default(), Code::QueuedToUserspace, Inferred);
-    lost.facts.acknowledged = true;
     lost.outcome = Outcome::Answered;
+    lost.facts.acknowledged = true;
+    // It was seen to come in, and the server asked for it again.
+    expect(&lost, &by_rule, Code::ReplyUnanswered, Inferred);
+    lost.facts.syn_ack_again = false;
     expect(&lost, &by_rule, Code::Healthy, Inferred);
 }
 

@@ -184,9 +184,9 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         code: Code::BadPacket,
-        outcomes: &[Outcome::Dropped],
+        outcomes: &[Outcome::Dropped, Outcome::Answered],
         title: "dropped as malformed, or sent to many",
-        meaning: "Checksum, length, header or flags of the packet are wrong, its time to live ran out here, or its IP header asks for what is refused (source routing). On virtual devices a broken checksum offload is the usual cause. Or the frame was sent to a broadcast or multicast hardware address, of which TCP takes nothing: the client has a wrong ARP entry.",
+        meaning: "Checksum, length, header or flags of the packet are wrong, its time to live ran out here, or its IP header asks for what is refused (source routing). On virtual devices a broken checksum offload is the usual cause. Or the frame was sent to a broadcast or multicast hardware address, of which TCP takes nothing: the client has a wrong ARP entry. Or the SYN was answered, and what confirms the answer is unfit: then the client may see itself connected.",
         see: &["nstat -az | grep -i -e csum -e inerrs -e inhdr"],
         mend: "Switch checksum offload off on the interface: sudo ethtool -K DEVICE tx off rx off",
         judge: various::bad_packet,
@@ -286,9 +286,9 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         code: Code::UnexplainedDrop,
-        outcomes: &[Outcome::Dropped, Outcome::Unfinished],
+        outcomes: &[Outcome::Dropped, Outcome::Unfinished, Outcome::Answered],
         title: "dropped, and no known cause fits",
-        meaning: "The kernel dropped the packet, or it was last seen where nothing explains its end. The summary tells the kernel's reason and the function that freed it.",
+        meaning: "The kernel dropped the packet, or it was last seen where nothing explains its end. The summary tells the kernel's reason and the function that freed it. So it is with what confirms an answer and is dropped, as where a rule marks the packets of connections and a route for that mark leads nowhere.",
         see: &["sudo dmesg", "nstat -az"],
         mend: "Look the reason up: wsltrace explain REASON",
         judge: various::any_drop,

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     escape::{escape, shell_word},
     evidence::TcProgram,
-    journey::{Outcome, Stage},
+    journey::{FREES_IN_ROUTING, Outcome, Stage, symbol},
 };
 
 pub(super) fn tc(case: &Case) -> Option<Finding> {
@@ -143,6 +143,9 @@ fn refused_options(case: &Case) -> Option<Finding> {
 }
 
 pub(super) fn bad_packet(case: &Case) -> Option<Finding> {
+    if case.journey.outcome == Outcome::Answered && !case.journey.is_misfit() {
+        return None;
+    }
     if case.reason().is_none() {
         return not_for_tcp(case).or_else(|| refused_options(case));
     }
@@ -168,13 +171,48 @@ pub(super) fn bad_packet(case: &Case) -> Option<Finding> {
         ]
     });
     let offload = case.interface().map(|name| case.root(&format!("ethtool -K {} tx off rx off", shell_word(name))));
-    let offload = offload.filter(|_| case.reason().is_some_and(|reason| reason.ends_with("CSUM")));
-    Some(
+    // The checksum of an IP header is never left to a device.
+    let offload = offload.filter(|_| matches!(case.reason(), Some("TCP_CSUM" | "SKB_CSUM")));
+    let finding = if case.journey.is_misfit() {
+        Finding::misfit(Confidence::Proved, &format!("{fault} ({}{})", case.reason()?, case.on_interface()))
+    } else {
         Finding::proved(format!("dropped in {}: {fault}", case.place()))
+    };
+    Some(
+        finding
             .remedy(case.where_to_type().filter(|_| offload.is_some() || lives.is_some()))
             .remedy(lives.into_iter().flatten())
             .remedy(offload),
     )
+}
+
+/// Why the kernel freed it, by its reason and its function.
+fn kernels_words(case: &Case) -> (Confidence, String) {
+    let freed_by = case.journey.location.as_ref().map(|location| format!(" in {location}")).unwrap_or_default();
+    let (confidence, why) = match (case.reason(), case.reason().and_then(reason_page)) {
+        (Some(reason), Some(page)) => (Confidence::Proved, format!("{reason}, {}", page.short)),
+        (Some(reason), None) => (Confidence::Proved, format!("the kernel's reason is {reason}")),
+        (None, _) => (Confidence::Inferred, "the kernel gives no reason".to_owned()),
+    };
+    (confidence, format!("{why}{freed_by}"))
+}
+
+/// What was answered, and came to nothing as the confirmation was unfit or led nowhere.
+fn led_nowhere(case: &Case) -> Finding {
+    let (confidence, why) = kernels_words(case);
+    let (ip, flow) = (super::routes::ip(case), &case.journey.flow);
+    let incoming = case.journey.interface.as_deref().map(|name| format!(" iif {}", shell_word(name))).unwrap_or_default();
+    let at_routing = case.journey.location.as_deref().is_some_and(|place| FREES_IN_ROUTING.contains(&symbol(place)))
+        || case.reason().is_some_and(|reason| reason.starts_with("NEIGH_") || reason.starts_with("IP_"));
+    let look = at_routing.then(|| {
+        [
+            "# the SYN passed: what follows it may have another mark, by which a rule of `ip rule` leads it elsewhere".to_owned(),
+            case.root(&format!("{ip} rule show")),
+            case.root(&format!("{ip} route get {} from {}{incoming}", case.journey.last_destination().0, flow.source)),
+            case.root("nft -a list ruleset | grep -i mark"),
+        ]
+    });
+    Finding::misfit(confidence, &why).remedy(case.where_to_type()).remedy(look.into_iter().flatten())
 }
 
 /// The last row: says what is known about a drop that no other row explains.
@@ -183,13 +221,8 @@ pub(super) fn unexplained(case: &Case) -> Finding {
         let place = case.journey.stages.last().map_or("an unknown place", |visit| stage_page(visit.stage).place);
         return Finding::inferred(format!("last seen in {place}; no end of it was seen in time, so why is not known"));
     }
-    let freed_by = case.journey.location.as_ref().map(|location| format!(" in {location}")).unwrap_or_default();
-    let (confidence, why) = match (case.reason(), case.reason().and_then(reason_page)) {
-        (Some(reason), Some(page)) => (Confidence::Proved, format!("{reason}, {}", page.short)),
-        (Some(reason), None) => (Confidence::Proved, format!("the kernel's reason is {reason}")),
-        (None, _) => (Confidence::Inferred, "the kernel gives no reason".to_owned()),
-    };
-    Finding::new(confidence, format!("dropped in {}: {why}{freed_by}", case.place())).remedy(look(case))
+    let (confidence, why) = kernels_words(case);
+    Finding::new(confidence, format!("dropped in {}: {why}", case.place())).remedy(look(case))
 }
 
 fn look(case: &Case) -> Option<String> {
@@ -202,5 +235,8 @@ fn look(case: &Case) -> Option<String> {
 }
 
 pub(super) fn any_drop(case: &Case) -> Option<Finding> {
+    if case.journey.outcome == Outcome::Answered {
+        return case.journey.is_misfit().then(|| led_nowhere(case));
+    }
     Some(unexplained(case))
 }

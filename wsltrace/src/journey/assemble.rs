@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use wsltrace_common::{Address, Death, Flags, Record, StageCode, StageEntry, octets};
 
 use super::{
-    Conntrack, DECISIONS, DeathPlace, FREES_IN_ROUTING, FREES_UNRESOLVED, Facts, Family, Flow, InterfaceName, Journey, Origin,
-    Outcome, Stage, StageVisit, Translated, symbol,
+    Conntrack, DeathPlace, FREES_IN_ROUTING, FREES_UNRESOLVED, Facts, Family, Flow, InterfaceName, Journey, Origin, Outcome,
+    REFUSED_BY_CLIENT, Stage, StageVisit, Translated, keeps_from_being_made, symbol,
 };
 
 /// Names for the numbers in a record.
@@ -40,8 +40,8 @@ pub fn assemble(record: &Record, id: u64, names: &impl Names) -> Journey {
     if outcome == Outcome::Unfinished {
         way.infer_waiting(facts.syn_ack);
     }
-    let by_decision = |death: &Death| reason_of(*death).is_some_and(|reason| DECISIONS.contains(&reason.as_str()));
-    let unconfirmed = || confirmation_death(record, outcome).filter(by_decision);
+    let for_good = |death: &Death| keeps_from_being_made(reason_of(*death).as_deref(), location_of(*death).as_deref());
+    let unconfirmed = || confirmation_death(record, outcome).filter(for_good).filter(|_| !facts.answer_from_outside);
     let ended = if died_at.is_some() { end(record) } else { unconfirmed() };
     // Now and then the kernel does not tell of a packet that it frees, and counts no missed event either.
     let end_is_missing = died_at.is_some() && told_end(record).is_none();
@@ -156,8 +156,7 @@ fn confirmation_death(record: &Record, outcome: Outcome) -> Option<Death> {
 }
 
 fn outcome(record: &Record, facts: Facts, reason: Option<&str>) -> Outcome {
-    let answer_died =
-        record.answer_death.time_ns != 0 && (!facts.answer_left || facts.syn_ack && died_on_its_device(facts, reason));
+    let answer_died = record.answer_death.time_ns != 0 && (!facts.answer_left || facts.syn_ack && died_behind_us(facts, reason));
     if answer_died && (facts.syn_ack || facts.reset) {
         return Outcome::AnswerDropped;
     }
@@ -209,11 +208,13 @@ fn was_delivered(record: &Record) -> bool {
     entries(record).any(|(code, _)| matches!(code, StageCode::SocketLookup | StageCode::InputEnd))
 }
 
-/// Whether an answer that passed our place at its device was dropped by what stands behind, and no other reached the client.
-fn died_on_its_device(facts: Facts, reason: Option<&str>) -> bool {
+/// Whether an answer that passed our place at its device was dropped by what stands behind, or at the socket of a client in this machine,
+/// and no other reached the client.
+fn died_behind_us(facts: Facts, reason: Option<&str>) -> bool {
     !facts.acknowledged
         && !facts.established
-        && reason.is_some_and(|reason| reason == "TC_EGRESS" || reason.starts_with("QDISC_"))
+        && reason
+            .is_some_and(|reason| reason == "TC_EGRESS" || reason.starts_with("QDISC_") || REFUSED_BY_CLIENT.contains(&reason))
 }
 
 /// Whether the SYN came to POSTROUTING, where no firewall rejects: what is told by ICMP from there on is a missing neighbour, even

@@ -231,6 +231,36 @@ fn what_died_behind_the_answer_is_the_confirmation_or_the_first_data() {
 }
 
 #[test]
+fn a_confirmation_that_led_nowhere_is_told_and_one_that_was_only_freed_is_not() {
+    let answer = Flags::SYN_ACK | Flags::ANSWER_LEFT;
+    let mut record = answered(record(&[&TO_ROUTING, &TO_LOOKUP]), answer | Flags::ACK | Flags::CONFIRMATION_DROPPED, &ANSWER);
+    for (reason, location, is_misfit) in
+        [(RPFILTER, 0x10, true), (NO_SOCKET, 0x10, false), (0, OF_ROUTING, true), (0, 0x10, false)]
+    {
+        record.confirmation_death = Death { location, ..died(&record, reason) };
+        let journey = made(&record);
+        assert_eq!((journey.is_unconfirmed(), journey.is_misfit()), (is_misfit, is_misfit), "{reason} {location}");
+        assert_eq!((journey.outcome, journey.death.is_some()), (Outcome::Answered, is_misfit));
+    }
+    record.confirmation_death = died(&record, NETFILTER_DROP);
+    assert!(made(&record).is_unconfirmed() && !made(&record).is_misfit());
+    // Where the server is beyond this machine, a copy of the packet may end so.
+    record.flags |= Flags::ANSWER_FROM_OUTSIDE;
+    assert!(!made(&record).is_unconfirmed());
+}
+
+#[test]
+fn the_server_that_asks_again_did_not_get_what_came_in() {
+    let answer = Flags::SYN_ACK | Flags::ANSWER_LEFT | Flags::ACK;
+    let mut record = answered(record(&[&TO_ROUTING, &TO_LOOKUP]), answer, &ANSWER);
+    assert!(!made(&record).is_confirmed_in_vain());
+    record.flags |= Flags::SYN_ACK_AGAIN;
+    assert!(made(&record).is_confirmed_in_vain());
+    record.flags |= Flags::ESTABLISHED;
+    assert!(!made(&record).is_confirmed_in_vain());
+}
+
+#[test]
 fn a_refused_syn_died_before_its_reset_went_out() {
     let record = record(&[&TO_ROUTING, &TO_LOOKUP]);
     let mut record = answered(record, Flags::RESET | Flags::KERNEL_RESET | Flags::ANSWER_LEFT, &ANSWER);

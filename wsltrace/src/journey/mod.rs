@@ -243,8 +243,53 @@ pub fn symbol(location: &str) -> &str {
 
 /// Drop reasons that say that somebody refused a packet. The kernel frees confirmations for others as well, and takes the next one: where
 /// an accept queue is full, or a server asked to be woken by data only (`TCP_DEFER_ACCEPT`).
-pub const DECISIONS: [&str; 6] =
-    ["NETFILTER_DROP", "TC_INGRESS", "XFRM_POLICY", "SOCKET_FILTER", "TCP_MD5NOTFOUND", "SECURITY_HOOK"];
+const DECISIONS: [&str; 6] = ["NETFILTER_DROP", "TC_INGRESS", "XFRM_POLICY", "SOCKET_FILTER", "TCP_MD5NOTFOUND", "SECURITY_HOOK"];
+
+/// Drop reasons that say that a packet is unfit, or leads nowhere: sent again as it is, it fails again.
+const MISFITS: [&str; 28] = [
+    "TCP_CSUM",
+    "SKB_CSUM",
+    "IP_CSUM",
+    "IP_INHDR",
+    "PKT_TOO_SMALL",
+    "HDR_TRUNC",
+    "IPV6_BAD_EXTHDR",
+    "DEV_HDR",
+    "TCP_FLAGS",
+    "TCP_INVALID_SEQUENCE",
+    "TCP_INVALID_ACK_SEQUENCE",
+    "TCP_ACK_UNSENT_DATA",
+    "TCP_RFC7323_PAWS",
+    "TCP_RFC7323_TSECR",
+    "TCP_MINTTL",
+    "IP_INNOROUTES",
+    "IP_OUTNOROUTES",
+    "IP_INADDRERRORS",
+    "IP_RPFILTER",
+    "IP_LOCALNET",
+    "IP_LOCAL_SOURCE",
+    "IP_INVALID_SOURCE",
+    "IP_INVALID_DEST",
+    "IPV6DISABLED",
+    "BPF_CGROUP_EGRESS",
+    "TC_EGRESS",
+    "NEIGH_FAILED",
+    "NEIGH_CREATEFAIL",
+];
+
+/// Drop reasons of an answer at the socket of a client in this machine.
+pub const REFUSED_BY_CLIENT: [&str; 5] =
+    ["SOCKET_FILTER", "TCP_MINTTL", "TCP_MD5NOTFOUND", "TCP_MD5UNEXPECTED", "TCP_MD5FAILURE"];
+
+/// Whether what ended a client's confirmation keeps the connection from being made, where none was made. The kernel frees confirmations
+/// for other reasons as well, and takes the next one.
+fn keeps_from_being_made(reason: Option<&str>, location: Option<&str>) -> bool {
+    match reason {
+        // Routes that refuse give no reason.
+        None | Some("NOT_SPECIFIED") => location.is_some_and(|place| FREES_IN_ROUTING.contains(&symbol(place))),
+        Some(reason) => DECISIONS.contains(&reason) || MISFITS.contains(&reason),
+    }
+}
 
 impl Journey {
     /// Whether an event that was missed could have been its end.
@@ -286,7 +331,20 @@ impl Journey {
 
     /// Whether it was answered, and no connection came of it because what the client sent to confirm the answer was dropped.
     pub fn is_unconfirmed(&self) -> bool {
-        self.outcome == Outcome::Answered && self.reason.as_deref().is_some_and(|reason| DECISIONS.contains(&reason))
+        self.outcome == Outcome::Answered && keeps_from_being_made(self.reason.as_deref(), self.location.as_deref())
+    }
+
+    /// The same, where nobody refused it: it was unfit itself, or led nowhere.
+    pub fn is_misfit(&self) -> bool {
+        self.is_unconfirmed() && !self.reason.as_deref().is_some_and(|reason| DECISIONS.contains(&reason))
+    }
+
+    /// Whether what confirms the answer came in, and the server's kernel asked for it again all the same: it did not get there.
+    pub fn is_confirmed_in_vain(&self) -> bool {
+        let Facts { acknowledged, established, syn_ack_again, answer_from_outside, asked_again, .. } = self.facts;
+        let in_vain = acknowledged && syn_ack_again && !established;
+        // What confirms one of two answers to the same SYN may be seen with the other.
+        self.outcome == Outcome::Answered && in_vain && !answer_from_outside && !asked_again
     }
 
     /// The same, where netfilter dropped it.
@@ -341,6 +399,10 @@ impl Journey {
         let Facts { acknowledged, established, answer_elsewhere, answer_left, .. } = self.facts;
         // Answers that are sent again follow, and begin at the server once more.
         if answer_elsewhere && !answer_left && !acknowledged && !established {
+            return self.netns;
+        }
+        // What confirms the answer was seen where it came in, and not at the server.
+        if self.is_confirmed_in_vain() {
             return self.netns;
         }
         let at_server = self.outcome == Outcome::Answered && (self.came_to_nothing() || acknowledged && !established);

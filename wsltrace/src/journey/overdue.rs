@@ -10,6 +10,8 @@ const SILENCE: Duration = Duration::from_nanos(SILENCE_NS);
 const SETTLED: Duration = Duration::from_nanos(SETTLE_NS);
 /// The same for a SYN-ACK that the client has not acknowledged.
 const UNANSWERED: Duration = Duration::from_secs(3);
+/// The same for one that it has acknowledged, and that no connection came of: the server's kernel asks again after a second.
+const UNCONFIRMED: Duration = Duration::from_secs(2);
 /// The same for a packet that waits for its neighbour: the kernel asks three times, a second apart, before it gives up.
 const NEIGHBOUR: Duration = Duration::from_secs(5);
 
@@ -29,13 +31,18 @@ pub fn is_overdue(record: &Record, now_ns: u64) -> bool {
         matches!(codes.rfind(|code| code.is_place()), Some(StageCode::PostroutingEnd | StageCode::Postrouting))
             && record.death.time_ns == 0
             && record.answer_death.time_ns == 0;
-    let unacknowledged = record.flags & Flags::SYN_ACK != 0 && record.flags & Flags::ACK == 0;
+    let has = |flags| record.flags & flags == flags;
+    let unacknowledged = has(Flags::SYN_ACK) && !has(Flags::ACK);
+    let unconfirmed = has(Flags::SYN_ACK | Flags::ACK)
+        && record.flags & (Flags::ESTABLISHED | Flags::ANSWER_FROM_OUTSIDE | Flags::SYN_ACK_AGAIN) == 0;
     let patience = if record.flags & (Flags::SETTLING | Flags::UNACCEPTED) == Flags::SETTLING {
         SETTLED
     } else if waits_for_neighbour {
         NEIGHBOUR
     } else if unacknowledged {
         UNANSWERED
+    } else if unconfirmed {
+        UNCONFIRMED
     } else {
         SILENCE
     };

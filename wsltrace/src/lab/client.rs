@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockFilter, Socket, Type};
 
 use super::raw::connect_by_hand;
 use super::{LabError, Namespace};
@@ -69,6 +69,8 @@ pub enum Manner {
     Leaves,
     /// Sends a byte in its SYN (TCP Fast Open), and waits for the greeting.
     FastOpen,
+    /// Connects by a socket whose own filter lets nothing in.
+    Deaf,
     /// Sends one SYN by hand, with a wrong checksum.
     WrongChecksum,
     /// Sends one SYN by hand, and confirms no answer, until the answer was sent again.
@@ -122,6 +124,10 @@ impl Attempt {
             return Ok((Seen::NoAnswer, local, None));
         }
         let socket = self.socket().map_err(failed("make a socket for"))?;
+        if self.manner == Manner::Deaf {
+            // Of every packet keep 0 bytes.
+            socket.attach_filter(&[SockFilter::new(0x06, 0, 0, 0)]).map_err(failed("attach a filter to the socket for"))?;
+        }
         let begun = match self.manner {
             Manner::FastOpen => socket.send_to_with_flags(b"?", &self.target.into(), libc::MSG_FASTOPEN).map(drop),
             _ => socket.connect(&self.target.into()),

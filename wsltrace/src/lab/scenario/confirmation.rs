@@ -7,18 +7,29 @@ use super::policy::serve_with;
 use super::{Expect, Scenario, serve_all, serve_any, template};
 use crate::diagnosis::Code;
 use crate::evidence::Backend::{self, IptablesLegacy, Nft};
-use crate::journey::{Origin, Stage};
+use crate::journey::{Origin, Outcome, Stage};
 use crate::lab::mend::Mended;
 use crate::lab::path::{answer, back_through, inbound, into_container, unconfirmed};
 use crate::lab::sides::CONTAINER;
-use crate::lab::{Lab, LabError, PORT, Seen, Side, Step};
+use crate::lab::{Lab, LabError, Manner, PORT, Seen, Side, Step};
 
 const GROUP: &str = "after the answer";
 /// A rule that drops what has the ACK flag and no SYN flag.
 const ACK_ALONE: &str = "tcp flags & (syn | ack) == ack drop";
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![new_only(), answer_exempt(), syn_only_legacy(), in_output(), rejected(), in_forward(), in_container(), at_socket()]
+    vec![
+        new_only(),
+        answer_exempt(),
+        syn_only_legacy(),
+        in_output(),
+        rejected(),
+        in_forward(),
+        in_container(),
+        at_socket(),
+        marked(),
+        at_client(),
+    ]
 }
 
 /// The rule for packets of connections that stand was forgotten.
@@ -137,6 +148,60 @@ fn at_socket() -> Scenario {
             proved: true,
             says: "a filter on the server's socket",
             path: unconfirmed(),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+/// As scripts of VPNs do that lead the packets of connections by another way than the first one.
+fn marked() -> Scenario {
+    let title = "what belongs to a connection gets a mark, by which `ip rule` refuses it";
+    let base = template("confirmation-marked", title, GROUP);
+    let base = Scenario {
+        tools: &["nft"],
+        break_it: |lab| {
+            serve_all(lab, Side::Container, INNER_PORT)?;
+            publish(lab, CONTAINER)?;
+            lab.wsl.nft(
+                "inet",
+                "type filter hook prerouting priority mangle",
+                &format!("tcp dport {PORT} ct state established meta mark set 5"),
+            )?;
+            lab.ip("rule add pref 10 fwmark 5 blackhole")
+        },
+        client: Seen::Unserved,
+        expect: Expect {
+            unconfirmed: Some(Side::Wsl),
+            codes: &[Code::UnexplainedDrop],
+            says: "answered, and then the client's next packet, which confirms the answer, was dropped",
+            ..base.expect
+        },
+        ..base
+    };
+    to_container(base)
+}
+
+/// Its own socket refuses the answer: so does a program of its control group, as systemd's `IPAddressDeny=` is one.
+fn at_client() -> Scenario {
+    let title = "a filter on a local client's own socket lets nothing in";
+    let base = template("answer-refused-by-client", title, GROUP);
+    let back_in = inbound(Stage::SocketLookup);
+    Scenario {
+        break_it: serve_any,
+        from: Side::Wsl,
+        target: std::net::Ipv4Addr::LOCALHOST.into(),
+        manner: Manner::Deaf,
+        client: Seen::NoAnswer,
+        expect: Expect {
+            origin: Origin::Local,
+            outcomes: &[Outcome::AnswerDropped],
+            died: Some((Stage::SocketLookup, Side::Wsl)),
+            reason: Some(("SOCKET_FILTER", (5, 18))),
+            codes: &[Code::ReplyDropped],
+            proved: true,
+            says: "does not let the SYN-ACK in at its own socket",
+            path: [answer(), inbound(Stage::SocketLookup), vec![Step::Must(Stage::SynAck)], answer(), back_in].concat(),
             ..base.expect
         },
         ..base
