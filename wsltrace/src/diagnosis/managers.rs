@@ -1,5 +1,7 @@
 //! Rules that a program keeps in lists of its own: an exception beside them would not hold, or would let in more than this client.
 
+use std::net::Ipv4Addr;
+
 use super::remedy::Obstacle;
 use crate::evidence::Owner;
 
@@ -40,6 +42,16 @@ pub(super) fn mend(obstacle: &Obstacle<'_>) -> Option<Vec<String>> {
                 .to_owned(),
         ]);
     }
+    // Docker has no chain for exceptions there, and would drop behind it what comes past the ports that it publishes.
+    if rule.owner == Owner::Docker && rule.table == "raw" && !rule.names_destination(Ipv4Addr::LOCALHOST.into()) {
+        return Some(vec![
+            "# Docker keeps other machines away from its containers' own addresses; see which ports are published:".to_owned(),
+            "docker ps".to_owned(),
+            format!(
+                "# then publish this one where the container is started (docker run -p {port}:{port}), and ask for an address of this machine"
+            ),
+        ]);
+    }
     // The user's rules are asked in their order, and one that lets in comes behind.
     if rule.owner == Owner::Ufw
         && !obstacle.forward
@@ -78,7 +90,15 @@ mod tests {
     use crate::evidence::{Backend, Owner, Rule};
 
     fn mend(owner: Owner, table: &str, chain: &str, text: &str) -> Vec<String> {
-        let rule = Rule {
+        on_the_way(&rule(owner, table, chain, text)).mend()
+    }
+
+    fn on_the_way(rule: &Rule) -> Obstacle<'_> {
+        Obstacle { rule, port: 8080, answer: false, v6: false, forward: false, server: None, loopback: false }
+    }
+
+    fn rule(owner: Owner, table: &str, chain: &str, text: &str) -> Rule {
+        Rule {
             backend: Backend::IptablesNft,
             family: "ip".to_owned(),
             table: table.to_owned(),
@@ -89,8 +109,7 @@ mod tests {
             comment: None,
             verdict: "drop".to_owned(),
             owner,
-        };
-        Obstacle { rule: &rule, port: 8080, answer: false, v6: false, forward: false, server: None, loopback: false }.mend()
+        }
     }
 
     #[test]
@@ -110,6 +129,36 @@ mod tests {
             assert!(found.iter().all(|line| line.starts_with('#') || line == "docker network ls"), "{found:?}");
         }
         assert!(mend(Owner::Docker, "filter", "FORWARD", "policy drop")[0].contains("-I DOCKER-USER -p tcp --dport 8080"));
+    }
+
+    #[test]
+    fn what_docker_shields_is_published_and_not_opened() {
+        let of = |text: &str| mend(Owner::Docker, "raw", "PREROUTING", text);
+        for text in
+            ["-A PREROUTING -d 172.17.0.2/32 ! -i docker0 -j DROP", "ip daddr 172.17.0.2 iifname != \"docker0\" counter drop"]
+        {
+            let found = of(text);
+            assert!(found.iter().all(|line| line.starts_with('#') || line == "docker ps"), "{found:?}");
+            assert!(found.iter().any(|line| line.contains("docker run -p 8080:8080")), "{found:?}");
+        }
+        // One for a port of 127.0.0.1 alone is in the way where Windows' localhost comes by a device of its own.
+        let of_localhost = of("-A PREROUTING -d 127.0.0.1/32 ! -i lo -p tcp -m tcp --dport 8080 -j DROP");
+        assert!(of_localhost[0].starts_with("iptables-nft -t raw -D PREROUTING -d 127.0.0.1/32"), "{of_localhost:?}");
+    }
+
+    #[test]
+    fn what_a_rule_keeps_from_one_address_is_opened_for_that_address_alone() {
+        let server = "172.17.0.2".parse().ok();
+        let open = |text: &str, forward| {
+            let rule = rule(Owner::User, "raw", "PREROUTING", text);
+            Obstacle { forward, server, ..on_the_way(&rule) }.mend().pop().unwrap_or_default()
+        };
+        let narrow = "iptables-nft -t raw -I PREROUTING -d 172.17.0.2 -p tcp --dport 8080 -j ACCEPT";
+        assert_eq!(open("ip daddr 172.17.0.2 iifname != \"docker0\" counter drop", false), narrow);
+        assert_eq!(open("-A PREROUTING -d 172.17.0.2/32 ! -i docker0 -j DROP", false), narrow);
+        // What is no more than this machine's address now stands for any.
+        assert_eq!(open("iifname \"eth0\" drop", false), narrow.replace("-d 172.17.0.2 ", ""));
+        assert_eq!(open("iifname \"eth0\" drop", true), narrow);
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub(crate) struct Obstacle<'a> {
     pub(crate) v6: bool,
     /// Whether it stops packets on their way through this machine.
     pub(crate) forward: bool,
-    /// The address behind this machine that they go to, or the answers come from, where it is known.
+    /// The address that they go to there, or the answers come from, where it is known.
     pub(crate) server: Option<IpAddr>,
     /// Whether it stops packets over `lo`, where the answers come through the same chains.
     pub(crate) loopback: bool,
@@ -42,21 +42,21 @@ pub(super) fn mend(case: &Case, rule: &Rule) -> Vec<String> {
     }
     let answer = case.journey.outcome == Outcome::AnswerDropped;
     let forward = case.journey.died_at.is_some_and(Stage::is_forward);
-    let server = forward.then(|| case.journey.last_destination().0);
+    let server = Some(case.journey.last_destination().0);
     let obstacle = Obstacle { rule, port, answer, v6: case.is_v6(), forward, server, loopback: is_over_loopback(case) };
     obstacle.mend().into_iter().map(|line| if line.starts_with('#') { line } else { case.root(&line) }).collect()
 }
 
 /// The commands against a rule that would stop the packet next.
 pub(super) fn mend_further(case: &Case, further: &Further) -> Vec<String> {
-    let Further { rule, port, forward } = further;
+    let Further { rule, address, port, forward } = further;
     let obstacle = Obstacle {
         rule,
         port: *port,
         answer: false,
         v6: case.is_v6(),
         forward: *forward,
-        server: None,
+        server: *address,
         loopback: is_over_loopback(case),
     };
     obstacle.mend().into_iter().map(|line| if line.starts_with('#') { line } else { case.root(&line) }).collect()
@@ -162,7 +162,7 @@ impl Obstacle<'_> {
             Owner::Docker if rule.backend != Backend::Nft && rule.table == "filter" => {
                 // Every container meets that chain.
                 let end = if self.answer { "-s" } else { "-d" };
-                let server = self.server.map(|server| format!(" {end} {server}")).unwrap_or_default();
+                let server = self.behind().map(|server| format!(" {end} {server}")).unwrap_or_default();
                 vec![format!("{} -I DOCKER-USER{server} -p tcp {} -j ACCEPT", self.program(), self.iptables_port())]
             }
             _ => {
@@ -183,6 +183,12 @@ impl Obstacle<'_> {
     fn iptables_port(&self) -> String {
         let port = self.port;
         if self.answer { format!("--sport {port} ! --syn") } else { format!("--dport {port}") }
+    }
+
+    /// The server's address where it stands behind this machine: on the way there, and where the rule itself is about that address. An
+    /// address of this machine may be another one tomorrow.
+    fn behind(&self) -> Option<IpAddr> {
+        self.server.filter(|server| self.forward || !server.is_loopback() && self.rule.names_destination(*server))
     }
 
     /// Whether the rule names this port and no other.
@@ -244,7 +250,7 @@ impl Obstacle<'_> {
         let answers = self.except_for("ct state established,related", "-m conntrack --ctstate ESTABLISHED,RELATED");
         let both_ways = !self.answer && (self.forward || self.loopback && !self.names_a_destination_port());
         // On the way through this machine only to the one server: others behind it may have been left closed on purpose.
-        let (nft, iptables) = match (self.server, self.answer) {
+        let (nft, iptables) = match (self.behind(), self.answer) {
             (Some(server), true) => (format!("{} saddr {server} ", self.ip()), format!("-s {server} ")),
             (Some(server), false) => (format!("{} daddr {server} ", self.ip()), format!("-d {server} ")),
             (None, _) => (String::new(), String::new()),

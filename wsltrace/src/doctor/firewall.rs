@@ -309,8 +309,8 @@ impl Facts {
 fn without_port(end: End) -> End {
     match end {
         End::Passes { address, translated_by, goes, .. } => End::Passes { address, port: None, translated_by, goes },
-        End::Dropped { rule, forward, .. } => End::Dropped { rule, port: None, forward },
-        End::Rejected { rule, forward, .. } => End::Rejected { rule, port: None, forward },
+        End::Dropped { rule, forward, .. } => End::Dropped { rule, address: None, port: None, forward },
+        End::Rejected { rule, forward, .. } => End::Rejected { rule, address: None, port: None, forward },
         End::Maybe { possible, because } => {
             let mut ends: Vec<End> = Vec::new();
             for end in possible.into_iter().map(without_port) {

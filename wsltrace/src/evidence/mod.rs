@@ -155,6 +155,16 @@ impl Rule {
             })
     }
 
+    /// Whether it is about what goes to this address and to no other.
+    pub fn names_destination(&self, address: IpAddr) -> bool {
+        let is_it = |value: &str| {
+            let (text, prefix) = value.split_once('/').map_or((value, None), |(text, prefix)| (text, Some(prefix)));
+            let whole = prefix.is_none_or(|prefix| prefix == if address.is_ipv4() { "32" } else { "128" });
+            whole && text.parse() == Ok(address)
+        };
+        self.words().windows(2).any(|two| matches!(two, ["-d" | "daddr", value] if is_it(value)))
+    }
+
     /// Whether the two are one rule, whatever is told of it.
     pub fn is(&self, other: &Self) -> bool {
         let place = |rule: &Self| (rule.backend == Backend::IptablesLegacy, rule.handle, rule.number);

@@ -25,7 +25,7 @@ pub fn predict_arp(rulesets: &Rulesets) -> Option<Prediction> {
             Fate::Drops(rule) => {
                 let site = Site { chain: chain.place.clone(), base: chain.place.chain.clone(), rule };
                 let rule = rule_of(rulesets, &site, "drop");
-                return Some(Prediction { end: End::Dropped { rule, port: None, forward: false } });
+                return Some(Prediction { end: End::Dropped { rule, address: None, port: None, forward: false } });
             }
             Fate::Depends => because.push(format!("arp {} {}", chain.place.table, chain.place.chain)),
         }

@@ -1,5 +1,7 @@
 //! The rules behind one that stops a packet: the rulesets as they would be once somebody has done what lets it through, followed again.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use super::End;
@@ -18,7 +20,10 @@ const MAX_FURTHER: usize = 8;
 pub struct Further {
     /// The rule.
     pub rule: Rule,
-    /// The destination port that the packet would have there.
+    /// The destination address that the packet would have there, where it is known; older recordings do not tell it.
+    #[serde(default)]
+    pub address: Option<IpAddr>,
+    /// The destination port that it would have there.
     pub port: u16,
     /// Whether it would be on its way through this machine there.
     pub forward: bool,
@@ -54,7 +59,9 @@ pub fn further(rulesets: &Rulesets, packet: &Packet, machine: &Machine, first: &
     let mut rulesets = rulesets.clone();
     while found.len() <= MAX_FURTHER {
         let end = predict(&rulesets, packet, machine).end;
-        let (End::Dropped { rule, port: Some(port), forward } | End::Rejected { rule, port: Some(port), forward }) = end else {
+        let (End::Dropped { rule, address, port: Some(port), forward }
+        | End::Rejected { rule, address, port: Some(port), forward }) = end
+        else {
             break;
         };
         let known = found.iter().any(|known| known.rule.is(&rule));
@@ -64,7 +71,7 @@ pub fn further(rulesets: &Rulesets, packet: &Packet, machine: &Machine, first: &
         let own = rule.owner == Owner::User && rule.names_port(port, false);
         let Some(mended) = rulesets.mended(&rule, if own { Mend::Delete } else { Mend::Except }) else { break };
         rulesets = mended;
-        found.push(Further { rule, port, forward });
+        found.push(Further { rule, address, port, forward });
     }
     found.into_iter().skip(1).collect()
 }

@@ -67,7 +67,9 @@ pub enum End {
     Dropped {
         /// Which.
         rule: Rule,
-        /// The destination port that the packet has there; `None` when it is one of several.
+        /// The destination address that the packet has there; `None` when it is one of several.
+        address: Option<IpAddr>,
+        /// The destination port that it has there; `None` when it is one of several.
         port: Option<u16>,
         /// Whether it is on its way through this machine there.
         forward: bool,
@@ -76,6 +78,8 @@ pub enum End {
     Rejected {
         /// Which.
         rule: Rule,
+        /// As of `Dropped`.
+        address: Option<IpAddr>,
         /// As of `Dropped`.
         port: Option<u16>,
         /// As of `Dropped`.

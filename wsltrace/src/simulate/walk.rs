@@ -205,7 +205,7 @@ impl<'a> Journey<'a> {
         for state in on {
             for (exit, state) in through(&self.rulesets.chains, here, state) {
                 match exit {
-                    Exit::End(fate) => ends.push((Some(self.end(&fate, here.hook, state.destination_port)), state.because)),
+                    Exit::End(fate) => ends.push((Some(self.end(&fate, here.hook, &state)), state.because)),
                     Exit::Lost => ends.push((None, state.because)),
                     _ => add(&mut next, Exit::Accept, state),
                 }
@@ -257,12 +257,13 @@ impl<'a> Journey<'a> {
         }
     }
 
-    fn end(&self, fate: &Fate, hook: Hook, port: Option<u16>) -> End {
+    fn end(&self, fate: &Fate, hook: Hook, state: &State) -> End {
         let forward = hook == Hook::Forward;
+        let (address, port) = (state.destination, state.destination_port);
         let rule = |site: &Site, verdict: &str| rule_of(self.rulesets, site, verdict);
         match fate {
-            Fate::Dropped(site) => End::Dropped { rule: rule(site, "drop"), port, forward },
-            Fate::Rejected(site) => End::Rejected { rule: rule(site, "reject"), port, forward },
+            Fate::Dropped(site) => End::Dropped { rule: rule(site, "drop"), address, port, forward },
+            Fate::Rejected(site) => End::Rejected { rule: rule(site, "reject"), address, port, forward },
             Fate::Queued(site) => End::Queued { rule: rule(site, "queue") },
         }
     }

@@ -26,7 +26,8 @@ pub(super) fn firewall(facts: &Facts) -> Vec<Finding> {
         };
         let stops = prediction.stops();
         // Of several the last is the one to open: those before it depend on what is not known.
-        let Some(End::Dropped { rule, port, forward } | End::Rejected { rule, port, forward }) = stops.last() else {
+        let Some(End::Dropped { rule, address, port, forward } | End::Rejected { rule, address, port, forward }) = stops.last()
+        else {
             match &prediction.end {
                 End::Maybe { .. } if facts.unread().is_none() && told.insert(prediction.maybe().join(", ")) => {
                     found.push(maybe(&entry, &prediction.maybe()));
@@ -47,8 +48,9 @@ pub(super) fn firewall(facts: &Facts) -> Vec<Finding> {
         let own = facts.redirected(&entry).map_or(facts.port, |(to, _)| to.port());
         let port = port.filter(|_| !answer).unwrap_or(if answer { own } else { facts.port });
         let loopback = entry.interface == "lo";
-        let obstacle =
-            Obstacle { rule, port, answer, v6: entry.destination.is_ipv6(), forward: *forward, server: None, loopback };
+        // Answers go to the client's.
+        let server = address.filter(|_| !answer);
+        let obstacle = Obstacle { rule, port, answer, v6: entry.destination.is_ipv6(), forward: *forward, server, loopback };
         let by: Vec<String> = stops.iter().copied().filter_map(in_words).collect();
         let finding = Finding::new(Severity::Fails, format!("{what} {}", by.join(", or ")));
         let finding = finding.because("the rules were read and followed; `wsltrace` shows it of a real connection");
@@ -73,8 +75,8 @@ pub(super) fn firewall(facts: &Facts) -> Vec<Finding> {
         told.extend(behind.iter().map(|further| format!("{:?}", further.rule)));
         // The last first: where a rule is known by its number, what is done about one behind it does not give it another.
         let further = behind.iter().rev().flat_map(|further| {
-            let Further { rule, port, forward } = further;
-            Obstacle { rule, port: *port, forward: *forward, ..obstacle }.mend()
+            let Further { rule, address, port, forward } = further;
+            Obstacle { rule, port: *port, forward: *forward, server: *address, ..obstacle }.mend()
         });
         let lines = further.chain(obstacle.mend());
         let lines = lines.map(|line| if line.starts_with('#') { line } else { format!("sudo {line}") });
