@@ -7,6 +7,7 @@ mod bridge;
 mod confirmation;
 mod conntrack;
 mod detail;
+mod docker;
 mod firewall;
 mod foreign;
 mod forwarding;
@@ -208,6 +209,7 @@ pub fn all() -> Vec<Scenario> {
         shared::scenarios(),
         packet::scenarios(),
         bridge::scenarios(),
+        docker::scenarios(),
         back::scenarios(),
         foreign::scenarios(),
         tunnel::scenarios(),
