@@ -16,6 +16,7 @@ mod reasons;
 mod rebind;
 mod remedy;
 mod reply;
+mod resident;
 mod routes;
 mod routing;
 #[cfg(test)]

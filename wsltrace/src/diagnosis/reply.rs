@@ -417,6 +417,9 @@ pub(super) fn neighbour(case: &Case) -> Option<Finding> {
     if let Some(there) = &case.evidence.deaf {
         return Some(super::hardware::deaf(case, neighbour, there));
     }
+    if let Some(resident) = case.evidence.resident.as_ref().filter(|_| !removed) {
+        return Some(super::resident::has_another(case, confidence, resident));
+    }
     let look = [case.root(&format!("ip route get {whom}")), case.root(&format!("ip neighbour show {neighbour}"))];
     let start = match gateway {
         Some(gateway) => Some(format!("# then see why the gateway {gateway} is not there, or let the route lead to one that is")),

@@ -184,6 +184,7 @@ impl Gatherer {
         watched.add_holder(&mut evidence);
         watched.add_further(journey, &mut evidence);
         self.add_deaf(journey, &mut evidence);
+        self.add_resident(journey, &mut evidence);
         if inum != journey.netns && (evidence.route_back == Some(false) || journey.strayed_by().is_some()) {
             self.add_router(journey, &mut evidence);
         }

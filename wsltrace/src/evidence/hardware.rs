@@ -54,8 +54,21 @@ pub struct Isolated {
 
 /// A namespace with interfaces and the addresses of them.
 struct Other {
+    netns: u32,
     links: Vec<Link>,
     addresses: Vec<OwnAddress>,
+}
+
+/// The only container on a bridge.
+pub(super) struct Only<'a> {
+    /// The bridge.
+    pub(super) bridge: &'a str,
+    /// The inode number of the container's network namespace.
+    pub(super) netns: u32,
+    /// Its interface on the bridge.
+    pub(super) device: &'a str,
+    /// Its addresses, of every interface.
+    pub(super) addresses: &'a [OwnAddress],
 }
 
 /// A namespace and what is behind it.
@@ -76,22 +89,26 @@ impl Gatherer {
             None if refused && journey.outcome == Outcome::Dropped => journey.netns,
             None => return,
         };
-        // Lent from its namespace: to look anew, all namespaces are looked at.
-        let Some(mut kept) = self.watched.get_mut(&netns).map(|watched| std::mem::take(&mut watched.around)) else { return };
-        if let Some(around) =
-            kept.get(|| self.around(netns)).or_told(netns, "look for hardware addresses").and_then(Option::as_ref)
-        {
+        self.lend_around(netns, |gatherer, around| {
             if let Some((_, device, to)) = sent {
-                let found = self.unclaimed(around, netns, device, to, journey.outcome);
+                let found = gatherer.unclaimed(around, netns, device, to, journey.outcome);
                 evidence.unclaimed = found.or_told(netns, "look for hardware addresses").flatten();
             } else {
                 let from = journey.interface.as_deref();
                 evidence.isolated = from.and_then(|from| around.isolated(from, journey.last_destination().0));
             }
-        }
+        });
+    }
+
+    /// What a question finds out about a namespace and what is behind it. Lent from its namespace: to look anew, all are looked at.
+    pub(super) fn lend_around<T>(&mut self, netns: u32, ask: impl FnOnce(&Self, &Around) -> T) -> Option<T> {
+        let mut kept = std::mem::take(&mut self.watched.get_mut(&netns)?.around);
+        let around = kept.get(|| self.around(netns)).or_told(netns, "look for hardware addresses").and_then(Option::as_ref);
+        let found = around.map(|around| ask(self, around));
         if let Some(watched) = self.watched.get_mut(&netns) {
             watched.around = kept;
         }
+        found
     }
 
     fn unclaimed(
@@ -115,7 +132,8 @@ impl Gatherer {
         let Some(watched) = self.watched.get(&netns) else { return Ok(None) };
         let mut others = Vec::new();
         for other in self.watched.values().filter(|other| other.netns != watched.netns) {
-            others.push(Other { links: list_links(&other.netns)?, addresses: addresses::of(&other.netns)? });
+            let netns = other.netns.inum();
+            others.push(Other { netns, links: list_links(&other.netns)?, addresses: addresses::of(&other.netns)? });
         }
         let netns = &watched.netns;
         let (neighbours, learned) = (neighbours::neighbours(netns)?, neighbours::learned(netns)?);
@@ -177,6 +195,19 @@ impl Around {
         })
     }
 
+    /// The only container on the bridge that a device is or belongs to, where nobody that is seen has an address and all that stands behind
+    /// the bridge is seen.
+    pub(super) fn only_resident(&self, device: &str, address: IpAddr) -> Option<Only<'_>> {
+        let bridge = self.routed(device).filter(|device| device.up && device.kind.as_deref() == Some("bridge"))?;
+        if self.others.iter().any(|other| other.addresses.iter().any(|own| own.address == address)) {
+            return None;
+        }
+        let mut ports = self.links.iter().filter(|link| link.up && link.master == Some(bridge.index));
+        let (port, None) = (ports.next()?, ports.next()) else { return None };
+        let (other, end) = self.others.iter().find_map(|other| Some((other, other.end_of(port)?)))?;
+        Some(Only { bridge: &bridge.name, netns: other.netns, device: &end.name, addresses: &other.addresses })
+    }
+
     /// The port by which a packet came, and the one to its destination, where the bridge sends nothing from one to the other.
     fn isolated(&self, from: &str, to: IpAddr) -> Option<Isolated> {
         let (from, bridge) = (self.named(from)?, self.routed(from)?);
@@ -228,6 +259,7 @@ mod tests {
     fn around(hardware: u8) -> Around {
         let bridge = Link { kind: Some("bridge".to_owned()), peer_index: None, ..veth(3, "br0", None, 0) };
         let other = |index: u32, peer: u32, address: &str| Other {
+            netns: index,
             links: vec![veth(index, "eth0", None, peer)],
             addresses: vec![OwnAddress { address: ip(address), prefix: 24, interface: "eth0".to_owned(), unready: None }],
         };
@@ -263,6 +295,24 @@ mod tests {
         let mut unknown = around(99);
         unknown.neighbours.clear();
         assert_eq!(found(&unknown), None);
+    }
+
+    #[test]
+    fn a_container_is_told_by_its_address_only_where_it_is_the_only_one() {
+        let found = |around: &Around, asked: &str| {
+            let Only { bridge, netns, device, addresses } = around.only_resident("br0", ip(asked))?;
+            Some((bridge.to_owned(), netns, device.to_owned(), addresses.len()))
+        };
+        let mut around = around(99);
+        assert_eq!(found(&around, "10.9.0.9"), None, "either may be meant");
+        let second = around.links.pop();
+        assert_eq!(found(&around, "10.9.0.9"), Some(("br0".to_owned(), 14, "eth0".to_owned(), 1)));
+        assert_eq!(found(&around, "10.9.0.2"), None, "somebody has it, though elsewhere");
+        around.others.remove(0);
+        assert_eq!(found(&around, "10.9.0.9"), None, "nobody looks behind its port");
+        around.links.pop();
+        around.links.extend(second);
+        assert_eq!(found(&around, "10.9.0.9").map(|(_, netns, ..)| netns), Some(15));
     }
 
     #[test]

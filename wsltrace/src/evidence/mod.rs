@@ -21,7 +21,9 @@ mod policy;
 mod proxy;
 mod readings;
 mod refused;
+mod resident;
 pub mod routes;
+mod rule;
 pub(crate) mod rules;
 mod simulated;
 pub mod sockets;
@@ -45,6 +47,7 @@ pub use neighbour::Deaf;
 pub use policy::{LeadingRule, RefusingRule, own_routing};
 pub use proxy::{Proxied, proxied};
 pub use readings::Silence;
+pub use resident::Resident;
 pub use routes::{Hop, Refusing};
 pub use rules::{Scope, TableHolder, dnat_targets};
 pub use units::SocketUnit;
@@ -108,83 +111,6 @@ pub struct Rule {
     pub verdict: String,
     /// Who manages it.
     pub owner: Owner,
-}
-
-impl Rule {
-    /// Whether it asks the routes for the way back, as firewalld's check and `-m rpfilter` do.
-    pub fn asks_for_way_back(&self) -> bool {
-        let text = self.text.as_deref().unwrap_or_default();
-        let oif = text.split_once("fib saddr").and_then(|(_, rest)| rest.split_once(" oif "));
-        let none = |value: &str| matches!(value.trim_start_matches("eq ").split(' ').next(), Some("missing" | "0"));
-        oif.is_some_and(|(_, value)| none(value)) || text.split_whitespace().any(|word| word == "rpfilter")
-    }
-
-    /// Whether it kills only what exceeds a limit: of connections at once, of how fast they come, or of bytes.
-    pub fn is_limit(&self) -> bool {
-        let exceeds = |three: &[&str]| {
-            matches!(three, ["ct", "count", "over"] | ["limit", "rate", "over"] | ["quota", "over", _])
-                || matches!(three, ["xt", "match", "connlimit" | "hashlimit"])
-        };
-        let words = self.words();
-        words.windows(3).any(exceeds) || words.iter().any(|word| matches!(*word, "--connlimit-above" | "--hashlimit-above"))
-    }
-
-    /// Whether it asks for what came from an address before (iptables' `recent`). nft does not tell what it does with the answer.
-    pub fn remembers(&self) -> bool {
-        let words = self.words();
-        let asks = words.iter().any(|word| matches!(*word, "--update" | "--rcheck"));
-        words.windows(3).any(|three| matches!(three, ["xt", "match", "recent"]) || asks && matches!(three, ["-m", "recent", _]))
-    }
-
-    /// Whether it takes some packets and leaves others alike, by chance or by counting them.
-    pub fn is_by_chance(&self) -> bool {
-        let words = self.words();
-        let chooses = |two: &[&str]| matches!(two, ["-m" | "match", "statistic"] | ["meta", "random"] | ["numgen", _]);
-        words.windows(2).any(chooses)
-    }
-
-    /// Whether it is about this port of a server and no other: of what comes to it, or of its answers.
-    pub fn names_port(&self, port: u16, answer: bool) -> bool {
-        let is_a_rule = self.handle.is_some() || self.number.is_some();
-        let number = port.to_string();
-        is_a_rule
-            && self.words().windows(2).any(|two| match two {
-                ["dport" | "--dport" | "--dports", value] => !answer && **value == *number,
-                ["sport" | "--sport" | "--sports", value] => answer && **value == *number,
-                _ => false,
-            })
-    }
-
-    /// Whether it is about what goes to this address and to no other.
-    pub fn names_destination(&self, address: IpAddr) -> bool {
-        let is_it = |value: &str| {
-            let (text, prefix) = value.split_once('/').map_or((value, None), |(text, prefix)| (text, Some(prefix)));
-            let whole = prefix.is_none_or(|prefix| prefix == if address.is_ipv4() { "32" } else { "128" });
-            whole && text.parse() == Ok(address)
-        };
-        self.words().windows(2).any(|two| matches!(two, ["-d" | "daddr", value] if is_it(value)))
-    }
-
-    /// Whether the two are one rule, whatever is told of it.
-    pub fn is(&self, other: &Self) -> bool {
-        let place = |rule: &Self| (rule.backend == Backend::IptablesLegacy, rule.handle, rule.number);
-        place(self) == place(other) && [&self.family, &self.table, &self.chain] == [&other.family, &other.table, &other.chain]
-    }
-
-    /// Whether it hands packets to a transparent proxy by iptables' `TPROXY`, which drops them where no proxy takes them. nft's own
-    /// statement goes on to the next rule then.
-    pub fn leads_to_proxy(&self) -> bool {
-        self.words().windows(2).any(|two| matches!(two, ["-j" | "target", "TPROXY"]))
-    }
-
-    /// That proxy's port, where the text has it.
-    pub fn proxy_port(&self) -> Option<u16> {
-        self.words().windows(2).find_map(|two| if let ["--on-port", port] = two { port.parse().ok() } else { None })
-    }
-
-    fn words(&self) -> Vec<&str> {
-        self.text.as_deref().unwrap_or_default().split_whitespace().collect()
-    }
 }
 
 /// A listening TCP socket.
@@ -331,6 +257,8 @@ pub struct Evidence {
     /// The rule of the namespace that has the address for whose hardware address a packet waited, by which that one does not answer; by the
     /// rules as they are now.
     pub deaf: Option<Deaf>,
+    /// The only container on a bridge where nobody has the address for whose hardware address a packet waited.
+    pub resident: Option<Resident>,
     /// The hardware address that a packet was sent to, where it was sent on or answered, and nobody is known to have it.
     pub unclaimed: Option<Unclaimed>,
     /// The ports of a bridge that sends nothing from one to the other, where it did not send the packet.

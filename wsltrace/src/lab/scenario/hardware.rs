@@ -2,17 +2,17 @@
 
 use super::forwarding::{INNER_PORT, publish};
 use super::neighbour::STOPPED;
-use super::{Expect, Mended, Scenario, serve_all, serve_any, template};
+use super::{Expect, Mended, Scenario, serve, serve_all, serve_any, template};
 use crate::diagnosis::Code;
 use crate::journey::{Outcome, Stage};
 use crate::lab::path::{into_container_up_to, through, unconfirmed};
 use crate::lab::sides::{CLIENT_V4, CONTAINER, DOCKER0};
-use crate::lab::{Lab, LabError, Seen, Side, Step};
+use crate::lab::{Binding, Lab, LabError, Seen, Side, Step};
 
 const GROUP: &str = "neighbours";
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![stopped(), wrong_container(), wrong_client(), deaf(), moved()]
+    vec![stopped(), wrong_container(), wrong_client(), deaf(), moved(), moved_and_forgotten(), without_ipv6()]
 }
 
 /// The neighbour's entry outlives its container for half a minute or more, and the bridge sends what it does not know by every port.
@@ -125,6 +125,57 @@ fn moved() -> Scenario {
             inferred: true,
             says: "the container that it came to has 172.17.0.7 instead",
             path: into_container_up_to(Stage::Routing),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+/// The same when the neighbour's entry is gone, too: nobody answers for the address.
+fn moved_and_forgotten() -> Scenario {
+    let base = super::neighbour::stopped_container();
+    Scenario {
+        name: "container-moved-cold",
+        title: "a published port whose rule leads to an old address of its container, which nobody has any longer",
+        tools: &["nft", "ip"],
+        break_it: |lab| {
+            serve_all(lab, Side::Container, INNER_PORT)?;
+            publish(lab, CONTAINER)?;
+            let container = lab.side(Side::Container)?;
+            container.ip(&format!("address del {CONTAINER}/16 dev eth0"))?;
+            container.ip(&format!("address add 172.17.0.7/16 dev eth0\nroute add default via {DOCKER0}"))?;
+            lab.wsl.set_sysctl("net.ipv4.neigh.docker0.retrans_time_ms", "900")?;
+            lab.wsl.ip(&format!("neighbour del {CONTAINER} dev docker0"))
+        },
+        settle: |lab| lab.wsl.await_failed_neighbour(CONTAINER.into()),
+        expect: Expect { says: "and no container there has it: the only one (", ..base.expect },
+        ..base
+    }
+}
+
+/// As by a setting of the container's image. The rule was made for the address that it was given.
+fn without_ipv6() -> Scenario {
+    let base = super::neighbour::stopped_container();
+    Scenario {
+        name: "container-without-ipv6",
+        title: "a port that is published for IPv6 from a container in which IPv6 is off",
+        tools: &["nft", "ip"],
+        v6: true,
+        target: Lab::wsl_address(true),
+        break_it: |lab| {
+            serve(lab, Side::Container, Binding::new(std::net::Ipv4Addr::UNSPECIFIED, INNER_PORT))?;
+            publish(lab, CONTAINER)?;
+            lab.side(Side::Container)?.set_sysctl("net.ipv6.conf.eth0.disable_ipv6", "1")?;
+            lab.wsl.set_sysctl("net.ipv6.neigh.docker0.retrans_time_ms", "900")?;
+            lab.ip(&format!("neighbour del {} dev docker0", lab.at(CONTAINER)))
+        },
+        settle: |lab| lab.wsl.await_failed_neighbour(lab.at(CONTAINER)),
+        witness: None,
+        expect: Expect {
+            reason: Some(("NOT_SPECIFIED", (5, 18))),
+            proved: false,
+            inferred: true,
+            says: "IPv6 is off on its eth0 (disable_ipv6 is 1)",
             ..base.expect
         },
         ..base
