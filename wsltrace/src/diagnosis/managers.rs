@@ -1,7 +1,5 @@
 //! Rules that a program keeps in lists of its own: an exception beside them would not hold, or would let in more than this client.
 
-use std::net::Ipv4Addr;
-
 use super::remedy::Obstacle;
 use crate::evidence::Owner;
 
@@ -34,7 +32,7 @@ pub(super) fn mend(obstacle: &Obstacle<'_>) -> Option<Vec<String>> {
         ]);
     }
     // An exception would open the port of every container to every network, and the answers would still be stopped.
-    if rule.owner == Owner::Docker && ["DOCKER-ISOLATION", "DOCKER-INTERNAL"].iter().any(|chain| rule.chain.starts_with(chain)) {
+    if rule.is_wall_of_docker() && !rule.is_shield_of_docker() {
         return Some(vec![
             "# Docker keeps its networks apart, and internal ones from everybody; see which network the container is in:".to_owned(),
             "docker network ls".to_owned(),
@@ -43,7 +41,7 @@ pub(super) fn mend(obstacle: &Obstacle<'_>) -> Option<Vec<String>> {
         ]);
     }
     // Docker has no chain for exceptions there, and would drop behind it what comes past the ports that it publishes.
-    if rule.owner == Owner::Docker && rule.table == "raw" && !rule.names_destination(Ipv4Addr::LOCALHOST.into()) {
+    if rule.is_shield_of_docker() {
         return Some(vec![
             "# Docker keeps other machines away from its containers' own addresses; see which ports are published:".to_owned(),
             "docker ps".to_owned(),

@@ -41,7 +41,9 @@ impl Watched {
 fn is_worth_asking(journey: &Journey, rule: &Rule) -> bool {
     let killed = matches!(journey.outcome, Outcome::Dropped | Outcome::Rejected) && journey.answer.is_none();
     let stops = matches!(rule.verdict.as_str(), "drop" | "reject");
-    killed && stops && !rule.is_limit() && !rule.remembers() && !rule.asks_for_way_back()
+    // What would stop it behind a wall is not to be opened either.
+    let to_open = stops && !rule.is_wall_of_docker();
+    killed && to_open && !rule.is_limit() && !rule.remembers() && !rule.asks_for_way_back()
 }
 
 fn kept(rules: &mut Rules, packet: &Packet, rule: &Rule) -> Vec<Further> {

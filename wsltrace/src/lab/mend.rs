@@ -40,6 +40,10 @@ pub(super) fn check(scenario: &Scenario, lab: &Lab, lines: &[Value]) -> Result<V
     let remedy = told("stall").map(|stall| &stall["remedy"]).or_else(|| Some(&told("journey")?["diagnosis"]["remedy"]));
     let Some(remedy) = remedy else { return Ok(Vec::new()) };
     let remedy: Vec<&str> = remedy.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    if mended == Mended::Nothing {
+        let opens = |line: &&&str| ["nft ", "iptables", "ip6tables"].iter().any(|tool| line.contains(tool));
+        return Ok(remedy.iter().filter(opens).map(|line| format!("'{line}' would open what is closed on purpose")).collect());
+    }
     let namespace = place_of(&remedy, lab);
     let commands: Vec<String> = remedy.into_iter().filter_map(command).collect();
     let before = state_of_all(lab)?;
@@ -67,6 +71,8 @@ pub(super) fn check(scenario: &Scenario, lab: &Lab, lines: &[Value]) -> Result<V
 /// What the printed commands must change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mended {
+    /// They are not to change any rule: what is closed is so on purpose.
+    Nothing,
     /// They take one rule or route away.
     Removed,
     /// They take so many rules away.
@@ -88,7 +94,7 @@ impl Mended {
             Self::RemovedAll(rules) => (rules, 0),
             Self::Added(rules) => (0, rules),
             Self::Set => (1, 1),
-            Self::Up(_) => (0, 0),
+            Self::Up(_) | Self::Nothing => (0, 0),
         }
     }
 

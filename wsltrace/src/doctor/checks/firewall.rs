@@ -25,9 +25,11 @@ pub(super) fn firewall(facts: &Facts) -> Vec<Finding> {
             }
         };
         let stops = prediction.stops();
-        // Of several the last is the one to open: those before it depend on what is not known.
-        let Some(End::Dropped { rule, address, port, forward } | End::Rejected { rule, address, port, forward }) = stops.last()
-        else {
+        // Of several the last is the one to open: those before it depend on what is not known. What may stand behind a wall stays closed.
+        let walls =
+            |end: &&&End| matches!(end, End::Dropped { rule, .. } | End::Rejected { rule, .. } if rule.is_wall_of_docker());
+        let chosen = stops.iter().find(walls).or(stops.last());
+        let Some(End::Dropped { rule, address, port, forward } | End::Rejected { rule, address, port, forward }) = chosen else {
             match &prediction.end {
                 End::Maybe { .. } if facts.unread().is_none() && told.insert(prediction.maybe().join(", ")) => {
                     found.push(maybe(&entry, &prediction.maybe()));
@@ -63,7 +65,7 @@ pub(super) fn firewall(facts: &Facts) -> Vec<Finding> {
             )));
             continue;
         }
-        let behind = if packet == Part::Syn { facts.behind(&entry, rule) } else { Vec::new() };
+        let behind = if packet == Part::Syn && !rule.is_wall_of_docker() { facts.behind(&entry, rule) } else { Vec::new() };
         let finding = match behind.first() {
             Some(next) => {
                 let summary =

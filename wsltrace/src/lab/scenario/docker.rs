@@ -8,6 +8,7 @@ use crate::diagnosis::Code;
 use crate::evidence::Backend;
 use crate::journey::Stage::{self, ForwardFilter, PreroutingRaw};
 use crate::journey::{Origin, Outcome};
+use crate::lab::mend::Mended;
 use crate::lab::network::Way;
 use crate::lab::path::{inbound, through};
 use crate::lab::sides::{CLIENT_V4, CONTAINER, WSL_V4, join};
@@ -125,9 +126,9 @@ fn run(lab: &Lab, rules: &[&str]) -> Result<(), LabError> {
     rules.iter().try_for_each(|rule| lab.iptables("iptables-nft", rule))
 }
 
-/// No command of ours is to mend it: Docker wants it so.
 fn of_docker(base: Scenario) -> Scenario {
-    Scenario { tools: &["nft", "iptables-nft"], behind: Some(Side::Container), client: Seen::NoAnswer, ..base }
+    let mended = Some(Mended::Nothing);
+    Scenario { tools: &["nft", "iptables-nft"], behind: Some(Side::Container), client: Seen::NoAnswer, mended, ..base }
 }
 
 fn isolated(chain: &'static str, base: &Expect) -> Expect {
