@@ -16,7 +16,7 @@ type Test = fn(&Path) -> Result<(), Box<dyn Error>>;
 const PORT: u16 = 8080;
 /// Faults of the lab that an examination does not see, with the reason. Of each it may say that the way works, and the tracer is
 /// there to say that it does not.
-const UNSEEN: [(&str, &str); 44] = [
+const UNSEEN: [(&str, &str); 45] = [
     ("reverse-path-filter", "it depends on the client's address"),
     ("no-route-back", "it depends on the client's address"),
     ("reply-wrong-interface", "it depends on the client's address"),
@@ -31,6 +31,7 @@ const UNSEEN: [(&str, &str); 44] = [
     ("neighbour-set-by-hand-client", "it depends on the client's address"),
     ("neighbour-set-by-hand", "hardware addresses are not looked at"),
     ("container-moved", "hardware addresses are not looked at"),
+    ("container-moved-cold", "hardware addresses are not looked at"),
     ("neighbour-deaf-container", "it is inside of the container"),
     ("container-no-gateway", "it depends on the client's address, and is inside of the container"),
     ("container-vpn", "it depends on the client's address, and is inside of the container"),

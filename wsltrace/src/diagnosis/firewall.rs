@@ -5,8 +5,8 @@
 //! back end does before 6.7. So `nf_hook_slow` proves a firewall only at priorities where neither conntrack nor NAT acts.
 
 use super::{
-    Confidence, case::Case, case::Finding, icmp, remedy::iptables, remedy::mend, remedy::mend_further, remedy::without_port,
-    routes::mend_way_back, stages::stage_page,
+    Confidence, case::Case, case::Finding, confirmation::unconfirmed, icmp, remedy::iptables, remedy::mend, remedy::mend_further,
+    remedy::without_port, routes::mend_way_back, stages::stage_page,
 };
 use crate::{
     evidence::{Backend, Owner, Rule},
@@ -47,27 +47,6 @@ fn without_proxy(case: &Case, confidence: Confidence, port: Option<u16>) -> Find
     let summary = format!("{sentence}; it hands packets to a transparent proxy{on}, and no proxy takes them there");
     let start = format!("# start the proxy that is to listen{on} (`ss -ltnp` shows who listens), or else take the rule away:");
     Finding::new(confidence, summary).remedy([start]).remedy(remedy(case))
-}
-
-/// The SYN was let in and answered, and what the client sends next is dropped: as by rules for new connections only. That a firewall
-/// dropped it was seen; which rule does so is known by following the rules.
-fn unconfirmed(case: &Case, verb: &str, so: &str) -> Finding {
-    let on = case.interface().map(|name| format!(" on {name}")).unwrap_or_default();
-    let told = |verb: &str, so: &str| {
-        format!("answered, and then a firewall {verb} the client's next packet{on}, which confirms the answer: {so}")
-    };
-    let Some(rule) = &case.evidence.rule else {
-        let so = "the client sees itself connected, and then waits in vain or gets an error";
-        let summary = format!("{}; which rule is not known", told("refused", so));
-        return Finding::inferred(summary).remedy(case.where_to_type()).remedy(see(case));
-    };
-    let text = rule.text.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
-    // What such a rule decides does not follow from the rules, nor is it followed where only a counter tells.
-    let counted = rule.backend == Backend::IptablesLegacy && case.evidence.port_there.is_none();
-    let followed = !counted && !rule.is_limit() && !rule.remembers() && !rule.is_by_chance();
-    let known = if followed { "by the rules as they are now it is" } else { "most likely it is" };
-    let summary = format!("{}; {known} {}{text}", told(verb, so), name(rule));
-    Finding::inferred(summary).remedy(remedy(case))
 }
 
 pub(super) fn reject(case: &Case) -> Option<Finding> {
@@ -347,7 +326,7 @@ fn owner_name(owner: Owner) -> &'static str {
     }
 }
 
-fn remedy(case: &Case) -> Vec<String> {
+pub(super) fn remedy(case: &Case) -> Vec<String> {
     // The last first: where a rule is known by its number, what is done about one behind it does not give it another.
     let further = case.evidence.further.iter().rev().flat_map(|further| mend_further(case, further));
     let rule = case.evidence.rule.as_ref().map_or_else(|| see(case), |rule| mend_rule(case, rule));
@@ -364,7 +343,7 @@ fn mend_rule(case: &Case, rule: &Rule) -> Vec<String> {
 }
 
 /// Commands that show the rules which can have done it.
-fn see(case: &Case) -> Vec<String> {
+pub(super) fn see(case: &Case) -> Vec<String> {
     let table = case.journey.died_at.and_then(|stage| stage_page(stage).table);
     let only_table = table.map(|table| format!(" -t {table}")).unwrap_or_default();
     let save = if case.is_v6() { "ip6tables-legacy-save" } else { "iptables-legacy-save" };

@@ -3,6 +3,7 @@
 
 mod case;
 mod cgroup;
+mod confirmation;
 mod firewall;
 mod hairpin;
 mod hardware;

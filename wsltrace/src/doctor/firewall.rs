@@ -35,6 +35,8 @@ impl Facts {
             (true, Part::Syn) => Way::Loopback,
             (true, Part::Answer) => Way::LoopbackAnswer,
             (true, Part::Confirmation) => Way::LoopbackConfirmation,
+            (true, Part::Data) => Way::LoopbackData,
+            (false, Part::Data) => Way::Data { device },
             (false, Part::Syn) => Way::Outside { device, bridged },
             (false, Part::Answer) => Way::Answer { device },
             (false, Part::Confirmation) => Way::Confirmation { device, bridged },
@@ -79,10 +81,12 @@ impl Facts {
         let (local, answer) = match way {
             Way::LoopbackAnswer => (true, true),
             Way::Answer { .. } | Way::ForwardedAnswer { .. } => (false, true),
-            Way::Loopback | Way::LoopbackConfirmation => (true, false),
-            Way::Outside { .. } | Way::Confirmation { .. } | Way::Solicitation { .. } | Way::Advertisement { .. } => {
-                (false, false)
-            }
+            Way::Loopback | Way::LoopbackConfirmation | Way::LoopbackData => (true, false),
+            Way::Outside { .. }
+            | Way::Confirmation { .. }
+            | Way::Data { .. }
+            | Way::Solicitation { .. }
+            | Way::Advertisement { .. } => (false, false),
         };
         let of_client = |source_port| {
             let packet = Packet { way: way.clone(), source, source_port, destination, destination_port, ecn: None };

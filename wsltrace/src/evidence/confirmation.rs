@@ -1,10 +1,10 @@
 //! Which rule drops what a client sends to confirm an answer. The kernel is not asked to name rules for such packets, of which every
 //! connection has many; the rules as they are now are followed instead, so this proves nothing.
 
-use super::Rule;
 use super::simulated::{Rules, came};
-use crate::journey::{Conntrack, Journey};
-use crate::simulate::{End, Standing, Way, predict_as};
+use super::{Backend, Rule};
+use crate::journey::{Conntrack, Journey, symbol};
+use crate::simulate::{End, Standing, Suspect, Way, predict_as, suspects};
 
 impl Rules {
     /// The rule or policy that drops or rejects the client's confirmation, where it is certain by these rules, and the port that the
@@ -26,6 +26,19 @@ impl Rules {
             }
         }
         None
+    }
+
+    /// The rules and policies that may have dropped it, where that depends on what is not known; none where something else may have.
+    pub(super) fn suspects_of_confirmation(&self, journey: &Journey) -> Vec<Suspect> {
+        if matches!(journey.conntrack, Some(Conntrack::Untracked | Conntrack::Invalid)) {
+            return Vec::new();
+        }
+        let outside = |device| Way::Confirmation { device, bridged: false };
+        let found = suspects(&self.rulesets, &came(journey, outside, Way::LoopbackConfirmation), &self.machine);
+        // Since Linux 6.7 only chains of nftables free there.
+        let by_nft = journey.location.as_deref().is_some_and(|place| symbol(place) == "nft_do_chain");
+        let fits = |suspect: &Suspect| !by_nft || suspect.rule.backend != Backend::IptablesLegacy;
+        found.unwrap_or_default().into_iter().filter(fits).collect()
     }
 }
 

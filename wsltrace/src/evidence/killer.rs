@@ -12,6 +12,9 @@ use super::{Backend, Evidence, Rule, TableHolder, backend, way};
 use crate::journey::{Family, Journey, Origin, Outcome, Stage};
 use crate::probe::netfilter_programs;
 
+/// Of more rules none is told: that one of many did it tells nothing.
+const MOST_SUSPECTS: usize = 3;
+
 impl Watched {
     /// The rule that ended a journey, or what else is known of the firewall.
     pub(super) fn add_rule(&mut self, journey: &Journey, died_at: Option<Stage>, span: Span, evidence: &mut Evidence) {
@@ -22,6 +25,9 @@ impl Watched {
                 (evidence.rule, evidence.port_there) = (Some(rule), port);
             } else {
                 self.name_by_counter(journey, filter_stage(journey), span.began, evidence);
+            }
+            if evidence.rule.is_none() && evidence.netfilter_programs.is_empty() {
+                self.suspect(journey, evidence);
             }
             return;
         }
@@ -44,6 +50,18 @@ impl Watched {
         if (rejects || evidence.rule.is_none()) && journey.outcome == Outcome::Dropped && is_firewalled(journey) {
             let counted = self.readings.icmp_suppressed(&self.netns, span).or_told(inum, "read the counters");
             (evidence.icmp_suppressed, evidence.dropped_by_netfilter) = counted.unwrap_or_default();
+        }
+    }
+
+    /// The rules that may have dropped what confirms an answer; the only one is named.
+    fn suspect(&mut self, journey: &Journey, evidence: &mut Evidence) {
+        let rules = self.rules.get(|| Rules::read(&self.netns)).or_told(self.netns.inum(), "read the firewall rules");
+        let found = rules.map(|rules| rules.suspects_of_confirmation(journey)).unwrap_or_default();
+        if let [only] = found.as_slice() {
+            (evidence.rule, evidence.port_there) = (Some(only.rule.clone()), only.port);
+        }
+        if found.len() <= MOST_SUSPECTS {
+            evidence.suspects = found.into_iter().map(|suspect| suspect.rule).collect();
         }
     }
 

@@ -208,6 +208,9 @@ pub struct Evidence {
     /// Whether the rule was named for another attempt of the same client that died in the same place: the kernel traces so many
     /// packets a second and no more.
     pub rule_of_twin: bool,
+    /// The rules that may have dropped what the client sent to confirm an answer, where that depends on what is not known (a socket, a time,
+    /// earlier packets) and nothing else there can have done it; the only one is [`Self::rule`] as well.
+    pub suspects: Vec<Rule>,
     /// The stage of the chain by which the packet came to that rule.
     pub stage: Option<Stage>,
     /// The rule that gave the packet another address.

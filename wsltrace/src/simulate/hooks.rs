@@ -206,7 +206,7 @@ fn one(chains: &Chains, here: &Here<'_>, unit: &Unit<'_>, state: State) -> Exits
     if here.part == Part::Answer || state.bound || matches!(state.tracked, Tracked::Untracked | Tracked::Invalid) {
         return vec![(Exit::Accept, state)];
     }
-    if here.part == Part::Confirmation {
+    if matches!(here.part, Part::Confirmation | Part::Data) {
         // Its connection has what the rules gave the SYN.
         let (of_syn, tracked) = (Here { part: Part::Syn, ..here.clone() }, state.tracked);
         let exits = one(chains, &of_syn, unit, State { tracked: Tracked::New, ..state });

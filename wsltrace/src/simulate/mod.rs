@@ -12,6 +12,7 @@ mod packet;
 mod read;
 mod ruleset;
 mod state;
+mod suspects;
 mod symbol;
 pub mod unknown;
 mod value;
@@ -31,6 +32,7 @@ pub use further::{Further, further};
 pub use packet::{Machine, Packet, Part, Standing, Way};
 pub use read::{Reader, Rulesets, read, read_by};
 pub use ruleset::Unread;
+pub use suspects::{Suspect, suspects};
 pub use unknown::Because;
 pub use walk::{predict, predict_as};
 

@@ -14,6 +14,8 @@ pub enum Part {
     Answer,
     /// The client's answer to that.
     Confirmation,
+    /// What the client sends once the connection stands.
+    Data,
     /// None: the question of IPv6 for the hardware address, which comes before all of these.
     Solicitation,
     /// The answer to that question.
@@ -64,6 +66,13 @@ pub enum Way {
     },
     /// The same over `lo`.
     LoopbackConfirmation,
+    /// Not the SYN itself, but data that the client sends once its connection stands, from outside.
+    Data {
+        /// As of `Outside`.
+        device: Option<String>,
+    },
+    /// The same over `lo`.
+    LoopbackData,
     /// Not the SYN itself, but a question for a hardware address (`ICMPv6`): a client begins with one, and this machine asks before it
     /// answers.
     Solicitation {
@@ -100,6 +109,7 @@ impl Way {
             Self::Outside { .. } | Self::Loopback => Part::Syn,
             Self::Answer { .. } | Self::LoopbackAnswer | Self::ForwardedAnswer { .. } => Part::Answer,
             Self::Confirmation { .. } | Self::LoopbackConfirmation => Part::Confirmation,
+            Self::Data { .. } | Self::LoopbackData => Part::Data,
             Self::Solicitation { .. } => Part::Solicitation,
             Self::Advertisement { .. } => Part::Advertisement,
         }
@@ -107,7 +117,7 @@ impl Way {
 
     /// Whether it is on `lo`.
     pub(super) fn is_loopback(&self) -> bool {
-        matches!(self, Self::Loopback | Self::LoopbackAnswer | Self::LoopbackConfirmation)
+        matches!(self, Self::Loopback | Self::LoopbackAnswer | Self::LoopbackConfirmation | Self::LoopbackData)
     }
 }
 

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::packet::{Machine, Part, Standing};
 use super::ruleset::Hook;
 use super::symbol::{
-    ACK, ECN, ESTABLISHED, ICMPV6, INVALID, LOCAL, NEW, STATUS_DNAT, STATUS_SNAT, SYN, TCP, UNTRACKED, XT_DNAT, XT_SNAT,
+    ACK, ECN, ESTABLISHED, ICMPV6, INVALID, LOCAL, NEW, PSH, STATUS_DNAT, STATUS_SNAT, SYN, TCP, UNTRACKED, XT_DNAT, XT_SNAT,
 };
 use super::unknown::{self, Because};
 use super::value::{Field, Operand, Seen, number_of};
@@ -209,6 +209,8 @@ impl Here<'_> {
             // It may agree to congestion notification.
             Part::Answer => return Seen::Bits { value: SYN | ACK, known: !ECN, open: unknown::FLAGS },
             Part::Confirmation => return Seen::Bits { value: ACK, known: !ECN, open: unknown::FLAGS },
+            // The last packet of what was written at once has the flag PSH.
+            Part::Data => return Seen::Bits { value: ACK, known: !(ECN | PSH), open: unknown::FLAGS },
         }
         // A SYN that asks for congestion notification has two flags more.
         let ecn = if self.ecn == Some(true) { ECN } else { 0 };

@@ -20,6 +20,7 @@ pub(super) const STATUS_DNAT: u128 = 32;
 pub(super) const LOCAL: u128 = 2;
 pub(super) const SYN: u128 = 2;
 pub(super) const ACK: u128 = 16;
+pub(super) const PSH: u128 = 8;
 /// Both flags of a SYN that asks for congestion notification.
 pub(super) const ECN: u128 = 0xc0;
 pub(super) const TCP: u128 = 6;

@@ -20,7 +20,7 @@ const FAMILIES: [&str; 6] = ["ip", "ip6", "inet", "netdev", "bridge", "arp"];
 /// What the firewalls would do with a packet, if connection tracking sees all of its connection. Nothing is asked of the system.
 pub fn predict(rulesets: &Rulesets, packet: &Packet, machine: &Machine) -> Prediction {
     let mut prediction = predict_as(rulesets, packet, machine, Standing::Established);
-    if matches!(packet.way.part(), Part::Answer | Part::Confirmation) && rulesets.chains.exempts(packet.family()) {
+    if matches!(packet.way.part(), Part::Answer | Part::Confirmation | Part::Data) && rulesets.chains.exempts(packet.family()) {
         // Of an exempt SYN what follows would not be so to connection tracking.
         let exempt = Because { name: unknown::CT.to_owned(), place: unknown::EXEMPT.to_owned() };
         prediction.end = prediction.end.depending(exempt);
@@ -30,8 +30,7 @@ pub fn predict(rulesets: &Rulesets, packet: &Packet, machine: &Machine) -> Predi
 
 /// What the firewalls would do with a packet of which is known what connection tracking makes of it. Nothing is asked of the system.
 pub fn predict_as(rulesets: &Rulesets, packet: &Packet, machine: &Machine, standing: Standing) -> Prediction {
-    let journey = Journey { rulesets, packet, machine, standing };
-    let ends = journey.ends();
+    let ends = all_ends(rulesets, packet, machine, standing);
     let mut because: BTreeSet<Because> = ends.iter().flat_map(|(_, because)| because.clone()).collect();
     let mut possible: Vec<End> = Vec::new();
     for (end, _) in &ends {
@@ -62,6 +61,11 @@ pub fn predict_as(rulesets: &Rulesets, packet: &Packet, machine: &Machine, stand
     Prediction { end }
 }
 
+/// Every end that was found, `None` for what was not followed.
+pub(super) fn all_ends(rulesets: &Rulesets, packet: &Packet, machine: &Machine, standing: Standing) -> Ends {
+    Journey { rulesets, packet, machine, standing }.ends()
+}
+
 struct Journey<'a> {
     rulesets: &'a Rulesets,
     packet: &'a Packet,
@@ -70,18 +74,19 @@ struct Journey<'a> {
 }
 
 /// An end, `None` for what was not followed, with what it depends on.
-type Ends = Vec<(Option<End>, BTreeSet<Because>)>;
+pub(super) type Ends = Vec<(Option<End>, BTreeSet<Because>)>;
 
 impl<'a> Journey<'a> {
     fn here(&self, hook: Hook) -> Here<'a> {
         let (input, loopback) = match &self.packet.way {
             Way::Outside { device, .. }
             | Way::Confirmation { device, .. }
+            | Way::Data { device }
             | Way::Solicitation { device, own: false }
             | Way::Advertisement { device, own: false } => (device.clone(), false),
             Way::Answer { .. } | Way::Solicitation { .. } | Way::Advertisement { .. } => (None, false),
             Way::ForwardedAnswer { .. } => (self.machine.ways.get(&self.packet.destination).cloned(), false),
-            Way::Loopback | Way::LoopbackAnswer | Way::LoopbackConfirmation => {
+            Way::Loopback | Way::LoopbackAnswer | Way::LoopbackConfirmation | Way::LoopbackData => {
                 (Some("lo".to_owned()), hook != Hook::Output && hook != Hook::Postrouting)
             }
         };
@@ -102,7 +107,7 @@ impl<'a> Journey<'a> {
         match (self.packet.way.part(), &self.packet.way) {
             (Part::Syn, _) => return syn,
             // Whatever the rules gave the SYN.
-            (Part::Confirmation, _) => return State { connection_mark: None, ..syn },
+            (Part::Confirmation | Part::Data, _) => return State { connection_mark: None, ..syn },
             // From the address that was asked for, to whoever asked.
             (_, Way::Advertisement { own: true, .. }) => {
                 return State { source: syn.destination, destination: syn.source, local: Some(false), ..syn };
@@ -148,7 +153,7 @@ impl<'a> Journey<'a> {
         let mut ends = Vec::new();
         let on = vec![self.start()];
         match self.packet.way {
-            Way::Outside { .. } | Way::Confirmation { .. } => {
+            Way::Outside { .. } | Way::Confirmation { .. } | Way::Data { .. } => {
                 let on = self.hook(&self.here(Hook::Ingress), on, &mut ends);
                 let on = self.hook(&self.here(Hook::Prerouting), on, &mut ends);
                 let (local, elsewhere) = self.routed(on);
@@ -176,7 +181,7 @@ impl<'a> Journey<'a> {
                 }
                 self.arrive(on, &mut ends);
             }
-            Way::Loopback | Way::LoopbackConfirmation => {
+            Way::Loopback | Way::LoopbackConfirmation | Way::LoopbackData => {
                 let on = self.hook(&self.here(Hook::Output), on, &mut ends);
                 let (local, elsewhere) = self.routed(on);
                 let mut on = local;

@@ -20,7 +20,7 @@ pub(super) fn firewall(facts: &Facts) -> Vec<Finding> {
         let what = match packet {
             Part::Syn | Part::Solicitation | Part::Advertisement => format!("connections of {who} are"),
             Part::Answer => format!("answers to connections of {who} are"),
-            Part::Confirmation => {
+            Part::Confirmation | Part::Data => {
                 format!("connections of {who} are answered and then stopped: what the client sends next (its ACK) is")
             }
         };

@@ -29,6 +29,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         at_socket(),
         marked(),
         at_client(),
+        of_cgroup(),
     ]
 }
 
@@ -122,6 +123,21 @@ fn in_container() -> Scenario {
     });
     let base = to_container(base);
     Scenario { expect: Expect { unconfirmed: Some(Side::Container), ..base.expect }, ..base }
+}
+
+/// A SYN has no socket yet, and what follows it has the listener's. Whether its control group is the one that is meant no rule tells.
+fn of_cgroup() -> Scenario {
+    let title = "nftables drops what is for sockets of a control group, which the ACK is and no SYN";
+    let base = dies("confirmation-drop-cgroup", title, Nft, "input", |lab| {
+        serve_any(lab)?;
+        lab.wsl.nft("inet", "type filter hook input priority filter", &format!("tcp dport {PORT} meta cgroup 0 drop"))
+    });
+    Scenario {
+        options: &["CGROUP_NET_CLASSID"],
+        mended: Some(Mended::Removed),
+        expect: Expect { says: "the only rule there that can drop it", ..base.expect },
+        ..base
+    }
 }
 
 /// It lets SYNs alone in.

@@ -1,0 +1,93 @@
+//! Every rule that may stop a packet, where what is not known decides whether it does: of a packet that died, one of them has done it.
+
+use super::End;
+use super::packet::{Machine, Packet, Standing};
+use super::read::Rulesets;
+use super::walk::all_ends;
+use crate::evidence::Rule;
+
+/// A rule or policy that may stop a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suspect {
+    /// Which.
+    pub rule: Rule,
+    /// The destination port that the packet has there, where it is one.
+    pub port: Option<u16>,
+    /// Whether it is on its way through this machine there.
+    pub forward: bool,
+}
+
+/// The rules and policies that may drop or reject a packet which follows a SYN; `None` where something else may stop it: rules that were not
+/// read or not understood, a queue, or what depends on connection tracking's seeing all.
+pub fn suspects(rulesets: &Rulesets, packet: &Packet, machine: &Machine) -> Option<Vec<Suspect>> {
+    let chains = &rulesets.chains;
+    if !rulesets.unread.is_empty() || chains.bridges || chains.exempts(packet.family()) {
+        return None;
+    }
+    let mut found: Vec<Suspect> = Vec::new();
+    for (end, _) in all_ends(rulesets, packet, machine, Standing::Established) {
+        match end? {
+            End::Dropped { rule, port, forward, .. } | End::Rejected { rule, port, forward, .. } => {
+                if !found.iter().any(|known| known.rule.is(&rule)) {
+                    found.push(Suspect { rule, port, forward });
+                }
+            }
+            End::Passes { .. } => {}
+            End::Queued { .. } | End::Maybe { .. } => return None,
+        }
+    }
+    Some(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Packet, suspects};
+    use crate::simulate::Way;
+    use crate::simulate::tests::{chain, machine, rule, rulesets, syn};
+
+    const DROP: &str = r#"{"drop": null}"#;
+
+    fn of(key: &str) -> String {
+        format!(r#"{{"match": {{"op": "==", "left": {{"meta": {{"key": "{key}"}}}}, "right": 0}}}}, {DROP}"#)
+    }
+
+    fn found(way: Way, rules: &[String]) -> Option<Vec<u64>> {
+        let all = [&[chain("c", 1, "input", 0, "accept")], rules].concat();
+        let found = suspects(&rulesets(&all.join(",")), &Packet { way, ..syn() }, &machine())?;
+        Some(found.iter().map(|suspect| suspect.rule.handle.unwrap_or_default()).collect())
+    }
+
+    fn confirmation() -> Way {
+        Way::Confirmation { device: Some("eth0".to_owned()), bridged: false }
+    }
+
+    #[test]
+    fn what_depends_on_the_socket_is_suspected_and_nothing_that_cannot_match() {
+        let other =
+            r#"{"match": {"op": "==", "left": {"payload": {"protocol": "tcp", "field": "dport"}}, "right": 9}}, {"drop": null}"#;
+        let rules = [rule("c", 2, &of("cgroup")), rule("c", 3, other)];
+        assert_eq!(found(confirmation(), &rules), Some(vec![2]));
+        assert_eq!(found(confirmation(), &[rules.as_slice(), &[rule("c", 4, &of("skuid"))]].concat()), Some(vec![2, 4]));
+        assert_eq!(found(confirmation(), &[]), Some(Vec::new()));
+        // What stops all that comes so far is the last.
+        let all = [rule("c", 2, &of("cgroup")), rule("c", 3, DROP), rule("c", 4, &of("skuid"))];
+        assert_eq!(found(confirmation(), &all), Some(vec![2, 3]));
+    }
+
+    #[test]
+    fn nobody_is_suspected_where_something_is_not_understood() {
+        let rules = [rule("c", 2, &of("cgroup")), rule("c", 3, r#"{"something": "new"}"#)];
+        assert_eq!(found(confirmation(), &rules), None);
+        let queue = [rule("c", 2, &of("cgroup")), rule("c", 3, r#"{"queue": {"num": 0}}"#)];
+        assert_eq!(found(confirmation(), &queue), None);
+    }
+
+    #[test]
+    fn data_may_have_a_flag_more_than_what_confirms() {
+        let pushed = r#"{"match": {"op": "==", "left": {"&": [{"payload": {"protocol": "tcp", "field": "flags"}}, "psh"]}, "right": "psh"}}, {"drop": null}"#;
+        let rules = [rule("c", 2, pushed)];
+        assert_eq!(found(confirmation(), &rules), Some(Vec::new()));
+        assert_eq!(found(Way::Data { device: Some("eth0".to_owned()) }, &rules), Some(vec![2]));
+        assert_eq!(found(Way::LoopbackData, &rules), Some(vec![2]));
+    }
+}
