@@ -65,6 +65,8 @@ impl Stalled {
         for (mut young, connection) in looked {
             let Some(connection) = connection else { continue };
             let dropped = if young.suspect { gatherer.dropped(&young.journey) } else { None };
+            let nothing = young.suspect && connection.received_bytes == 0;
+            let dropped = dropped.or_else(|| if nothing { gatherer.suspect_of_data(&young.journey) } else { None });
             let lately = Lately { still: young.look(&connection, now), dropped: dropped.as_ref() };
             let old_enough = now.duration_since(young.since) >= OLD_ENOUGH;
             match stall(&young.journey, &connection, lately).filter(|_| old_enough) {
@@ -90,7 +92,9 @@ impl Young {
         let since = self.still.filter(|(before, _)| *before == seen).map_or(now, |(_, since)| since);
         let known = self.still.replace((seen, since)).is_some();
         let still = now.duration_since(since);
-        self.suspect = known && !still.is_zero() || connection.retransmissions > 0 || connection.probes > 0;
+        let lost_its_first = self.journey.facts.data_dropped && connection.received_bytes == 0;
+        let waits = known && !still.is_zero() || connection.retransmissions > 0 || connection.probes > 0;
+        self.suspect = lost_its_first || waits;
         still
     }
 }

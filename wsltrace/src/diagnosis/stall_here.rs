@@ -20,7 +20,10 @@ const MUCH: u32 = 32 << 10;
 /// A rule here drops what the connection lacks. `stalls`: the socket, too, says that it does not get on.
 pub(super) fn dropped_by_rule(journey: &Journey, lately: Lately<'_>, stalls: bool) -> Option<Stall> {
     let dropped = lately.dropped?;
-    if !(stalls || lately.still >= STUCK && dropped.packets >= PACKETS) {
+    let Some(packets) = dropped.packets else {
+        return (stalls && journey.facts.data_dropped).then(|| dropped_by_suspect(journey, dropped));
+    };
+    if !(stalls || lately.still >= STUCK && packets >= PACKETS) {
         return None;
     }
     let (cause, what) = if dropped.from_client {
@@ -30,11 +33,21 @@ pub(super) fn dropped_by_rule(journey: &Journey, lately: Lately<'_>, stalls: boo
     };
     let text = dropped.rule.text.as_ref().map(|text| format!(" ({text})")).unwrap_or_default();
     let summary = format!(
-        "connected, but what {what} is dropped on this machine by {}{text}: {} packets died there while nothing came through",
-        name(&dropped.rule),
-        dropped.packets
+        "connected, but what {what} is dropped on this machine by {}{text}: {packets} packets died there while nothing came through",
+        name(&dropped.rule)
     );
     Some(Stall { cause, summary, remedy: mend(journey, dropped) })
+}
+
+/// That a firewall dropped the first data was seen, and there is no other rule that can.
+fn dropped_by_suspect(journey: &Journey, dropped: &Dropped) -> Stall {
+    let on = journey.interface.as_deref().map(|interface| format!(" on {interface}")).unwrap_or_default();
+    let text = dropped.rule.text.as_ref().map(|text| format!(" ({text})")).unwrap_or_default();
+    let summary = format!(
+        "connected, but a firewall here dropped the first data that the client sent{on}, and nothing has come through since: the only rule there that can drop it, by the rules as they are now, is {}{text}",
+        name(&dropped.rule)
+    );
+    Stall { cause: Cause::DataDropped, summary, remedy: mend(journey, dropped) }
 }
 
 fn mend(journey: &Journey, dropped: &Dropped) -> Vec<String> {
@@ -79,7 +92,7 @@ mod tests {
     }
 
     fn dropped(packets: u32, from_client: bool) -> Dropped {
-        Dropped { rule: samples::rule(), forward: false, from_client, port: 8080, packets, entrance: None }
+        Dropped { rule: samples::rule(), forward: false, from_client, port: 8080, packets: Some(packets), entrance: None }
     }
 
     #[test]
@@ -94,6 +107,20 @@ mod tests {
         let here = judged(unconfirmed, 0, Some(&dropped(1, false)));
         assert!(here.as_ref().is_some_and(|here| here.summary.contains("dropped on this machine by")), "{here:?}");
         assert_eq!(cause(here), Some(Cause::SendingRefused));
+    }
+
+    #[test]
+    fn the_only_rule_that_can_is_named_where_data_was_seen_to_die() {
+        let mut journey = samples::journey(&[Stage::TcIngress, Stage::Established], Outcome::Answered, None, None);
+        let suspect = Dropped { packets: None, ..dropped(0, true) };
+        let lately = Lately { still: Duration::from_secs(9), dropped: Some(&suspect) };
+        let nothing = Connection { received_bytes: 0, ..FLOWS };
+        assert_eq!(stall(&journey, &nothing, lately), None, "nothing was seen to die");
+        journey.facts.data_dropped = true;
+        let found = stall(&journey, &nothing, lately);
+        assert!(found.as_ref().is_some_and(|found| found.cause == Cause::DataDropped && found.remedy.len() == 1), "{found:?}");
+        assert!(found.is_some_and(|found| found.summary.contains("the only rule there that can drop it")));
+        assert_eq!(stall(&journey, &FLOWS, lately), None, "what was sent again came through");
     }
 
     #[test]

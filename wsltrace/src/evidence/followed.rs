@@ -2,9 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use super::simulated::Rules;
 use super::told::OrTold as _;
+use super::watched::others;
 use super::{Gatherer, Rule, way};
-use crate::journey::{Journey, Stage};
+use crate::journey::{Journey, Origin, Stage};
+use crate::probe::netfilter_programs;
+use crate::simulate::{Packet, Way, suspects};
 
 /// A rule of this machine that dropped packets of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,8 +21,8 @@ pub struct Dropped {
     pub from_client: bool,
     /// The server's port as they had it there.
     pub port: u16,
-    /// How many.
-    pub packets: u32,
+    /// How many; `None` where the kernel did not tell, and by the rules as they are now no other can have dropped the first data.
+    pub packets: Option<u32>,
     /// The words before a command that run it where the rule is; `None` where that is the namespace that the SYN came into.
     pub entrance: Option<String>,
 }
@@ -48,9 +52,50 @@ impl Gatherer {
             let entrance = if inum == journey.netns { None } else { watched.netns.entrance() };
             let forward = named.stage.is_some_and(Stage::is_forward);
             let port = if from_client { ports.1 } else { ports.0 };
-            Some(Dropped { rule: named.rule, forward, from_client, port, packets, entrance })
+            Some(Dropped { rule: named.rule, forward, from_client, port, packets: Some(packets), entrance })
         })
     }
+}
+
+impl Gatherer {
+    /// The only rule that can have dropped the first data of a client, of which is known that a firewall dropped it: for those of the old
+    /// iptables the kernel does not tell.
+    pub fn suspect_of_data(&mut self, journey: &Journey) -> Option<Dropped> {
+        let places = places(journey);
+        let passes_others = journey.stages.iter().any(|visit| !places.contains(&visit.netns));
+        if !journey.facts.data_dropped || passes_others {
+            return None;
+        }
+        let mut found = Vec::new();
+        for inum in places {
+            let watched = self.watched.get_mut(&inum)?;
+            let programs =
+                watched.netfilter_programs.get(netfilter_programs).or_told(inum, "see which BPF programs are at netfilter");
+            programs.filter(|names| others(names).is_empty())?;
+            let rules = watched.rules.get(|| Rules::read(&watched.netns)).or_told(inum, "read the firewall rules")?;
+            let suspected = suspects(&rules.rulesets, &data(journey, inum), &rules.machine)?;
+            found.extend(suspected.into_iter().map(|suspect| (inum, suspect)));
+        }
+        let (Some((inum, only)), true) = (found.pop(), found.is_empty()) else { return None };
+        let entrance = self.watched.get(&inum).filter(|_| inum != journey.netns).and_then(|watched| watched.netns.entrance());
+        let port = only.port.unwrap_or(journey.last_destination().1);
+        Some(Dropped { rule: only.rule, forward: only.forward, from_client: true, port, packets: None, entrance })
+    }
+}
+
+/// Data of a journey's client as it comes into one of these namespaces.
+fn data(journey: &Journey, inum: u32) -> Packet {
+    let flow = &journey.flow;
+    if inum != journey.netns {
+        let (destination, destination_port) = journey.last_destination();
+        let (source, source_port) = way::source_end(journey);
+        let way = Way::Data { device: None };
+        return Packet { way, source: Some(source), source_port: Some(source_port), destination, destination_port, ecn: None };
+    }
+    let device = journey.interface.as_deref().map(str::to_owned);
+    let way = if journey.origin == Origin::Remote { Way::Data { device } } else { Way::LoopbackData };
+    let (source, source_port) = (Some(flow.source), Some(flow.source_port));
+    Packet { way, source, source_port, destination: flow.destination, destination_port: flow.destination_port, ecn: None }
 }
 
 /// The namespaces that the packets of a journey's connection pass: where its SYN came in, and where its server is.

@@ -42,6 +42,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         not_read(),
         data_dropped("data-dropped", false),
         data_dropped("data-dropped-lo", true),
+        data_dropped_by_legacy(),
     ]
 }
 
@@ -179,22 +180,20 @@ fn not_read() -> Scenario {
 /// Rules that let in what makes a connection, and no data.
 fn data_dropped(name: &'static str, local: bool) -> Scenario {
     let title = if local { "nftables drops data over lo, and nothing else" } else { "nftables drops data, and nothing else" };
-    let remote = template(name, title, GROUP);
-    let base = if local {
-        let expect = Expect { origin: Origin::Local, path: established_on_loopback(), ..remote.expect };
-        Scenario { from: Side::Wsl, target: Ipv4Addr::LOCALHOST.into(), expect, ..remote }
-    } else {
-        remote
-    };
+    let remote = data_dropped_as(name, title);
+    if !local {
+        return remote;
+    }
+    let expect = Expect { origin: Origin::Local, path: established_on_loopback(), ..remote.expect };
+    Scenario { from: Side::Wsl, target: Ipv4Addr::LOCALHOST.into(), expect, ..remote }
+}
+
+fn data_dropped_as(name: &'static str, title: &'static str) -> Scenario {
     Scenario {
         break_it: |lab| {
             // With a timestamp, and a byte of data; a SYN has 60 bytes, and a confirmation 52.
             lab.wsl.nft("inet", "type filter hook input priority filter", &format!("tcp dport {PORT} meta length 53 drop"))?;
-            serve_by(lab, |mut connection| {
-                connection.set_read_timeout(Some(PATIENCE))?;
-                connection.read_exact(&mut [0])?;
-                connection.write_all(b"!")
-            })
+            answer_a_byte(lab)
         },
         manner: Manner::Speaks,
         client: Seen::Unserved,
@@ -202,7 +201,27 @@ fn data_dropped(name: &'static str, local: bool) -> Scenario {
         tools: &["nft"],
         stall: Some(Cause::DataDropped),
         mended: Some(Mended::Removed),
-        ..base
+        ..template(name, title, GROUP)
+    }
+}
+
+fn answer_a_byte(lab: &mut Lab) -> Result<(), LabError> {
+    serve_by(lab, |mut connection| {
+        connection.set_read_timeout(Some(PATIENCE))?;
+        connection.read_exact(&mut [0])?;
+        connection.write_all(b"!")
+    })
+}
+
+/// Of the old iptables the kernel does not tell which rule it was, and its counter moves with every packet.
+fn data_dropped_by_legacy() -> Scenario {
+    Scenario {
+        break_it: |lab| {
+            lab.iptables("iptables-legacy", &format!("-A INPUT -p tcp --dport {PORT} -m length --length 53 -j DROP"))?;
+            answer_a_byte(lab)
+        },
+        tools: &["iptables-legacy"],
+        ..data_dropped_as("data-dropped-iptables-legacy", "iptables (legacy) drops data, and nothing else")
     }
 }
 
