@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     escape::{escape, shell_word},
-    evidence::TcProgram,
+    evidence::{Handed, TcProgram},
     journey::{FREES_IN_ROUTING, Outcome, Stage, symbol},
 };
 
@@ -215,8 +215,27 @@ fn led_nowhere(case: &Case) -> Finding {
     Finding::misfit(confidence, &why).remedy(case.where_to_type()).remedy(look.into_iter().flatten())
 }
 
+/// It left by a tun device, and nothing came back.
+fn handed_to_program(case: &Case, Handed { device, holder }: &Handed) -> Finding {
+    let to = case.journey.last_destination().0;
+    let device = escape(device);
+    let who = match holder {
+        Some((pid, command)) => format!("the program that holds {device} ({}, pid {pid})", escape(command)),
+        None => format!("the program that holds {device}"),
+    };
+    let summary =
+        format!("handed to {who}, which sent no answer: this Linux let it out, and what a VPN does with it is not seen here");
+    let state = "# look at the state of that VPN: whether its other end is there, and takes what is for this address".to_owned();
+    let way = format!("# if it is not to go by {device}, give it another route:");
+    let get = case.root(&format!("ip route get {to}"));
+    Finding::inferred(summary).remedy([state]).remedy(case.where_to_type()).remedy([way, get])
+}
+
 /// The last row: says what is known about a drop that no other row explains.
 pub(super) fn unexplained(case: &Case) -> Finding {
+    if let Some(handed) = &case.evidence.handed {
+        return handed_to_program(case, handed);
+    }
     if case.journey.outcome == Outcome::Unfinished {
         let place = case.journey.stages.last().map_or("an unknown place", |visit| stage_page(visit.stage).place);
         return Finding::inferred(format!("last seen in {place}; no end of it was seen in time, so why is not known"));
@@ -239,4 +258,23 @@ pub(super) fn any_drop(case: &Case) -> Option<Finding> {
         return case.journey.is_misfit().then(|| led_nowhere(case));
     }
     Some(unexplained(case))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::diagnosis::{Code, Confidence::Inferred, tests::expect};
+    use crate::evidence::{Evidence, Handed};
+    use crate::journey::{Outcome, Stage};
+    use crate::output::samples;
+
+    #[test]
+    fn the_program_behind_a_tun_is_told_where_it_is_known() {
+        let journey = samples::journey(&[Stage::Output, Stage::TcEgress], Outcome::Unfinished, None, None);
+        let handed = |holder| Evidence { handed: Some(Handed { device: "tun0".to_owned(), holder }), ..Evidence::default() };
+        let found = expect(&journey, &handed(Some((412, "openvpn".to_owned()))), Code::UnexplainedDrop, Inferred);
+        assert!(found.summary.starts_with("handed to the program that holds tun0 (openvpn, pid 412), which sent no answer"));
+        assert_eq!(found.remedy.last().map(String::as_str), Some("sudo ip route get 172.28.16.2"));
+        let unknown = expect(&journey, &handed(None), Code::UnexplainedDrop, Inferred);
+        assert!(unknown.summary.starts_with("handed to the program that holds tun0, which"), "{}", unknown.summary);
+    }
 }

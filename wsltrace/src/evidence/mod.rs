@@ -30,6 +30,7 @@ pub mod sockets;
 mod strays;
 pub mod sysctls;
 mod told;
+mod tun;
 mod units;
 mod watched;
 mod way;
@@ -50,6 +51,7 @@ pub use readings::Silence;
 pub use resident::Resident;
 pub use routes::{Hop, Refusing};
 pub use rules::{Scope, TableHolder, dnat_targets};
+pub use tun::Handed;
 pub use units::SocketUnit;
 
 use std::net::IpAddr;
@@ -292,6 +294,8 @@ pub struct Evidence {
     pub ipsec_refused: u64,
     /// The `IPsec` policy that refuses the packet where it was refused, or the answer where a listener made none or it was discarded.
     pub ipsec_policy: Option<IpsecPolicy>,
+    /// The device by which the packet was handed to a program, and not seen again.
+    pub handed: Option<Handed>,
     /// The queue of the device where the packet was dropped from it.
     pub queue: Option<Queue>,
     /// The addresses of the namespace where the packet ended, where they bear on that; empty also when they were not asked for.

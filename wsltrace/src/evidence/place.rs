@@ -37,6 +37,7 @@ impl Watched {
         if journey.reason.as_deref().is_some_and(|reason| reason.starts_with("QDISC_")) {
             way::add_queue(&self.netns, journey, evidence).or_told(inum, "look at the devices");
         }
+        self.add_handed(journey, evidence);
         if is_refused_by_ipsec(journey) {
             way::add_ipsec(&self.netns, journey, evidence).or_told(inum, "list the IPsec policies");
         }

@@ -10,7 +10,7 @@ use super::readings::Readings;
 use super::rules::{FirewallTrace, LegacyCounters, Twins};
 use super::simulated::Rules;
 use super::sockets::{self, Found};
-use super::{OwnAddress, TableHolder, TcProgram};
+use super::{Handed, OwnAddress, TableHolder, TcProgram};
 use crate::journey::{InterfaceName, Journey};
 use crate::kernel::netns::Netns;
 use crate::probe::{is_own_program, tc_programs};
@@ -70,6 +70,8 @@ pub(super) struct Watched {
     pub(super) choosing_programs: Kept<Vec<String>>,
     /// Others' programs at tc, by device and whether it is for what comes in.
     pub(super) tc_programs: HashMap<(InterfaceName, bool), Kept<Vec<TcProgram>>>,
+    /// Who has a tun device open, by its name.
+    pub(super) handed: HashMap<InterfaceName, Kept<Option<Handed>>>,
     pub(super) addresses: Kept<Vec<OwnAddress>>,
     /// All listeners, of whatever port.
     pub(super) all_listeners: Kept<Vec<Found>>,
@@ -105,6 +107,7 @@ impl Watched {
             netfilter_programs: Kept::default(),
             choosing_programs: Kept::default(),
             tc_programs: HashMap::new(),
+            handed: HashMap::new(),
             addresses: Kept::default(),
             all_listeners: Kept::default(),
             listener_settings: Kept::default(),

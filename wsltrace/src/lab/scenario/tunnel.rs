@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use super::{Expect, Scenario, serve_any, template};
 use crate::diagnosis::Code;
 use crate::evidence::Backend;
-use crate::journey::{Outcome, Stage};
+use crate::journey::{Origin, Outcome, Stage};
 use crate::lab::mend::Mended;
 use crate::lab::path::{answer, inbound};
 use crate::lab::tunnel::Tunnel;
@@ -21,7 +21,7 @@ const ENDS_V6: [IpAddr; 2] =
     [IpAddr::V6(Ipv6Addr::new(0xfd00, 0x800, 0, 0, 0, 0, 0, 1)), IpAddr::V6(Ipv6Addr::new(0xfd00, 0x800, 0, 0, 0, 0, 0, 2))];
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![healthy(), healthy_v6(), dropped(), refused()]
+    vec![healthy(), healthy_v6(), dropped(), refused(), swallowed()]
 }
 
 fn base(name: &'static str, title: &'static str) -> Scenario {
@@ -89,6 +89,32 @@ fn refused() -> Scenario {
             codes: &[Code::NoListener],
             proved: true,
             path: [inbound(Stage::SocketLookup), answer()].concat(),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+/// A VPN whose other end takes nothing.
+fn swallowed() -> Scenario {
+    const BEYOND: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 5);
+    let base = base("tunnel-swallowed", "a client here connects through a tunnel whose program sends no answer");
+    Scenario {
+        tools: &["ip"],
+        from: Side::Wsl,
+        target: BEYOND.into(),
+        break_it: |lab| {
+            dig(lab, ENDS)?;
+            lab.wsl.ip(&format!("route add {BEYOND}/32 dev tun0"))
+        },
+        client: Seen::NoAnswer,
+        expect: Expect {
+            origin: Origin::Local,
+            outcomes: &[Outcome::Unfinished],
+            codes: &[Code::UnexplainedDrop],
+            inferred: true,
+            says: "handed to the program that holds tun0",
+            path: answer(),
             ..base.expect
         },
         ..base

@@ -1,0 +1,112 @@
+//! The program to which a tun or tap device hands what is sent by it, as those of VPNs: what it does with a packet no kernel tells.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use procfs::process::FDTarget;
+use serde::{Deserialize, Serialize};
+
+use super::Evidence;
+use super::told::OrTold as _;
+use super::watched::Watched;
+use crate::journey::{Journey, Outcome, Stage};
+use crate::kernel::links::list_links;
+
+/// Longest time that the search may take; without it the device is told without its program.
+const LIMIT: Duration = Duration::from_secs(1);
+/// What the devices are opened by.
+const TUN: &str = "/dev/net/tun";
+
+/// A tun or tap device by which a packet left, and who has it open.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Handed {
+    /// The device.
+    pub device: String,
+    /// The process, and its name as the kernel has it; `None` where none is seen, or more than one has such a device open.
+    pub holder: Option<(u32, String)>,
+}
+
+impl Watched {
+    /// The program to which a packet was handed that was not seen again.
+    pub(super) fn add_handed(&mut self, journey: &Journey, evidence: &mut Evidence) {
+        let is_of_syn = journey.outcome == Outcome::Unfinished && journey.answer.is_none();
+        let last = journey.stages.last().filter(|visit| visit.stage == Stage::TcEgress && visit.netns == self.netns.inum());
+        let Some(device) = last.and_then(|visit| visit.interface).filter(|_| is_of_syn) else {
+            return;
+        };
+        let inum = self.netns.inum();
+        let netns = &self.netns;
+        let look = || {
+            let links = list_links(netns)?;
+            let is_tun = links.iter().any(|link| link.name == *device && link.kind.as_deref() == Some("tun"));
+            Ok(is_tun.then(|| Handed { device: device.to_string(), holder: only_holder(&device, inum) }))
+        };
+        let found = self.handed.entry(device).or_default().get(look).or_told(inum, "look at the devices").cloned();
+        evidence.handed = found.flatten();
+    }
+}
+
+/// The one process that has a device of this name open. Of several the one in its namespace: other namespaces may have one of the same name.
+fn only_holder(device: &str, netns: u32) -> Option<(u32, String)> {
+    let end = Instant::now() + LIMIT;
+    let mut holders = Vec::new();
+    // Processes end while we look, and some may not be looked into: such a one is only not found.
+    for process in procfs::process::all_processes().into_iter().flatten().flatten() {
+        if Instant::now() >= end {
+            log::warn!(
+                "not all processes could be looked at within {} ms: {device} is told without its program",
+                LIMIT.as_millis()
+            );
+            return None;
+        }
+        let is_of = |fd: procfs::process::FDInfo| {
+            matches!(&fd.target, FDTarget::Path(path) if path.as_os_str() == TUN)
+                && fs::read_to_string(format!("/proc/{}/fdinfo/{}", process.pid, fd.fd)).is_ok_and(|info| holds(&info, device))
+        };
+        if process.fd().into_iter().flatten().flatten().any(is_of)
+            && let Ok(pid) = u32::try_from(process.pid)
+            && let Ok(name) = fs::read(format!("/proc/{pid}/comm"))
+        {
+            let place = fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+            let is_here = place.is_some_and(|link| link.as_os_str() == format!("net:[{netns}]").as_str());
+            holders.push((is_here, (pid, String::from_utf8_lossy(name.strip_suffix(b"\n").unwrap_or(&name)).into_owned())));
+        }
+    }
+    the_one(holders)
+}
+
+/// The only one, or the only one that is here.
+fn the_one(mut holders: Vec<(bool, (u32, String))>) -> Option<(u32, String)> {
+    if holders.len() > 1 {
+        holders.retain(|(is_here, _)| *is_here);
+    }
+    holders.pop().filter(|_| holders.is_empty()).map(|(_, holder)| holder)
+}
+
+/// Whether what the kernel tells of an open file (`fdinfo`) is that it holds this device.
+fn holds(info: &str, device: &str) -> bool {
+    info.lines().any(|line| line.strip_prefix("iff:\t").is_some_and(|name| name.trim_end() == device))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_device_of_an_open_file_is_read() {
+        let info = "pos:\t0\nflags:\t0104002\nmnt_id:\t27\nino:\t84\niff:\ttun0\n";
+        assert!(holds(info, "tun0") && !holds(info, "tun") && !holds("iff:\ttun01\n", "tun0") && !holds("", "tun0"));
+    }
+
+    #[test]
+    fn of_several_holders_only_one_that_is_here_is_told() {
+        let holder = |is_here, pid| (is_here, (pid, "openvpn".to_owned()));
+        let found = |holders: &[(bool, (u32, String))]| the_one(holders.to_vec()).map(|(pid, _)| pid);
+        assert_eq!(found(&[holder(false, 7)]), Some(7));
+        assert_eq!(found(&[holder(false, 7), holder(true, 8)]), Some(8));
+        assert_eq!(found(&[holder(true, 7), holder(true, 8)]), None);
+        assert_eq!(found(&[holder(false, 7), holder(false, 8)]), None);
+        assert_eq!(found(&[]), None);
+    }
+}
