@@ -332,6 +332,9 @@ fn page(binary: &Path) -> Result<(), Box<dyn Error>> {
     let attempts = value["paths"][0]["attempts"].as_u64().ok_or("no attempts")?;
     let holds = page.contains(&format!("<td>{attempts}</td>")) && page.contains("<svg") && page.contains("--no-trace was given");
     check(&ran, holds && !page.contains("<own>"), "a page with the path's attempts, its name escaped")?;
+    let ran = bench(binary, &["--target", &target, "-d", "60s", "--html", &path])?;
+    let said = String::from_utf8_lossy(&ran.stderr).contains("it exists");
+    check(&ran, ran.status.code() == Some(2) && said && std::fs::read_to_string(&path)? == page, "that the page is kept")?;
     let ran = bench(binary, &["--target", &target, "-d", "60s", "--html", "/no/such/folder/page.html"])?;
     check(
         &ran,

@@ -357,6 +357,7 @@ fn owned(binary: &Path) -> Result<(), Box<dyn Error>> {
             return Err(format!("{path}: owner {}:{}, mode {:o}", meta.uid(), meta.gid(), meta.mode()).into());
         }
     }
+    kept(binary, &lab, &path, &page)?;
     let precious = folder.path().join("server.log");
     fs::File::create(&precious)?.write_all(b"precious\n")?;
     let refused = |path: &Path| -> Result<Output, Box<dyn Error>> {
@@ -376,6 +377,35 @@ fn owned(binary: &Path) -> Result<(), Box<dyn Error>> {
     check(&ran, ran.status.code() == Some(1), "that no link is followed")?;
     let ran = refused(Path::new("/nonexistent/x.wsltrace"))?;
     check(&ran, ran.status.code() == Some(1) && ran.stdout.is_empty(), "that a folder is missing")
+}
+
+/// A recording, an export and a converted file that are there stay as they are, until it is said that they may go.
+fn kept(binary: &Path, lab: &Lab, path: &str, page: &str) -> Result<(), Box<dyn Error>> {
+    let before = (fs::read(path)?, fs::read(page)?);
+    let export = format!("html:{page}");
+    let run = |arguments: &[&str]| -> Result<Output, Box<dyn Error>> {
+        let mut command = tracer(binary, lab);
+        command.args(["--duration", "50ms"]).args(arguments);
+        Ok(lab.client.run(|| output(&mut command))?)
+    };
+    for arguments in
+        [&["--record", path][..], &["--export", &export], &["--force", "--json", "--record", path, "--export", "jsonl:-"]]
+    {
+        let ran = run(arguments)?;
+        check(&ran, ran.status.code() == Some(2), &format!("that {arguments:?} is refused"))?;
+    }
+    let converted = read_as_root(binary, &["convert", path, "--to", "html", "-o", page]);
+    if converted.is_ok() || before != (fs::read(path)?, fs::read(page)?) {
+        return Err("a file of the user was changed".into());
+    }
+    read_as_root(binary, &["convert", path, "--to", "jsonl", "-o", page, "--force"])?;
+    let ran = run(&["--force", "--record", path, "--export", &export])?;
+    check(&ran, ran.status.success(), "that it ran")?;
+    let after = (fs::read(path)?, fs::read(page)?);
+    if before.0 == after.0 || !String::from_utf8_lossy(&after.1).contains("<html") {
+        return Err("--force did not overwrite".into());
+    }
+    Ok(())
 }
 
 fn wireshark(binary: &Path) -> Result<(), Box<dyn Error>> {

@@ -153,6 +153,9 @@ pub struct TraceArgs {
     /// Write another format to a file while tracing, such as pcapng:syns.pcapng, or to stdout with `-`; may be repeated
     #[arg(long = "export", value_name = "FORMAT:PATH")]
     pub exports: Vec<Target>,
+    /// Overwrite files that --record and --export name
+    #[arg(long)]
+    pub force: bool,
     /// Do not have the kernel name the firewall rules that packets meet (that takes a table of our own in nftables)
     #[arg(long)]
     pub no_firewall_trace: bool,
@@ -342,6 +345,9 @@ pub struct BenchArgs {
     /// Write a page too, with histograms and where the handshakes' time went
     #[arg(long, value_name = "FILE", conflicts_with = "serve")]
     pub html: Option<PathBuf>,
+    /// Overwrite files that --hlog and --html name
+    #[arg(long)]
+    pub force: bool,
     /// The table as CSV
     #[arg(long)]
     pub csv: bool,
@@ -382,6 +388,9 @@ pub struct ConvertArgs {
     /// Where to write it, `-` for stdout [default: the recording's name with another extension, in this folder]
     #[arg(short, long, value_name = "PATH")]
     pub output: Option<PathBuf>,
+    /// Overwrite it if it is there
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// Ports from the first to the second, both included.

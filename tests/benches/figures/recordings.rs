@@ -60,7 +60,7 @@ pub(crate) fn measure(binary: &Path) -> Result<(), Box<dyn Error>> {
     run("opened and summarised (report -q)", Command::new(binary).arg("report").arg("-q").arg(&path))?;
     for format in FORMATS {
         let mut command = Command::new(binary);
-        command.args(["convert", "--to", format]).arg(&path).arg("-o").arg(folder.path().join("converted"));
+        command.args(["convert", "--to", format]).arg(&path).arg("-o").arg(folder.path().join(format!("converted.{format}")));
         run(&format!("converted to {format}"), &mut command)?;
     }
     Ok(())

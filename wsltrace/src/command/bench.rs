@@ -172,29 +172,25 @@ struct Output {
 }
 
 impl Output {
-    fn make(path: &std::path::Path) -> Result<Self, Failure> {
-        let shown = super::progress::shown(path);
-        match crate::recording::file::create(path) {
-            Ok(file) => Ok(Self { file, shown }),
-            Err(error) => Err(unwritten(&shown, &error)),
-        }
+    fn make(what: &str, path: &std::path::Path, force: bool) -> Result<Self, Failure> {
+        let existing = crate::recording::file::Existing::by_force(force);
+        let file =
+            crate::recording::file::create(path, existing).map_err(|error| super::cannot_make(what, path, &error))?;
+        Ok(Self { file, shown: super::progress::shown(path) })
     }
 
     fn write(mut self, bytes: &[u8]) -> Result<(), Failure> {
-        self.file.write_all(bytes).map_err(|error| unwritten(&self.shown, &error))
+        let failed = |error: io::Error| Failure::new(format!("cannot write to {}: {}", self.shown, reason(&error)));
+        self.file.write_all(bytes).map_err(failed)
     }
-}
-
-fn unwritten(shown: &str, error: &io::Error) -> Failure {
-    Failure::new(format!("cannot write to {shown}: {}", reason(error)))
 }
 
 impl Files {
     fn make(args: &BenchArgs) -> Result<Self, Failure> {
         Ok(Self {
             before: args.compare.as_deref().map(earlier).transpose()?,
-            log: args.hlog.as_deref().map(Output::make).transpose()?,
-            page: args.html.as_deref().map(Output::make).transpose()?,
+            log: args.hlog.as_deref().map(|path| Output::make("log", path, args.force)).transpose()?,
+            page: args.html.as_deref().map(|path| Output::make("page", path, args.force)).transpose()?,
         })
     }
 

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::progress::{open, shown};
-use super::{Failure, cannot_write};
+use super::{Failure, cannot_make, cannot_write};
 use crate::cli::ConvertArgs;
 use crate::export::{Format, Out};
 use crate::output::contract::Lost;
@@ -25,8 +25,8 @@ pub fn run(args: &ConvertArgs) -> Result<(), Failure> {
     let out: Out = if to.as_os_str() == "-" {
         super::stdout_for(args.to)?
     } else {
-        let made = file::create(&to);
-        Box::new(BufWriter::new(made.map_err(|error| cannot_write(&to, &error))?))
+        let made = file::create(&to, file::Existing::by_force(args.force));
+        Box::new(BufWriter::new(made.map_err(|error| cannot_make(args.to.name(), &to, &error))?))
     };
     let mut export = args.to.writer(out);
     let mut summary = Summary::default();

@@ -2,7 +2,7 @@
 //! with a warning, and the tracing goes on.
 
 use std::io::{self, BufWriter};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use wsltrace_common::Record;
 
@@ -14,7 +14,7 @@ use crate::export::{Export, Format, Out};
 use crate::kernel::names::{MachineNames, now_ns};
 use crate::output::Report;
 use crate::output::contract::SummaryLine;
-use crate::recording::file::{FileRecorder, Prepared, create};
+use crate::recording::file::{Existing, FileRecorder, Prepared, create};
 use crate::recording::{End, Header, Missed, Moment};
 
 /// The files of a run.
@@ -36,25 +36,28 @@ struct Exporting {
 impl Keeper {
     /// Makes the files that were asked for.
     pub(super) fn prepare(args: &TraceArgs) -> Result<Self, Failure> {
-        let prepared = args
-            .record
-            .as_deref()
-            .map(|path| Prepared::new(path, args.rotate).map_err(|error| cannot_write("recording", path, &error)));
         if args.exports.iter().filter(|target| target.is_stdout()).count() + usize::from(args.json) > 1 {
             let message = "only one thing can be written to stdout";
             return Err(Failure::usage(message, "give all but one of --json and --export FORMAT:- the name of a file"));
         }
+        let existing = Existing::by_force(args.force);
+        let prepared = args
+            .record
+            .as_deref()
+            .map(|path| Prepared::new(path, args.rotate, existing).map_err(|error| super::cannot_make("recording", path, &error)))
+            .transpose()?;
         let exports = args.exports.iter().map(|target| {
             let out: Out = if target.is_stdout() {
                 super::stdout_for(target.format)?
             } else {
-                Box::new(BufWriter::new(create(&target.path).map_err(|error| cannot_write("export", &target.path, &error))?))
+                let file = create(&target.path, existing);
+                Box::new(BufWriter::new(file.map_err(|error| super::cannot_make("export", &target.path, &error))?))
             };
             let to = target.format.writer(out);
             Ok(Exporting { format: target.format, path: target.path.clone(), to })
         });
         let exports = exports.collect::<Result<_, Failure>>()?;
-        Ok(Self { prepared: prepared.transpose()?, exports, ..Self::default() })
+        Ok(Self { prepared, exports, ..Self::default() })
     }
 
     /// Whether a file could not be written to its end.
@@ -142,13 +145,5 @@ impl Keeper {
                 false
             }
         });
-    }
-}
-
-fn cannot_write(what: &str, path: &Path, error: &io::Error) -> Failure {
-    Failure {
-        message: format!("cannot make the {what} {}: {}", shown(path), reason(error)),
-        hint: Some("name a file in a folder that exists and can be written to".to_owned()),
-        status: 1,
     }
 }

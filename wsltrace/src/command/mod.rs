@@ -159,6 +159,16 @@ fn cannot_write(path: &Path, error: &io::Error) -> Failure {
     Failure::new(format!("cannot write to {name}: {}", reason(error)))
 }
 
+/// A file that was to be made; `what` it would be.
+fn cannot_make(what: &str, path: &Path, error: &io::Error) -> Failure {
+    let message = format!("cannot make the {what} {}: {}", progress::shown(path), reason(error));
+    if error.kind() == io::ErrorKind::AlreadyExists {
+        return Failure::usage(message, "another name, or --force to overwrite it");
+    }
+    let hint = "name a file in a folder that exists and can be written to";
+    Failure { message, hint: Some(hint.to_owned()), status: 1 }
+}
+
 /// The network namespace that was named, or the own one.
 fn netns(named: Option<&str>) -> Result<Netns, Failure> {
     let Some(named) = named else { return Ok(Netns::current()?) };
