@@ -104,6 +104,7 @@ impl Perfetto {
         let Ok(first) = u64::try_from(first.max(0)) else { return Ok(()) };
         let mut before: Option<((usize, u64), u64)> = None;
         let mut death = None;
+        let died_ns = journey.death_index().and_then(|at| journey.stages.get(at)).map(|visit| visit.ns);
         for leg in legs(journey) {
             let Some(visit) = leg.visits.first() else { continue };
             let start = first.saturating_add(visit.ns);
@@ -119,8 +120,8 @@ impl Perfetto {
                 let flow = json!({ "ph": "f", "bp": "e", "id": id, "name": "goes on", "cat": "way", "pid": track.0, "tid": track.1, "ts": micros(start) });
                 self.event(&flow)?;
             }
-            let at = leg.visits.iter().rposition(|visit| Some(visit.stage) == journey.died_at);
-            if let Some(died) = at.and_then(|at| leg.visits.get(at)).filter(|died| died.netns == journey.last_netns()) {
+            // No two stages have one time.
+            if let Some(died) = leg.visits.iter().find(|visit| Some(visit.ns) == died_ns) {
                 death = Some((track, first.saturating_add(died.ns)));
             }
             before = Some((track, end.saturating_sub(1)));

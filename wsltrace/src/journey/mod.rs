@@ -410,6 +410,19 @@ impl Journey {
         last.unwrap_or(self.netns)
     }
 
+    /// Which of the stages was the last of the packet that died. An answer may pass the same hook later, as a reject on `lo` does, and
+    /// did not die there.
+    pub fn death_index(&self) -> Option<usize> {
+        let stage = self.died_at?;
+        let of_syn = match self.outcome {
+            Outcome::AnswerDropped | Outcome::Answered => self.stages.len(),
+            _ => self.answer.unwrap_or(self.stages.len()),
+        };
+        let (netns, of_syn) = (self.last_netns(), self.stages.get(..of_syn)?);
+        let there = of_syn.iter().rposition(|visit| visit.stage == stage && visit.netns == netns);
+        there.or_else(|| of_syn.iter().rposition(|visit| visit.stage == stage))
+    }
+
     /// The namespace of the socket that took the SYN: where the connection was made, or where the SYN was last.
     pub fn server_netns(&self) -> Option<u32> {
         let made = self.stages.iter().rfind(|visit| visit.stage == Stage::Established);

@@ -24,7 +24,7 @@ pub(crate) fn plain(journey: &Journey) -> String {
 /// Writes the path; `every_stage` shows one line a stage instead of one a hook.
 pub(super) fn path(page: Page, journey: &Journey, every_stage: bool) -> String {
     let mut text = String::new();
-    let death = death_index(journey);
+    let death = journey.death_index();
     let mut place = None;
     let mut index = 0;
     while let Some(visit) = journey.stages.get(index) {
@@ -33,7 +33,7 @@ pub(super) fn path(page: Page, journey: &Journey, every_stage: bool) -> String {
             text.push_str(&heading(page, journey, visit));
             place = Some(here);
         }
-        if death.is_some_and(|death| index == death + 1) {
+        if journey.answer == Some(index) && index > 0 {
             text.push_str(&format!("    {}\n", page.paint(FAINT, "its answer:")));
         }
         if death == Some(index) {
@@ -41,7 +41,7 @@ pub(super) fn path(page: Page, journey: &Journey, every_stage: bool) -> String {
             index += 1;
             continue;
         }
-        let group = if every_stage { 1 } else { group_length(&journey.stages, index, death) };
+        let group = if every_stage { 1 } else { group_length(journey, index, death) };
         let until = journey.stages.get(index + group).map(|next| next.ns.saturating_sub(visit.ns));
         let members: Vec<_> = journey.stages.iter().skip(index).take(group).map(|visit| visit.stage).collect();
         text.push_str(&line(page, visit.stage, &members, until));
@@ -53,26 +53,19 @@ pub(super) fn path(page: Page, journey: &Journey, every_stage: bool) -> String {
     text
 }
 
-/// The visit that the SYN, or its answer, did not survive.
-fn death_index(journey: &Journey) -> Option<usize> {
-    let stage = journey.died_at?;
-    let netns = journey.last_netns();
-    let found = journey.stages.iter().rposition(|visit| visit.stage == stage && visit.netns == netns);
-    found.or_else(|| journey.stages.iter().rposition(|visit| visit.stage == stage))
-}
-
-/// How many stages from `start` on belong to one hook and place, up to the death.
-fn group_length(stages: &[StageVisit], start: usize, death: Option<usize>) -> usize {
-    let Some(first) = stages.get(start) else { return 1 };
+/// How many stages from `start` on belong to one hook and place and to one packet, up to the death.
+fn group_length(journey: &Journey, start: usize, death: Option<usize>) -> usize {
+    let Some(first) = journey.stages.get(start) else { return 1 };
     let Some(hook) = stage_page(first.stage).hook else { return 1 };
     let same = |(index, visit): &(usize, &StageVisit)| {
         Some(*index) != death
             && death.is_none_or(|death| start > death || *index < death)
+            && journey.answer.is_none_or(|answer| start >= answer || *index < answer)
             && stage_page(visit.stage).hook == Some(hook)
             && visit.interface == first.interface
             && visit.netns == first.netns
     };
-    stages.iter().enumerate().skip(start).take_while(same).count().max(1)
+    journey.stages.iter().enumerate().skip(start).take_while(same).count().max(1)
 }
 
 fn heading(page: Page, journey: &Journey, visit: &StageVisit) -> String {
@@ -136,4 +129,44 @@ fn hook_name(stage: Stage) -> &'static str {
 
 fn short_name(stage: Stage) -> &'static str {
     stage.name().split_once('_').map_or(stage.name(), |(_, short)| short)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain;
+    use crate::journey::{Outcome, Stage as S, Stage};
+    use crate::output::samples;
+
+    const THERE: [Stage; 8] =
+        [S::Output, S::OutputFilter, S::Postrouting, S::TcEgress, S::TcIngress, S::Prerouting, S::Input, S::InputFilter];
+
+    /// A connection of this machine with itself that INPUT rejects: the ICMP error passes the same hooks.
+    #[test]
+    fn an_answer_that_passes_the_same_hooks_stands_behind_the_death() {
+        let stages = [&THERE[..], &THERE].concat();
+        let mut journey =
+            samples::journey(&stages, Outcome::Rejected, Some(S::InputFilter), Some(("NETFILTER_DROP", "nf_hook_slow")));
+        journey.answer = Some(THERE.len());
+        assert_eq!(journey.death_index(), Some(THERE.len() - 1));
+        let text = plain(&journey);
+        let names: Vec<&str> = text.lines().filter_map(|line| line.split_whitespace().find(|word| *word != "\u{2717}")).collect();
+        let answer = ["its", "output", "postrouting", "tc_egress", "tc_ingress", "prerouting", "input"];
+        let syn = ["eth0", "output", "postrouting", "tc_egress", "tc_ingress", "prerouting", "input", "input_filter"];
+        assert_eq!(names, [&syn[..], &answer].concat(), "{text}");
+
+        // The same stages, but it was the answer that died.
+        journey.outcome = Outcome::AnswerDropped;
+        assert_eq!(journey.death_index(), Some(stages.len() - 1));
+        assert!(plain(&journey).trim_end().lines().last().is_some_and(|line| line.contains("the answer died here")));
+    }
+
+    #[test]
+    fn a_hook_that_the_syn_ended_in_and_its_answer_begins_in_is_told_apart() {
+        let stages = [S::TcIngress, S::Prerouting, S::Output, S::OutputFilter, S::Output, S::OutputFilter, S::TcEgress];
+        let mut journey = samples::journey(&stages, Outcome::Answered, None, None);
+        journey.answer = Some(4);
+        let text = plain(&journey);
+        let outputs = text.lines().filter(|line| line.trim_start().starts_with("output")).count();
+        assert_eq!((outputs, text.matches("its answer:").count()), (2, 1), "{text}");
+    }
 }

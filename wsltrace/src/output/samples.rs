@@ -57,7 +57,7 @@ pub(crate) fn journey(stages: &[Stage], outcome: Outcome, died_at: Option<Stage>
         conntrack: Some(Conntrack::New),
         translated: None,
         stages: visits.collect(),
-        answer: None,
+        answer: stages.iter().position(|stage| matches!(stage, Stage::SynAck | Stage::Output)),
         outcome,
         died_at,
         death: died_at.map(|_| DeathPlace { netns: NETNS, interface: Some("eth0".into()) }),

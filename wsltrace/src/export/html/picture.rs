@@ -165,10 +165,8 @@ fn spot(journey: &Journey, index: usize, visit: &StageVisit) -> Spot {
 
 /// The visit that the packet did not survive.
 fn death(journey: &Journey) -> Option<usize> {
-    let stage = journey.died_at?;
-    let netns = journey.last_netns();
-    let found = journey.stages.iter().rposition(|visit| visit.stage == stage && visit.netns == netns);
-    found.or_else(|| journey.stages.len().checked_sub(1))
+    journey.died_at?;
+    journey.death_index().or_else(|| journey.stages.len().checked_sub(1))
 }
 
 #[cfg(test)]
