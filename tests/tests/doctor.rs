@@ -413,5 +413,9 @@ fn usage(binary: &Path) -> Result<(), Box<dyn Error>> {
         let told = String::from_utf8_lossy(&ran.stderr).contains(said);
         check(&ran, told && ran.status.code() == Some(2) && ran.stdout.is_empty(), said)?;
     }
-    Ok(())
+    let server = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let ran = doctor(binary, &[])?;
+    let told = String::from_utf8_lossy(&ran.stderr);
+    let row = format!("  {:<6} 127.0.0.1 ", server.local_addr()?.port());
+    check(&ran, told.contains(&row) && told.contains("try: sudo wsltrace doctor --port "), "what listens, and what to type")
 }

@@ -22,9 +22,10 @@ const STEADY: Duration = Duration::from_millis(120);
 
 /// Examines; gives the exit status.
 pub fn run(args: &DoctorArgs) -> Result<u8, Failure> {
-    let port = args.port.ok_or_else(|| Failure::usage("the port of the server is missing", "wsltrace doctor --port 8080"))?;
+    let netns = args.netns.as_deref();
+    let port = args.port.ok_or_else(|| super::ports::missing(netns, "wsltrace doctor"))?;
     let machine = Machine::read()?;
-    let netns = super::netns(args.netns.as_deref())?;
+    let netns = super::netns(netns)?;
     let facts = gather(&netns, port, &machine)?;
     let mut examined = Examination::of(&facts, jiff::Timestamp::now());
     if args.redact {

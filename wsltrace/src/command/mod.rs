@@ -60,12 +60,13 @@ impl Failure {
         let list: Vec<&str> = lines.take_while(|line| line.starts_with("  ")).map(str::trim).collect();
         let message = if line.ends_with(':') { format!("{line} {}", list.join(", ")) } else { line.to_owned() };
         let meant = [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedValue];
-        let message = match (meant.into_iter().find_map(|kind| error.get(kind)), error.get(ContextKind::ValidValue)) {
-            (Some(meant), _) => format!("{message}: is {meant} meant?"),
-            (None, Some(ContextValue::Strings(values))) if !values.is_empty() => {
+        let message = match (error.get(ContextKind::ValidValue), meant.into_iter().find_map(|kind| error.get(kind))) {
+            // Who asked for tcsh does not mean zsh: what there is says more than a guess.
+            (Some(ContextValue::Strings(values)), _) if !values.is_empty() => {
                 format!("{message}: there are {}", values.join(", "))
             }
-            (None, _) => message,
+            (_, Some(meant)) => format!("{message}: is {meant} meant?"),
+            (_, None) => message,
         };
         if let Some(port) = first.filter(|_| error.kind() == ErrorKind::UnknownArgument).and_then(port_in) {
             return Self::usage(message, format!("sudo wsltrace --port {port}"));

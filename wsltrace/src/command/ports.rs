@@ -1,9 +1,9 @@
-//! `wsltrace` without a port: what listens, so that its user can name one.
+//! A command without a port: what listens, so that its user can name one.
 
 use std::time::Duration;
 
 use super::Failure;
-use crate::cli::TraceArgs;
+use crate::escape::shell_word;
 use crate::evidence::sockets;
 use crate::kernel::netns::Netns;
 use crate::output::listening_table;
@@ -11,9 +11,10 @@ use crate::output::listening_table;
 /// Longest time that the search for the owners of sockets may take.
 const OWNERS_LIMIT: Duration = Duration::from_secs(1);
 
-/// The error for a missing port, with the ports that have a listener.
-pub(super) fn missing(args: &TraceArgs) -> Failure {
-    let listeners = match &args.netns {
+/// The error for a missing port, with the ports that have a listener in the namespace that was named, or the own one; `command` is what
+/// takes a port.
+pub(super) fn missing(netns: Option<&str>, command: &str) -> Failure {
+    let listeners = match netns {
         // The own namespace can be asked without any rights.
         None => Netns::current().map_err(Failure::from).and_then(|own| Ok(sockets::all_listeners_here(own.inum())?)),
         Some(name) => super::netns(Some(name)).and_then(|netns| Ok(sockets::all_listeners(&netns)?)),
@@ -36,5 +37,6 @@ pub(super) fn missing(args: &TraceArgs) -> Failure {
             message.push_str("\n  (-: no process that is visible here)");
         }
     }
-    Failure::usage(message, format!("sudo wsltrace --port {}", example.unwrap_or(8080)))
+    let netns = netns.map(|name| format!(" --netns {}", shell_word(name))).unwrap_or_default();
+    Failure::usage(message, format!("sudo {command} --port {}{netns}", example.unwrap_or(8080)))
 }

@@ -20,7 +20,7 @@ use crate::kernel::check;
 /// Traces until something ends it; gives the exit status.
 pub fn run(args: &TraceArgs) -> Result<u8, Failure> {
     if args.ports.is_empty() {
-        return Err(ports::missing(args));
+        return Err(ports::missing(args.netns.as_deref(), "wsltrace"));
     }
     if args.client.is_empty() && std::env::args_os().next_back().is_some_and(|last| last == "--") {
         let port = args.ports.first().map_or(0, |range| range.first);
