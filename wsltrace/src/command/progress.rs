@@ -117,11 +117,12 @@ impl Opened {
             1 => "1 journey before that was read".to_owned(),
             count => format!("{count} journeys before that were read"),
         };
-        let why = match damage {
-            Damage::CutOff { .. } => "the run was killed, is still going on, or the file was not copied whole",
-            Damage::Damaged { .. } => "what follows cannot be trusted",
+        let (of, why) = match damage {
+            // That is where the file ends.
+            Damage::CutOff { .. } => (String::new(), "the run was killed, is still going on, or the file was not copied whole"),
+            Damage::Damaged { .. } => (format!(" of {}", self.length), "what follows cannot be trusted"),
         };
-        Some(format!("{} is {damage} of {}: {journeys}; {why}", shown(&self.path), self.length))
+        Some(format!("{} is {damage}{of}: {journeys}; {why}", shown(&self.path)))
     }
 }
 
