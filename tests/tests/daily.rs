@@ -324,6 +324,9 @@ fn statuses(binary: &Path) -> Result<(), Box<dyn Error>> {
         (&["demo", "nonsense"], 2, "no scenario is called 'nonsense'"),
         (&["selftest", "nonsense"], 2, "no scenario is called 'nonsense'"),
         (&["convert", "x", "--to", "nope"], 2, "there are jsonl, pcapng"),
+        (&["convert", "x", "--to", "htm"], 2, "there are jsonl, pcapng"),
+        (&["completions", "tcsh"], 2, "there are bash, elvish, fish, powershell, zsh"),
+        (&["completions", "bsh"], 2, "there are bash, elvish, fish, powershell, zsh"),
         (&["-p", "80", "--", "/etc/passwd"], 2, "it is not executable"),
         (&["-p", "80", "--", "/etc"], 2, "it is a directory"),
     ] {
@@ -334,6 +337,15 @@ fn statuses(binary: &Path) -> Result<(), Box<dyn Error>> {
         let full = || std::fs::OpenOptions::new().write(true).open("/dev/full");
         let ran = Ran::new(command.stderr(full()?).output()?)?;
         ran.expect(ran.status == Some(status), "the same status")?;
+    }
+    // Whoever pipes text may ask for its width, as of ls and git; no line of this page is a command, which would stay whole.
+    let widest = |columns: &str| -> Result<usize, Box<dyn Error>> {
+        let ran = Command::new(binary).args(["explain", "IP_RPFILTER"]).env("COLUMNS", columns).stdin(Stdio::null()).output()?;
+        Ok(String::from_utf8(ran.stdout)?.lines().map(|line| line.chars().count()).max().unwrap_or_default())
+    };
+    let (narrow, wide) = (widest("50")?, widest("90")?);
+    if narrow > 50 || wide <= 50 || wide > 90 || widest("x")? <= 50 {
+        return Err(format!("COLUMNS is not heeded: {narrow} and {wide} columns").into());
     }
     for (arguments, status) in [(&["--help"][..], 1), (&["explain"], 1), (&["doctor", "-p", "1"], 3)] {
         let full = std::fs::OpenOptions::new().write(true).open("/dev/full")?;

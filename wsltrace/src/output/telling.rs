@@ -19,6 +19,18 @@ pub fn tell_whole(text: &str) {
     let _ = io::stderr().write_all(format!("{text}\n").as_bytes());
 }
 
+/// Columns of the terminal that this file is; of any other file those that `COLUMNS` asks for, as for `ls` and `git`.
+pub(super) fn columns(of: &impl AsFd) -> Option<usize> {
+    match terminal_size::terminal_size_of(of) {
+        Some((width, _)) => Some(usize::from(width.0)),
+        None => std::env::var("COLUMNS").ok().as_deref().and_then(asked_for),
+    }
+}
+
+fn asked_for(columns: &str) -> Option<usize> {
+    columns.parse().ok().filter(|columns| *columns > 0)
+}
+
 /// Lines as this file is to show them: on a terminal wrapped at words, what follows further in than the line began and at least
 /// `indent` columns; anywhere else as they are, because programs read them line by line.
 pub(crate) fn wrapped(text: &str, to: &impl AsFd, indent: usize) -> String {
@@ -41,6 +53,14 @@ fn wrapped_at(text: &str, width: usize, indent: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn columns_are_a_number_or_not_heeded() {
+        assert_eq!((asked_for("40"), asked_for("100000")), (Some(40), Some(100_000)));
+        for not in ["", "0", "-1", "wide", "80 "] {
+            assert_eq!(asked_for(not), None, "{not:?}");
+        }
+    }
 
     #[test]
     fn lines_are_wrapped_at_words_and_keep_where_they_begin() {

@@ -17,7 +17,9 @@ use super::{
     fold::{Cause, Folds},
     listening::{Start, invitation, sentences},
     live::{self, Live},
-    stall, summary_text, verdict,
+    stall, summary_text,
+    telling::columns,
+    verdict,
     words::{BAD, FAINT, Page, STRONG, duration, ends, is_fine, ports},
 };
 use crate::{
@@ -102,10 +104,9 @@ impl TextOptions {
     pub fn detect(verbosity: Verbosity, shown: Shown) -> Self {
         let stdout = io::stdout();
         let color = anstream::AutoStream::choice(&stdout) != anstream::ColorChoice::Never;
-        let columns = |of: Option<(terminal_size::Width, terminal_size::Height)>| of.map(|(width, _)| usize::from(width.0));
-        let talk = columns(terminal_size::terminal_size_of(io::stderr()));
+        let talk = columns(&io::stderr());
         // What goes through a pipe to a pager is read on the terminal that talk goes to.
-        let found = columns(terminal_size::terminal_size_of(&stdout)).or(talk);
+        let found = columns(&stdout).or(talk);
         let width = found.unwrap_or(WIDEST);
         let live = width >= NARROWEST && live::is_possible();
         let (talk_width, terminal) = (talk.unwrap_or(WIDEST), stdout.is_terminal());
@@ -121,7 +122,7 @@ impl TextOptions {
     pub fn detect_beside(verbosity: Verbosity, shown: Shown) -> Self {
         let stderr = io::stderr();
         let color = anstream::AutoStream::choice(&stderr) != anstream::ColorChoice::Never;
-        let width = terminal_size::terminal_size_of(&stderr).map_or(WIDEST, |(width, _)| usize::from(width.0));
+        let width = columns(&stderr).unwrap_or(WIDEST);
         Self { color, width, talk_width: width, terminal: stderr.is_terminal(), verbosity, shown, live: false }
     }
 }
