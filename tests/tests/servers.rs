@@ -160,9 +160,9 @@ fn bound(binary: &Path) -> Result<(), Box<dyn Error>> {
 struct Stopped(Child);
 
 impl Stopped {
-    fn start(binary: &Path, namespace: &Namespace) -> Result<Self, Box<dyn Error>> {
+    fn start(binary: &Path, namespace: &Namespace, port: u16) -> Result<Self, Box<dyn Error>> {
         let mut command = Command::new(binary);
-        command.args(["bench", "--serve", "0.0.0.0:8080"]).stderr(Stdio::piped());
+        command.args(["bench", "--serve", &format!("0.0.0.0:{port}")]).stderr(Stdio::piped());
         let spawn = || command.spawn().map_err(|source| LabError::Io { doing: "start the server".into(), source });
         let mut server = Self(namespace.run(spawn)?);
         // Its first line says that it listens.
@@ -193,8 +193,19 @@ impl Drop for Stopped {
 }
 
 fn stopped(binary: &Path) -> Result<(), Box<dyn Error>> {
+    stopped_at(binary, PORT)?;
+    // The same where a rule leads there what clients ask for.
+    stopped_at(binary, INNER)
+}
+
+fn stopped_at(binary: &Path, port: u16) -> Result<(), Box<dyn Error>> {
     let lab = Lab::new(None)?;
-    let server = Stopped::start(binary, &lab.wsl)?;
+    if port != PORT {
+        let chain = "type nat hook prerouting priority dstnat";
+        let rules = format!("table ip nat {{ chain prerouting {{ {chain}; tcp dport {PORT} redirect to :{port}; }}; }}");
+        run(&lab.wsl, "nft", &[&rules])?;
+    }
+    let server = Stopped::start(binary, &lab.wsl, port)?;
     let before = Examined::of(binary, &lab)?;
     before.check(client(&lab.client, Lab::wsl_address(false))? == Client::Answered, "an answer before")?;
     before.check(before.status() == Some(0) && before.way("lan_to_address").0 == "works", "that it works before")?;

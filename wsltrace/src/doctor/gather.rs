@@ -79,9 +79,13 @@ pub fn linux(netns: &Netns, port: u16, machine: &Machine, firewalls: &Firewalls)
     let all = asked.take(LISTENERS, sockets::all_listeners(netns));
     let mut other_ports: Vec<u16> = all.iter().map(|found| found.listener.port).filter(|other| *other != port).collect();
     other_ports.dedup();
-    let (on_port, others_here): (Vec<_>, Vec<_>) = all.into_iter().partition(|found| found.listener.port == port);
-    let cgroups: BTreeSet<u64> = on_port.iter().filter_map(|found| found.cgroup).collect();
-    let free = on_port.is_empty() && asked.unseen.is_empty();
+    let on_port = all.iter().filter(|found| found.listener.port == port);
+    let cgroups: BTreeSet<u64> = on_port.filter_map(|found| found.cgroup).collect();
+    // Rules may lead connections to a server on another port.
+    let all = sockets::with_owners(all, OWNERS_LIMIT);
+    let (stopped, proxied) = (sockets::stopped(&all), crate::evidence::proxied(&all));
+    let (listeners, other_listeners): (Vec<_>, Vec<_>) = all.into_iter().partition(|listener| listener.port == port);
+    let free = listeners.is_empty() && asked.unseen.is_empty();
     let links = asked.take("the interfaces", list_links(netns));
     let addresses = asked.take("the addresses", list_addresses(netns));
     let place = |address: &addresses::Address| (address.address, address.interface.clone());
@@ -101,16 +105,15 @@ pub fn linux(netns: &Netns, port: u16, machine: &Machine, firewalls: &Firewalls)
     // Where a route refuses them, that is told of the routes.
     let toward_clients = interfaces_toward(netns, &clients).unwrap_or_default();
     let Elsewhere { listeners: elsewhere, guarded, inside } = elsewhere(netns, &mut asked);
-    let listeners = sockets::with_owners(on_port, OWNERS_LIMIT);
     Linux {
         kernel: machine.release.clone(),
         root: machine.root,
-        stopped: sockets::stopped(&listeners),
+        stopped,
         gone: asked.take("the local addresses", gone(netns, &listeners)),
-        proxied: crate::evidence::proxied(&listeners),
+        proxied,
         inside,
         listeners,
-        other_listeners: others_here.into_iter().map(|found| found.listener).collect(),
+        other_listeners,
         elsewhere,
         guarded,
         // Only root is told.

@@ -24,7 +24,7 @@ pub struct Linux {
     pub other_listeners: Vec<Listener>,
     /// All listeners in containers' namespaces.
     pub elsewhere: Vec<Listener>,
-    /// Processes of the listeners on the port that somebody has stopped.
+    /// Processes of the listeners, on the port and on others, that somebody has stopped.
     #[serde(skip)]
     pub stopped: Vec<u32>,
     /// Addresses that listeners on the port are bound to, and that this Linux does not have.

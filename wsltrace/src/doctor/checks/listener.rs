@@ -311,10 +311,15 @@ pub(super) fn unseen_owner(facts: &Facts) -> Vec<Finding> {
 
 /// Connections that wait to be accepted.
 pub(super) fn accept_queue(facts: &Facts) -> Vec<Finding> {
-    if let Some(listener) = facts.linux.listeners.iter().find(|listener| facts.is_stopped(listener)) {
+    // A server on another port that rules lead to takes connections as well.
+    let redirected = facts.entries().into_iter().filter_map(|entry| Some((facts.redirected(&entry)?.0, entry.interface)));
+    let redirected: Vec<_> = redirected.collect();
+    let led = redirected.iter().filter_map(|(to, interface)| facts.taker_at(*to, interface));
+    let servers: Vec<&Listener> = facts.linux.listeners.iter().chain(led).collect();
+    if let Some(listener) = servers.iter().find(|listener| facts.is_stopped(listener)) {
         return vec![stopped(facts, listener)];
     }
-    let full = facts.linux.listeners.iter().find(|listener| listener.queue > listener.backlog);
+    let full = servers.iter().find(|listener| listener.queue > listener.backlog);
     if let Some(listener) = full {
         let summary =
             format!("{} does not accept connections: its queue is full, and the next ones get no answer", owner(listener));
@@ -322,7 +327,7 @@ pub(super) fn accept_queue(facts: &Facts) -> Vec<Finding> {
             Finding::new(Severity::Fails, summary)
                 .because(format!("{} of {} wait at {}", listener.queue, listener.backlog, socket(listener)))
                 .linux("# look why the server does not call accept(): it hangs, or waits for something else")
-                .linux(format!("ss -ltnp 'sport = :{}'", facts.port)),
+                .linux(format!("ss -ltnp 'sport = :{}'", listener.port)),
         ];
     }
     let limit = facts.linux.number("net.core.somaxconn");
@@ -339,7 +344,9 @@ pub(super) fn accept_queue(facts: &Facts) -> Vec<Finding> {
 /// A server that the kernel makes connections for while it is stopped.
 fn stopped(facts: &Facts, listener: &Listener) -> Finding {
     // Of several that share the port another may get the connection.
-    let is_alone = facts.linux.listeners.iter().all(|other| facts.is_stopped(other));
+    let mut on_its_port =
+        facts.linux.listeners.iter().chain(&facts.linux.other_listeners).filter(|other| other.port == listener.port);
+    let is_alone = on_its_port.all(|other| facts.is_stopped(other));
     let summary = format!("{} accepts no connection and answers none: it is stopped, as Ctrl-Z does it", owner(listener));
     let finding = Finding::new(if is_alone { Severity::Fails } else { Severity::Warns }, summary)
         .because(format!("clients are connected by the kernel, and wait; {} wait now at {}", listener.queue, socket(listener)))

@@ -245,6 +245,19 @@ fn a_redirect_is_judged_by_the_listeners_of_its_port() {
         let facts = led(listeners, &[("0.0.0.0", 9998), ("127.0.0.1", 9999)], redirect);
         assert!(outside(&facts).1.ends_with("where nothing listens"), "{:?}", outside(&facts));
         assert_eq!(wrong(&facts), is("listener", Severity::Fails));
+        // Each of what is told of a server on the port is told of this one.
+        let mut stopped = led(listeners, &[("0.0.0.0", 9999)], redirect);
+        let owner = |listener: &mut Listener| listener.pid = Some(99);
+        stopped.linux.other_listeners.iter_mut().for_each(owner);
+        stopped.linux.stopped = vec![99];
+        assert!(outside(&stopped).1.ends_with("the server is stopped (Ctrl-Z)"), "{:?}", outside(&stopped));
+        assert_eq!(wrong(&stopped), is("accept_queue", Severity::Fails));
+        let typed: Vec<_> = finding(&stopped, "accept_queue").remedy.into_iter().map(|line| line.text).collect();
+        assert_eq!(typed[1], "sudo kill -CONT 99");
+        let mut full = led(listeners, &[("0.0.0.0", 9999)], redirect);
+        full.linux.other_listeners.iter_mut().for_each(|listener| listener.queue = listener.backlog + 1);
+        assert_eq!(outside(&full).0, Answer::Fails);
+        assert_eq!(wrong(&full), is("accept_queue", Severity::Fails));
     }
 }
 
