@@ -215,9 +215,18 @@ impl Facts {
         match self.handshake(entry) {
             // Where nobody takes it, that is what matters.
             Gate::Open if !taken => Gate::Open,
-            open @ (Gate::Open | Gate::Led { .. }) => self.unfindable(entry).unwrap_or(open),
+            open @ (Gate::Open | Gate::Led { .. }) => {
+                self.unfindable(entry).or_else(|| self.answered_elsewhere(entry)).unwrap_or(open)
+            }
             gate => gate,
         }
+    }
+
+    /// Answers that leave by another interface than the SYN came by: whether the client is reached by that, nobody here knows.
+    fn answered_elsewhere(&self, entry: &Entry) -> Option<Gate> {
+        let is_outer = self.linux.outer.as_ref().is_some_and(|(own, _)| *own == entry.destination);
+        let (client, by, _) = self.linux.client_elsewhere().filter(|_| is_outer && !entry.local)?;
+        Some(Gate::Unknown(format!("answers to clients such as {client} leave by {by}, and whether they get there is not known")))
     }
 
     /// What the firewalls do with the packets of the handshake.

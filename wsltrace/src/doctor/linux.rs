@@ -182,10 +182,15 @@ impl Linux {
         of("all").max(of(interface)) == 1
     }
 
-    /// A client's address of the outer network that `rp_filter` refuses, the interface by which answers to it leave, and whether that is
-    /// so of all that were looked at.
+    /// A client's address of the outer network that `rp_filter` refuses: see [`client_elsewhere`](Self::client_elsewhere).
     pub fn refused_client(&self) -> Option<(IpAddr, &str, bool)> {
-        let (_, outer) = self.outer.as_ref().filter(|(_, interface)| self.is_strict(interface))?;
+        self.client_elsewhere().filter(|_| self.outer.as_ref().is_some_and(|(_, interface)| self.is_strict(interface)))
+    }
+
+    /// A client's address of the outer network to which answers leave by another interface, that interface, and whether that is so of
+    /// all that were looked at.
+    pub fn client_elsewhere(&self) -> Option<(IpAddr, &str, bool)> {
+        let (_, outer) = self.outer.as_ref()?;
         let (client, by) = self.toward_clients.iter().find(|(_, by)| by != outer)?;
         Some((*client, by, self.toward_clients.iter().all(|(_, by)| by != outer)))
     }

@@ -40,6 +40,7 @@ fn outside(facts: &Facts) -> Vec<Finding> {
                 Severity::Warns,
                 format!("clients of other networks are refused at {interface}: the default route leads to {gateway} on {by}"),
                 interface,
+                (by, "ip route show default"),
             )]
         }
         Some((gateway, by)) => {
@@ -131,27 +132,40 @@ pub(super) fn programs(facts: &Facts) -> Vec<Finding> {
 }
 
 /// What `rp_filter` refuses because its answer would leave by another interface.
-fn strict(severity: Severity, summary: String, interface: &str) -> Finding {
+/// Loosened, it would let in what is then answered by that other interface: a mend only where clients are reached by it.
+fn strict(severity: Severity, summary: String, interface: &str, (by, route): (&str, &str)) -> Finding {
     Finding::new(severity, summary)
         .because(format!("rp_filter of {interface} is strict (1): it refuses what it would answer by another interface"))
+        .linux(format!("# look at the route, and have it lead to them by {} again:", shell_word(interface)))
+        .linux(route)
         // sysctl reads a dot in a name as a slash and the reverse.
-        .linux(format!("sudo sysctl -w net.ipv4.conf.{}.rp_filter=2", shell_word(&interface.replace('.', "/"))))
+        .linux(format!(
+            "# only if they get what is sent by {}, loosen the filter: sudo sysctl -w net.ipv4.conf.{}.rp_filter=2",
+            shell_word(by),
+            shell_word(&interface.replace('.', "/"))
+        ))
 }
 
-/// Rules and routes that other machines do not have.
+/// Rules and routes that other machines do not have, and clients that answers do not reach by the interface that they come by.
 pub(super) fn own(facts: &Facts) -> Vec<Finding> {
     refused(facts).into_iter().chain(led(facts)).collect()
 }
 
 fn refused(facts: &Facts) -> Option<Finding> {
-    let (client, by, all) = facts.linux.refused_client()?;
+    let (client, by, all) = facts.linux.client_elsewhere()?;
     let (_, interface) = facts.linux.outer.as_ref()?;
+    if !facts.linux.is_strict(interface) {
+        let summary = format!("answers to clients of {interface}'s network, such as {client}, leave by another interface: {by}");
+        let finding = Finding::new(Severity::Warns, summary);
+        return Some(finding.because("a route leads there").linux(format!("ip route get {client}")));
+    }
     let (severity, who) = if all {
         (Severity::Fails, format!("the clients of {interface}'s network"))
     } else {
         (Severity::Warns, format!("some clients of {interface}'s network, such as {client},"))
     };
-    Some(strict(severity, format!("{who} are refused: a route leads answers to them to {by}"), interface))
+    let summary = format!("{who} are refused: a route leads answers to them to {by}");
+    Some(strict(severity, summary, interface, (by, &format!("ip route get {client}"))))
 }
 
 fn led(facts: &Facts) -> Vec<Finding> {

@@ -334,13 +334,19 @@ fn a_strict_rp_filter_refuses_whom_it_would_answer_by_another_interface() {
     for (by, value, answer, told) in [
         (["tun9", "eth0"], "1", Unknown, is("own_routing", Severity::Warns)),
         (["tun9", "tun9"], "1", Fails, is("own_routing", Severity::Fails)),
-        (["tun9", "tun9"], "2", Works, vec![]),
+        (["tun9", "tun9"], "2", Unknown, is("own_routing", Severity::Warns)),
+        (["tun9", "eth0"], "0", Unknown, is("own_routing", Severity::Warns)),
         (["eth0", "eth0"], "1", Works, vec![]),
     ] {
         facts.linux.toward_clients = toward(by);
         facts.linux.settings.insert("net.ipv4.conf.eth0.rp_filter".to_owned(), value.to_owned());
         let row = facts.rows().into_iter().find(|row| row.way == Way::LanToAddress).unwrap();
         assert_eq!((row.answer, wrong(&facts)), (answer, told), "{by:?} {value}: {row:?}");
+        // Whether an answer is lost in another network, a setting of this Linux does not change.
+        let typed = crate::doctor::diagnose(&facts).into_iter().flat_map(|finding| finding.remedy).map(|line| line.text);
+        let (asked, set): (Vec<_>, Vec<_>) =
+            typed.filter(|text| !text.starts_with('#')).partition(|text| text.contains("route get"));
+        assert_eq!((asked.len(), set), (usize::from(answer != Works), Vec::<String>::new()), "{by:?} {value}");
     }
     facts.linux.gateway = Some(("10.8.0.1".parse().unwrap(), "tun9".to_owned()));
     assert_eq!(wrong(&facts), is("network", Severity::Warns));
