@@ -10,8 +10,25 @@ use serde_json::Value;
 use super::{Examination, Facts};
 
 /// Programs whose names tell nothing of their user, and much of the fault.
-const WELL_KNOWN: [&str; 12] =
-    ["docker-proxy", "dockerd", "init", "node", "python3", "python", "java", "nginx", "wslrelay", "svchost", "systemd", "sshd"];
+const WELL_KNOWN: [&str; 15] = [
+    "docker-proxy",
+    "dockerd",
+    "init",
+    "node",
+    "python3",
+    "python",
+    "java",
+    "nginx",
+    "wslrelay",
+    "svchost",
+    "systemd",
+    "sshd",
+    "System",
+    "wsldevicehost",
+    "com.docker.backend",
+];
+/// What stands before a user's name in a path, and what ends it there.
+const HOMES: [(&str, &[char]); 4] = [("/home/", &['/']), (r"\\Users\\", &['\\']), (r"\Users\", &['\\']), ("/Users/", &['/'])];
 /// The first three parts of the network for IPv4 examples.
 const EXAMPLE_V4: [u8; 3] = [192, 0, 2];
 /// The network for IPv6 examples.
@@ -31,8 +48,10 @@ impl Redactor {
     pub fn of(facts: &Facts) -> Self {
         let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let users = ["SUDO_USER", "USER", "LOGNAME"].into_iter().filter_map(|name| std::env::var(name).ok());
-        let listeners = facts.linux.listeners.iter().chain(&facts.linux.elsewhere);
-        let programs = listeners.filter_map(|listener| listener.command.clone());
+        let listeners = facts.linux.listeners.iter().chain(&facts.linux.other_listeners).chain(&facts.linux.elsewhere);
+        let of_windows = facts.windows.facts().and_then(|windows| windows.listeners.known()).into_iter().flatten();
+        let of_windows = of_windows.filter_map(|listener| listener.process.clone());
+        let programs = listeners.filter_map(|listener| listener.command.clone()).chain(of_windows);
         let programs = programs.filter(|name| !WELL_KNOWN.contains(&name.as_str()));
         let mut redactor = Self::default();
         redactor.hide("host", [host.trim().to_owned()]);
@@ -42,13 +61,19 @@ impl Redactor {
     }
 
     fn hide(&mut self, kind: &str, names: impl IntoIterator<Item = String>) {
-        let mut count = 0;
         for name in names {
             if name.len() >= SHORTEST && name != "localhost" && !self.words.iter().any(|(known, _)| *known == name) {
-                count += 1;
-                self.words.push((name, format!("{kind}-{count}")));
+                self.number(kind, name);
             }
         }
+    }
+
+    /// Gives a name its number; gives what stands for it.
+    fn number(&mut self, kind: &str, name: String) -> String {
+        let count = 1 + self.words.iter().filter(|(_, instead)| instead.starts_with(&format!("{kind}-"))).count();
+        let instead = format!("{kind}-{count}");
+        self.words.push((name, instead.clone()));
+        instead
     }
 
     /// The same examination with everything hidden.
@@ -67,7 +92,9 @@ impl Redactor {
     }
 
     fn text(&mut self, text: &str) -> String {
-        let named = self.words.iter().fold(text.to_owned(), |text, (word, instead)| replace_word(&text, word, instead));
+        let text = HOMES.iter().fold(text.to_owned(), |text, (home, end)| self.without_users(&text, home, end));
+        let long = self.words.iter().filter(|(word, _)| word.len() >= SHORTEST);
+        let named = long.fold(text, |text, (word, instead)| replace_word(&text, word, instead));
         let is_part = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == ':';
         let mut hidden = String::with_capacity(named.len());
         let mut rest = named.as_str();
@@ -77,6 +104,30 @@ impl Redactor {
             hidden.push_str(before);
             hidden.push_str(&self.token(token));
             rest = after;
+        }
+        hidden.push_str(rest);
+        hidden
+    }
+
+    /// The same without the names of users, also of those that nobody else tells of, in the paths of their homes.
+    fn without_users(&mut self, text: &str, home: &str, end: &[char]) -> String {
+        const ENDS: [char; 6] = ['"', '\'', '`', ',', ';', ')'];
+        let mut hidden = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once(home) {
+            hidden.push_str(before);
+            hidden.push_str(home);
+            // A name may hold blanks where the path goes on behind it.
+            let whole = after.find(|c| end.contains(&c) || ENDS.contains(&c)).filter(|at| after[*at..].starts_with(end));
+            let word = after.find(|c: char| c.is_whitespace() || end.contains(&c) || ENDS.contains(&c));
+            let at = if home.contains('\\') { whole.or(word) } else { word };
+            let (name, behind) = after.split_at(at.unwrap_or(after.len()));
+            let known = self.words.iter().find(|(word, instead)| word == name || instead == name);
+            let instead = known.map(|(_, instead)| instead.clone());
+            if !name.is_empty() {
+                hidden.push_str(&instead.unwrap_or_else(|| self.number("user", name.to_owned())));
+            }
+            rest = behind;
         }
         hidden.push_str(rest);
         hidden
@@ -139,6 +190,7 @@ fn replace_word(text: &str, word: &str, instead: &str) -> String {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 
@@ -161,5 +213,33 @@ mod tests {
             redactor.text(r"127.0.1.1 box.local box; C:\Users\ada; adapter boxes"),
             r"127.0.1.1 host-1.local host-1; C:\Users\user-1; adapter boxes"
         );
+    }
+
+    #[test]
+    fn users_are_hidden_in_the_paths_of_their_homes() {
+        let mut redactor = Redactor::default();
+        redactor.hide("user", ["ada".to_owned()]);
+        for (text, hidden) in [
+            ("/home/ada/x of `/home/bo`, /home/bo", "/home/user-1/x of `/home/user-2`, /home/user-2"),
+            (r"kernel=C:\Users\Max Muster\vm and bob", r"kernel=C:\Users\user-3\vm and bob"),
+            (r"kernel=C:\\Users\\Max Muster\\vm; C:\Users\Eve is", r"kernel=C:\\Users\\user-3\\vm; C:\Users\user-4 is"),
+            ("/mnt/c/Users/Eve/.wslconfig", "/mnt/c/Users/user-4/.wslconfig"),
+            ("/home/ of bo", "/home/ of bo"),
+        ] {
+            assert_eq!(redactor.text(text), hidden);
+        }
+    }
+
+    #[test]
+    fn programs_of_windows_and_of_other_ports_are_hidden() {
+        let answer: serde_json::Value = serde_json::from_str(include_str!("../windows/transcripts/nat.json")).unwrap();
+        let text = answer.to_string().replace("wslrelay", "acme-secret");
+        let windows = crate::windows::parse(&text).unwrap();
+        let mut facts = Facts { windows: crate::windows::Windows::Facts(Box::new(windows)), ..Facts::default() };
+        let mut other = crate::output::samples::listener("0.0.0.0");
+        other.command = Some("acme-web".to_owned());
+        facts.linux.other_listeners = vec![other];
+        let hidden = Redactor::of(&facts).text("acme-web, acme-secret (pid 4), svchost");
+        assert_eq!(hidden, "program-1, program-2 (pid 4), svchost");
     }
 }
