@@ -77,13 +77,24 @@ pub(crate) fn is_fine(code: Code) -> bool {
 
 /// The first letter in upper case and a full stop at the end.
 pub(crate) fn sentence(text: &str) -> String {
-    // What has a digit is a name, such as `eth0`, as is `lo`, and names are spelled as they are.
-    if text.split_whitespace().next().is_some_and(|word| word == "lo" || word.contains(|c: char| c.is_ascii_digit())) {
-        return format!("{text}.");
+    let end = if text.ends_with('?') { "" } else { "." };
+    if begins_with_name(text) {
+        return format!("{text}{end}");
     }
     let mut letters = text.chars();
     let first = letters.next().map(|letter| letter.to_uppercase().to_string()).unwrap_or_default();
-    format!("{first}{}.", letters.as_str())
+    format!("{first}{}{end}", letters.as_str())
+}
+
+/// Names are spelled as they are: those of interfaces (`eth0`, `lo`), of settings (`rp_filter`, `networkMode`) and of programs, behind
+/// which their number stands.
+fn begins_with_name(text: &str) -> bool {
+    let mut words = text.split_whitespace();
+    let Some(first) = words.next() else { return false };
+    first == "lo"
+        || first.contains(|c: char| c.is_ascii_digit() || "_=".contains(c))
+        || first.chars().skip(1).any(char::is_uppercase)
+        || words.next() == Some("(pid")
 }
 
 #[cfg(test)]
@@ -91,9 +102,15 @@ mod tests {
     use super::sentence;
 
     #[test]
-    fn names_of_interfaces_are_spelled_as_they_are() {
+    fn names_are_spelled_as_they_are() {
         assert_eq!(sentence("lo is down"), "lo is down.");
         assert_eq!(sentence("eth0 is down"), "eth0 is down.");
         assert_eq!(sentence("localhost leads there"), "Localhost leads there.");
+        for named in
+            ["networkMode is no key", "rp_filter is strict", "node (pid 7) does not accept", "firewall=false turns it off"]
+        {
+            assert_eq!(sentence(named), format!("{named}."));
+        }
+        assert_eq!(sentence("did you mean networkingMode?"), "Did you mean networkingMode?");
     }
 }
