@@ -174,8 +174,7 @@ struct Output {
 impl Output {
     fn make(what: &str, path: &std::path::Path, force: bool) -> Result<Self, Failure> {
         let existing = crate::recording::file::Existing::by_force(force);
-        let file =
-            crate::recording::file::create(path, existing).map_err(|error| super::cannot_make(what, path, &error))?;
+        let file = crate::recording::file::create(path, existing).map_err(|error| super::cannot_make(what, path, &error))?;
         Ok(Self { file, shown: super::progress::shown(path) })
     }
 

@@ -383,7 +383,7 @@ pub(super) fn neighbour(case: &Case) -> Option<Finding> {
         case.by(&reasons, &FREES_UNRESOLVED)
     }?;
     let of_answer = case.journey.outcome == Outcome::AnswerDropped || waiting && case.journey.facts.syn_ack;
-    let whom = if of_answer { case.journey.flow.source } else { case.journey.last_destination().0 };
+    let whom = if of_answer { case.journey.answer_destination() } else { case.journey.last_destination().0 };
     let gateway = case.evidence.gateway;
     let asked = gateway.map_or_else(|| whom.to_string(), |gateway| format!("{gateway}, the gateway to {whom},"));
     let asks = if whom.is_ipv4() { "ARP" } else { "neighbour discovery" };
@@ -401,8 +401,15 @@ pub(super) fn neighbour(case: &Case) -> Option<Finding> {
     } else if let Some(gateway) = gateway {
         let what = if of_answer { "the answer was dropped on the way" } else { "dropped on the way" };
         format!("{what} to {whom}: the gateway to it, {gateway}, does not answer {asks}{device}")
+    } else if of_answer && whom != case.journey.flow.source {
+        format!(
+            "the answer was dropped: it went to {whom}, which a rule here (SNAT) has put in the place of {}, and nobody answers {asks} for {whom}{device}",
+            case.journey.flow.source
+        )
     } else if of_answer {
-        format!("the answer to {whom} was dropped: neither the client nor a gateway to it answers {asks}{device}")
+        format!(
+            "the answer to {whom} was dropped: it was sought as a neighbour, without a gateway, and does not answer {asks}{device}"
+        )
     } else if turns_back(case) {
         format!(
             "dropped: it is for {whom}, which this machine does not have (any longer), and which does not answer {asks}{device} either, where it came from"
@@ -420,7 +427,9 @@ pub(super) fn neighbour(case: &Case) -> Option<Finding> {
     if let Some(resident) = case.evidence.resident.as_ref().filter(|_| !removed) {
         return Some(super::resident::has_another(case, confidence, resident));
     }
-    let look = [case.root(&format!("ip route get {whom}")), case.root(&format!("ip neighbour show {neighbour}"))];
+    let own = case.journey.last_destination().0;
+    let from = if of_answer && case.evidence.has_address(own) { format!(" from {own}") } else { String::new() };
+    let look = [case.root(&format!("ip route get {whom}{from}")), case.root(&format!("ip neighbour show {neighbour}"))];
     let start = match gateway {
         Some(gateway) => Some(format!("# then see why the gateway {gateway} is not there, or let the route lead to one that is")),
         None if turns_back(case) => {

@@ -124,7 +124,7 @@ impl Gatherer {
         if outcome == Outcome::Answered && !around.neighbours.iter().any(|entry| entry.permanent && entry.index == routed.index) {
             return Ok(None);
         }
-        let hop = routes::hop_by(&watched.netns, to, &routed.name)?;
+        let hop = routes::hop_by(&watched.netns, None, to, &routed.name)?;
         Ok(around.unclaimed(routed, hop.and_then(|hop| hop.gateway).unwrap_or(to)))
     }
 

@@ -82,12 +82,15 @@ pub fn is_local(netns: &Netns, to: IpAddr) -> io::Result<bool> {
 }
 
 /// The next hop of the route to `to` that leads by this interface, whatever other routes there are; `None` without one.
-pub fn hop_by(netns: &Netns, to: IpAddr, interface: &str) -> io::Result<Option<Hop>> {
+pub fn hop_by(netns: &Netns, from: Option<IpAddr>, to: IpAddr, interface: &str) -> io::Result<Option<Hop>> {
     netns
         .run(|| {
             let index = nix::net::if_::if_nametoindex(interface)?;
             let bits = if to.is_ipv4() { 32 } else { 128 };
-            let request = RouteMessageBuilder::<IpAddr>::new().destination_prefix(to, bits).map_err(io::Error::other)?;
+            let mut request = RouteMessageBuilder::<IpAddr>::new().destination_prefix(to, bits).map_err(io::Error::other)?;
+            if let Some(from) = from {
+                request = request.source_prefix(from, bits).map_err(io::Error::other)?;
+            }
             let mut request = request.output_interface(index).build();
             // The route itself: without one the kernel would take the destination for a neighbour.
             request.header.flags |= RouteFlags::FibMatch;
@@ -330,12 +333,12 @@ mod tests {
         ip(&netns, "route add 10.1.0.9/32 dev far0");
         ip(&netns, "route add 10.2.0.0/16 via 10.1.0.2 dev near0");
         ip(&netns, "route add 10.2.0.9/32 dev far0");
-        let hop = |to: &str, interface| hop_by(&netns, to.parse().unwrap(), interface).unwrap();
+        let hop = |to: &str, interface| hop_by(&netns, None, to.parse().unwrap(), interface).unwrap();
         assert_eq!(hop("10.1.0.9", "near0"), Some(Hop { gateway: None }));
         assert_eq!(hop("10.1.0.9", "far0"), Some(Hop { gateway: None }));
         assert_eq!(hop("10.2.0.9", "near0"), Some(Hop { gateway: Some("10.1.0.2".parse().unwrap()) }));
         assert_eq!(hop("10.3.0.9", "near0"), None);
-        assert!(hop_by(&netns, "10.1.0.9".parse().unwrap(), "none").is_err());
+        assert!(hop_by(&netns, None, "10.1.0.9".parse().unwrap(), "none").is_err());
     }
 
     #[test]

@@ -66,10 +66,13 @@ pub(super) fn add_way_back(netns: &Netns, journey: &Journey, evidence: &mut Evid
     let all = netns.run(|| routes::all(client)).map_err(io::Error::other)??;
     evidence.leading_rule = Rules::read(netns, client)?.leading(&Packet { from, ..answer }, &all);
     if let Some((whom, device)) = waited_for(journey) {
-        evidence.gateway = routes::hop_by(netns, whom, device)?.and_then(|hop| hop.gateway).filter(|gateway| *gateway != whom);
+        // Rules of `ip rule` go by the source as well; the kernel takes none for it that is not its own.
+        let source = (whom == client && !comes_back && evidence.has_address(own)).then_some(own);
+        evidence.gateway =
+            routes::hop_by(netns, source, whom, device)?.and_then(|hop| hop.gateway).filter(|gateway| *gateway != whom);
     }
     if let Some(entrance) = journey.entrance() {
-        evidence.hop_back = routes::hop_by(netns, client, entrance)?;
+        evidence.hop_back = routes::hop_by(netns, None, client, entrance)?;
         if entrance == MIRRORED && client.is_loopback() && client.is_ipv4() {
             let by_rules = Rules::read(netns, client)?.mirror(&answer);
             evidence.mirror = by_rules.or((evidence.way_back.as_deref() != Some(MIRRORED)).then_some(Mirror::NoRoute));

@@ -21,6 +21,8 @@ pub struct Summary {
     journeys: u64,
     by_outcome: BTreeMap<Outcome, u64>,
     by_code: BTreeMap<Code, u64>,
+    /// SYNs that left for another machine and were sent again.
+    sent_on_again: u64,
     times: StageTimes,
 }
 
@@ -79,6 +81,8 @@ impl Summary {
         self.journeys += 1;
         *self.by_outcome.entry(journey.outcome).or_default() += 1;
         *self.by_code.entry(diagnosis.code).or_default() += 1;
+        // The client would not ask again had it been answered beyond.
+        self.sent_on_again += u64::from(journey.outcome == Outcome::Forwarded && journey.attempt > 1);
         self.times.add(journey);
     }
 
@@ -87,9 +91,10 @@ impl Summary {
         self.journeys
     }
 
-    /// How many of them failed: all but those that were answered, or left for another machine.
+    /// How many of them failed: all but those that were answered, or left for another machine for the first time.
     pub fn failed(&self) -> u64 {
-        self.by_code.iter().filter(|(code, _)| !is_fine(**code)).map(|(_, count)| count).sum()
+        let failed: u64 = self.by_code.iter().filter(|(code, _)| !is_fine(**code)).map(|(_, count)| count).sum();
+        failed + self.sent_on_again
     }
 
     /// The stages that were passed, in order, with the times spent in each.

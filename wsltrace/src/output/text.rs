@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     diagnosis::{self, Code},
-    journey::Flow,
+    journey::{Flow, Journey, Outcome},
 };
 
 /// Lines are not longer than this, however wide the terminal is.
@@ -233,7 +233,7 @@ impl<O: Write, E: Write> TextOutput<O, E> {
             }
             if let Some(time) = self.answered.get(&journey.flow) {
                 let apart = journey.time.duration_since(*time).unsigned_abs();
-                let text = self.again(&journey.flow, journey.attempt, apart);
+                let text = self.again(journey, apart);
                 return self.write(&text, now);
             }
         } else if self.folds.count(&Cause::of(&report), journey.time, now) {
@@ -396,9 +396,13 @@ impl<O: Write, E: Write> TextOutput<O, E> {
         self.write(&summary_text::summary(self.page, summary, self.stalled, self.options.verbosity), now)
     }
 
-    fn again(&self, flow: &Flow, attempt: u32, apart: std::time::Duration) -> String {
+    fn again(&self, journey: &Journey, apart: std::time::Duration) -> String {
         let apart = duration(u64::try_from(apart.as_nanos()).unwrap_or(u64::MAX));
-        let said = format!("{}  attempt {attempt}, {apart} later: answered again", ends(flow));
+        let what = match journey.outcome {
+            Outcome::Forwarded => "sent on again, so nobody beyond has answered",
+            _ => "answered again",
+        };
+        let said = format!("{}  attempt {}, {apart} later: {what}", ends(&journey.flow), journey.attempt);
         self.repeated(&said)
     }
 
