@@ -8,6 +8,7 @@ use std::os::fd::AsFd as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::time::Duration;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -223,7 +224,7 @@ impl<'a> OnTerminal<'a> {
         command.arg("--netns").arg(lab.wsl.path()).args(["--json", "--duration", "60s", "--port", &PORT.to_string()]);
         command.arg("--record").arg(folder.path().join("run.wsltrace"));
         command.arg("--export").arg(format!("html:{}", folder.path().join("page.html").display()));
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let lines = BufReader::new(child.stdout.take().ok_or("no pipe")?).lines();
         let mut run = Self { child, lines, lab, folder };
         run.wait_for("armed")?;
@@ -287,6 +288,8 @@ fn closed_terminal(binary: &Path) -> Result<(), Box<dyn Error>> {
 fn nobody_reads(binary: &Path) -> Result<(), Box<dyn Error>> {
     const JOURNEYS: u32 = 5000;
     const PATIENCE_MS: u16 = 500;
+    /// Far longer than it takes to say so, on any machine.
+    const TOLD: Duration = Duration::from_secs(30);
     let lab = Lab::new(None)?;
     let mut run = OnTerminal::start(binary, &lab, false)?;
     let target = SocketAddrV4::new(Ipv4Addr::new(172, 28, 16, 2), PORT);
@@ -296,7 +299,18 @@ fn nobody_reads(binary: &Path) -> Result<(), Box<dyn Error>> {
     })?;
     let pid = Pid::from_raw(run.child.id().cast_signed());
     let exit = pidfd(run.child.id())?;
-    let mut sent = 0;
+    kill(pid, Signal::SIGINT)?;
+    let talk = BufReader::new(run.child.stderr.take().ok_or("no pipe")?).lines();
+    let (sender, is_told) = std::sync::mpsc::channel();
+    let listening = std::thread::spawn(move || {
+        for line in talk.map_while(Result::ok) {
+            if line.contains("Ctrl-C again ends at once") && sender.send(()).is_err() {
+                break;
+            }
+        }
+    });
+    is_told.recv_timeout(TOLD).map_err(|_| "it did not say that there is more to tell")?;
+    let mut sent = 1;
     while run.child.try_wait()?.is_none() {
         if sent == 100 {
             return Err("it did not hear of Ctrl-C".into());
@@ -307,7 +321,7 @@ fn nobody_reads(binary: &Path) -> Result<(), Box<dyn Error>> {
     }
     let status = run.child.wait()?;
     assert_eq!((status.signal(), sent > 1), (Some(libc::SIGINT), true), "{status} after {sent}");
-    Ok(())
+    listening.join().map_err(|_| "the thread that reads what is said has panicked".into())
 }
 
 fn statuses(binary: &Path) -> Result<(), Box<dyn Error>> {

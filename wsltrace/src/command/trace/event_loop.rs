@@ -10,6 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use wsltrace_common::Counter;
 
 use super::client::{Client, Running};
+use super::patience::with_patience;
 use super::ready_file::ReadyFile;
 use super::session::Session;
 use super::{Ending, memory};
@@ -116,7 +117,7 @@ impl Session {
             running.dismiss().await?;
         }
         at_once.soon()?;
-        self.finish(args, client_end)
+        with_patience(|| self.finish(args, client_end))
     }
 
     /// Ends every open journey, says the summary, and waits until it is written.

@@ -5,6 +5,7 @@ mod event_loop;
 mod following;
 mod memory;
 mod messages;
+mod patience;
 mod ready_file;
 mod session;
 mod surroundings;
