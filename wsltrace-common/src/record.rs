@@ -154,6 +154,8 @@ impl Flags {
     pub const FOR_ANOTHER: u32 = 1 << 17;
     /// The answer came in from outside: it was not made in a namespace that is watched.
     pub const ANSWER_FROM_OUTSIDE: u32 = 1 << 18;
+    /// The SYN-ACK left by the entrance with another source than the address and port that the SYN was for.
+    pub const ANSWER_ALIEN: u32 = 1 << 19;
     /// An older attempt of the same flow got a SYN-ACK.
     pub const ANSWERED_BEFORE: u32 = 1 << 20;
     /// A newer attempt of the same key was begun while this one lived.

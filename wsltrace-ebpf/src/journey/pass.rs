@@ -40,6 +40,8 @@ unsafe extern "C" fn journey_visit(packet: *const Packet, stage: u32, netns: u32
     };
     if packet.kind == Kind::SYN {
         syn_enters(found.record(), packet);
+    } else if packet.kind == Kind::SYN_ACK && stage == StageCode::TcEgress as u32 {
+        note_alien(found.record(), packet, Place { netns, ifindex });
     }
     let seen = Seen { key: found.record().key, skb: packet.carrier.skb, kind: packet.kind.number(), padding: 0 };
     if let Some(last) = SEEN.get_ptr_mut(0) {
@@ -214,6 +216,16 @@ pub fn note_translation(record: &mut Record, packet: &Packet) {
     if packet.flow != record.now {
         record.flags |= Flags::TRANSLATED;
         copy(&packet.flow, &mut record.now);
+    }
+}
+
+/// An answer whose source NAT did not turn back, or a rule has changed, is none to its client.
+#[inline(always)]
+fn note_alien(record: &mut Record, packet: &Packet, place: Place) {
+    let entrance = place.netns == record.netns && place.ifindex == record.ifindex;
+    let source = (packet.flow.source, packet.flow.source_port);
+    if entrance && record.flags & Flags::LOCAL == 0 && source != (record.flow.destination, record.flow.destination_port) {
+        record.flags |= Flags::ANSWER_ALIEN;
     }
 }
 

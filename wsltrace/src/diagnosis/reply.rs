@@ -63,6 +63,9 @@ pub(super) fn unanswered(case: &Case) -> Option<Finding> {
     if case.journey.outcome != Outcome::Answered {
         return None;
     }
+    if case.journey.facts.answer_alien {
+        return Some(not_turned_back(case));
+    }
     if !syn_ack_again {
         return not_taken(case);
     }
@@ -103,6 +106,29 @@ fn confirmed_in_vain(case: &Case) -> Finding {
         case.root("nft -a list ruleset | grep -iE 'mark|established'"),
     ];
     Finding::inferred(summary).remedy(case.where_to_type()).remedy(look)
+}
+
+/// The answer left with another source than the client asked, and no rule is known to have changed it: what was translated on the way in
+/// was not turned back.
+fn not_turned_back(case: &Case) -> Finding {
+    let Journey { flow, .. } = case.journey;
+    let asked = super::case::endpoint(flow.destination, flow.destination_port);
+    let (server, port) = case.journey.last_destination();
+    let from = case.journey.translated.as_ref().map(|_| format!(" (the server has {})", super::case::endpoint(server, port)));
+    let summary = format!(
+        "answered, but the answer left with another address or port than {asked}, which was asked for{}: so {} does not know it for the answer to its SYN",
+        from.unwrap_or_default(),
+        flow.source
+    );
+    let look = [
+        "# NAT turns an answer back only as a part of its connection: a rule that takes answers out of connection tracking"
+            .to_owned(),
+        "# (notrack, NOTRACK), or puts them into a zone of their own, keeps it from that; take it away or except this port:"
+            .to_owned(),
+        case.root("nft -a list ruleset | grep -iE 'notrack|ct zone|xt target \"CT\"'"),
+        case.root("iptables-save -t raw"),
+    ];
+    Finding::proved(summary).remedy(case.where_to_type()).remedy(look)
 }
 
 /// A rule here gave the answer another address or port than the client asked for.

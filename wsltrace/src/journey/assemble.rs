@@ -80,6 +80,7 @@ fn facts(record: &Record) -> Facts {
         answer_left: has(Flags::ANSWER_LEFT),
         answer_elsewhere: has(Flags::ANSWER_ELSEWHERE),
         answer_from_outside: has(Flags::ANSWER_FROM_OUTSIDE) && !is_answered_in_a_vrf(record),
+        answer_alien: has(Flags::ANSWER_ALIEN),
         acknowledged: has(Flags::ACK),
         established: has(Flags::ESTABLISHED),
         not_accepted: has(Flags::NOT_ACCEPTED),

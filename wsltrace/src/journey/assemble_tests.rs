@@ -250,6 +250,14 @@ fn a_confirmation_that_led_nowhere_is_told_and_one_that_was_only_freed_is_not() 
 }
 
 #[test]
+fn an_answer_of_another_source_is_known_as_such() {
+    let mut record = answered(record(&[&TO_ROUTING, &TO_LOOKUP]), Flags::SYN_ACK | Flags::ANSWER_LEFT, &ANSWER);
+    assert!(!made(&record).facts.answer_alien);
+    record.flags |= Flags::ANSWER_ALIEN;
+    assert!(made(&record).facts.answer_alien);
+}
+
+#[test]
 fn the_server_that_asks_again_did_not_get_what_came_in() {
     let answer = Flags::SYN_ACK | Flags::ANSWER_LEFT | Flags::ACK;
     let mut record = answered(record(&[&TO_ROUTING, &TO_LOOKUP]), answer, &ANSWER);

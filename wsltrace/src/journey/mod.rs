@@ -454,6 +454,8 @@ pub struct Facts {
     pub answer_left: bool,
     /// The answer left by another interface.
     pub answer_elsewhere: bool,
+    /// The SYN-ACK left by the way the SYN came, with another source than the SYN was for.
+    pub answer_alien: bool,
     /// The answer came from outside the watched namespaces.
     pub answer_from_outside: bool,
     /// The client acknowledged the SYN-ACK.

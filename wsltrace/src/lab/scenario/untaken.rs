@@ -3,19 +3,21 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use super::{Expect, Scenario, serve_any, template};
+use super::forwarding::{INNER_PORT, publish};
+use super::{Expect, Scenario, serve_all, serve_any, template};
 use crate::diagnosis::Code;
 use crate::journey::{Outcome, Stage};
 use crate::lab::mend::Mended;
-use crate::lab::path::{inbound, unconfirmed, up_to_answer};
-use crate::lab::{PORT, Seen, Step};
+use crate::lab::path::{answer, back_through, inbound, into_container, unconfirmed, up_to_answer};
+use crate::lab::sides::CONTAINER;
+use crate::lab::{PORT, Seen, Side, Step};
 
 const GROUP: &str = "answers";
 /// An address that nobody has.
 const STRANGER: Ipv4Addr = Ipv4Addr::new(172, 28, 16, 99);
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![reset_by_client(), given_another_port(), sent_to_another()]
+    vec![reset_by_client(), given_another_port(), sent_to_another(), not_turned_back()]
 }
 
 /// The answer looks to the client's firewall like a connection that nobody asked for. The client's socket asks again.
@@ -81,6 +83,29 @@ fn sent_to_another() -> Scenario {
             says: "of ip lab output changes an address or a port of the answer",
             path: [[inbound(Stage::SocketLookup), vec![Step::Must(Stage::SynAck)]].concat(), up_to_answer(Stage::OutputMangle)]
                 .concat(),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+/// NAT turns an answer back as a part of its connection only.
+fn not_turned_back() -> Scenario {
+    let base = template("reply-untranslated", "a container's answers are taken out of connection tracking (notrack)", GROUP);
+    Scenario {
+        tools: &["nft"],
+        behind: Some(Side::Container),
+        break_it: |lab| {
+            serve_all(lab, Side::Container, INNER_PORT)?;
+            publish(lab, CONTAINER)?;
+            lab.wsl.nft("inet", "type filter hook prerouting priority raw", &format!("tcp sport {INNER_PORT} notrack"))
+        },
+        client: Seen::NoAnswer,
+        expect: Expect {
+            codes: &[Code::ReplyUnanswered],
+            proved: true,
+            says: "the answer left with another address or port than 172.28.16.2:8080",
+            path: [into_container(), vec![Step::Must(Stage::SynAck)], answer(), back_through()].concat(),
             ..base.expect
         },
         ..base
