@@ -118,10 +118,7 @@ fn answer_dropped(found: &Found, location: u64, reason: u32) {
 /// reader's copy: which it is, user space tells by the reason, and the journey goes on.
 #[inline(always)]
 fn dropped_behind_us(record: &mut Record, packet: &Packet, location: u64, reason: u32) {
-    if packet.kind == Kind::SYN_ACK
-        && record.answer_death.time_ns == 0
-        && skb_netns(packet.carrier.skb) == Some(record.netns)
-    {
+    if packet.kind == Kind::SYN_ACK && record.answer_death.time_ns == 0 && skb_netns(packet.carrier.skb) == Some(record.netns) {
         let place = Place { netns: record.answer_netns, ifindex: record.answer_ifindex };
         record.answer_death = death(record, place, location, reason);
     }

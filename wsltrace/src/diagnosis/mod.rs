@@ -12,6 +12,7 @@ mod ipsec;
 mod led;
 mod listener;
 mod managers;
+mod neighbour;
 mod queue;
 mod reasons;
 mod rebind;
@@ -30,6 +31,7 @@ mod stray_tests;
 mod table;
 #[cfg(test)]
 mod tests;
+mod unanswered;
 mod various;
 #[cfg(test)]
 mod way_tests;

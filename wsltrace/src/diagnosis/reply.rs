@@ -5,14 +5,13 @@ use super::{
     Confidence,
     case::{Case, Finding, TCP_RECEIVES},
     cgroup, firewall,
-    remedy::{allow_neighbours, mend, mend_for_answer},
+    remedy::mend,
     routes::{ip, refused_answer, route_back_by_entrance},
+    unanswered::reset_here,
 };
-use std::net::IpAddr;
-
 use crate::escape::{escape, shell_word};
-use crate::evidence::{Mirror, Rule};
-use crate::journey::{FREES_UNRESOLVED, Facts, Journey, Origin, Outcome, REFUSED_BY_CLIENT, Stage, StageVisit};
+use crate::evidence::Mirror;
+use crate::journey::{Facts, Origin, Outcome, REFUSED_BY_CLIENT, Stage, StageVisit};
 
 pub(super) fn healthy(case: &Case) -> Option<Finding> {
     if case.journey.is_unconfirmed() {
@@ -47,131 +46,6 @@ fn by_another_way(case: &Case) -> String {
 fn left_by<'a>(case: &Case<'a>) -> Option<&'a str> {
     let leaves = |visit: &&StageVisit| visit.stage == Stage::TcEgress && visit.netns == case.journey.netns;
     answer(case).filter(leaves).last()?.interface.as_deref()
-}
-
-pub(super) fn unanswered(case: &Case) -> Option<Finding> {
-    let Facts { syn_ack, syn_ack_again, acknowledged, established, .. } = case.journey.facts;
-    if case.journey.is_confirmed_in_vain() && !case.journey.is_unconfirmed() {
-        return Some(confirmed_in_vain(case));
-    }
-    if acknowledged || established || case.journey.is_unconfirmed() {
-        return None;
-    }
-    if let Some(rule) = case.evidence.answer_rewriter.as_ref().filter(|_| syn_ack) {
-        return Some(rewritten(case, rule));
-    }
-    if case.journey.outcome != Outcome::Answered {
-        return None;
-    }
-    if case.journey.facts.answer_alien {
-        return Some(not_turned_back(case));
-    }
-    if !syn_ack_again {
-        return not_taken(case);
-    }
-    let source = case.journey.flow.source;
-    let (by_hand, forget) = super::hardware::set_by_hand(case).unwrap_or_default();
-    let summary = format!(
-        "answered, but {source} never confirmed: the SYN-ACK was sent again and no ACK came in, so the answer is lost on the way back{by_hand}"
-    );
-    // A SYN that was sent again and met what the first had left: that one's report has the way of the answer.
-    let sees_no_answer = case.journey.attempt > 1 && case.journey.answer.is_none();
-    let first =
-        sees_no_answer.then(|| "# see the report of the first SYN: it tells by which way the answer left; then:".to_owned());
-    let is_here = case.evidence.has_address(source);
-    let summary = if is_here { summary + ", inside this machine" } else { summary };
-    let behind = if is_here {
-        "# then see what takes the packets of this client in this machine: filters of its socket, programs of its control group"
-    } else {
-        "# then look behind this machine: a VPN or a firewall on Windows may take the answers"
-    };
-    let look = [case.root(&format!("{} route get {source}", ip(case))), behind.to_owned()];
-    Some(Finding::proved(summary).remedy(forget).remedy(first).remedy(look))
-}
-
-/// The client's confirmation came in, and the server's kernel did not get it.
-fn confirmed_in_vain(case: &Case) -> Finding {
-    let Journey { flow, interface, .. } = case.journey;
-    let by = interface.as_ref().map(|name| format!(" by {}", escape(name))).unwrap_or_default();
-    let summary = format!(
-        "answered, and {} confirmed it: that came in{by}, but not to the server's socket, whose kernel sent its SYN-ACK again; so what follows a SYN is lost or led elsewhere inside this machine, and the client may see itself connected",
-        flow.source
-    );
-    let incoming = interface.as_ref().map(|name| format!(" iif {}", shell_word(name))).unwrap_or_default();
-    let get = format!("{} route get {} from {}{incoming}", ip(case), case.journey.last_destination().0, flow.source);
-    let look = [
-        case.root(&format!("{} rule show", ip(case))),
-        case.root(&get),
-        "# a rule that marks packets of established connections leads them by another rule of `ip rule` than the SYN:".to_owned(),
-        case.root("nft -a list ruleset | grep -iE 'mark|established'"),
-    ];
-    Finding::inferred(summary).remedy(case.where_to_type()).remedy(look)
-}
-
-/// The answer left with another source than the client asked, and no rule is known to have changed it: what was translated on the way in
-/// was not turned back.
-fn not_turned_back(case: &Case) -> Finding {
-    let Journey { flow, .. } = case.journey;
-    let asked = super::case::endpoint(flow.destination, flow.destination_port);
-    let (server, port) = case.journey.last_destination();
-    let from = case.journey.translated.as_ref().map(|_| format!(" (the server has {})", super::case::endpoint(server, port)));
-    let summary = format!(
-        "answered, but the answer left with another address or port than {asked}, which was asked for{}: so {} does not know it for the answer to its SYN",
-        from.unwrap_or_default(),
-        flow.source
-    );
-    let look = [
-        "# NAT turns an answer back only as a part of its connection: a rule that takes answers out of connection tracking"
-            .to_owned(),
-        "# (notrack, NOTRACK), or puts them into a zone of their own, keeps it from that; take it away or except this port:"
-            .to_owned(),
-        case.root("nft -a list ruleset | grep -iE 'notrack|ct zone|xt target \"CT\"'"),
-        case.root("iptables-save -t raw"),
-    ];
-    Finding::proved(summary).remedy(case.where_to_type()).remedy(look)
-}
-
-/// A rule here gave the answer another address or port than the client asked for.
-fn rewritten(case: &Case, rule: &Rule) -> Finding {
-    let text = rule.text.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
-    let summary = format!(
-        "answered, but {} changes an address or a port of the answer on its way out, so {} does not know it for the answer to its SYN, or never gets it{text}",
-        firewall::name(rule),
-        case.journey.flow.source
-    );
-    Finding::inferred(summary).remedy(case.where_to_type()).remedy(mend_for_answer(case, rule))
-}
-
-/// The client sent the same SYN again though it was answered, and the server's kernel had forgotten the first one by then: as
-/// after a reset, or where it keeps nothing because it answers by SYN cookies.
-fn not_taken(case: &Case) -> Option<Finding> {
-    let Facts { syn_ack, socket_lookup, answered_before, asked_again, .. } = case.journey.facts;
-    let reset = case.evidence.resets_of_half_open > 0;
-    let again = answered_before && socket_lookup && syn_ack;
-    if !(again || asked_again && reset) {
-        return None;
-    }
-    let source = case.journey.flow.source;
-    let why = if reset {
-        format!("most likely it, or a firewall on its side, refuses the answers by a reset{}", reset_here(case))
-    } else {
-        "the answers do not reach it, or it, or a firewall on its side, refuses them".to_owned()
-    };
-    let look = [
-        case.root("nstat -az TcpExtEmbryonicRsts"),
-        format!(
-            "# then look at the firewall of {source}: it has to let in what port {} answers",
-            case.journey.flow.destination_port
-        ),
-    ];
-    Some(Finding::inferred(format!("answered, but {source} does not take the answer and asks again: {why}")).remedy(look))
-}
-
-/// That half-open connections were reset here.
-fn reset_here(case: &Case) -> String {
-    let resets = case.evidence.resets_of_half_open;
-    let (connections, were) = if resets == 1 { ("connection", "was") } else { ("connections", "were") };
-    format!(" ({resets} half-open {connections} {were} reset here meanwhile)")
 }
 
 pub(super) fn wrong_interface(case: &Case) -> Option<Finding> {
@@ -387,110 +261,6 @@ fn answer_in_words(case: &Case) -> String {
         (true, false) => "refused by a reset, which itself".to_owned(),
         (false, _) => "the listener answered, but its SYN-ACK".to_owned(),
     }
-}
-
-pub(super) fn neighbour(case: &Case) -> Option<Finding> {
-    if case.journey.outcome == Outcome::Forwarded {
-        return super::hardware::sent_to_nobody(case);
-    }
-    // It would not have to be asked for.
-    if super::routes::is_sought_outside(case) {
-        return None;
-    }
-    let reasons = ["NEIGH_FAILED", "NEIGH_CREATEFAIL", "NEIGH_QUEUEFULL", "NEIGH_DEAD"];
-    let waiting = case.journey.outcome == Outcome::Unfinished;
-    let at_neighbour = case.journey.stages.iter().rfind(|visit| visit.stage == Stage::Neighbour);
-    let removed = case.reason() == Some("QUEUE_PURGE") && case.symbol().is_some_and(|symbol| FREES_UNRESOLVED.contains(&symbol));
-    let confidence = if waiting {
-        at_neighbour.map(|_| Confidence::Inferred)
-    } else if removed {
-        Some(Confidence::Proved)
-    } else {
-        case.by(&reasons, &FREES_UNRESOLVED)
-    }?;
-    let of_answer = case.journey.outcome == Outcome::AnswerDropped || waiting && case.journey.facts.syn_ack;
-    let whom = if of_answer { case.journey.answer_destination() } else { case.journey.last_destination().0 };
-    let gateway = case.evidence.gateway;
-    let asked = gateway.map_or_else(|| whom.to_string(), |gateway| format!("{gateway}, the gateway to {whom},"));
-    let asks = if whom.is_ipv4() { "ARP" } else { "neighbour discovery" };
-    let device = if waiting { at_neighbour.and_then(|visit| visit.interface.as_deref()) } else { case.interface() };
-    let device = device.map(|name| format!(" on {name}")).unwrap_or_default();
-    let summary = if waiting {
-        let what = if of_answer { "the answer" } else { "it" };
-        let when = if gateway.is_none() { ", as when a container is stopped" } else { "" };
-        format!("unfinished: {what} still waits for {asked} to answer {asks}{device}{when}")
-    } else if removed {
-        let what = if of_answer { "the answer" } else { "it" };
-        format!(
-            "dropped: {what} waited for {asked} to answer {asks}{device}, and meanwhile the kernel forgot that neighbour, as when its network or container is taken down"
-        )
-    } else if let Some(gateway) = gateway {
-        let what = if of_answer { "the answer was dropped on the way" } else { "dropped on the way" };
-        format!("{what} to {whom}: the gateway to it, {gateway}, does not answer {asks}{device}")
-    } else if of_answer && whom != case.journey.flow.source {
-        format!(
-            "the answer was dropped: it went to {whom}, which a rule here (SNAT) has put in the place of {}, and nobody answers {asks} for {whom}{device}",
-            case.journey.flow.source
-        )
-    } else if of_answer {
-        format!(
-            "the answer to {whom} was dropped: it was sought as a neighbour, without a gateway, and does not answer {asks}{device}"
-        )
-    } else if turns_back(case) {
-        format!(
-            "dropped: it is for {whom}, which this machine does not have (any longer), and which does not answer {asks}{device} either, where it came from"
-        )
-    } else {
-        format!("dropped on the way to {whom}: it does not answer {asks}{device}, as when a container is stopped")
-    };
-    let neighbour = gateway.unwrap_or(whom);
-    if let Some(rule) = &case.evidence.unheard {
-        return Some(unheard(case, neighbour, rule));
-    }
-    if let Some(there) = &case.evidence.deaf {
-        return Some(super::hardware::deaf(case, neighbour, there));
-    }
-    if let Some(resident) = case.evidence.resident.as_ref().filter(|_| !removed) {
-        return Some(super::resident::has_another(case, confidence, resident));
-    }
-    let own = case.journey.last_destination().0;
-    let from = if of_answer && case.evidence.has_address(own) { format!(" from {own}") } else { String::new() };
-    let look = [case.root(&format!("ip route get {whom}{from}")), case.root(&format!("ip neighbour show {neighbour}"))];
-    let start = match gateway {
-        Some(gateway) => Some(format!("# then see why the gateway {gateway} is not there, or let the route lead to one that is")),
-        None if turns_back(case) => {
-            Some("# then let the client ask for an address that this machine has: ip -br address show".to_owned())
-        }
-        None => (!of_answer).then(|| format!("# then start what had {whom}: `docker ps -a` lists containers that have stopped")),
-    };
-    Some(Finding::new(confidence, summary).remedy(case.where_to_type()).remedy(look).remedy(start))
-}
-
-/// A neighbour that may well answer, and a rule here that keeps the question or the answer from getting through.
-fn unheard(case: &Case, neighbour: IpAddr, rule: &Rule) -> Finding {
-    let what =
-        if case.journey.outcome == Outcome::AnswerDropped || case.journey.facts.syn_ack { "the answer" } else { "the packet" };
-    let search = if neighbour.is_ipv4() { "ARP" } else { "neighbour discovery" };
-    let summary = format!(
-        "{what} waited for the hardware address of {neighbour} in vain: {} here drops this machine's question for it, or what comes back ({search})",
-        firewall::name(rule)
-    );
-    let allow = allow_neighbours(rule, neighbour.is_ipv6());
-    Finding::inferred(summary).remedy(case.where_to_type()).remedy([case.root(&allow)])
-}
-
-/// Whether a client's SYN is for a machine that would be found where the SYN came from, and nothing here has led it there: mostly the
-/// client asks for an address that was this machine's, as WSL's is another after each start.
-fn turns_back(case: &Case) -> bool {
-    let came_by = case.journey.interface.as_deref();
-    let Journey { translated, origin, outcome, death, .. } = case.journey;
-    let died_at = death.as_ref().and_then(|death| death.interface.as_deref());
-    translated.is_none()
-        && *origin == Origin::Remote
-        && *outcome == Outcome::Dropped
-        && came_by.is_some()
-        && died_at == came_by
-        && case.elsewhere_netns().is_none()
 }
 
 pub(super) fn forwarded(case: &Case) -> Option<Finding> {

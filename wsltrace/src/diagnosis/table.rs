@@ -5,7 +5,7 @@
 use super::{
     Code,
     case::{Case, Finding},
-    firewall, queue, reply, routes, routing, socket, various,
+    firewall, neighbour, queue, reply, routes, routing, socket, unanswered, various,
 };
 use crate::journey::Outcome;
 
@@ -50,7 +50,7 @@ pub const ROWS: &[Row] = &[
         meaning: "The kernel sent its SYN-ACK again and no ACK came in. The answer is lost after it left this machine: a VPN or security product on Windows, a firewall, or a gateway without a way back. Or the client asks again though it was answered, because something on its side refuses the answers by a reset; or a rule here changes the answer's addresses or ports.",
         see: &["ip route get CLIENT", "nstat -az TcpExtTCPSynRetrans TcpRetransSegs TcpExtEmbryonicRsts"],
         mend: "Look behind this machine. In NAT mode exclude WSL's network from the VPN, or use mirrored mode. Remove a rule that changes answers.",
-        judge: reply::unanswered,
+        judge: unanswered::unanswered,
     },
     Row {
         code: Code::NotAccepted,
@@ -130,7 +130,7 @@ pub const ROWS: &[Row] = &[
         meaning: "The kernel asked for the hardware address of the next hop (ARP, or neighbour discovery for IPv6) and got no answer. After DNAT it is often a container that has stopped. Or it still has an address of old, or one that somebody has set by hand, and nobody has that.",
         see: &["ip neighbour show", "docker ps"],
         mend: "Start the container or machine, or remove the rule that sends packets there.",
-        judge: reply::neighbour,
+        judge: neighbour::neighbour,
     },
     Row {
         code: Code::ReversePathFilter,

@@ -1,5 +1,4 @@
 //! Judges of drops outside netfilter, routing and sockets, and of what nothing else explains.
-#![expect(clippy::unnecessary_wraps, reason = "judges share one signature")]
 
 use super::{
     Confidence,

@@ -7,7 +7,7 @@ use wsltrace_common::{Address, Death, Flags, Record, StageCode, StageEntry, octe
 
 use super::{
     Conntrack, DeathPlace, FREES_IN_ROUTING, FREES_UNRESOLVED, Facts, Family, Flow, InterfaceName, Journey, Origin, Outcome,
-    REFUSED_BY_CLIENT, Stage, StageVisit, Translated, keeps_from_being_made, symbol,
+    REFUSED_BY_CLIENT, Stage, StageVisit, Translated, reasons::keeps_from_being_made, symbol,
 };
 
 /// Names for the numbers in a record.

@@ -7,11 +7,14 @@ mod assemble_tests;
 mod decode;
 mod interface;
 pub mod overdue;
+mod reasons;
 mod stage;
 
 pub use assemble::{Names, assemble, source};
 pub use decode::{DecodeError, decode, is_for_another};
 pub use interface::InterfaceName;
+pub use reasons::{FREES_IN_ROUTING, FREES_UNRESOLVED, REFUSED_BY_CLIENT, symbol};
+use reasons::{is_decision, keeps_from_being_made};
 pub use stage::Stage;
 
 use std::net::IpAddr;
@@ -206,91 +209,6 @@ pub struct Journey {
     pub facts: Facts,
 }
 
-/// Functions that free packets which waited in vain for a neighbour. IPv6's gives no reason of its own (`NOT_SPECIFIED` on 6.18), and
-/// those that take the whole entry away, as when its device goes down, give `QUEUE_PURGE`.
-pub const FREES_UNRESOLVED: [&str; 8] = [
-    "neigh_invalidate",
-    "neigh_timer_handler",
-    "__neigh_event_send",
-    "arp_error_report",
-    "ndisc_error_report",
-    "neigh_destroy",
-    "neigh_flush_dev",
-    "neigh_flush_one",
-];
-
-/// Functions that free packets which routing refused. A packet that a bridge has shown to netfilter (`br_netfilter`) comes to routing
-/// straight from the bridge's tc ingress: no hook is passed again between the two.
-pub const FREES_IN_ROUTING: [&str; 12] = [
-    "ip_error",
-    "ip_rcv_finish",
-    "ip_rcv_finish_core",
-    "ip_route_input_noref",
-    "ip_forward",
-    "ip6_forward",
-    "ip6_pkt_discard",
-    "ip6_pkt_drop",
-    "ip6_pkt_prohibit",
-    "ip6_rcv_finish",
-    "dst_discard",
-    "dst_discard_out",
-];
-
-/// The function in a place such as `ndisc_error_report+0x52` or `function.isra.0+0x1`.
-pub fn symbol(location: &str) -> &str {
-    location.split(['+', '.']).next().unwrap_or(location)
-}
-
-/// Drop reasons that say that somebody refused a packet. The kernel frees confirmations for others as well, and takes the next one: where
-/// an accept queue is full, or a server asked to be woken by data only (`TCP_DEFER_ACCEPT`).
-const DECISIONS: [&str; 6] = ["NETFILTER_DROP", "TC_INGRESS", "XFRM_POLICY", "SOCKET_FILTER", "TCP_MD5NOTFOUND", "SECURITY_HOOK"];
-
-/// Drop reasons that say that a packet is unfit, or leads nowhere: sent again as it is, it fails again.
-const MISFITS: [&str; 28] = [
-    "TCP_CSUM",
-    "SKB_CSUM",
-    "IP_CSUM",
-    "IP_INHDR",
-    "PKT_TOO_SMALL",
-    "HDR_TRUNC",
-    "IPV6_BAD_EXTHDR",
-    "DEV_HDR",
-    "TCP_FLAGS",
-    "TCP_INVALID_SEQUENCE",
-    "TCP_INVALID_ACK_SEQUENCE",
-    "TCP_ACK_UNSENT_DATA",
-    "TCP_RFC7323_PAWS",
-    "TCP_RFC7323_TSECR",
-    "TCP_MINTTL",
-    "IP_INNOROUTES",
-    "IP_OUTNOROUTES",
-    "IP_INADDRERRORS",
-    "IP_RPFILTER",
-    "IP_LOCALNET",
-    "IP_LOCAL_SOURCE",
-    "IP_INVALID_SOURCE",
-    "IP_INVALID_DEST",
-    "IPV6DISABLED",
-    "BPF_CGROUP_EGRESS",
-    "TC_EGRESS",
-    "NEIGH_FAILED",
-    "NEIGH_CREATEFAIL",
-];
-
-/// Drop reasons of an answer at the socket of a client in this machine.
-pub const REFUSED_BY_CLIENT: [&str; 5] =
-    ["SOCKET_FILTER", "TCP_MINTTL", "TCP_MD5NOTFOUND", "TCP_MD5UNEXPECTED", "TCP_MD5FAILURE"];
-
-/// Whether what ended a client's confirmation keeps the connection from being made, where none was made. The kernel frees confirmations
-/// for other reasons as well, and takes the next one.
-fn keeps_from_being_made(reason: Option<&str>, location: Option<&str>) -> bool {
-    match reason {
-        // Routes that refuse give no reason.
-        None | Some("NOT_SPECIFIED") => location.is_some_and(|place| FREES_IN_ROUTING.contains(&symbol(place))),
-        Some(reason) => DECISIONS.contains(&reason) || MISFITS.contains(&reason),
-    }
-}
-
 impl Journey {
     /// Whether an event that was missed could have been its end.
     pub fn lacks_its_end(&self) -> bool {
@@ -336,7 +254,7 @@ impl Journey {
 
     /// The same, where nobody refused it: it was unfit itself, or led nowhere.
     pub fn is_misfit(&self) -> bool {
-        self.is_unconfirmed() && !self.reason.as_deref().is_some_and(|reason| DECISIONS.contains(&reason))
+        self.is_unconfirmed() && !self.reason.as_deref().is_some_and(is_decision)
     }
 
     /// Whether what confirms the answer came in, and the server's kernel asked for it again all the same: it did not get there.

@@ -1,0 +1,136 @@
+//! Judges of answers that the client never confirmed, or confirmed in vain.
+
+use super::{
+    case::{Case, Finding},
+    firewall,
+    remedy::mend_for_answer,
+    routes::ip,
+};
+use crate::escape::{escape, shell_word};
+use crate::evidence::Rule;
+use crate::journey::{Facts, Journey, Outcome};
+
+pub(super) fn unanswered(case: &Case) -> Option<Finding> {
+    let Facts { syn_ack, syn_ack_again, acknowledged, established, .. } = case.journey.facts;
+    if case.journey.is_confirmed_in_vain() && !case.journey.is_unconfirmed() {
+        return Some(confirmed_in_vain(case));
+    }
+    if acknowledged || established || case.journey.is_unconfirmed() {
+        return None;
+    }
+    if let Some(rule) = case.evidence.answer_rewriter.as_ref().filter(|_| syn_ack) {
+        return Some(rewritten(case, rule));
+    }
+    if case.journey.outcome != Outcome::Answered {
+        return None;
+    }
+    if case.journey.facts.answer_alien {
+        return Some(not_turned_back(case));
+    }
+    if !syn_ack_again {
+        return not_taken(case);
+    }
+    let source = case.journey.flow.source;
+    let (by_hand, forget) = super::hardware::set_by_hand(case).unwrap_or_default();
+    let summary = format!(
+        "answered, but {source} never confirmed: the SYN-ACK was sent again and no ACK came in, so the answer is lost on the way back{by_hand}"
+    );
+    // A SYN that was sent again and met what the first had left: that one's report has the way of the answer.
+    let sees_no_answer = case.journey.attempt > 1 && case.journey.answer.is_none();
+    let first =
+        sees_no_answer.then(|| "# see the report of the first SYN: it tells by which way the answer left; then:".to_owned());
+    let is_here = case.evidence.has_address(source);
+    let summary = if is_here { summary + ", inside this machine" } else { summary };
+    let behind = if is_here {
+        "# then see what takes the packets of this client in this machine: filters of its socket, programs of its control group"
+    } else {
+        "# then look behind this machine: a VPN or a firewall on Windows may take the answers"
+    };
+    let look = [case.root(&format!("{} route get {source}", ip(case))), behind.to_owned()];
+    Some(Finding::proved(summary).remedy(forget).remedy(first).remedy(look))
+}
+
+/// The client's confirmation came in, and the server's kernel did not get it.
+fn confirmed_in_vain(case: &Case) -> Finding {
+    let Journey { flow, interface, .. } = case.journey;
+    let by = interface.as_ref().map(|name| format!(" by {}", escape(name))).unwrap_or_default();
+    let summary = format!(
+        "answered, and {} confirmed it: that came in{by}, but not to the server's socket, whose kernel sent its SYN-ACK again; so what follows a SYN is lost or led elsewhere inside this machine, and the client may see itself connected",
+        flow.source
+    );
+    let incoming = interface.as_ref().map(|name| format!(" iif {}", shell_word(name))).unwrap_or_default();
+    let get = format!("{} route get {} from {}{incoming}", ip(case), case.journey.last_destination().0, flow.source);
+    let look = [
+        case.root(&format!("{} rule show", ip(case))),
+        case.root(&get),
+        "# a rule that marks packets of established connections leads them by another rule of `ip rule` than the SYN:".to_owned(),
+        case.root("nft -a list ruleset | grep -iE 'mark|established'"),
+    ];
+    Finding::inferred(summary).remedy(case.where_to_type()).remedy(look)
+}
+
+/// The answer left with another source than the client asked, and no rule is known to have changed it: what was translated on the way in
+/// was not turned back.
+fn not_turned_back(case: &Case) -> Finding {
+    let Journey { flow, .. } = case.journey;
+    let asked = super::case::endpoint(flow.destination, flow.destination_port);
+    let (server, port) = case.journey.last_destination();
+    let from = case.journey.translated.as_ref().map(|_| format!(" (the server has {})", super::case::endpoint(server, port)));
+    let summary = format!(
+        "answered, but the answer left with another address or port than {asked}, which was asked for{}: so {} does not know it for the answer to its SYN",
+        from.unwrap_or_default(),
+        flow.source
+    );
+    let look = [
+        "# NAT turns an answer back only as a part of its connection: a rule that takes answers out of connection tracking"
+            .to_owned(),
+        "# (notrack, NOTRACK), or puts them into a zone of their own, keeps it from that; take it away or except this port:"
+            .to_owned(),
+        case.root("nft -a list ruleset | grep -iE 'notrack|ct zone|xt target \"CT\"'"),
+        case.root("iptables-save -t raw"),
+    ];
+    Finding::proved(summary).remedy(case.where_to_type()).remedy(look)
+}
+
+/// A rule here gave the answer another address or port than the client asked for.
+fn rewritten(case: &Case, rule: &Rule) -> Finding {
+    let text = rule.text.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
+    let summary = format!(
+        "answered, but {} changes an address or a port of the answer on its way out, so {} does not know it for the answer to its SYN, or never gets it{text}",
+        firewall::name(rule),
+        case.journey.flow.source
+    );
+    Finding::inferred(summary).remedy(case.where_to_type()).remedy(mend_for_answer(case, rule))
+}
+
+/// The client sent the same SYN again though it was answered, and the server's kernel had forgotten the first one by then: as
+/// after a reset, or where it keeps nothing because it answers by SYN cookies.
+fn not_taken(case: &Case) -> Option<Finding> {
+    let Facts { syn_ack, socket_lookup, answered_before, asked_again, .. } = case.journey.facts;
+    let reset = case.evidence.resets_of_half_open > 0;
+    let again = answered_before && socket_lookup && syn_ack;
+    if !(again || asked_again && reset) {
+        return None;
+    }
+    let source = case.journey.flow.source;
+    let why = if reset {
+        format!("most likely it, or a firewall on its side, refuses the answers by a reset{}", reset_here(case))
+    } else {
+        "the answers do not reach it, or it, or a firewall on its side, refuses them".to_owned()
+    };
+    let look = [
+        case.root("nstat -az TcpExtEmbryonicRsts"),
+        format!(
+            "# then look at the firewall of {source}: it has to let in what port {} answers",
+            case.journey.flow.destination_port
+        ),
+    ];
+    Some(Finding::inferred(format!("answered, but {source} does not take the answer and asks again: {why}")).remedy(look))
+}
+
+/// That half-open connections were reset here.
+pub(super) fn reset_here(case: &Case) -> String {
+    let resets = case.evidence.resets_of_half_open;
+    let (connections, were) = if resets == 1 { ("connection", "was") } else { ("connections", "were") };
+    format!(" ({resets} half-open {connections} {were} reset here meanwhile)")
+}
