@@ -38,6 +38,7 @@ const UNSEEN: [(&str, &str); 45] = [
     ("reply-unanswered", "the client's side decides"),
     ("reply-reset-by-client", "the client's side decides"),
     ("frame-to-many", "the client's side decides"),
+    ("answer-refused-by-client", "the client's side decides: its own socket"),
     ("header-too-long", "the client's side decides"),
     ("neighbour-mute-client", "the client's side decides"),
     ("conntrack-invalid", "the client's side decides: its SYN is malformed"),
