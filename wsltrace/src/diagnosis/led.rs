@@ -100,8 +100,9 @@ pub(super) fn with_leader(case: &Case, code: Code, finding: Finding) -> Finding 
     if case.journey.translated.is_none() || case.journey.outcome == Outcome::Answered {
         return finding;
     }
+    let is_tracked = case.journey.conntrack.is_some_and(|state| state != Conntrack::Untracked);
     if lead.sent_by_rule == Some(false) && case.journey.translated.as_ref().is_some_and(|now| now.rule.is_none()) {
-        return by_old_entry(case, finding);
+        return if is_tracked { by_old_entry(case, finding) } else { by_no_nat(case, finding) };
     }
     let dead_end = matches!(code, Code::NoNeighbour | Code::NoForwarding | Code::NoRoute | Code::NoListener);
     let server = lead.passed_by.iter().find(|listener| !is_forwarder(listener)).filter(|_| dead_end);
@@ -137,6 +138,20 @@ fn by_old_entry(case: &Case, mut finding: Finding) -> Finding {
     };
     let without = format!("# without conntrack(8): let the client connect from another port; the entry is gone {wait}");
     finding.remedy = vec![delete, without];
+    finding
+}
+
+/// No rule sends packets there, and connection tracking, without which NAT does nothing, did not see this one.
+fn by_no_nat(case: &Case, mut finding: Finding) -> Finding {
+    finding.summary = format!(
+        "{}; no rule sends packets there, and connection tracking did not see this one, so most likely a filter or a BPF program at tc has changed its destination",
+        finding.summary
+    );
+    finding.confidence = super::Confidence::Inferred;
+    finding.remedy = vec![
+        case.root("bpftool net show"),
+        "# and for each device that it came by: tc filter show dev DEVICE ingress".to_owned(),
+    ];
     finding
 }
 

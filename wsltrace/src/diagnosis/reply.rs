@@ -263,6 +263,16 @@ fn answer_in_words(case: &Case) -> String {
     }
 }
 
+/// What asks for the address of `lo` leaves only where nothing here has that address.
+fn own_address_left(case: &Case, destination: std::net::IpAddr, left: Option<&str>) -> Finding {
+    let by = left.map(|name| format!(" by {}", escape(name))).unwrap_or_default();
+    let network = if destination.is_ipv4() { "127.0.0.1/8" } else { "::1/128" };
+    let summary = format!(
+        "sent out of this machine{by}, though it is for {destination}: lo has no such address any longer, as after a script that has flushed it"
+    );
+    Finding::inferred(summary).remedy(case.where_to_type()).remedy([case.root(&format!("ip address add {network} dev lo"))])
+}
+
 pub(super) fn forwarded(case: &Case) -> Option<Finding> {
     let stages = &case.journey.stages;
     let last = stages.iter().rev().find(|visit| visit.stage == Stage::TcEgress).or(stages.last());
@@ -271,6 +281,9 @@ pub(super) fn forwarded(case: &Case) -> Option<Finding> {
     let destination = case.journey.last_destination().0;
     let to = super::case::endpoint(destination, case.journey.last_destination().1);
     let entered = case.journey.interface.as_deref();
+    if case.journey.origin == Origin::Local && destination.is_loopback() {
+        return Some(own_address_left(case, destination, left));
+    }
     if !stages.iter().any(|visit| visit.stage == Stage::Routing || visit.stage == Stage::Output) {
         let device = entered.map(shell_word);
         let show = device.map(|device| case.root(&format!("tc -s filter show dev {device} ingress")));

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::escape::shell_word;
 use crate::evidence::{Backend, Rule};
-use crate::journey::{Origin, Stage};
+use crate::journey::{Origin, Outcome, Stage};
 
 /// Where the kernel frees a packet whose source or destination the input route refuses.
 const ROUTE_INPUT: [&str; 6] = [
@@ -55,6 +55,9 @@ pub(super) fn martian(case: &Case) -> Option<Finding> {
     let interface = case.interface().unwrap_or("its interface");
     let flow = &case.journey.flow;
     let (source, destination) = (flow.source, case.journey.last_destination().0);
+    if case.journey.outcome == Outcome::Ignored {
+        return ignored_broadcast(case);
+    }
     if let Some(finding) = loopback_beyond(case)
         .or_else(|| to_itself(case))
         .or_else(|| loopback_out(case))
@@ -94,6 +97,15 @@ pub(super) fn martian(case: &Case) -> Option<Finding> {
         }
         Some("IP_INVALID_SOURCE") => (Confidence::Proved, format!("{source} cannot be a source address"), Vec::new()),
         Some("IP_INVALID_DEST") => (Confidence::Proved, format!("{destination} cannot be a destination here"), Vec::new()),
+        // For IPv6 the reason is that of several faults; these addresses are one of them.
+        Some("IP_INHDR") if source.is_ipv6() && (source.is_multicast() || source.is_loopback() || destination.is_loopback()) => {
+            let what = if source.is_multicast() {
+                "no packet may come from a multicast address".to_owned()
+            } else {
+                format!("::1 came in by {interface}, and the kernel takes it from lo only")
+            };
+            (Confidence::Inferred, what, Vec::new())
+        }
         Some(_) => return None,
         None if source.is_ipv6() => {
             let early = matches!(case.symbol()?, "ip6_rcv_core" | "ipv6_rcv" | "ip6_rcv_finish_core");
@@ -238,6 +250,20 @@ fn broadcast(case: &Case) -> Option<Finding> {
     Some(Finding::inferred(format!(
         "dropped by TCP: {destination} is a broadcast or multicast address, and a connection is made with one machine"
     )))
+}
+
+/// A listener makes no answer to what was sent to many.
+fn ignored_broadcast(case: &Case) -> Option<Finding> {
+    let destination = case.journey.last_destination().0;
+    let all = matches!(destination, IpAddr::V4(address) if address.is_broadcast()) || destination.is_multicast();
+    if !all && (!is_of_whole_network(case, destination) || case.evidence.has_address(destination)) {
+        return None;
+    }
+    let summary = format!(
+        "ignored by its listener: {destination} is a broadcast or multicast address, and a connection is made with one machine"
+    );
+    let own = "# let the client ask for an address of this machine: ip -br address show".to_owned();
+    Some(Finding::inferred(summary).remedy([own]))
 }
 
 pub(super) fn forwarding(case: &Case) -> Option<Finding> {

@@ -143,7 +143,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         code: Code::MartianAddress,
-        outcomes: &[Outcome::Dropped, Outcome::Rejected],
+        outcomes: &[Outcome::Dropped, Outcome::Rejected, Outcome::Ignored],
         title: "dropped for an impossible address",
         meaning: "Routing refuses addresses that cannot come by this interface: 127.x outside of lo (route_localnet), one of this machine's own addresses as source (accept_local), multicast or zero sources. A container that asks for its own published port comes back to itself with its own address, unless a rule masquerades that. In mirrored mode WSL sets these sysctls on loopback0 and its interfaces; a sysctl file of the distro may undo it.",
         see: &["sysctl net.ipv4.conf.all.log_martians", "sysctl -a | grep -e route_localnet -e accept_local"],

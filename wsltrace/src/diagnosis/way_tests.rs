@@ -6,7 +6,7 @@ use crate::{
     evidence::{
         Astray, Evidence, Hop, IpsecPolicy, LeadingRule, Mirror, OwnAddress, Queue, Refusing, RefusingRule, Silence, Unready,
     },
-    journey::{DeathPlace, Journey, Outcome, Stage, StageVisit, Translated},
+    journey::{DeathPlace, Journey, Origin, Outcome, Stage, StageVisit, Translated},
     output::samples::{self, PREROUTING, after_prerouting, ip, journey, listener, with_listeners},
 };
 
@@ -406,4 +406,32 @@ fn what_was_sent_on_tells_where_it_went() {
     assert!(told(routed("eth1")).ends_with("what happens there is not seen from here"));
     let taken = vec![visit(Stage::TcIngress, "eth0"), visit(Stage::TcEgress, "eth1")];
     assert!(told(taken).contains("before this machine's routing saw it"));
+}
+
+#[test]
+fn a_listener_that_ignores_what_was_sent_to_many_has_no_route_to_miss() {
+    let mut ignored = samples::other(Outcome::Ignored).journey;
+    let evidence = Evidence { addresses: vec![own("172.28.16.2")], ..Evidence::default() };
+    for many in ["255.255.255.255", "224.0.0.1", "172.28.31.255"] {
+        ignored.flow.destination = ip(many);
+        let found = expect(&ignored, &evidence, Code::MartianAddress, Inferred);
+        assert!(found.summary.contains(&format!("{many} is a broadcast or multicast address")), "{}", found.summary);
+    }
+    ignored.flow.destination = ip("172.28.16.2");
+    assert_ne!(diagnose(&ignored, &evidence).code, Code::MartianAddress);
+}
+
+#[test]
+fn an_own_address_that_lo_has_lost_is_told_where_it_left() {
+    let mut left = samples::other(Outcome::Forwarded).journey;
+    left.translated = None;
+    left.origin = Origin::Local;
+    for (address, network) in [("127.0.0.1", "127.0.0.1/8"), ("::1", "::1/128")] {
+        left.flow.destination = ip(address);
+        let found = expect(&left, &Evidence::default(), Code::Forwarded, Inferred);
+        assert!(found.summary.contains("lo has no such address any longer"), "{}", found.summary);
+        assert_eq!(found.remedy.last().unwrap(), &format!("sudo ip address add {network} dev lo"));
+    }
+    left.flow.destination = ip("203.0.113.5");
+    expect(&left, &Evidence::default(), Code::Forwarded, Proved);
 }

@@ -6,7 +6,7 @@ use super::readings::Span;
 use super::routes::Question;
 use super::told::OrTold as _;
 use super::watched::Watched;
-use super::{Evidence, routes, sysctls, way};
+use super::{Evidence, addresses, routes, sysctls, way};
 use crate::journey::{Conntrack, Journey, Outcome, Stage, symbol};
 
 impl Watched {
@@ -72,6 +72,10 @@ impl Watched {
     pub(super) fn add_way_of_answer(&self, journey: &Journey, evidence: &mut Evidence) -> io::Result<()> {
         let (from, to) = (journey.last_destination().0, journey.last_source());
         evidence.route_back = routes::is_way(&self.netns, Question { from, to, came_by: None })?;
+        if evidence.addresses.is_empty() {
+            // Among them is the network whose broadcast address the SYN may have been for.
+            evidence.addresses = addresses::of(&self.netns)?;
+        }
         way::add_refused_answer(&self.netns, journey, evidence)
     }
 

@@ -119,7 +119,8 @@ pub(super) fn translated_port(text: &str) -> Option<u16> {
 
 /// Whether a rule of nft gives packets another destination, or else another source.
 pub(super) fn translates(text: &str, destination: bool) -> bool {
-    let statements = if destination { ["dnat", "redirect"] } else { ["snat", "masquerade"] };
+    // Which of the two NETMAP gives, its chain says.
+    let statements = if destination { ["dnat", "redirect", "netmap"] } else { ["snat", "masquerade", "netmap"] };
     // Targets of iptables that nft has no words for stand as `xt target "DNAT"`.
     super::named::without_comment(text)
         .split(' ')
