@@ -1,5 +1,6 @@
 //! What spoils a measurement: read before and after it, and told with what helps.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 
@@ -18,10 +19,13 @@ const FEW_TICKS: u64 = 20;
 #[derive(Debug)]
 pub struct Reading {
     counters: Counters,
+    /// All processors together.
     cpu: Cpu,
+    /// Each, by its number.
+    each: BTreeMap<u32, Cpu>,
 }
 
-/// Time of all processors, in ticks.
+/// Time of processors, in ticks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Cpu {
     idle: u64,
@@ -33,7 +37,14 @@ impl Reading {
     /// Reads.
     pub fn take() -> io::Result<Self> {
         let netns = Netns::current().map_err(io::Error::other)?;
-        Ok(Self { counters: counters::read(&netns)?, cpu: Cpu::parse(&fs::read_to_string("/proc/stat")?) })
+        Ok(Self::of(counters::read(&netns)?, &fs::read_to_string("/proc/stat")?))
+    }
+
+    /// `stat` is what /proc/stat says.
+    fn of(counters: Counters, stat: &str) -> Self {
+        let number = |line: &str| line.strip_prefix("cpu")?.split(' ').next()?.parse().ok();
+        let each = stat.lines().filter_map(|line| Some((number(line)?, Cpu::parse(line)))).collect();
+        Self { counters, cpu: Cpu::parse(stat), each }
     }
 
     fn count(&self, name: &str) -> u64 {
@@ -56,16 +67,20 @@ impl Reading {
             ));
         }
         let spent = before.cpu.until(now.cpu);
-        // Of a run that is over at once the clock tells nothing.
-        let percent =
-            |part: u64| if spent.all < FEW_TICKS { 0 } else { part.saturating_mul(100).checked_div(spent.all).unwrap_or(0) };
-        let busy = percent(spent.all.saturating_sub(spent.idle));
+        let busy = spent.busy();
+        let full = now.each.iter().filter_map(|(number, cpu)| Some((number, before.each.get(number)?.until(*cpu).busy())));
+        let fullest = full.max_by_key(|(_, busy)| *busy).filter(|(_, busy)| *busy >= BUSY_PERCENT);
         if busy >= BUSY_PERCENT {
             told.push(format!(
                 "the processors were {busy} % busy: the client and the server may have waited for each other. Fewer clients (-c), a --rate, or a server on another machine measure the path rather than the processors"
             ));
         }
-        let stolen = percent(spent.steal);
+        if let Some((number, one)) = fullest.filter(|_| busy < BUSY_PERCENT) {
+            told.push(format!(
+                "processor {number} was {one} % busy, and others were not: a server with one thread was at its end, or both ends ran on that processor and waited for each other. Let them run apart (taskset), or use fewer clients (-c) or a --rate"
+            ));
+        }
+        let stolen = spent.percent(spent.steal);
         if stolen >= STEAL_PERCENT {
             told.push(format!("the host took {stolen} % of the processors' time (steal): measure again when it is quieter"));
         }
@@ -74,7 +89,16 @@ impl Reading {
 }
 
 impl Cpu {
-    /// The first line of /proc/stat: user, nice, system, idle, iowait, irq, softirq, steal.
+    /// A part of the time in percent; of a run that is over at once the clock tells nothing.
+    fn percent(self, part: u64) -> u64 {
+        if self.all < FEW_TICKS { 0 } else { part.saturating_mul(100).checked_div(self.all).unwrap_or(0) }
+    }
+
+    fn busy(self) -> u64 {
+        self.percent(self.all.saturating_sub(self.idle))
+    }
+
+    /// The first line of these of /proc/stat: user, nice, system, idle, iowait, irq, softirq, steal.
     fn parse(text: &str) -> Self {
         let line = text.lines().next().unwrap_or_default();
         let fields: Vec<u64> = line.split_whitespace().skip(1).take(8).filter_map(|field| field.parse().ok()).collect();
@@ -96,7 +120,7 @@ mod tests {
     use super::*;
 
     fn reading(overflows: u64, cpu: &str) -> Reading {
-        Reading { counters: [("ListenOverflows".to_owned(), overflows)].into(), cpu: Cpu::parse(cpu) }
+        Reading::of([("ListenOverflows".to_owned(), overflows)].into(), cpu)
     }
 
     #[test]
@@ -111,5 +135,14 @@ mod tests {
         assert_eq!(told.len(), 4, "{told:?}");
         assert!(told[0].contains("no room for 4 connections") && told[1].contains("3 attempts"), "{told:?}");
         assert!(told[2].contains("100 % busy") && told[3].contains("10 %"), "{told:?}");
+        // One of two, which the mean hides.
+        let of_two = |first: u64, second: u64| {
+            let line = |name: &str, busy: u64, idle: u64| format!("{name} {busy} 0 0 {idle} 0 0 0 0 0 0\n");
+            let all = line("cpu", first + second, 2_000 - first - second);
+            reading(5, &(all + &line("cpu0", first, 1_000 - first) + &line("cpu1", second, 1_000 - second) + "intr 7 0\n"))
+        };
+        let told = Reading::spoilt_since(&reading(5, "cpu 0\ncpu0 0\ncpu1 0\n"), &of_two(100, 970), 0);
+        assert!(matches!(&told[..], [one] if one.starts_with("processor 1 was 97 % busy")), "{told:?}");
+        assert!(Reading::spoilt_since(&reading(5, "cpu 0\ncpu0 0\ncpu1 0\n"), &of_two(600, 700), 0).is_empty());
     }
 }
