@@ -8,7 +8,8 @@ use super::{
     firewall,
     remedy::allow_neighbours,
 };
-use crate::evidence::Rule;
+use crate::escape::{escape, shell_word};
+use crate::evidence::{Rule, SharedWire};
 use crate::journey::{FREES_UNRESOLVED, Journey, Origin, Outcome, Stage};
 
 pub(super) fn neighbour(case: &Case) -> Option<Finding> {
@@ -72,6 +73,9 @@ pub(super) fn neighbour(case: &Case) -> Option<Finding> {
     if let Some(there) = &case.evidence.deaf {
         return Some(super::hardware::deaf(case, neighbour, there));
     }
+    if let Some(wire) = case.evidence.shared_wire.as_ref().filter(|_| !of_answer) {
+        return Some(kept_apart(case, whom, wire));
+    }
     if let Some(resident) = case.evidence.resident.as_ref().filter(|_| !removed) {
         return Some(super::resident::has_another(case, confidence, resident));
     }
@@ -113,4 +117,43 @@ fn turns_back(case: &Case) -> bool {
         && came_by.is_some()
         && died_at == came_by
         && case.elsewhere_netns().is_none()
+}
+
+/// The container is here and has the address; what this machine sends by the interface below it does not come to it.
+fn kept_apart(case: &Case, whom: IpAddr, SharedWire { device, kind }: &SharedWire) -> Finding {
+    let search = if whom.is_ipv4() { "ARP" } else { "neighbour discovery" };
+    let summary = format!(
+        "a container of this machine has {whom}, by a {kind} on {}, and this machine itself cannot reach it by that interface: the kernel keeps an interface and what stands on it apart, so nobody answered {search}",
+        escape(device)
+    );
+    let lower = shell_word(device);
+    let route = if whom.is_ipv4() { "ip route" } else { "ip -6 route" };
+    let own = [
+        format!("# give this machine a {kind} of its own beside the container's, and the way to it:"),
+        case.root(&format!(
+            "ip link add {kind}0 link {lower} type {kind}{}",
+            if kind == "macvlan" { " mode bridge" } else { "" }
+        )),
+        case.root(&format!("ip link set {kind}0 up")),
+        case.root(&format!("{route} add {whom} dev {kind}0")),
+        "# or publish the port by a container network of the kind bridge (docker run -p)".to_owned(),
+    ];
+    Finding::inferred(summary).remedy(case.where_to_type()).remedy(own)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::diagnosis::{Code, Confidence::Inferred, tests::dropped, tests::expect};
+    use crate::evidence::{Evidence, SharedWire};
+    use crate::journey::Stage;
+
+    #[test]
+    fn a_container_on_the_same_wire_is_no_stopped_one() {
+        let waited = dropped(&[Stage::Output, Stage::Neighbour], "NEIGH_FAILED", "arp_error_report+0x1");
+        let wire = SharedWire { device: "eth0".to_owned(), kind: "macvlan".to_owned() };
+        let found = expect(&waited, &Evidence { shared_wire: Some(wire), ..Evidence::default() }, Code::NoNeighbour, Inferred);
+        assert!(found.summary.contains("by a macvlan on eth0"), "{}", found.summary);
+        assert!(found.remedy.contains(&"sudo ip link add macvlan0 link eth0 type macvlan mode bridge".to_owned()));
+        assert!(!found.remedy.iter().any(|line| line.contains("docker ps")));
+    }
 }

@@ -53,10 +53,10 @@ pub struct Isolated {
 }
 
 /// A namespace with interfaces and the addresses of them.
-struct Other {
-    netns: u32,
-    links: Vec<Link>,
-    addresses: Vec<OwnAddress>,
+pub(super) struct Other {
+    pub(super) netns: u32,
+    pub(super) links: Vec<Link>,
+    pub(super) addresses: Vec<OwnAddress>,
 }
 
 /// The only container on a bridge.
@@ -73,10 +73,10 @@ pub(super) struct Only<'a> {
 
 /// A namespace and what is behind it.
 pub(super) struct Around {
-    links: Vec<Link>,
-    neighbours: Vec<Neighbour>,
-    learned: Vec<Learned>,
-    others: Vec<Other>,
+    pub(super) links: Vec<Link>,
+    pub(super) neighbours: Vec<Neighbour>,
+    pub(super) learned: Vec<Learned>,
+    pub(super) others: Vec<Other>,
 }
 
 impl Gatherer {

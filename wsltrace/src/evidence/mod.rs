@@ -25,6 +25,7 @@ mod resident;
 pub mod routes;
 mod rule;
 pub(crate) mod rules;
+mod shared_wire;
 mod simulated;
 pub mod sockets;
 mod strays;
@@ -51,6 +52,7 @@ pub use readings::Silence;
 pub use resident::Resident;
 pub use routes::{Hop, Refusing};
 pub use rules::{Scope, TableHolder, dnat_targets};
+pub use shared_wire::SharedWire;
 pub use tun::Handed;
 pub use units::SocketUnit;
 
@@ -264,6 +266,8 @@ pub struct Evidence {
     pub deaf: Option<Deaf>,
     /// The only container on a bridge where nobody has the address for whose hardware address a packet waited.
     pub resident: Option<Resident>,
+    /// The interface on which a packet waited for the address of a container that stands on it (macvlan, ipvlan).
+    pub shared_wire: Option<SharedWire>,
     /// The hardware address that a packet was sent to, where it was sent on or answered, and nobody is known to have it.
     pub unclaimed: Option<Unclaimed>,
     /// The ports of a bridge that sends nothing from one to the other, where it did not send the packet.
