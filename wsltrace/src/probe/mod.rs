@@ -226,7 +226,9 @@ impl Probes {
     fn attach_interface(&mut self, netns: &Netns, link: &Link) -> Result<(), ProbeError> {
         if link.xdp {
             let name = &link.name;
-            log::warn!("an XDP program on {name} runs before the probes: what it drops or redirects is never seen");
+            let is_followed = matches!(self.namespaces()?.get(&netns.inum(), 0), Ok(NAMESPACE_FOLLOWED));
+            let of = if is_followed { format!(" of the network namespace {}", netns.label()) } else { String::new() };
+            log::warn!("an XDP program on {name}{of} runs before the probes: what it drops or redirects is never seen");
         }
         let ethernet = matches!(link.arphrd, 1 | ARPHRD_LOOPBACK);
         let programs = if ethernet { ["tc_ingress", "tc_egress"] } else { ["tc_ingress_l3", "tc_egress_l3"] };
