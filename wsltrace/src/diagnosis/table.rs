@@ -175,7 +175,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         code: Code::TcDrop,
-        outcomes: &[Outcome::Dropped, Outcome::Answered],
+        outcomes: &[Outcome::Dropped, Outcome::Answered, Outcome::Unfinished],
         title: "dropped by traffic control",
         meaning: "A tc filter, a BPF program at tc or XDP, or the queueing discipline dropped it.",
         see: &["tc -s filter show dev DEVICE ingress", "tc -s qdisc show dev DEVICE", "sudo bpftool net"],

@@ -8,11 +8,14 @@ use super::{
 };
 use crate::{
     escape::{escape, shell_word},
-    evidence::{Handed, TcProgram},
+    evidence::{Handed, TcProgram, XdpBeyond},
     journey::{FREES_IN_ROUTING, Outcome, Stage, symbol},
 };
 
 pub(super) fn tc(case: &Case) -> Option<Finding> {
+    if let Some(beyond) = case.evidence.xdp_beyond.as_ref().filter(|_| case.journey.outcome == Outcome::Unfinished) {
+        return Some(behind_xdp(case, beyond));
+    }
     let reasons = [
         "TC_INGRESS",
         "TC_EGRESS",
@@ -36,6 +39,21 @@ pub(super) fn tc(case: &Case) -> Option<Finding> {
     }
     let summary = format!("dropped by {what} in {}{}{}", case.place(), named_at_tc(case), queue_of(case));
     Some(Finding::new(confidence, summary).remedy(case.where_to_type()).remedy(mend_tc(case)))
+}
+
+/// It went into a container, and was not seen again.
+fn behind_xdp(case: &Case, XdpBeyond { netns, entrance, device }: &XdpBeyond) -> Finding {
+    let left = case.journey.stages.last().and_then(|visit| visit.interface.as_deref()).unwrap_or("its device");
+    let summary = format!(
+        "it left by {} for network namespace {netns}, where an XDP program on {} takes packets before anything that is seen, and it was not seen again: most likely that program drops it",
+        escape(left),
+        escape(device)
+    );
+    let word = shell_word(device);
+    let there = entrance.as_ref().map(|entrance| format!("{entrance} ")).unwrap_or_default();
+    let look = format!("sudo {there}bpftool net show dev {word}");
+    let off = format!("# if it is not wanted there: sudo {there}ip link set dev {word} xdp off");
+    Finding::inferred(summary).remedy(entrance.as_ref().map(|_| [look, off]).into_iter().flatten())
 }
 
 /// Queueing disciplines that the kernel itself gives devices.
@@ -262,9 +280,22 @@ pub(super) fn any_drop(case: &Case) -> Option<Finding> {
 #[cfg(test)]
 mod tests {
     use crate::diagnosis::{Code, Confidence::Inferred, tests::expect};
-    use crate::evidence::{Evidence, Handed};
+    use crate::evidence::{Evidence, Handed, XdpBeyond};
     use crate::journey::{Outcome, Stage};
     use crate::output::samples;
+
+    #[test]
+    fn an_xdp_program_in_the_container_is_told_where_nothing_came_out_of_it() {
+        let journey = samples::journey(&[Stage::TcIngress, Stage::TcEgress], Outcome::Unfinished, None, None);
+        let beyond =
+            |entrance: Option<&str>| XdpBeyond { netns: 7, entrance: entrance.map(str::to_owned), device: "eth0".to_owned() };
+        let with = |entrance| Evidence { xdp_beyond: Some(beyond(entrance)), ..Evidence::default() };
+        let found = expect(&journey, &with(Some("nsenter -t 412 -n")), Code::TcDrop, Inferred);
+        assert!(found.summary.contains("an XDP program on eth0"), "{}", found.summary);
+        assert_eq!(found.remedy.first().map(String::as_str), Some("sudo nsenter -t 412 -n bpftool net show dev eth0"));
+        // Without the way in, the command would look at another machine's eth0.
+        assert!(expect(&journey, &with(None), Code::TcDrop, Inferred).remedy.is_empty());
+    }
 
     #[test]
     fn the_program_behind_a_tun_is_told_where_it_is_known() {

@@ -186,6 +186,7 @@ impl Gatherer {
         self.add_deaf(journey, &mut evidence);
         self.add_resident(journey, &mut evidence);
         self.add_shared_wire(journey, &mut evidence);
+        self.add_beyond(journey, &mut evidence);
         if inum != journey.netns && (evidence.route_back == Some(false) || journey.strayed_by().is_some()) {
             self.add_router(journey, &mut evidence);
         }

@@ -231,7 +231,7 @@ impl Around {
 
 impl Other {
     /// The interface here that is the other end of this one.
-    fn end_of(&self, link: &Link) -> Option<&Link> {
+    pub(super) fn end_of(&self, link: &Link) -> Option<&Link> {
         let is_end = |end: &&Link| end.peer_index == Some(link.index) && link.peer_index == Some(end.index);
         self.links.iter().find(is_end).filter(|_| link.kind.as_deref() == Some("veth"))
     }

@@ -4,6 +4,7 @@
 pub mod addresses;
 pub mod backend;
 mod behind;
+mod beyond;
 pub mod cgroups;
 mod confirmation;
 mod connection;
@@ -38,6 +39,7 @@ mod way;
 
 pub use addresses::{OwnAddress, Unready};
 pub use behind::namespaces_behind;
+pub use beyond::XdpBeyond;
 pub use cgroups::Cgroup;
 pub use connection::Connection;
 pub use followed::Dropped;
@@ -268,6 +270,8 @@ pub struct Evidence {
     pub resident: Option<Resident>,
     /// The interface on which a packet waited for the address of a container that stands on it (macvlan, ipvlan).
     pub shared_wire: Option<SharedWire>,
+    /// The XDP program behind the device by which a SYN left that was not seen again.
+    pub xdp_beyond: Option<XdpBeyond>,
     /// The hardware address that a packet was sent to, where it was sent on or answered, and nobody is known to have it.
     pub unclaimed: Option<Unclaimed>,
     /// The ports of a bridge that sends nothing from one to the other, where it did not send the packet.
