@@ -18,8 +18,14 @@ use crate::{
 /// Directories of modules that are taken as a whole.
 const WHOLE: &[&str] = &["kernel/net/"];
 /// Devices that the lab makes, by the beginning of the module's path.
-const DEVICES: &[&str] =
-    &["kernel/drivers/net/veth.ko", "kernel/drivers/net/dummy.ko", "kernel/drivers/net/tun.ko", "kernel/drivers/net/vrf.ko"];
+const DEVICES: &[&str] = &[
+    "kernel/drivers/net/veth.ko",
+    "kernel/drivers/net/dummy.ko",
+    "kernel/drivers/net/tun.ko",
+    "kernel/drivers/net/vrf.ko",
+    "kernel/drivers/net/macvlan.ko",
+    "kernel/drivers/net/ipvlan/ipvlan.ko",
+];
 /// Tables that belong to the kernel's build, and that may be missing.
 const OF_THE_BUILD: &[&str] = &["modules.builtin", "modules.builtin.modinfo", "modules.order"];
 
