@@ -205,15 +205,15 @@ impl Files {
             let since = self.before.map(|before| bench_comparison(&before, &result, options)).unwrap_or_default();
             bench(&result, options) + &since
         };
-        // First, since a disk may be full, and a run is long.
-        super::print(text)?;
+        // A disk may be full, or nobody read what is printed, and a run is long: neither takes the other along.
+        let printed = super::print(text);
         if let Some(log) = self.log {
             log.write(&hlog::log(paths, run.plan.modes.len() > 1, run.start)?)?;
         }
         if let Some(page) = self.page {
             page.write(bench_page(&result, paths).map_err(io::Error::other)?.as_bytes())?;
         }
-        Ok(())
+        printed
     }
 }
 

@@ -317,6 +317,18 @@ pub(super) fn ip(case: &Case) -> &'static str {
     if case.is_v6() { "ip -6" } else { "ip" }
 }
 
+/// Commands that show by which mark and rule of `ip rule` the packets that follow a SYN are led elsewhere.
+pub(super) fn show_marks(case: &Case) -> [String; 4] {
+    let ip = ip(case);
+    let get = format!("{ip} route get {} from {}{}", case.journey.last_destination().0, case.journey.flow.source, incoming(case));
+    [
+        "# the SYN passed: what follows it may have another mark, by which a rule of `ip rule` leads it elsewhere".to_owned(),
+        case.root(&format!("{ip} rule show")),
+        case.root(&get),
+        case.root("nft -a list ruleset | grep -iE 'mark|established'"),
+    ]
+}
+
 /// ` iif NAME` for `ip route get`; nothing for a connection made in this machine.
 fn incoming(case: &Case) -> String {
     let came_in = case.journey.entrance().filter(|_| case.journey.interface.is_some());

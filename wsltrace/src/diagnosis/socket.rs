@@ -99,6 +99,7 @@ pub(super) fn policy(case: &Case) -> Option<Finding> {
     let finding = if case.journey.is_unconfirmed() {
         Finding::unconfirmed(match case.reason()? {
             "SECURITY_HOOK" => "a security module (SELinux, AppArmor)",
+            "TCP_MINTTL" => "the server's socket, which wants a higher TTL (IP_MINTTL)",
             _ => "the server's socket, which wants a signature (TCP-MD5)",
         })
     } else {

@@ -4,9 +4,9 @@ use super::{
     case::{Case, Finding},
     firewall,
     remedy::mend_for_answer,
-    routes::ip,
+    routes::{ip, show_marks},
 };
-use crate::escape::{escape, shell_word};
+use crate::escape::escape;
 use crate::evidence::Rule;
 use crate::journey::{Facts, Journey, Outcome};
 
@@ -58,15 +58,7 @@ fn confirmed_in_vain(case: &Case) -> Finding {
         "answered, and {} confirmed it: that came in{by}, but not to the server's socket, whose kernel sent its SYN-ACK again; so what follows a SYN is lost or led elsewhere inside this machine, and the client may see itself connected",
         flow.source
     );
-    let incoming = interface.as_ref().map(|name| format!(" iif {}", shell_word(name))).unwrap_or_default();
-    let get = format!("{} route get {} from {}{incoming}", ip(case), case.journey.last_destination().0, flow.source);
-    let look = [
-        case.root(&format!("{} rule show", ip(case))),
-        case.root(&get),
-        "# a rule that marks packets of established connections leads them by another rule of `ip rule` than the SYN:".to_owned(),
-        case.root("nft -a list ruleset | grep -iE 'mark|established'"),
-    ];
-    Finding::inferred(summary).remedy(case.where_to_type()).remedy(look)
+    Finding::inferred(summary).remedy(case.where_to_type()).remedy(show_marks(case))
 }
 
 /// The answer left with another source than the client asked, and no rule is known to have changed it: what was translated on the way in
@@ -87,7 +79,7 @@ fn not_turned_back(case: &Case) -> Finding {
         "# (notrack, NOTRACK), or puts them into a zone of their own, keeps it from that; take it away or except this port:"
             .to_owned(),
         case.root("nft -a list ruleset | grep -iE 'notrack|ct zone|xt target \"CT\"'"),
-        case.root("iptables-save -t raw"),
+        case.root(if case.is_v6() { "ip6tables-save -t raw" } else { "iptables-save -t raw" }),
     ];
     Finding::proved(summary).remedy(case.where_to_type()).remedy(look)
 }

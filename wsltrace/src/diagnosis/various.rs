@@ -217,18 +217,9 @@ fn kernels_words(case: &Case) -> (Confidence, String) {
 /// What was answered, and came to nothing as the confirmation was unfit or led nowhere.
 fn led_nowhere(case: &Case) -> Finding {
     let (confidence, why) = kernels_words(case);
-    let (ip, flow) = (super::routes::ip(case), &case.journey.flow);
-    let incoming = case.journey.interface.as_deref().map(|name| format!(" iif {}", shell_word(name))).unwrap_or_default();
     let at_routing = case.journey.location.as_deref().is_some_and(|place| FREES_IN_ROUTING.contains(&symbol(place)))
         || case.reason().is_some_and(|reason| reason.starts_with("NEIGH_") || reason.starts_with("IP_"));
-    let look = at_routing.then(|| {
-        [
-            "# the SYN passed: what follows it may have another mark, by which a rule of `ip rule` leads it elsewhere".to_owned(),
-            case.root(&format!("{ip} rule show")),
-            case.root(&format!("{ip} route get {} from {}{incoming}", case.journey.last_destination().0, flow.source)),
-            case.root("nft -a list ruleset | grep -i mark"),
-        ]
-    });
+    let look = at_routing.then(|| super::routes::show_marks(case));
     Finding::misfit(confidence, &why).remedy(case.where_to_type()).remedy(look.into_iter().flatten())
 }
 

@@ -7,7 +7,9 @@ use wsltrace_common::{Address, Death, Flags, Record, StageCode, StageEntry, octe
 
 use super::{
     Conntrack, DeathPlace, FREES_IN_ROUTING, FREES_UNRESOLVED, Facts, Family, Flow, InterfaceName, Journey, Origin, Outcome,
-    REFUSED_BY_CLIENT, Stage, StageVisit, Translated, reasons::keeps_from_being_made, symbol,
+    REFUSED_BY_CLIENT, Stage, StageVisit, Translated,
+    reasons::{is_taken, keeps_from_being_made},
+    symbol,
 };
 
 /// Names for the numbers in a record.
@@ -30,8 +32,12 @@ pub fn assemble(record: &Record, id: u64, names: &impl Names) -> Journey {
     let by_netfilter = |death: &Death| reason_of(*death).as_deref() == Some("NETFILTER_DROP");
     let data_dropped = record.flags & Flags::DATA_DROPPED != 0 && by_netfilter(&record.confirmation_death);
     let at_confirmation = by_netfilter(&record.death) && has_left_its_hook(record);
-    let facts = Facts { data_dropped, at_confirmation, ..facts(record) };
     let location_of = |death: Death| if death.location == 0 { None } else { names.location(death.location) };
+    let died = record.confirmation_death;
+    let of_confirmation = record.flags & (Flags::CONFIRMATION_DROPPED | Flags::DATA_DROPPED) == Flags::CONFIRMATION_DROPPED;
+    let confirmation_taken =
+        of_confirmation && died.time_ns != 0 && is_taken(reason_of(died).as_deref(), location_of(died).as_deref());
+    let facts = Facts { confirmation_taken, data_dropped, at_confirmation, ..facts(record) };
     let reason = end(record).and_then(reason_of);
     let outcome = outcome(record, facts, reason.as_deref());
     let location = end(record).and_then(location_of);
@@ -93,6 +99,7 @@ fn facts(record: &Record) -> Facts {
         answered_before: has(Flags::ANSWERED_BEFORE),
         asked_again: has(Flags::SUPERSEDED),
         at_confirmation: false,
+        confirmation_taken: false,
     }
 }
 

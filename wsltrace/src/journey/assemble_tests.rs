@@ -264,6 +264,13 @@ fn the_server_that_asks_again_did_not_get_what_came_in() {
     assert!(!made(&record).is_confirmed_in_vain());
     record.flags |= Flags::SYN_ACK_AGAIN;
     assert!(made(&record).is_confirmed_in_vain());
+    // A full accept queue: the server's kernel has it, and asks for another.
+    record.flags |= Flags::CONFIRMATION_DROPPED;
+    record.confirmation_death = died(&record, 0);
+    assert!(!made(&record).is_confirmed_in_vain());
+    // On another port it did not come to the server.
+    record.confirmation_death = died(&record, NO_SOCKET);
+    assert!(made(&record).is_confirmed_in_vain());
     record.flags |= Flags::ESTABLISHED;
     assert!(!made(&record).is_confirmed_in_vain());
 }

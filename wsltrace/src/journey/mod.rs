@@ -259,8 +259,9 @@ impl Journey {
 
     /// Whether what confirms the answer came in, and the server's kernel asked for it again all the same: it did not get there.
     pub fn is_confirmed_in_vain(&self) -> bool {
-        let Facts { acknowledged, established, syn_ack_again, answer_from_outside, asked_again, .. } = self.facts;
-        let in_vain = acknowledged && syn_ack_again && !established;
+        let Facts { acknowledged, established, syn_ack_again, answer_from_outside, asked_again, confirmation_taken, .. } =
+            self.facts;
+        let in_vain = acknowledged && syn_ack_again && !established && !confirmation_taken;
         // What confirms one of two answers to the same SYN may be seen with the other.
         self.outcome == Outcome::Answered && in_vain && !answer_from_outside && !asked_again
     }
@@ -376,6 +377,8 @@ pub struct Facts {
     pub answer_alien: bool,
     /// The answer came from outside the watched namespaces.
     pub answer_from_outside: bool,
+    /// What confirms the answer was freed where the server's kernel had it, as with a full accept queue or `TCP_DEFER_ACCEPT`.
+    pub confirmation_taken: bool,
     /// The client acknowledged the SYN-ACK.
     pub acknowledged: bool,
     /// The connection became established.

@@ -44,7 +44,8 @@ pub(super) fn is_decision(reason: &str) -> bool {
     DECISIONS.contains(&reason)
 }
 
-/// Drop reasons that say that a packet is unfit, or leads nowhere: sent again as it is, it fails again.
+/// Drop reasons that say that a packet is unfit, leads nowhere, or is refused behind this machine's last hook: sent again as it is, it
+/// fails again.
 const MISFITS: [&str; 28] = [
     "TCP_CSUM",
     "SKB_CSUM",
@@ -88,4 +89,10 @@ pub(super) fn keeps_from_being_made(reason: Option<&str>, location: Option<&str>
         None | Some("NOT_SPECIFIED") => location.is_some_and(|place| FREES_IN_ROUTING.contains(&symbol(place))),
         Some(reason) => is_decision(reason) || MISFITS.contains(&reason),
     }
+}
+
+/// Whether what was freed so had come to the server's kernel, which takes the next one.
+pub(super) fn is_taken(reason: Option<&str>, location: Option<&str>) -> bool {
+    let for_later = reason.is_none_or(|reason| ["NOT_SPECIFIED", "TCP_LISTEN_OVERFLOW"].contains(&reason));
+    for_later && !keeps_from_being_made(reason, location)
 }
