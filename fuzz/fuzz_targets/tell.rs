@@ -20,16 +20,17 @@ pub(crate) fn everything(bytes: &[u8]) -> usize {
         shown: Shown::Each,
         live: false,
     };
-    let mut text = TextOutput::new(io::sink(), io::sink(), options);
+    let now = Instant::now();
+    let mut text = TextOutput::new(io::sink(), io::sink(), options, now);
     let formats = [Format::Jsonl, Format::Pcapng, Format::Perfetto, Format::Hlog, Format::Html];
     let mut exports = formats.map(|format| format.writer(Box::new(io::sink())));
     let header = reader.header().clone();
-    text.armed(&header.armed, &header.start).expect("a sink takes everything");
+    text.armed(&header.armed, &header.start, now).expect("a sink takes everything");
     for export in &mut exports {
         export.begin(&header).expect("a sink takes everything");
     }
     let mut summary = Summary::default();
-    let (now, mut entries) = (Instant::now(), 0);
+    let mut entries = 0;
     while let Some(entry) = reader.next_entry().expect("a slice is read without errors") {
         entries += 1;
         match entry {

@@ -11,7 +11,7 @@ use super::progress::shown;
 use crate::causes::reason;
 use crate::cli::TraceArgs;
 use crate::export::{Export, Format, Out};
-use crate::kernel::names::{MachineNames, now_ns};
+use crate::kernel::names::MachineNames;
 use crate::output::Report;
 use crate::output::contract::SummaryLine;
 use crate::recording::file::{Existing, FileRecorder, Prepared, create};
@@ -87,10 +87,17 @@ impl Keeper {
         }
     }
 
-    /// Keeps a journey; `end` is asked for when the recording goes on in another file.
-    pub(super) fn journey(&mut self, record: &Record, report: &Report, names: &MachineNames, end: impl FnOnce() -> End) {
+    /// Keeps a journey that is told at `told_ns` (`CLOCK_MONOTONIC`); `end` is asked for when the recording goes on in another file.
+    pub(super) fn journey(
+        &mut self,
+        record: &Record,
+        report: &Report,
+        names: &MachineNames,
+        told_ns: u64,
+        end: impl FnOnce() -> End,
+    ) {
         self.record(|recorder| {
-            let moment = Moment { time: report.journey.time, told_ns: now_ns() };
+            let moment = Moment { time: report.journey.time, told_ns };
             recorder.journey(record, report, moment, names, end)
         });
         self.export(|export| export.journey(report));

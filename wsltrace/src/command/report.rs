@@ -43,8 +43,6 @@ struct Printer {
     ended: Timestamp,
     /// The instant that stands for a recording's beginning.
     base: Instant,
-    /// The last second for which counts were looked at.
-    ticked: Instant,
 }
 
 /// The journeys that took longest.
@@ -62,7 +60,7 @@ impl Printer {
             let verbosity = Verbosity::asked(args.quiet, args.verbose);
             let shown = Shown::asked(args.all || args.slowest.is_some(), args.failures);
             let options = TextOptions { live: false, ..TextOptions::detect(verbosity, shown) };
-            Output::Text(Box::new(TextOutput::new(io::stdout(), io::stderr(), options)))
+            Output::Text(Box::new(TextOutput::new(io::stdout(), io::stderr(), options, Instant::now())))
         };
         let base = Instant::now();
         Self {
@@ -74,7 +72,6 @@ impl Printer {
             current: (Duration::ZERO, Lost::default()),
             ended: Timestamp::UNIX_EPOCH,
             base,
-            ticked: base,
         }
     }
 
@@ -111,11 +108,12 @@ impl Printer {
     fn begin(&mut self, opened: &Opened) -> io::Result<()> {
         let header = opened.reader.header();
         self.base = Instant::now();
-        self.ticked = self.base;
         self.talk(&format!("{}: {}", shown(&opened.path), provenance(header)))?;
         match &mut self.output {
             // What was to be done then is not to be done now.
-            Output::Text(text) => text.armed(&header.armed, &Start { invitation: String::new(), ..header.start.clone() }),
+            Output::Text(text) => {
+                text.armed(&header.armed, &Start { invitation: String::new(), ..header.start.clone() }, self.base)
+            }
             Output::Json(json) => json.armed(&header.armed),
         }
     }
@@ -144,19 +142,9 @@ impl Printer {
         }
     }
 
-    /// Tells a journey as it was told then: after what was due before it.
     fn journey(&mut self, report: Report, now: Instant) -> io::Result<()> {
         match &mut self.output {
-            Output::Text(text) => {
-                while let Some(due) = text.due().filter(|due| *due <= now) {
-                    text.settle(due)?;
-                }
-                if now.saturating_duration_since(self.ticked) >= Duration::from_secs(1) {
-                    self.ticked = now;
-                    text.tick(now)?;
-                }
-                text.journey(report, now)
-            }
+            Output::Text(text) => text.journey(report, now),
             Output::Json(json) => json.journey(&report),
         }
     }

@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 use std::io::{self, Stderr, Stdout, Write};
 use std::sync::mpsc::{RecvTimeoutError, TryRecvError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -94,6 +94,8 @@ pub(super) struct Reporter {
     pub(super) interfaces: Vec<String>,
     /// When tracing began, nanoseconds of `CLOCK_MONOTONIC`.
     pub(super) began_ns: u64,
+    /// The same moment for the text, whose times are all reckoned from it as those of a recording are.
+    pub(super) began: Instant,
     /// Until when events may have been missed, on the same clock.
     pub(super) missed_ns: u64,
     /// What remedies would be typed with and is not here, since it was first asked for.
@@ -151,7 +153,8 @@ impl Reporter {
             Job::Interrupted => self.text(TextOutput::interrupted),
             Job::Resumed => self.text(TextOutput::resumed),
             Job::Tick => {
-                self.text(|text| text.tick(Instant::now()));
+                let now = self.instant(now_ns());
+                self.text(|text| text.refresh(now));
                 self.unaccepted.tick();
                 self.report_stalled();
                 if let Err(error) = self.gatherer.tick() {
@@ -160,13 +163,13 @@ impl Reporter {
             }
             Job::Record(bytes) => self.record(&bytes, summary),
             Job::Armed(header, written) => {
-                self.began_ns = header.clock.monotonic_ns;
+                (self.began_ns, self.began) = (header.clock.monotonic_ns, Instant::now());
                 if header.armed.probes_on.iter().any(|probe| probe.name == ACCEPT) {
                     self.unaccepted.leave_to_probe();
                 }
                 self.keeper.begin(&header);
                 let result = match &mut self.output {
-                    Output::Text(text) => text.armed(&header.armed, &header.start),
+                    Output::Text(text) => text.armed(&header.armed, &header.start, self.began),
                     Output::Json(json) => json.armed(&header.armed),
                     Output::Gone => Ok(()),
                 };
@@ -201,13 +204,19 @@ impl Reporter {
                     let end = End { time: line.time.0, journeys: 0, duration_ns, lost: line.lost, continued: None };
                     self.keeper.end(&end, &line);
                 }
+                let now = self.instant(self.began_ns.saturating_add(duration_ns));
                 self.tell(|output| match output {
-                    Output::Text(text) => text.summary(&line, Instant::now()),
+                    Output::Text(text) => text.summary(&line, now),
                     Output::Json(json) if when == When::AtTheEnd => json.summary(&line),
                     Output::Json(_) | Output::Gone => Ok(()),
                 });
             }
         }
+    }
+
+    /// When the text is told that something is at this time, nanoseconds of `CLOCK_MONOTONIC`.
+    fn instant(&self, monotonic_ns: u64) -> Instant {
+        self.began + Duration::from_nanos(monotonic_ns.saturating_sub(self.began_ns))
     }
 
     /// Writes to the output, unless it is given up already.
@@ -258,17 +267,19 @@ impl Reporter {
         };
         let report = Report::new(journey, evidence).typed_with(self.programs());
         summary.add(&report.journey, &report.diagnosis);
+        let told_ns = now_ns();
+        let now = self.instant(told_ns);
         let end = || End {
             time: jiff::Timestamp::now(),
             journeys: 0,
-            duration_ns: now_ns().saturating_sub(self.began_ns),
+            duration_ns: told_ns.saturating_sub(self.began_ns),
             lost: Lost::default(),
             continued: None,
         };
-        self.keeper.journey(record, &report, &self.names, end);
+        self.keeper.journey(record, &report, &self.names, told_ns, end);
         self.stalled.watch(&report.journey, &mut self.gatherer, Instant::now());
         self.tell(|output| match output {
-            Output::Text(text) => text.journey(report, Instant::now()),
+            Output::Text(text) => text.journey(report, now),
             Output::Json(json) => json.journey(&report),
             Output::Gone => Ok(()),
         });
@@ -284,8 +295,9 @@ impl Reporter {
             stall.remedy = self.programs().typed(stall.remedy);
             let line = StallLine::new(jiff::Timestamp::now(), &journey, &connection, stall);
             self.keeper.talk(&format!("{}: {}", ends(&line.flow), line.summary));
+            let now = self.instant(now_ns());
             self.tell(|output| match output {
-                Output::Text(text) => text.stall(&line, Instant::now()),
+                Output::Text(text) => text.stall(&line, now),
                 Output::Json(json) => json.stall(&line),
                 Output::Gone => Ok(()),
             });
@@ -326,7 +338,8 @@ impl Reporter {
                 Err(RecvTimeoutError::Disconnected) => return None,
                 Err(RecvTimeoutError::Timeout) => {
                     self.report_waited(summary);
-                    self.text(|text| text.settle(Instant::now()));
+                    let now = self.instant(now_ns());
+                    self.text(|text| text.advance(now));
                 }
             }
         }

@@ -8,7 +8,7 @@
 use anstyle::Style;
 
 use super::{
-    text::TextOptions,
+    options::TextOptions,
     words::{COMMAND, FAINT, Page, STRONG, sentence},
 };
 use crate::{

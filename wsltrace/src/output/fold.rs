@@ -130,6 +130,11 @@ impl Folds {
         self.causes.len() >= REMEMBERED
     }
 
+    /// Whether something was counted that no line has told yet.
+    pub(super) fn has_untold(&self) -> bool {
+        self.counts.iter().any(|count| count.total > count.told)
+    }
+
     /// The lines that a file gets now.
     pub(super) fn due(&mut self, now: Instant) -> Vec<String> {
         self.take(now, |count| count.total >= count.told * 2 || now.duration_since(count.told_at) >= PATIENCE)

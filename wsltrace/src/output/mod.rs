@@ -13,6 +13,7 @@ mod handbook;
 mod json;
 mod listening;
 mod live;
+mod options;
 mod path;
 mod stall;
 mod summary;
@@ -35,13 +36,14 @@ pub use difference::{Side, difference};
 pub use doctor::{examination, script};
 pub use json::JsonOutput;
 pub use listening::{Start, table as listening_table};
+pub use options::{Shown, TextOptions, Verbosity};
 pub(crate) use path::plain as path_text;
 pub use stall::StallLine;
 pub(crate) use summary::histogram as spent_histogram;
 pub use summary::{StageTimes, Summary};
 pub(crate) use telling::wrapped;
 pub use telling::{tell, tell_whole};
-pub use text::{Shown, TextOptions, TextOutput, Verbosity};
+pub use text::TextOutput;
 
 use std::sync::Arc;
 

@@ -5,13 +5,11 @@ use super::{JsonOutput, Shown, TextOptions, TextOutput, Verbosity, samples};
 
 fn write(width: usize, color: bool, verbosity: Verbosity) -> String {
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let mut text = TextOutput::new(
-        &mut out,
-        &mut err,
-        TextOptions { color, width, talk_width: width, terminal: false, verbosity, shown: Shown::Attempts, live: false },
-    );
     let now = std::time::Instant::now();
-    text.armed(&samples::armed(), &samples::start()).unwrap();
+    let options =
+        TextOptions { color, width, talk_width: width, terminal: false, verbosity, shown: Shown::Attempts, live: false };
+    let mut text = TextOutput::new(&mut out, &mut err, options, now);
+    text.armed(&samples::armed(), &samples::start(), now).unwrap();
     for report in samples::reports() {
         text.journey(report, now).unwrap();
     }
@@ -19,7 +17,7 @@ fn write(width: usize, color: bool, verbosity: Verbosity) -> String {
     again.journey.attempt = 2;
     again.journey.time += std::time::Duration::from_millis(1_020);
     text.journey(again, now).unwrap();
-    text.settle(now + std::time::Duration::from_secs(1)).unwrap();
+    text.advance(now + std::time::Duration::from_millis(900)).unwrap();
     text.stall(&samples::stall(), now).unwrap();
     text.stall(&samples::stall(), now).unwrap();
     text.absence(&samples::absence(), &samples::waited()).unwrap();

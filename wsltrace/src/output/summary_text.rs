@@ -7,7 +7,7 @@
 
 use super::{
     contract::{Latency, Lost, SummaryLine},
-    text::Verbosity,
+    options::Verbosity,
     words::{BAD, FAINT, GOOD, Page, STRONG, duration, is_fine},
 };
 

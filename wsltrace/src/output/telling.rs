@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 
 use anstyle::Style;
 
-use super::text::{NARROWEST, WIDEST};
+use super::options::{NARROWEST, WIDEST};
 use super::words::Page;
 
 /// Writes lines to standard error, wrapped.

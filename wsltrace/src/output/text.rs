@@ -3,8 +3,8 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    io::{self, IsTerminal, Write},
-    time::Instant,
+    io::{self, Write},
+    time::{Duration, Instant},
 };
 
 use anstyle::Style;
@@ -16,10 +16,9 @@ use super::{
     contract::{Absence, Armed, SummaryLine},
     fold::{Cause, Folds},
     listening::{Start, invitation, sentences},
-    live::{self, Live},
-    stall, summary_text,
-    telling::columns,
-    verdict,
+    live::Live,
+    options::{NARROWEST, Shown, TextOptions, Verbosity, WIDEST},
+    stall, summary_text, verdict,
     words::{BAD, FAINT, Page, STRONG, duration, ends, is_fine, ports},
 };
 use crate::{
@@ -27,105 +26,11 @@ use crate::{
     journey::{Flow, Journey, Outcome},
 };
 
-/// Lines are not longer than this, however wide the terminal is.
-pub(super) const WIDEST: usize = 100;
-/// Narrower terminals get lines of this width.
-pub(super) const NARROWEST: usize = 40;
 /// How many answered flows are remembered for telling that one was answered again.
 const REMEMBERED: usize = 4096;
 
-/// How much is said.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Verbosity {
-    /// Verdicts only.
-    Quiet,
-    /// The path by hooks.
-    #[default]
-    Normal,
-    /// Every stage.
-    Verbose,
-}
-
-impl Verbosity {
-    /// As --quiet and --verbose ask.
-    pub fn asked(quiet: bool, verbose: bool) -> Self {
-        match (quiet, verbose) {
-            (true, _) => Self::Quiet,
-            (_, true) => Self::Verbose,
-            _ => Self::Normal,
-        }
-    }
-}
-
-/// What is shown of the journeys.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Shown {
-    /// The sockets of one attempt as one; failures whose cause was told are counted.
-    #[default]
-    Attempts,
-    /// The same, without healthy attempts.
-    Failures,
-    /// Every journey on its own, at once.
-    Each,
-}
-
-impl Shown {
-    /// As --all and --failures ask.
-    pub fn asked(all: bool, failures: bool) -> Self {
-        match (all, failures) {
-            (true, _) => Self::Each,
-            (_, true) => Self::Failures,
-            _ => Self::Attempts,
-        }
-    }
-}
-
-/// How the text looks.
-#[derive(Clone, Copy, Debug)]
-pub struct TextOptions {
-    /// Write colours.
-    pub color: bool,
-    /// Columns of the terminal.
-    pub width: usize,
-    /// Columns of the terminal that talk goes to.
-    pub talk_width: usize,
-    /// Findings go to a terminal.
-    pub terminal: bool,
-    /// How much is said.
-    pub verbosity: Verbosity,
-    /// What is shown.
-    pub shown: Shown,
-    /// Counts of what repeats stand at the bottom and are rewritten in place.
-    pub live: bool,
-}
-
-impl TextOptions {
-    /// Colours and width as stdout's terminal has them; `NO_COLOR`, `CLICOLOR_FORCE` and `TERM=dumb` are kept.
-    pub fn detect(verbosity: Verbosity, shown: Shown) -> Self {
-        let stdout = io::stdout();
-        let color = anstream::AutoStream::choice(&stdout) != anstream::ColorChoice::Never;
-        let talk = columns(&io::stderr());
-        // What goes through a pipe to a pager is read on the terminal that talk goes to.
-        let found = columns(&stdout).or(talk);
-        let width = found.unwrap_or(WIDEST);
-        let live = width >= NARROWEST && live::is_possible();
-        let (talk_width, terminal) = (talk.unwrap_or(WIDEST), stdout.is_terminal());
-        Self { color, width, talk_width, terminal, verbosity, shown, live }
-    }
-
-    /// The page for findings.
-    pub(super) fn page(self) -> Page {
-        Page { width: self.width.clamp(NARROWEST, WIDEST), color: self.color }
-    }
-
-    /// The same where stdout carries something else, and findings go to stderr as well.
-    pub fn detect_beside(verbosity: Verbosity, shown: Shown) -> Self {
-        let stderr = io::stderr();
-        let color = anstream::AutoStream::choice(&stderr) != anstream::ColorChoice::Never;
-        let width = columns(&stderr).unwrap_or(WIDEST);
-        Self { color, width, talk_width: width, terminal: stderr.is_terminal(), verbosity, shown, live: false }
-    }
-}
+/// How often counts are looked at.
+const SECOND: Duration = Duration::from_secs(1);
 
 /// Writes text: findings to `out`, talk to `err`.
 pub struct TextOutput<O, E> {
@@ -138,6 +43,8 @@ pub struct TextOutput<O, E> {
     live: Live,
     /// When a flow was answered.
     answered: HashMap<Flow, Timestamp>,
+    /// When counts are looked at next.
+    tick: Instant,
     /// Why connections were told not to get on.
     stalls: HashSet<diagnosis::Cause>,
     /// How many.
@@ -147,8 +54,8 @@ pub struct TextOutput<O, E> {
 }
 
 impl<O: Write, E: Write> TextOutput<O, E> {
-    /// Writes to these two.
-    pub fn new(out: O, err: E, options: TextOptions) -> Self {
+    /// Writes to these two, from this moment on.
+    pub fn new(out: O, err: E, options: TextOptions, now: Instant) -> Self {
         let page = options.page();
         Self {
             out,
@@ -159,6 +66,7 @@ impl<O: Write, E: Write> TextOutput<O, E> {
             folds: Folds::default(),
             live: Live::default(),
             answered: HashMap::new(),
+            tick: now + SECOND,
             stalls: HashSet::new(),
             stalled: 0,
             after_line: false,
@@ -170,8 +78,10 @@ impl<O: Write, E: Write> TextOutput<O, E> {
         &self.out
     }
 
-    /// Says on `err` who listens, what is watched, which probes are missing, and what to do now.
-    pub fn armed(&mut self, armed: &Armed, start: &Start) -> io::Result<()> {
+    /// Says on `err` who listens, what is watched, which probes are missing, and what to do now. What was told before this moment is
+    /// complete, and the seconds count from it.
+    pub fn armed(&mut self, armed: &Armed, start: &Start, now: Instant) -> io::Result<()> {
+        self.tick = now + SECOND;
         if self.options.verbosity == Verbosity::Quiet {
             return Ok(());
         }
@@ -217,6 +127,7 @@ impl<O: Write, E: Write> TextOutput<O, E> {
     /// Takes one journey. It is written when its attempt is complete (see [`TextOutput::due`]), or counted when its cause was
     /// told before.
     pub fn journey(&mut self, report: Report, now: Instant) -> io::Result<()> {
+        self.advance(now)?;
         let journey = &report.journey;
         let fine = is_fine(report.diagnosis.code);
         if self.options.shown == Shown::Each {
@@ -243,7 +154,7 @@ impl<O: Write, E: Write> TextOutput<O, E> {
         self.settle(now)
     }
 
-    /// When [`TextOutput::settle`] has to be called next, if nothing else happens.
+    /// When [`TextOutput::advance`] has to be called next, if nothing else happens.
     pub fn due(&self) -> Option<Instant> {
         self.attempts.due()
     }
@@ -259,20 +170,38 @@ impl<O: Write, E: Write> TextOutput<O, E> {
         self.out.flush()
     }
 
-    /// Writes the attempts that are complete by now.
-    pub fn settle(&mut self, now: Instant) -> io::Result<()> {
+    /// Writes what is due by now, each in the order and as of the time when it was due: what is written does not depend on how
+    /// often, or how late, this is called, so that a recording is told as the run was.
+    pub fn advance(&mut self, now: Instant) -> io::Result<()> {
+        loop {
+            let settles = self.attempts.due().filter(|due| *due <= now);
+            match settles {
+                Some(due) if due <= self.tick => self.settle(due)?,
+                _ if self.tick <= now => {
+                    let lines = if self.options.live { Vec::new() } else { self.folds.due(self.tick) };
+                    self.counts(&lines, self.tick)?;
+                    // A second in which nothing can be due is passed over.
+                    let until = if self.folds.has_untold() { self.tick } else { settles.unwrap_or(now) };
+                    self.tick = next_second(self.tick, until);
+                }
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    fn settle(&mut self, now: Instant) -> io::Result<()> {
         let settled = self.attempts.settled(now);
         settled.into_iter().try_for_each(|attempt| self.attempt(attempt, now))
     }
 
-    /// Writes how often failures have repeated, when that is due; once a second is often enough.
-    pub fn tick(&mut self, now: Instant) -> io::Result<()> {
-        if self.options.live {
-            self.clear()?;
-            return self.redraw(now);
+    /// Writes how long ago failures repeated last, where lines are rewritten; once a second is often enough.
+    pub fn refresh(&mut self, now: Instant) -> io::Result<()> {
+        self.advance(now)?;
+        if !self.options.live {
+            return Ok(());
         }
-        let lines = self.folds.due(now);
-        self.counts(&lines, now)
+        self.clear()?;
+        self.redraw(now)
     }
 
     /// Somebody else has written to the terminal meanwhile. A line of ours may stand there again already, where a count was due
@@ -377,6 +306,7 @@ impl<O: Write, E: Write> TextOutput<O, E> {
 
     /// Tells that a connection does not get on: the first of a cause in full.
     pub fn stall(&mut self, line: &StallLine, now: Instant) -> io::Result<()> {
+        self.advance(now)?;
         self.stalled += 1;
         let text = if self.stalls.insert(line.cause) {
             stall::in_full(self.page, self.options.verbosity, line)
@@ -388,6 +318,7 @@ impl<O: Write, E: Write> TextOutput<O, E> {
 
     /// Writes all that waits, then the summary.
     pub fn summary(&mut self, summary: &SummaryLine, now: Instant) -> io::Result<()> {
+        self.advance(now)?;
         self.flush(now)?;
         if std::mem::take(&mut self.after_line) && self.options.verbosity != Verbosity::Quiet {
             self.clear()?;
@@ -396,7 +327,7 @@ impl<O: Write, E: Write> TextOutput<O, E> {
         self.write(&summary_text::summary(self.page, summary, self.stalled, self.options.verbosity), now)
     }
 
-    fn again(&self, journey: &Journey, apart: std::time::Duration) -> String {
+    fn again(&self, journey: &Journey, apart: Duration) -> String {
         let apart = duration(u64::try_from(apart.as_nanos()).unwrap_or(u64::MAX));
         let what = match journey.outcome {
             Outcome::Forwarded => "sent on again, so nobody beyond has answered",
@@ -442,4 +373,12 @@ impl<O: Write, E: Write> TextOutput<O, E> {
         self.out.write_all(drawn.as_bytes())?;
         self.out.flush()
     }
+}
+
+/// The first whole second after `tick` that is not before `until`.
+fn next_second(tick: Instant, until: Instant) -> Instant {
+    let apart = until.saturating_duration_since(tick);
+    let whole = Duration::from_secs(apart.as_secs());
+    let seconds = if apart > whole { whole + SECOND } else { whole };
+    tick + seconds.max(SECOND)
 }

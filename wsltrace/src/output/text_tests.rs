@@ -20,7 +20,8 @@ impl Page {
     fn showing(shown: Shown, live: bool) -> Self {
         let options =
             TextOptions { color: false, width: 80, talk_width: 80, terminal: false, verbosity: Verbosity::Quiet, shown, live };
-        Self { text: TextOutput::new(Vec::new(), Vec::new(), options), began: Instant::now(), read: 0 }
+        let began = Instant::now();
+        Self { text: TextOutput::new(Vec::new(), Vec::new(), options, began), began, read: 0 }
     }
 
     fn at(&self, ms: u64) -> Instant {
@@ -42,12 +43,12 @@ impl Page {
     }
 
     fn settled(&mut self, ms: u64) -> String {
-        self.text.settle(self.at(ms)).unwrap();
+        self.text.advance(self.at(ms)).unwrap();
         self.new_text()
     }
 
     fn ticked(&mut self, ms: u64) -> String {
-        self.text.tick(self.at(ms)).unwrap();
+        self.text.refresh(self.at(ms)).unwrap();
         self.new_text()
     }
 
@@ -131,7 +132,7 @@ fn both_halves_of_localhost_that_fail_alike_are_told_once() {
         page.journey(on_localhost(samples::container(), true), ms);
         page.journey(on_localhost(samples::container(), false), ms + 1);
     }
-    let said = page.settled(6_000);
+    let said = page.settled(5_900);
     assert_eq!(said.matches('\u{2717}').count(), 1, "{said}");
     assert!(said.contains("[::1]:51234 \u{2192} [::1]:8080, then 127.0.0.1:51234 \u{2192} 127.0.0.1:8080"), "{said}");
     assert_eq!(page.ticked(6_000), "\u{21bb} [::1]:8080 and 127.0.0.1:8080 no_listener \u{d7} 4 within 5.00 s\n");
@@ -155,12 +156,46 @@ fn a_file_gets_a_count_when_it_has_doubled_or_a_minute_has_passed_and_at_the_end
     assert_eq!(page.ticked(900), "");
     fail(&mut page, 1_000);
     assert_eq!(page.new_text(), "");
-    assert_eq!(page.ticked(1_900), "\u{21bb} 172.28.16.2:8080 firewall_drop \u{d7} 2 within 1.00 s\n");
+    assert_eq!(page.ticked(1_999), "");
+    assert_eq!(page.ticked(2_000), "\u{21bb} 172.28.16.2:8080 firewall_drop \u{d7} 2 within 1.00 s\n");
     fail(&mut page, 3_000);
     assert_eq!(page.ticked(3_000), "");
     assert_eq!(page.ticked(62_000), "\u{21bb} 172.28.16.2:8080 firewall_drop \u{d7} 3 within 3.00 s\n");
     fail(&mut page, 63_000);
     assert_eq!(page.ended(64_000), "\u{21bb} 172.28.16.2:8080 firewall_drop \u{d7} 4 within 63.0 s\n");
+}
+
+/// A busy machine looks seldom and late, and a recording is told without looking at a clock at all.
+#[test]
+fn what_is_written_does_not_depend_on_how_often_it_is_looked() {
+    let tell = |looks: &[u64]| {
+        let mut page = Page::new(false);
+        let mut looks = looks.iter().peekable();
+        let mut journeys =
+            vec![(samples::firewall(None), 100), (samples::firewall(None), 110), (samples::bound_elsewhere(), 900)];
+        journeys.extend([
+            (from_port(samples::healthy(), 7), 1_010),
+            (samples::firewall(None), 65_000),
+            (samples::healthy(), 70_500),
+        ]);
+        let mut said = String::new();
+        for (report, ms) in journeys {
+            while let Some(look) = looks.next_if(|look| **look <= ms) {
+                said += &page.settled(*look);
+            }
+            page.journey(report, ms);
+            said += &page.new_text();
+        }
+        said + &page.ended(80_000)
+    };
+    let seldom = tell(&[]);
+    let lines: Vec<&str> = seldom.lines().filter(|line| line.starts_with(['\u{2713}', '\u{2717}', '\u{21bb}'])).collect();
+    assert_eq!(lines.len(), 6, "{seldom}");
+    assert!(lines[1].ends_with("firewall_drop \u{d7} 2 within 10.0 ms"), "{seldom}");
+    let often: Vec<u64> = (0..800).map(|look| look * 100).collect();
+    for looks in [&often[..], &[399, 1_009], &[30_000], &[64_999, 70_499]] {
+        assert_eq!(tell(looks), seldom, "{looks:?}");
+    }
 }
 
 #[test]
@@ -188,7 +223,7 @@ fn the_number_of_an_attempt_stays_in_the_block() {
         shown: Shown::Each,
         live: false,
     };
-    let mut text = TextOutput::new(Vec::new(), Vec::new(), options);
+    let mut text = TextOutput::new(Vec::new(), Vec::new(), options, Instant::now());
     text.journey(report, Instant::now()).unwrap();
     let said = String::from_utf8(text.out().clone()).unwrap();
     assert!(said.lines().any(|line| line == "  attempt 2"), "{said}");

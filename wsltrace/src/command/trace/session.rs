@@ -4,6 +4,7 @@ use std::cell::OnceCell;
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use aya::maps::{MapData, RingBuf};
 use tokio::sync::oneshot;
@@ -189,12 +190,12 @@ fn start_reporter(
         let (verbosity, shown) = (Verbosity::asked(args.quiet, args.verbose), Shown::asked(args.all, args.failures));
         if args.exports_to_stdout() {
             let options = TextOptions::detect_beside(verbosity, shown);
-            Output::Text(Box::new(TextOutput::new(Box::new(io::stderr()), io::stderr(), options)))
+            Output::Text(Box::new(TextOutput::new(Box::new(io::stderr()), io::stderr(), options, Instant::now())))
         } else {
             let mut options = TextOptions::detect(verbosity, shown);
             // Lines are not rewritten where others write too.
             options.live &= args.client.is_empty() && !args.verbose;
-            Output::Text(Box::new(TextOutput::new(Box::new(io::stdout()), io::stderr(), options)))
+            Output::Text(Box::new(TextOutput::new(Box::new(io::stdout()), io::stderr(), options, Instant::now())))
         }
     };
     let (gone, reporter_gone) = oneshot::channel();
@@ -207,6 +208,7 @@ fn start_reporter(
         stalled: Stalled::default(),
         interfaces: args.interfaces.clone(),
         began_ns: now_ns(),
+        began: Instant::now(),
         missed_ns: 0,
         programs: OnceCell::new(),
         netns: netns.clone(),
