@@ -107,6 +107,7 @@ mod tests {
             comment: None,
             verdict: "drop".to_owned(),
             owner,
+            without_users_chain: false,
         }
     }
 
@@ -127,6 +128,14 @@ mod tests {
             assert!(found.iter().all(|line| line.starts_with('#') || line == "docker network ls"), "{found:?}");
         }
         assert!(mend(Owner::Docker, "filter", "FORWARD", "policy drop")[0].contains("-I DOCKER-USER -p tcp --dport 8080"));
+    }
+
+    #[test]
+    fn no_exception_goes_where_nothing_leads_to() {
+        let policy = Rule { handle: None, without_users_chain: true, ..rule(Owner::Docker, "filter", "FORWARD", "policy drop") };
+        let found = Obstacle { forward: true, server: "172.17.0.2".parse().ok(), ..on_the_way(&policy) }.mend();
+        assert!(found.iter().any(|line| line == "iptables-nft -t filter -I FORWARD -d 172.17.0.2 -p tcp --dport 8080 -j ACCEPT"));
+        assert!(found.last().is_some_and(|line| line.starts_with('#') && line.ends_with("service docker restart")), "{found:?}");
     }
 
     #[test]

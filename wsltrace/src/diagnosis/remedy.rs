@@ -11,6 +11,9 @@ use crate::{
     journey::{Origin, Outcome, Stage},
 };
 
+/// Docker makes its rules when it is started, and never looks again.
+const DOCKER_IS_CUT_OFF: &str = "# Docker's own rules are gone from FORWARD, as after `iptables -F` or the reload of another firewall: it makes them anew when it is restarted (containers stop meanwhile), and needs no exception then: sudo service docker restart";
+
 /// A rule that is to let a port through.
 #[derive(Clone, Copy)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of the packet, and no two make one")]
@@ -158,7 +161,11 @@ impl Obstacle<'_> {
                 let add = |lasting: &str| format!("firewall-cmd{lasting}{zone} --add-port={port}/tcp");
                 vec![add(""), add(" --permanent")]
             }
-            // Its chain for the user's rules is asked in this table only.
+            // An exception in its chain for the user's rules would not be met.
+            Owner::Docker if rule.without_users_chain => {
+                self.except().into_iter().chain([DOCKER_IS_CUT_OFF.to_owned()]).collect()
+            }
+            // That chain is asked in this table only.
             Owner::Docker if rule.backend != Backend::Nft && rule.table == "filter" => {
                 // Every container meets that chain.
                 let end = if self.answer { "-s" } else { "-d" };

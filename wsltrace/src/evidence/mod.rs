@@ -117,6 +117,9 @@ pub struct Rule {
     pub verdict: String,
     /// Who manages it.
     pub owner: Owner,
+    /// Not part of what is told of a rule: it is Docker's, and nothing in FORWARD leads to DOCKER-USER, where an exception would belong.
+    #[serde(skip)]
+    pub without_users_chain: bool,
 }
 
 /// A listening TCP socket.

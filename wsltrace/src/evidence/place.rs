@@ -70,12 +70,14 @@ impl Watched {
 
     /// Whether an answer from here has a way to the client, and what refuses it.
     pub(super) fn add_way_of_answer(&self, journey: &Journey, evidence: &mut Evidence) -> io::Result<()> {
-        let (from, to) = (journey.last_destination().0, journey.last_source());
-        evidence.route_back = routes::is_way(&self.netns, Question { from, to, came_by: None })?;
         if evidence.addresses.is_empty() {
             // Among them is the network whose broadcast address the SYN may have been for.
             evidence.addresses = addresses::of(&self.netns)?;
         }
+        let (asked_for, to) = (journey.last_destination().0, journey.last_source());
+        // The kernel knows no way for a source that is not its own; an error about what it leads on has one that is.
+        let from = if evidence.has_address(asked_for) { asked_for } else { way::unspecified(asked_for) };
+        evidence.route_back = routes::is_way(&self.netns, Question { from, to, came_by: None })?;
         way::add_refused_answer(&self.netns, journey, evidence)
     }
 

@@ -125,6 +125,7 @@ pub(crate) fn rule() -> Rule {
         comment: Some("block web".into()),
         verdict: "drop".into(),
         owner: Owner::User,
+        without_users_chain: false,
     }
 }
 

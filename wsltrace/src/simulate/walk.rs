@@ -317,5 +317,6 @@ fn unnamed(site: &Site, verdict: &str) -> Rule {
         comment: None,
         verdict: verdict.to_owned(),
         owner: crate::evidence::Owner::User,
+        without_users_chain: false,
     }
 }

@@ -199,6 +199,8 @@ fn moved<'a>(
 pub(crate) fn rule(counted: &Counted, family: &str, all: &[Counted]) -> Rule {
     let chains = || all.iter().filter(|other| other.table == counted.table).map(|other| other.chain.as_str());
     let of_policy = || owner::of_policy(&counted.chain, chains).filter(|_| counted.number.is_none());
+    let owner = owner::by_chain(&counted.chain).or_else(of_policy).unwrap_or(Owner::User);
+    let leads = |rule: &Counted| rule.table == counted.table && rule.chain == "FORWARD" && rule.target == owner::USERS_CHAIN;
     let comment = counted.text.split_once("--comment ").map(|(_, rest)| first_word(rest));
     Rule {
         backend: Backend::IptablesLegacy,
@@ -217,7 +219,8 @@ pub(crate) fn rule(counted: &Counted, family: &str, all: &[Counted]) -> Rule {
             _ => "drop",
         }
         .to_owned(),
-        owner: owner::by_chain(&counted.chain).or_else(of_policy).unwrap_or(Owner::User),
+        owner,
+        without_users_chain: owner == Owner::Docker && counted.table == "filter" && !all.iter().any(leads),
     }
 }
 

@@ -132,6 +132,7 @@ pub(crate) fn told(rule: &RuleRef, base_chain: &str, verdict: &str, listing: Opt
         Some(_) => listing.and_then(|listing| listing.text(rule)),
         None => Some("policy drop"),
     };
+    let owner = owner::owner(rule, listing);
     Rule {
         backend: owner::backend(rule, base_chain),
         family: rule.family.to_owned(),
@@ -142,7 +143,8 @@ pub(crate) fn told(rule: &RuleRef, base_chain: &str, verdict: &str, listing: Opt
         text: text.map(|text| without_comment(text).to_owned()),
         comment: text.and_then(comment_of).map(str::to_owned),
         verdict: verdict.to_owned(),
-        owner: owner::owner(rule, listing),
+        owner,
+        without_users_chain: owner::lacks_users_chain(rule, owner, listing),
     }
 }
 

@@ -17,6 +17,8 @@ const CHAINS: [(&str, Owner); 8] = [
     ("WSLPOSTROUTING", Owner::Wsl),
     ("INPUT_ZONES", Owner::Firewalld),
 ];
+/// The chain that Docker makes for the user's rules.
+pub(super) const USERS_CHAIN: &str = "DOCKER-USER";
 /// Managers' own tables.
 const TABLES: [(&str, Owner); 4] = [
     ("firewalld", Owner::Firewalld),
@@ -51,6 +53,22 @@ pub(super) fn of_policy<'a, I: Iterator<Item = &'a str>>(chain: &str, chains: im
     sets(Owner::Ufw).or_else(|| sets(Owner::Docker).filter(|_| chain == "FORWARD"))
 }
 
+/// Whether a rule of Docker's stands in a table whose FORWARD does not lead to the chain that Docker made for the user's rules: another
+/// firewall, or `iptables -F`, has taken Docker's rules there away.
+pub(super) fn lacks_users_chain(rule: &RuleRef, owner: Owner, listing: Option<&Listing>) -> bool {
+    // A chain without its place is one whose rules are known in part.
+    let forward =
+        listing.and_then(|listing| listing.chain(rule.family, &rule.table, "FORWARD")).filter(|chain| chain.base.is_some());
+    owner == Owner::Docker
+        && rule.table == "filter"
+        && forward.is_some_and(|forward| !forward.rules.iter().any(|(_, text)| leads_to(text, USERS_CHAIN)))
+}
+
+fn leads_to(text: &str, chain: &str) -> bool {
+    let mut words = text.split(' ').rev();
+    words.next() == Some(chain) && matches!(words.next(), Some("jump" | "goto"))
+}
+
 /// Whether a rule is one of those by which Docker keeps the network from containers' addresses and from ports that are published
 /// on 127.0.0.1. They stand in a chain that is everybody's.
 fn shields_containers(rule: &RuleRef, listing: &Listing) -> bool {
@@ -65,7 +83,7 @@ fn shields_containers(rule: &RuleRef, listing: &Listing) -> bool {
 
 /// The manager of the rules in a chain of this name. Docker makes a chain in which all rules are the user's own.
 pub(crate) fn by_chain(chain: &str) -> Option<Owner> {
-    of_name(chain).filter(|_| chain != "DOCKER-USER")
+    of_name(chain).filter(|_| chain != USERS_CHAIN)
 }
 
 /// The manager that gives chains such a name.
@@ -105,6 +123,22 @@ mod tests {
         assert_eq!(owner(&rule("ip", "filter", "INPUT", None), Some(&listing)), Owner::Ufw);
         assert_eq!(owner(&rule("ip", "filter", "INPUT", Some(1)), Some(&listing)), Owner::User);
         assert_eq!(owner(&rule("ip", "filter", "INPUT", None), None), Owner::User);
+    }
+
+    #[test]
+    fn it_is_seen_whether_forward_leads_to_the_users_chain() {
+        let table = |rule: &str| {
+            let forward =
+                format!("chain FORWARD {{ # handle 1\n\t\ttype filter hook forward priority filter; policy drop;\n{rule}\t}}");
+            Listing::parse(&format!("table ip filter {{ # handle 1\n\t{forward}\n\tchain DOCKER-USER {{ # handle 2\n\t}}\n}}\n"))
+        };
+        let (policy, of) = (rule("ip", "filter", "FORWARD", None), Owner::Docker);
+        let (whole, flushed) = (table("\t\tcounter jump DOCKER-USER # handle 3\n"), table(""));
+        assert!(lacks_users_chain(&policy, of, Some(&flushed)) && !lacks_users_chain(&policy, of, Some(&whole)));
+        assert!(!lacks_users_chain(&policy, Owner::User, Some(&flushed)) && !lacks_users_chain(&policy, of, None));
+        // Of chains that were read without nft not every text is known.
+        let names = [(("ip".to_owned(), "filter".to_owned(), "FORWARD".to_owned()), Vec::new())];
+        assert!(!lacks_users_chain(&policy, of, Some(&Listing::of(names.into_iter()))));
     }
 
     #[test]

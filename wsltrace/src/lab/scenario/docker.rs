@@ -25,7 +25,57 @@ const CHAINS: [&str; 5] = [
 ];
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![shielded(), internal(), kept_apart()]
+    vec![
+        shielded(),
+        internal(),
+        kept_apart(),
+        flushed("docker-flushed", "iptables-nft"),
+        flushed("docker-flushed-legacy", "iptables-legacy"),
+    ]
+}
+
+/// `iptables -F`, or the reload of another firewall: Docker's chains stand there, and nothing leads to them.
+fn flushed(name: &'static str, iptables: &'static str) -> Scenario {
+    let (title, backend, tools): (_, _, &[_]) = if iptables == "iptables-legacy" {
+        (
+            "Docker's rules were flushed from FORWARD (iptables-legacy), and its policy stays",
+            Backend::IptablesLegacy,
+            &["nft", "iptables-legacy"],
+        )
+    } else {
+        (
+            "Docker's rules were flushed from FORWARD (iptables-nft), and its policy stays",
+            Backend::IptablesNft,
+            &["nft", "iptables-nft"],
+        )
+    };
+    let base = template(name, title, GROUP);
+    Scenario {
+        tools,
+        break_it: if backend == Backend::IptablesLegacy {
+            |lab| flush(lab, "iptables-legacy")
+        } else {
+            |lab| flush(lab, "iptables-nft")
+        },
+        // One for each direction.
+        mended: Some(Mended::Added(2)),
+        expect: Expect {
+            translated: Some((CLIENT_V4.into(), SocketAddr::from((CONTAINER, INNER_PORT)))),
+            firewall: Some((backend, "FORWARD")),
+            path: through(ForwardFilter),
+            died: Some((ForwardFilter, Side::Wsl)),
+            ..dropped(&base.expect)
+        },
+        ..of_docker(base)
+    }
+}
+
+fn flush(lab: &mut Lab, iptables: &'static str) -> Result<(), LabError> {
+    serve_all(lab, Side::Container, INNER_PORT)?;
+    publish(lab, CONTAINER)?;
+    ["-P FORWARD DROP", "-N DOCKER-USER", "-N DOCKER-FORWARD", "-A DOCKER-FORWARD -o docker0 -j ACCEPT"]
+        .iter()
+        .try_for_each(|rule| lab.iptables(iptables, rule))
 }
 
 /// Who asks for a container's own address from outside gets no further than this, whatever FORWARD lets through.

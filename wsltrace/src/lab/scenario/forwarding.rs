@@ -11,7 +11,7 @@ use crate::evidence::Backend;
 use crate::journey::{Conntrack, Outcome, Stage};
 use crate::lab::mend::Mended;
 use crate::lab::network::Way;
-use crate::lab::path::{answer, back_through, inbound, into_container, into_container_up_to, through};
+use crate::lab::path::{answer, back_through, inbound, into_container, into_container_up_to, through, up_to_answer};
 use crate::lab::sides::{BACKEND, CLIENT_V4, CONTAINER, ETH1, WSL_V4};
 use crate::lab::{Lab, LabError, PORT, Seen, Side, Step};
 
@@ -24,6 +24,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         dnat_refused(),
         dnat_routed(),
         forward_drop(),
+        forward_reject_unheard(),
         docker_policy(
             "docker-policy-iptables-nft",
             "a container's port that Docker's chains do not let through (iptables-nft)",
@@ -125,6 +126,39 @@ fn forward_drop() -> Scenario {
             codes: &[Code::FirewallDrop],
             firewall: Some((Backend::Nft, "forward")),
             path: through(Stage::ForwardFilter),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+/// A VPN's kill switch rejects what it forwards, and its chain in OUTPUT keeps the error from the client: there is a way back all the same.
+fn forward_reject_unheard() -> Scenario {
+    let title = "a published port, but a rule of FORWARD rejects, and one of OUTPUT drops the error";
+    let base = template("forward-reject-unheard", title, "forwarding");
+    Scenario {
+        tools: &["nft"],
+        behind: Some(Side::Container),
+        break_it: |lab| {
+            serve_all(lab, Side::Container, INNER_PORT)?;
+            publish(lab, CONTAINER)?;
+            lab.wsl.nft_script(&format!(
+                "table inet kill {{
+                    chain forward {{ type filter hook forward priority filter; tcp dport {INNER_PORT} counter reject; }}
+                    chain output {{ type filter hook output priority filter; meta l4proto {{ icmp, ipv6-icmp }} drop; }}
+                }}"
+            ))
+        },
+        client: Seen::NoAnswer,
+        mended: Some(Mended::Removed),
+        expect: Expect {
+            outcomes: &[Outcome::Dropped],
+            died: Some((Stage::ForwardFilter, Side::Wsl)),
+            reason: Some(("NETFILTER_DROP", (5, 18))),
+            codes: &[Code::FirewallReject],
+            firewall: Some((Backend::Nft, "forward")),
+            says: "most likely another rule here drops that",
+            path: [through(Stage::ForwardFilter), up_to_answer(Stage::OutputFilter)].concat(),
             ..base.expect
         },
         ..base
