@@ -1,7 +1,8 @@
 //! Rules that a program keeps in lists of its own: an exception beside them would not hold, or would let in more than this client.
 
 use super::remedy::Obstacle;
-use crate::evidence::Owner;
+use crate::escape::shell_word;
+use crate::evidence::{Backend, Owner};
 
 /// The commands of the program that made the rule, where only that program mends it.
 pub(super) fn mend(obstacle: &Obstacle<'_>) -> Option<Vec<String>> {
@@ -54,10 +55,11 @@ pub(super) fn mend(obstacle: &Obstacle<'_>) -> Option<Vec<String>> {
     if rule.owner == Owner::Ufw
         && !obstacle.forward
         && rule.chain.contains("-user-")
+        && !rule.is_limit()
         && rule.handle.or(rule.number.map(u64::from)).is_some()
     {
         return Some(vec![
-            format!("ufw insert 1 allow {port}/tcp"),
+            format!("ufw insert 1 {}", in_ufws_words(obstacle)),
             "# if ufw has that rule already, further down: take out the one that refuses, by its number here:".to_owned(),
             "ufw status numbered".to_owned(),
         ]);
@@ -70,9 +72,19 @@ pub(super) fn mend(obstacle: &Obstacle<'_>) -> Option<Vec<String>> {
         ]);
     }
     // What is denied is asked about before what is allowed; a priority below 0 comes before both.
-    let zone = rule.chain.split_once("_IN_").and_then(|(_, zone)| zone.strip_suffix("_deny"));
+    let zone_before = |end| rule.chain.split_once("_IN_").and_then(|(_, zone)| zone.strip_suffix(end));
+    // Rich rules of a priority below 0 stand there, each before those of a higher one.
+    if let (Owner::Firewalld, Some(zone)) = (rule.owner, zone_before("_pre")) {
+        let zone = shell_word(zone);
+        return Some(vec![
+            "# a rich rule with a priority refuses; see which, and take it away:".to_owned(),
+            format!("firewall-cmd --zone={zone} --list-rich-rules"),
+            format!("# sudo firewall-cmd --permanent --zone={zone} --remove-rich-rule='RULE', then: sudo firewall-cmd --reload"),
+        ]);
+    }
+    let zone = zone_before("_deny");
     if let (Owner::Firewalld, Some(zone)) = (rule.owner, zone) {
-        let zone = crate::escape::shell_word(zone);
+        let zone = shell_word(zone);
         let rich = format!("'rule priority=\"-1\" port port=\"{port}\" protocol=\"tcp\" accept'");
         return Some(vec![
             format!("firewall-cmd --zone={zone} --add-rich-rule={rich}"),
@@ -82,8 +94,96 @@ pub(super) fn mend(obstacle: &Obstacle<'_>) -> Option<Vec<String>> {
     None
 }
 
+/// Docker makes its rules when it is started, and never looks again.
+const DOCKER_IS_CUT_OFF: &str = "# Docker's own rules are gone from FORWARD, as after `iptables -F` or the reload of another firewall: it makes them anew when it is restarted (containers stop meanwhile), and needs no exception then: sudo service docker restart";
+
+/// The command by which the manager of a rule opens the port, most lasting last.
+pub(super) fn open(obstacle: &Obstacle<'_>) -> Option<Vec<String>> {
+    let Obstacle { rule, port, .. } = obstacle;
+    match rule.owner {
+        Owner::Ufw => Some(vec![format!("ufw {}", in_ufws_words(obstacle))]),
+        // What is on its way through this machine, or leaves it, is none of the ports that a zone has open.
+        Owner::Firewalld if obstacle.forward => Some(policy(obstacle, "forward", "ANY")),
+        Owner::Firewalld if is_outgoing(obstacle) => Some(policy(obstacle, "out", "HOST")),
+        Owner::Firewalld => {
+            let zone = zone(&rule.chain).map(|zone| format!(" --zone={}", shell_word(zone))).unwrap_or_default();
+            let add = |lasting: &str| format!("firewall-cmd{lasting}{zone} --add-port={port}/tcp");
+            Some(vec![add(""), add(" --permanent")])
+        }
+        // An exception in its chain for the user's rules would not be met.
+        Owner::Docker if rule.without_users_chain => {
+            Some(obstacle.except().into_iter().chain([DOCKER_IS_CUT_OFF.to_owned()]).collect())
+        }
+        // That chain is asked in this table only.
+        Owner::Docker if rule.backend != Backend::Nft && rule.table == "filter" => {
+            let program = obstacle.program();
+            // Every container meets that chain.
+            let end = if obstacle.answer { "-s" } else { "-d" };
+            let server = obstacle.behind().map(|server| format!(" {end} {server}")).unwrap_or_default();
+            let allow = format!("{program} -I DOCKER-USER{server} -p tcp {} -j ACCEPT", obstacle.iptables_port());
+            // Of its own networks Docker lets the answers pass itself.
+            let answers = format!("{program} -I DOCKER-USER -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT");
+            let foreign = obstacle.leaves_by.is_some_and(|device| device != "docker0" && !device.starts_with("br-"));
+            Some(foreign.then_some(answers).into_iter().chain([allow]).collect())
+        }
+        _ => None,
+    }
+}
+
+/// Whether the packets leave this machine, where they were made.
+fn is_outgoing(obstacle: &Obstacle<'_>) -> bool {
+    let chain = obstacle.rule.chain.as_str();
+    !obstacle.forward && (chain == "OUTPUT" || ["-output", "_OUT_", "_OUTPUT"].iter().any(|part| chain.contains(part)))
+}
+
+/// What ufw is told to let through.
+fn in_ufws_words(obstacle: &Obstacle<'_>) -> String {
+    let port = obstacle.port;
+    let server = || obstacle.server.map_or_else(|| "any".to_owned(), |server| server.to_string());
+    match (obstacle.forward, is_outgoing(obstacle), obstacle.answer) {
+        (true, _, false) => format!("route allow proto tcp to {} port {port}", server()),
+        (true, _, true) => format!("route allow proto tcp from any port {port} to any"),
+        (_, true, false) => format!("allow out proto tcp to {} port {port}", server()),
+        (_, true, true) => format!("allow out proto tcp from any port {port} to any"),
+        _ => format!("allow {port}/tcp"),
+    }
+}
+
+/// firewalld's commands for what goes from one zone to any other.
+fn policy(obstacle: &Obstacle<'_>, name: &str, from: &str) -> Vec<String> {
+    let port = obstacle.port;
+    let policy = format!("{name}-{port}");
+    // Only to the one server: others may have been left closed on purpose.
+    let allow = match obstacle.server.filter(|_| !obstacle.answer) {
+        Some(server) => {
+            let family = if server.is_ipv4() { "ipv4" } else { "ipv6" };
+            format!("--add-rich-rule='rule family={family} destination address={server} port port={port} protocol=tcp accept'")
+        }
+        None => format!("--add-port={port}/tcp"),
+    };
+    let options = [
+        format!("--permanent --new-policy={policy}"),
+        format!("--permanent --policy={policy} --add-ingress-zone={from}"),
+        format!("--permanent --policy={policy} --add-egress-zone=ANY"),
+        format!("--permanent --policy={policy} {allow}"),
+        "--reload".to_owned(),
+    ];
+    options.map(|options| format!("firewall-cmd {options}")).into()
+}
+
+/// The zone in the name of one of firewalld's chains, such as `filter_IN_public_deny`.
+fn zone(chain: &str) -> Option<&str> {
+    let rest = chain
+        .split_once("_IN_")
+        .or_else(|| chain.split_once("_FWD_"))
+        .map_or_else(|| chain.strip_prefix("IN_"), |(_, rest)| Some(rest))?;
+    let zone = ["_pre", "_log", "_deny", "_allow", "_post"].iter().find_map(|end| rest.strip_suffix(end)).unwrap_or(rest);
+    (!zone.is_empty() && !zone.starts_with("POLICIES") && !zone.starts_with("policy")).then_some(zone)
+}
+
 #[cfg(test)]
 mod tests {
+    use super::zone;
     use crate::diagnosis::Obstacle;
     use crate::evidence::{Backend, Owner, Rule};
 
@@ -92,7 +192,7 @@ mod tests {
     }
 
     fn on_the_way(rule: &Rule) -> Obstacle<'_> {
-        Obstacle { rule, port: 8080, answer: false, v6: false, forward: false, server: None, loopback: false }
+        Obstacle { rule, port: 8080, answer: false, v6: false, forward: false, leaves_by: None, server: None, loopback: false }
     }
 
     fn rule(owner: Owner, table: &str, chain: &str, text: &str) -> Rule {
@@ -139,6 +239,37 @@ mod tests {
     }
 
     #[test]
+    fn of_networks_that_are_none_of_dockers_the_answers_are_let_through_too() {
+        let policy = Rule { handle: None, ..rule(Owner::Docker, "filter", "FORWARD", "policy drop") };
+        let by = |device| Obstacle { forward: true, leaves_by: Some(device), ..on_the_way(&policy) }.mend();
+        assert_eq!([by("docker0").len(), by("br-0123456789ab").len()], [1, 1]);
+        let found = by("podman0");
+        assert!(found.len() == 2 && found[0].contains("-I DOCKER-USER -m conntrack --ctstate ESTABLISHED,RELATED"), "{found:?}");
+    }
+
+    #[test]
+    fn what_leaves_is_opened_outwards() {
+        let to = |owner, chain, text: &str| {
+            let rule = rule(owner, "filter", chain, text);
+            Obstacle { server: "172.28.16.1".parse().ok(), ..on_the_way(&rule) }.mend()
+        };
+        assert_eq!(to(Owner::Ufw, "OUTPUT", "policy drop"), ["ufw allow out proto tcp to 172.28.16.1 port 8080"]);
+        assert_eq!(to(Owner::Ufw, "ufw-user-output", "-j DROP")[0], "ufw insert 1 allow out proto tcp to 172.28.16.1 port 8080");
+        let policy = to(Owner::Firewalld, "filter_OUT_policy_allow-host-ipv6", "drop").join("; ");
+        assert!(policy.contains("--add-ingress-zone=HOST") && policy.contains("destination address=172.28.16.1 "), "{policy}");
+        assert_eq!(to(Owner::Ufw, "INPUT", "policy drop"), ["ufw allow 8080/tcp"]);
+    }
+
+    #[test]
+    fn what_was_set_as_a_limit_is_one_and_rich_rules_go_by_their_priority() {
+        let limit = mend(Owner::Ufw, "filter", "ufw-user-limit", "-A ufw-user-limit -j REJECT");
+        assert_eq!(limit, ["ufw allow 8080/tcp"]);
+        let rich = mend(Owner::Firewalld, "firewalld", "filter_IN_public_pre", "ip saddr 172.28.16.0/20 drop");
+        assert!(rich.iter().any(|line| line == "firewall-cmd --zone=public --list-rich-rules"), "{rich:?}");
+        assert!(!rich.iter().any(|line| line.contains("--add-")), "{rich:?}");
+    }
+
+    #[test]
     fn what_docker_shields_is_published_and_not_opened() {
         let of = |text: &str| mend(Owner::Docker, "raw", "PREROUTING", text);
         for text in
@@ -176,5 +307,13 @@ mod tests {
         let firewalld = |chain| mend(Owner::Firewalld, "firewalld", chain, "reject");
         assert!(firewalld("filter_IN_public_deny")[0].contains("--add-rich-rule='rule priority=\"-1\" port port=\"8080\""));
         assert_eq!(firewalld("filter_IN_public")[0], "firewall-cmd --zone=public --add-port=8080/tcp");
+    }
+
+    #[test]
+    fn zones_are_read_from_firewalld_chains() {
+        assert_eq!(zone("filter_IN_public_deny"), Some("public"));
+        assert_eq!(zone("filter_IN_docker"), Some("docker"));
+        assert_eq!(zone("IN_home_allow"), Some("home"));
+        assert_eq!(zone("filter_INPUT"), None);
     }
 }

@@ -6,10 +6,10 @@ use super::{
     Confidence,
     case::{Case, Finding},
     firewall,
-    remedy::allow_neighbours,
+    remedy::{allow_neighbours, iptables},
 };
 use crate::escape::{escape, shell_word};
-use crate::evidence::{Rule, SharedWire};
+use crate::evidence::{Backend, Rule, SharedWire};
 use crate::journey::{FREES_UNRESOLVED, Journey, Origin, Outcome, Stage};
 
 pub(super) fn neighbour(case: &Case) -> Option<Finding> {
@@ -79,6 +79,9 @@ pub(super) fn neighbour(case: &Case) -> Option<Finding> {
     if let Some(resident) = case.evidence.resident.as_ref().filter(|_| !removed) {
         return Some(super::resident::has_another(case, confidence, resident));
     }
+    if !of_answer && case.journey.last_source().is_loopback() && !whom.is_loopback() {
+        return Some(from_loopback(case, whom, &device));
+    }
     let own = case.journey.last_destination().0;
     let from = if of_answer && case.evidence.has_address(own) { format!(" from {own}") } else { String::new() };
     let look = [case.root(&format!("ip route get {whom}{from}")), case.root(&format!("ip neighbour show {neighbour}"))];
@@ -103,6 +106,24 @@ fn unheard(case: &Case, neighbour: IpAddr, rule: &Rule) -> Finding {
     );
     let allow = allow_neighbours(rule, neighbour.is_ipv6());
     Finding::inferred(summary).remedy(case.where_to_type()).remedy([case.root(&allow)])
+}
+
+/// A packet from 127.x that a rule leads out: the question for the neighbour comes from there as well, and nobody else's kernel heeds either.
+fn from_loopback(case: &Case, whom: IpAddr, device: &str) -> Finding {
+    let translated = case.journey.translated.as_ref();
+    let rule = translated.and_then(|translated| translated.rule.as_ref());
+    let by = rule.map_or_else(|| "a DNAT rule".to_owned(), firewall::name);
+    let source = case.journey.last_source();
+    let summary = format!(
+        "dropped on the way to {whom}: {by} leads it there with the source {source}, which no other machine or container answers, so nobody told its hardware address{device}; most likely a rule is missing that gives it this machine's address (masquerade)"
+    );
+    let backend = rule.map_or(Backend::IptablesNft, |rule| rule.backend);
+    let port = case.journey.last_destination().1;
+    let masquerade = format!(
+        "{} -t nat -A POSTROUTING -s {source} -d {whom} -p tcp --dport {port} -j MASQUERADE",
+        iptables(backend, whom.is_ipv6())
+    );
+    Finding::inferred(summary).remedy(case.where_to_type()).remedy([case.root(&masquerade)])
 }
 
 /// Whether a client's SYN is for a machine that would be found where the SYN came from, and nothing here has led it there: mostly the

@@ -11,9 +11,6 @@ use crate::{
     journey::{Origin, Outcome, Stage},
 };
 
-/// Docker makes its rules when it is started, and never looks again.
-const DOCKER_IS_CUT_OFF: &str = "# Docker's own rules are gone from FORWARD, as after `iptables -F` or the reload of another firewall: it makes them anew when it is restarted (containers stop meanwhile), and needs no exception then: sudo service docker restart";
-
 /// A rule that is to let a port through.
 #[derive(Clone, Copy)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of the packet, and no two make one")]
@@ -28,6 +25,8 @@ pub(crate) struct Obstacle<'a> {
     pub(crate) v6: bool,
     /// Whether it stops packets on their way through this machine.
     pub(crate) forward: bool,
+    /// The device by which they leave this machine then, where it is known.
+    pub(crate) leaves_by: Option<&'a str>,
     /// The address that they go to there, or the answers come from, where it is known.
     pub(crate) server: Option<IpAddr>,
     /// Whether it stops packets over `lo`, where the answers come through the same chains.
@@ -46,7 +45,9 @@ pub(super) fn mend(case: &Case, rule: &Rule) -> Vec<String> {
     let answer = case.journey.outcome == Outcome::AnswerDropped;
     let forward = case.journey.died_at.is_some_and(Stage::is_forward);
     let server = Some(case.journey.last_destination().0);
-    let obstacle = Obstacle { rule, port, answer, v6: case.is_v6(), forward, server, loopback: is_over_loopback(case) };
+    let leaves_by = if forward && !answer { case.interface() } else { None };
+    let obstacle =
+        Obstacle { rule, port, answer, v6: case.is_v6(), forward, leaves_by, server, loopback: is_over_loopback(case) };
     obstacle.mend().into_iter().map(|line| if line.starts_with('#') { line } else { case.root(&line) }).collect()
 }
 
@@ -59,6 +60,7 @@ pub(super) fn mend_further(case: &Case, further: &Further) -> Vec<String> {
         answer: false,
         v6: case.is_v6(),
         forward: *forward,
+        leaves_by: None,
         server: *address,
         loopback: is_over_loopback(case),
     };
@@ -89,7 +91,8 @@ pub(super) fn who_holds(holder: &TableHolder) -> String {
 /// The commands against a rule that an answer met which left its server.
 pub(super) fn mend_for_answer(case: &Case, rule: &Rule) -> Vec<String> {
     let port = case.journey.last_destination().1;
-    let obstacle = Obstacle { rule, port, answer: true, v6: case.is_v6(), forward: false, server: None, loopback: false };
+    let obstacle =
+        Obstacle { rule, port, answer: true, v6: case.is_v6(), forward: false, leaves_by: None, server: None, loopback: false };
     obstacle.mend().into_iter().map(|line| if line.starts_with('#') { line } else { case.root(&line) }).collect()
 }
 
@@ -99,7 +102,7 @@ pub(crate) fn around(rule: &Rule, port: u16, v6: bool) -> Vec<String> {
     if matches!(rule.owner, Owner::Firewalld | Owner::Ufw) {
         return Vec::new();
     }
-    let obstacle = Obstacle { rule, port, answer: false, v6, forward: false, server: None, loopback: false };
+    let obstacle = Obstacle { rule, port, answer: false, v6, forward: false, leaves_by: None, server: None, loopback: false };
     let delete = if obstacle.is_its_own() { obstacle.delete() } else { None };
     delete.map_or_else(|| obstacle.except(), |delete| vec![delete])
 }
@@ -130,53 +133,18 @@ pub(crate) fn allow_neighbours(rule: &Rule, v6: bool) -> String {
     if !v6 {
         return format!("nft insert rule arp {} {} accept", shell_word(&rule.table), shell_word(&rule.chain));
     }
-    let obstacle = Obstacle { rule, port: 0, answer: false, v6, forward: false, server: None, loopback: false };
+    let obstacle = Obstacle { rule, port: 0, answer: false, v6, forward: false, leaves_by: None, server: None, loopback: false };
     obstacle.except_for("icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert }", "-p ipv6-icmp")
 }
 
 impl Obstacle<'_> {
     /// The commands for root, most lasting last; a line that begins with `#` says what no command can do.
     pub(crate) fn mend(&self) -> Vec<String> {
-        let (rule, port) = (self.rule, self.port);
         if let Some(commands) = managers::mend(self) {
             return commands;
         }
-        match rule.owner {
-            // What is on its way through this machine is none of the ports that it has open.
-            Owner::Ufw if self.forward => vec![format!("ufw route allow proto tcp to any port {port}")],
-            Owner::Ufw => vec![format!("ufw allow {port}/tcp")],
-            Owner::Firewalld if self.forward => {
-                let policy = format!("forward-{port}");
-                let options = [
-                    format!("--permanent --new-policy={policy}"),
-                    format!("--permanent --policy={policy} --add-ingress-zone=ANY"),
-                    format!("--permanent --policy={policy} --add-egress-zone=ANY"),
-                    format!("--permanent --policy={policy} --add-port={port}/tcp"),
-                    "--reload".to_owned(),
-                ];
-                options.map(|options| format!("firewall-cmd {options}")).into()
-            }
-            Owner::Firewalld => {
-                let zone = zone(&rule.chain).map(|zone| format!(" --zone={}", shell_word(zone))).unwrap_or_default();
-                let add = |lasting: &str| format!("firewall-cmd{lasting}{zone} --add-port={port}/tcp");
-                vec![add(""), add(" --permanent")]
-            }
-            // An exception in its chain for the user's rules would not be met.
-            Owner::Docker if rule.without_users_chain => {
-                self.except().into_iter().chain([DOCKER_IS_CUT_OFF.to_owned()]).collect()
-            }
-            // That chain is asked in this table only.
-            Owner::Docker if rule.backend != Backend::Nft && rule.table == "filter" => {
-                // Every container meets that chain.
-                let end = if self.answer { "-s" } else { "-d" };
-                let server = self.behind().map(|server| format!(" {end} {server}")).unwrap_or_default();
-                vec![format!("{} -I DOCKER-USER{server} -p tcp {} -j ACCEPT", self.program(), self.iptables_port())]
-            }
-            _ => {
-                let delete = if self.is_its_own() { self.delete() } else { None };
-                delete.map_or_else(|| self.except(), |delete| vec![delete])
-            }
-        }
+        let delete = || if self.is_its_own() { self.delete() } else { None };
+        managers::open(self).unwrap_or_else(|| delete().map_or_else(|| self.except(), |delete| vec![delete]))
     }
 
     /// What the packets have in common. Of answers not the port alone: whoever sends from that port would come in to every other one. What
@@ -187,14 +155,14 @@ impl Obstacle<'_> {
     }
 
     /// The same in iptables' words.
-    fn iptables_port(&self) -> String {
+    pub(super) fn iptables_port(&self) -> String {
         let port = self.port;
         if self.answer { format!("--sport {port} ! --syn") } else { format!("--dport {port}") }
     }
 
     /// The server's address where it stands behind this machine: on the way there, and where the rule itself is about that address. An
     /// address of this machine may be another one tomorrow.
-    fn behind(&self) -> Option<IpAddr> {
+    pub(super) fn behind(&self) -> Option<IpAddr> {
         self.server.filter(|server| self.forward || !server.is_loopback() && self.rule.names_destination(*server))
     }
 
@@ -253,7 +221,7 @@ impl Obstacle<'_> {
 
     /// Exceptions before the rule, or in front of a policy at the chain's beginning: for the port, and where the answers come through
     /// the same chain, for them.
-    fn except(&self) -> Vec<String> {
+    pub(super) fn except(&self) -> Vec<String> {
         let answers = self.except_for("ct state established,related", "-m conntrack --ctstate ESTABLISHED,RELATED");
         let both_ways = !self.answer && (self.forward || self.loopback && !self.names_a_destination_port());
         // On the way through this machine only to the one server: others behind it may have been left closed on purpose.
@@ -273,7 +241,7 @@ impl Obstacle<'_> {
     }
 
     /// The iptables command that the rule's table belongs to.
-    fn program(&self) -> &'static str {
+    pub(super) fn program(&self) -> &'static str {
         iptables(self.rule.backend, self.v6)
     }
 }
@@ -349,19 +317,9 @@ fn is_plain(words: &str) -> bool {
     words.chars().all(|c| c.is_ascii_alphanumeric() || " -_.,:/+!=".contains(c))
 }
 
-/// The zone in the name of one of firewalld's chains, such as `filter_IN_public_deny`.
-fn zone(chain: &str) -> Option<&str> {
-    let rest = chain
-        .split_once("_IN_")
-        .or_else(|| chain.split_once("_FWD_"))
-        .map_or_else(|| chain.strip_prefix("IN_"), |(_, rest)| Some(rest))?;
-    let zone = ["_pre", "_log", "_deny", "_allow", "_post"].iter().find_map(|end| rest.strip_suffix(end)).unwrap_or(rest);
-    (!zone.is_empty() && !zone.starts_with("POLICIES") && !zone.starts_with("policy")).then_some(zone)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{free_port_of_iptables, zone};
+    use super::free_port_of_iptables;
 
     #[test]
     fn iptables_chooses_the_port_itself_when_none_is_named() {
@@ -373,13 +331,5 @@ mod tests {
         for portless in ["-j SNAT --to-source fd00::1", "-j MASQUERADE", "-j SNAT --to-source 10.0.0.1"] {
             assert_eq!(free(portless), None, "{portless}");
         }
-    }
-
-    #[test]
-    fn zones_are_read_from_firewalld_chains() {
-        assert_eq!(zone("filter_IN_public_deny"), Some("public"));
-        assert_eq!(zone("filter_IN_docker"), Some("docker"));
-        assert_eq!(zone("IN_home_allow"), Some("home"));
-        assert_eq!(zone("filter_INPUT"), None);
     }
 }

@@ -57,6 +57,7 @@ fn mend(journey: &Journey, dropped: &Dropped) -> Vec<String> {
         answer: !dropped.from_client,
         v6: journey.flow.source.is_ipv6(),
         forward: dropped.forward,
+        leaves_by: None,
         server: None,
         loopback: journey.origin != Origin::Remote,
     };

@@ -20,7 +20,11 @@ impl Rule {
                 || matches!(three, ["xt", "match", "connlimit" | "hashlimit"])
         };
         let words = self.words();
-        words.windows(3).any(exceeds) || words.iter().any(|word| matches!(*word, "--connlimit-above" | "--hashlimit-above"))
+        // ufw's chain for what comes too often after `ufw limit`: the rule that counts leads there.
+        let by_ufw = self.owner == Owner::Ufw && self.chain.ends_with("-user-limit");
+        by_ufw
+            || words.windows(3).any(exceeds)
+            || words.iter().any(|word| matches!(*word, "--connlimit-above" | "--hashlimit-above"))
     }
 
     /// Whether it asks for what came from an address before (iptables' `recent`). nft does not tell what it does with the answer.

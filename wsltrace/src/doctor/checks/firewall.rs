@@ -52,7 +52,8 @@ pub(super) fn firewall(facts: &Facts) -> Vec<Finding> {
         let loopback = entry.interface == "lo";
         // Answers go to the client's.
         let server = address.filter(|_| !answer);
-        let obstacle = Obstacle { rule, port, answer, v6: entry.destination.is_ipv6(), forward: *forward, server, loopback };
+        let v6 = entry.destination.is_ipv6();
+        let obstacle = Obstacle { rule, port, answer, v6, forward: *forward, leaves_by: None, server, loopback };
         let by: Vec<String> = stops.iter().copied().filter_map(in_words).collect();
         let finding = Finding::new(Severity::Fails, format!("{what} {}", by.join(", or ")));
         let finding = finding.because("the rules were read and followed; `wsltrace` shows it of a real connection");

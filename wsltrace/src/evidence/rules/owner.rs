@@ -129,7 +129,7 @@ mod tests {
     fn it_is_seen_whether_forward_leads_to_the_users_chain() {
         let table = |rule: &str| {
             let forward =
-                format!("chain FORWARD {{ # handle 1\n\t\ttype filter hook forward priority filter; policy drop;\n{rule}\t}}");
+                format!("chain FORWARD {{ # handle 1\n\t\ttype filter hook forward priority 0; policy drop;\n{rule}\t}}");
             Listing::parse(&format!("table ip filter {{ # handle 1\n\t{forward}\n\tchain DOCKER-USER {{ # handle 2\n\t}}\n}}\n"))
         };
         let (policy, of) = (rule("ip", "filter", "FORWARD", None), Owner::Docker);
