@@ -35,6 +35,8 @@ pub struct Offsets {
     pub tcp_sock_rcv_nxt: u32,
     pub tcp_sock_bytes_received: u32,
     pub tcp_sock_bytes_sent: u32,
+    pub tcp_sock_write_seq: u32,
+    pub tcp_sock_snd_nxt: u32,
     pub inet_request_sock_rmt_addr: u32,
     pub inet_request_sock_v6_rmt_addr: u32,
     pub inet_request_sock_rmt_port: u32,

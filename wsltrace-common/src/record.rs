@@ -177,6 +177,8 @@ impl Flags {
     pub const DATA_DROPPED: u32 = 1 << 28;
     /// The SYN-ACK was made again before the first had left by the entrance.
     pub const ANSWERED_AGAIN: u32 = 1 << 29;
+    /// The server's side closed the connection with a FIN, at `Record::last_ns`, before it had sent a byte.
+    pub const SERVER_CLOSED: u32 = 1 << 30;
 }
 
 /// Bits of [`Record::counted`]: which of the numbers that keep the probes awake a record is in.

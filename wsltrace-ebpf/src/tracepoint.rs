@@ -173,7 +173,8 @@ pub fn inet_sock_set_state(context: BtfTracePointContext) -> i32 {
 fn changed(socket: u64, sequences: u32) -> Option<()> {
     let (key, netns) = key_of(socket)?;
     if sequences > 0 {
-        journey::closed(&key, sequences);
+        // A client that closes first has the server close after it.
+        journey::closed(&key, sequences, sequences == 1 && said_nothing(socket) == Some(true));
         return Some(());
     }
     let is_mptcp = offset!(tcp_sock_is_mptcp);
@@ -181,6 +182,18 @@ fn changed(socket: u64, sequences: u32) -> Option<()> {
     let accept_is_seen = is_mptcp == ABSENT || read::<u8>(socket + u64::from(is_mptcp)) == Some(0);
     journey::established(&key, netns, accept_is_seen);
     Some(())
+}
+
+/// Whether a connection has sent no byte, and none waits to be sent.
+#[inline(always)]
+fn said_nothing(socket: u64) -> Option<bool> {
+    let (sent, written, next) = (offset!(tcp_sock_bytes_sent), offset!(tcp_sock_write_seq), offset!(tcp_sock_snd_nxt));
+    if sent == ABSENT || written == ABSENT || next == ABSENT {
+        return None;
+    }
+    let sent: u64 = read(socket + u64::from(sent))?;
+    let (written, next): (u32, u32) = (read(socket + u64::from(written))?, read(socket + u64::from(next))?);
+    Some(sent == 0 && written == next)
 }
 
 /// `accept` joins a connection with the socket that it returns to the application. Optional: not every kernel lets such programs

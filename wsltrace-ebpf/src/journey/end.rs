@@ -241,13 +241,19 @@ pub fn accepted(key: &Key, netns: u32, sequences: u32) {
 }
 
 /// One side closed the connection of this key in order, with a FIN: what was to be seen has been seen, but for an application that
-/// may still accept. `sequences` as for [`settling`].
+/// may still accept. `sequences` as for [`settling`]; `unsaid`: it was the server's side, which had sent no byte.
 #[inline(always)]
-pub fn closed(key: &Key, sequences: u32) {
+pub fn closed(key: &Key, sequences: u32, unsaid: bool) {
     let Some(found) = settling(key, sequences) else { return };
-    if found.record().flags & Flags::UNACCEPTED == 0 {
-        finish(&found);
+    let record = found.record();
+    if record.flags & Flags::UNACCEPTED != 0 {
+        return;
     }
+    if unsaid {
+        record.last_ns = now_ns();
+        record.flags |= Flags::SERVER_CLOSED;
+    }
+    finish(&found);
 }
 
 /// The server's side reset the connection of this key before it had sent a byte.

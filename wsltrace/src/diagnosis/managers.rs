@@ -2,7 +2,7 @@
 
 use super::remedy::Obstacle;
 use crate::escape::shell_word;
-use crate::evidence::{Backend, Owner};
+use crate::evidence::{Backend, Owner, Rule};
 
 /// The commands of the program that made the rule, where only that program mends it.
 pub(super) fn mend(obstacle: &Obstacle<'_>) -> Option<Vec<String>> {
@@ -25,12 +25,8 @@ pub(super) fn mend(obstacle: &Obstacle<'_>) -> Option<Vec<String>> {
             "# sudo cscli decisions delete --ip ADDRESS".to_owned(),
         ]);
     }
-    if text.contains("has no endpoints") {
-        return Some(vec![
-            "# Kubernetes refuses for a service that no pod is ready for: start its pods, and see that the selector fits:"
-                .to_owned(),
-            "kubectl get pods,services,endpointslices --all-namespaces".to_owned(),
-        ]);
+    if let Some(commands) = by_kubernetes(rule) {
+        return Some(commands);
     }
     // An exception would open the port of every container to every network, and the answers would still be stopped.
     if rule.is_wall_of_docker() && !rule.is_shield_of_docker() {
@@ -181,6 +177,34 @@ fn zone(chain: &str) -> Option<&str> {
     (!zone.is_empty() && !zone.starts_with("POLICIES") && !zone.starts_with("policy")).then_some(zone)
 }
 
+/// What is to be looked at where Kubernetes made the rule: it makes its rules anew again and again, and an exception would pass what its
+/// services and network policies say.
+fn by_kubernetes(rule: &Rule) -> Option<Vec<String>> {
+    let [text, comment] = [&rule.text, &rule.comment].map(|said| said.as_deref().unwrap_or_default());
+    let says = |what: &str| text.contains(what) || comment.contains(what);
+    let (what, look) = if says("has no endpoints") || rule.table == "kube-proxy" && rule.chain.contains("reject") {
+        ("refuses for a service that no pod is ready for: start its pods, and see that the selector fits", SERVICES)
+    } else if says("has no local endpoints") {
+        (
+            "drops for a service that has no pod on this machine (externalTrafficPolicy: Local): start one here, or set it to Cluster",
+            SERVICES,
+        )
+    } else if ["KUBE-POD-FW", "KUBE-NWPLCY", "cali-", "CILIUM_"].iter().any(|chain| rule.chain.starts_with(chain)) {
+        (
+            "lets through what its network policies allow, and this is none of it",
+            "kubectl get networkpolicies,pods -o wide --all-namespaces",
+        )
+    } else if rule.chain == "KUBE-FIREWALL" || rule.table == "kube-proxy" {
+        ("guards this machine's own addresses, or drops what it marked; ask for what a service publishes", SERVICES)
+    } else {
+        return None;
+    };
+    Some(vec![format!("# Kubernetes {what}:"), look.to_owned()])
+}
+
+/// The services, and who serves them.
+const SERVICES: &str = "kubectl get pods,services,endpointslices --all-namespaces";
+
 #[cfg(test)]
 mod tests {
     use super::zone;
@@ -217,6 +241,22 @@ mod tests {
         assert!(of("filter", "f2b-sshd", "-s 172.28.16.1/32 -j REJECT").iter().any(|line| line.contains("set sshd unbanip")));
         assert!(of("f2b-table", "f2b-chain", "").iter().any(|line| line.contains("set JAIL unbanip")));
         assert!(of("crowdsec", "crowdsec-chain", "").iter().any(|line| line.contains("cscli decisions delete")));
+        let kube = Rule {
+            comment: Some("default/web has no endpoints".to_owned()),
+            ..rule(Owner::User, "filter", "KUBE-SERVICES", "reject")
+        };
+        for found in [
+            on_the_way(&kube).mend(),
+            of("kube-proxy", "reject-chain", "reject"),
+            of("filter", "KUBE-FIREWALL", "ct status dnat counter drop"),
+            of("filter", "cali-tw-vK", "drop"),
+            of("filter", "KUBE-EXTERNAL-SERVICES", "-m comment --comment \"default/web has no local endpoints\" -j DROP"),
+        ] {
+            assert!(
+                matches!(&found[..], [what, look] if what.starts_with("# Kub") && look.starts_with("kubectl get ")),
+                "{found:?}"
+            );
+        }
         let service = of("filter", "KUBE-SERVICES", "-m comment --comment \"default/web has no endpoints\" -j REJECT");
         assert!(service.iter().any(|line| line.starts_with("kubectl get")) && !service.iter().any(|line| line.contains("-D")));
     }

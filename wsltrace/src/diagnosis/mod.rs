@@ -18,6 +18,7 @@ mod reasons;
 mod rebind;
 mod remedy;
 mod reply;
+mod rerouted;
 mod resident;
 mod routes;
 mod routing;

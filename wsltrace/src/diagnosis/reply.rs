@@ -12,6 +12,7 @@ use super::{
 use crate::escape::{escape, shell_word};
 use crate::evidence::Mirror;
 use crate::journey::{Facts, Origin, Outcome, REFUSED_BY_CLIENT, Stage, StageVisit};
+use crate::units::duration;
 
 pub(super) fn healthy(case: &Case) -> Option<Finding> {
     if case.journey.is_unconfirmed() {
@@ -20,7 +21,7 @@ pub(super) fn healthy(case: &Case) -> Option<Finding> {
     let Facts { acknowledged, established, answer_from_outside, asked_again, .. } = case.journey.facts;
     let by = if answer_from_outside { "answered from beyond this machine" } else { "answered" };
     Some(if established || acknowledged && answer_from_outside {
-        Finding::proved(format!("{by}, and the client completed the connection{}", by_another_way(case)))
+        Finding::proved(format!("{by}, and the client completed the connection{}{}", by_another_way(case), closed_unsaid(case)))
     } else if acknowledged {
         Finding::inferred(format!("{by}, and the client confirmed it; that the connection was made here was not seen"))
     } else if case.evidence.resets_of_half_open > 0 {
@@ -33,6 +34,15 @@ pub(super) fn healthy(case: &Case) -> Option<Finding> {
     } else {
         Finding::inferred(format!("{by}; whether the client got the answer was not seen"))
     })
+}
+
+/// A server that closes without a word is none to its client, which may show an empty reply; a protocol in which it does so is rare.
+fn closed_unsaid(case: &Case) -> String {
+    let Some(after_ns) = case.journey.facts.server_closed_ns else { return String::new() };
+    format!(
+        "; the server closed it {} later without having sent a byte, as a proxy does that cannot reach what it leads to",
+        duration(after_ns)
+    )
 }
 
 /// The answer may leave by another interface than its SYN came by; where the client got it, that is no fault.
@@ -161,6 +171,9 @@ pub(super) fn dropped(case: &Case) -> Option<Finding> {
         && !refused
         && let Some(finding) = super::ipsec::unprotected(case)
     {
+        return Some(finding);
+    }
+    if let Some(finding) = super::rerouted::answer(case) {
         return Some(finding);
     }
     if case.evidence.rule.is_none()

@@ -89,6 +89,7 @@ impl Watched {
             (Some(Stage::Routing), Outcome::Dropped | Outcome::Rejected) => way::add_routing(&self.netns, journey, evidence),
             (Some(Stage::OutputNat), _) if journey.translated.is_some() => way::add_way_on(&self.netns, journey, evidence),
             (Some(Stage::Neighbour), _) => way::add_way_back(&self.netns, journey, evidence),
+            _ if journey.is_answer_dropped_by_hook() => way::add_refused_answer(&self.netns, journey, evidence),
             _ if journey.facts.answer_elsewhere || journey.strayed_by().is_some() => {
                 way::add_way_back(&self.netns, journey, evidence)
             }

@@ -91,6 +91,7 @@ fn facts(record: &Record) -> Facts {
         established: has(Flags::ESTABLISHED),
         not_accepted: has(Flags::NOT_ACCEPTED),
         server_reset_ns: has(Flags::SERVER_RESET).then(|| lasted(record, StageCode::Established)).flatten(),
+        server_closed_ns: has(Flags::SERVER_CLOSED).then(|| lasted(record, StageCode::Established)).flatten(),
         data_dropped: false,
         syn_ack_again: has(Flags::SYN_ACK_AGAIN),
         socket_lookup: entries(record).any(|(code, _)| code == StageCode::SocketLookup),

@@ -387,6 +387,8 @@ pub struct Facts {
     pub not_accepted: bool,
     /// The server's side reset the connection before it had sent a byte, this many nanoseconds after it was established.
     pub server_reset_ns: Option<u64>,
+    /// The server's side closed the connection (FIN) before it had sent a byte, this many nanoseconds after it was established.
+    pub server_closed_ns: Option<u64>,
     /// The connection was made, and netfilter dropped the first data that the client sent. It is sent again.
     pub data_dropped: bool,
     /// The SYN-ACK was sent again.

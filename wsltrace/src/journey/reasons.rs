@@ -1,5 +1,7 @@
 //! What the kernel's drop reasons and the functions that free packets say.
 
+use super::{Journey, Outcome, Stage};
+
 /// Functions that free packets which waited in vain for a neighbour. IPv6's gives no reason of its own (`NOT_SPECIFIED` on 6.18), and
 /// those that take the whole entry away, as when its device goes down, give `QUEUE_PURGE`.
 pub const FREES_UNRESOLVED: [&str; 8] = [
@@ -95,4 +97,17 @@ pub(super) fn keeps_from_being_made(reason: Option<&str>, location: Option<&str>
 pub(super) fn is_taken(reason: Option<&str>, location: Option<&str>) -> bool {
     let for_later = reason.is_none_or(|reason| ["NOT_SPECIFIED", "TCP_LISTEN_OVERFLOW"].contains(&reason));
     for_later && !keeps_from_being_made(reason, location)
+}
+
+impl Journey {
+    /// Whether the hook itself dropped an answer, before any filter of OUTPUT: as a rule does, and as it does when the way of what a rule
+    /// has marked was looked for anew, and there is none.
+    pub fn is_answer_dropped_by_hook(&self) -> bool {
+        let before_filters =
+            [Stage::Output, Stage::OutputRaw, Stage::OutputConntrack, Stage::OutputMangle, Stage::OutputNat].map(Some);
+        self.outcome == Outcome::AnswerDropped
+            && self.reason.as_deref() == Some("NETFILTER_DROP")
+            && self.location.as_deref().map(symbol) == Some("nf_hook_slow")
+            && before_filters.contains(&self.died_at)
+    }
 }

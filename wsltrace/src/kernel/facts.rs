@@ -86,7 +86,7 @@ const HOOKS: &str = "the netfilter stages show no interface or namespace";
 const SOCKETS: &str = "the events of sockets cannot be matched to their SYN";
 const REQUESTS: &str = "the SYN-ACKs sent again cannot be matched to their SYN";
 const RESETS: &str = "the kernel's own resets cannot be told from a firewall's";
-const AT_ONCE: &str = "a server that resets its connections at once goes unnoticed";
+const AT_ONCE: &str = "a server that resets or closes its connections at once goes unnoticed";
 const SENT_AGAIN: &str = "`bench` does not count what a server here sends again";
 const TASKS: &str = "the program behind a local connection is not named";
 const POSITIONS: &str = "every position of netfilter is watched, also where nothing is hooked in: that costs traffic more";
@@ -104,7 +104,7 @@ macro_rules! field {
     };
 }
 
-const FIELDS: [Field; 39] = [
+const FIELDS: [Field; 41] = [
     field!(sk_buff_head, "sk_buff", "head", PACKETS),
     field!(sk_buff_network_header, "sk_buff", "network_header", PACKETS),
     field!(sk_buff_mac_header, "sk_buff", "mac_header", PACKETS),
@@ -131,6 +131,8 @@ const FIELDS: [Field; 39] = [
     field!(tcp_sock_rcv_nxt, "tcp_sock", "rcv_nxt", SOCKETS),
     field!(tcp_sock_bytes_received, "tcp_sock", "bytes_received", SOCKETS),
     field!(tcp_sock_bytes_sent, "tcp_sock", "bytes_sent", AT_ONCE),
+    field!(tcp_sock_write_seq, "tcp_sock", "write_seq", AT_ONCE),
+    field!(tcp_sock_snd_nxt, "tcp_sock", "snd_nxt", AT_ONCE),
     field!(inet_request_sock_rmt_addr, "inet_request_sock", "req.__req_common.skc_daddr", REQUESTS),
     field!(inet_request_sock_v6_rmt_addr, "inet_request_sock", "req.__req_common.skc_v6_daddr", REQUESTS),
     field!(inet_request_sock_rmt_port, "inet_request_sock", "req.__req_common.skc_dport", REQUESTS),
@@ -173,6 +175,8 @@ const ABSENT_EVERYWHERE: Offsets = Offsets {
     tcp_sock_rcv_nxt: ABSENT,
     tcp_sock_bytes_received: ABSENT,
     tcp_sock_bytes_sent: ABSENT,
+    tcp_sock_write_seq: ABSENT,
+    tcp_sock_snd_nxt: ABSENT,
     inet_request_sock_rmt_addr: ABSENT,
     inet_request_sock_v6_rmt_addr: ABSENT,
     inet_request_sock_rmt_port: ABSENT,

@@ -9,7 +9,7 @@ use super::{
     words::{BAD, COMMAND, FAINT, GOOD, Page, STRONG, duration, ends, sentence},
 };
 use crate::{
-    diagnosis::{Confidence, reason_page, row, rule_name},
+    diagnosis::{Code, Confidence, reason_page, row, rule_name},
     escape::escape,
     evidence::Rule,
     journey::{Flow, Journey, Origin, Stage},
@@ -28,7 +28,13 @@ pub(super) fn fine(page: Page, verbosity: Verbosity, report: &Report, more: u64,
         1 => ", and 1 more socket with it".to_owned(),
         more => format!(", and {more} more sockets with it"),
     };
-    let said = format!("{}{took}{by}{}{more}", row(diagnosis.code).map_or("", |row| row.title), origin(journey));
+    let unsaid = match journey.facts.server_closed_ns {
+        Some(after_ns) if diagnosis.code == Code::Healthy => {
+            format!(", and closed by the server {} later without a byte", duration(after_ns))
+        }
+        _ => String::new(),
+    };
+    let said = format!("{}{took}{by}{}{unsaid}{more}", row(diagnosis.code).map_or("", |row| row.title), origin(journey));
     let beside = used + 2 + said.chars().count() <= page.width;
     let (gap, first) = if beside { ("  ", used + 2) } else { ("\n  ", 2) };
     let mut text = format!("{head}{gap}{}\n", page.wrap(&said, first, 2, FAINT));

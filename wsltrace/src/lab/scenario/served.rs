@@ -91,6 +91,7 @@ fn reset_after_greeting() -> Scenario {
 
 /// Whoever only looks whether a port is open is served like this.
 fn closed_at_once() -> Scenario {
+    let base = template("closed-at-once", "nothing is broken: the server accepts, and closes at once in order", GROUP);
     Scenario {
         break_it: |lab| {
             serve_by(lab, |connection| {
@@ -99,7 +100,8 @@ fn closed_at_once() -> Scenario {
             })
         },
         manner: Manner::Silent,
-        ..template("closed-at-once", "nothing is broken: the server accepts, and closes at once in order", GROUP)
+        expect: Expect { says: "later without having sent a byte", ..base.expect },
+        ..base
     }
 }
 

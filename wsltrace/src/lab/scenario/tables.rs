@@ -10,7 +10,7 @@ use crate::diagnosis::Code;
 use crate::journey::{Outcome, Stage};
 use crate::lab::mend::Mended;
 use crate::lab::network::Way;
-use crate::lab::path::{answer, inbound, through};
+use crate::lab::path::{answer, inbound, through, up_to_answer};
 use crate::lab::sides::{BACKEND, CLIENT_V4, WSL_V4};
 use crate::lab::{Binding, Lab, LabError, PORT, Seen, Side, Step};
 
@@ -32,6 +32,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         rule_refuses_answer(),
         route_refuses_answer(),
         marked_answer(),
+        marked_and_refused(),
         loose_filter(),
         taken_address(),
         gone_address(),
@@ -171,6 +172,33 @@ fn marked_answer() -> Scenario {
             proved: true,
             says: "a rule of `ip rule` (fwmark) takes it there",
             path: [inbound(Stage::SocketLookup), vec![Step::Must(Stage::SynAck)], answer()].concat(),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+/// The usual lines of split tunnels, while the VPN is down: the hook drops what has no way after its mark was set.
+fn marked_and_refused() -> Scenario {
+    let title = "a firewall marks the answers, and the rule for the mark refuses them";
+    let base = template("reply-mark-refused", title, GROUP);
+    Scenario {
+        tools: &["ip", "nft"],
+        break_it: |lab| {
+            serve_any(lab)?;
+            lab.ip("rule add pref 10 fwmark 0x1 unreachable")?;
+            lab.wsl.nft("inet", "type route hook output priority mangle", &format!("tcp sport {PORT} meta mark set 1"))
+        },
+        client: Seen::NoAnswer,
+        mended: Some(Mended::Removed),
+        expect: Expect {
+            outcomes: &[Outcome::AnswerDropped],
+            died: Some((Stage::OutputMangle, Side::Wsl)),
+            reason: Some(("NETFILTER_DROP", (5, 18))),
+            codes: &[Code::ReplyDropped],
+            inferred: true,
+            says: "no rule of a firewall did it",
+            path: [inbound(Stage::SocketLookup), vec![Step::Must(Stage::SynAck)], up_to_answer(Stage::OutputMangle)].concat(),
             ..base.expect
         },
         ..base

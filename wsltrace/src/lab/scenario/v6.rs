@@ -122,6 +122,7 @@ const OVER_V6: &[OverV6] = &[
         "a firewall marks the SYN, and the IPv6 routing table for its mark refuses all",
     ),
     ("route-local-missing", "route-local-missing-v6", "WSL's own IPv6 address is missing in the routing table `local`"),
+    ("reply-mark-refused", "reply-mark-refused-v6", "a firewall marks the IPv6 answers, and the rule for the mark refuses them"),
     ("rule-prohibit-back", "rule-prohibit-back-v6", "a rule of `ip -6 rule` prohibits what goes to the client"),
     ("route-blackhole-back", "route-blackhole-back-v6", "a blackhole route to the IPv6 client"),
     ("reply-mark-elsewhere", "reply-mark-elsewhere-v6", "a firewall marks the answers, and an IPv6 rule takes them elsewhere"),
