@@ -18,7 +18,7 @@ use super::rules::{FirewallTrace, Scope};
 use super::sockets::{self, Found, SocketOwner};
 use super::told::OrTold as _;
 use super::watched::{REST_KEPT, Watched};
-use super::{Evidence, Listener, Sockets, addresses, lead, units, way};
+use super::{Evidence, Listener, Sockets, addresses, lead, units};
 use crate::journey::{Journey, Outcome, Stage};
 use crate::kernel::links;
 use crate::kernel::netns::Netns;
@@ -69,15 +69,21 @@ impl Gatherer {
     /// What the kernel named on an answered journey's way: the rule that gave its packet another address, and the one that
     /// exempted it from connection tracking.
     pub fn on_the_way(&mut self, journey: &Journey) -> Evidence {
-        let trace = self.watched.get_mut(&journey.netns).and_then(|watched| watched.trace.as_mut());
-        let Some(trace) = trace else { return Evidence::default() };
+        // Of two rules it is the later one that led it where it went: a container may have one of its own (Istio's).
+        let last = Some(journey.last_netns()).filter(|last| *last != journey.netns);
+        let inside = last.and_then(|last| self.trace_of(last)?.translator(journey).filter(|_| journey.is_led_elsewhere()));
+        let Some(trace) = self.trace_of(journey.netns) else { return Evidence::default() };
         Evidence {
-            translator: trace.translator(journey),
+            translator: inside.or_else(|| trace.translator(journey)),
             source_translator: trace.source_translator(journey),
             exempted_by: trace.exempter(journey),
             marked_by_wsl: trace.marker(journey),
             ..Evidence::default()
         }
+    }
+
+    fn trace_of(&mut self, inum: u32) -> Option<&mut FirewallTrace> {
+        self.watched.get_mut(&inum)?.trace.as_mut()
     }
 
     /// How many TCP segments with a wrong checksum came in a namespace since the oldest reading that is kept.
@@ -187,23 +193,10 @@ impl Gatherer {
         self.add_resident(journey, &mut evidence);
         self.add_shared_wire(journey, &mut evidence);
         self.add_beyond(journey, &mut evidence);
-        if inum != journey.netns && (evidence.route_back == Some(false) || journey.strayed_by().is_some()) {
+        if evidence.route_back == Some(false) || journey.strayed_by().is_some() {
             self.add_router(journey, &mut evidence);
         }
         evidence
-    }
-
-    /// The address in the namespace before by which what has no way out could send.
-    fn add_router(&self, journey: &Journey, evidence: &mut Evidence) {
-        let here = journey.last_netns();
-        let mut syn = journey.stages.iter().take(journey.answer.unwrap_or(usize::MAX));
-        // POSTROUTING knows the bridge, and tc its ports.
-        let last = syn.rfind(|visit| visit.netns != here && visit.stage == Stage::Postrouting);
-        let before = last.and_then(|visit| Some((visit.interface?, self.watched.get(&visit.netns)?)));
-        let (Some((interface, before)), Some(behind)) = (before, self.watched.get(&here)) else { return };
-        let of = |watched: &Watched| addresses::of(&watched.netns).or_told(watched.netns.inum(), "list the addresses");
-        let (Some(of_router), Some(own)) = (of(before), of(behind)) else { return };
-        evidence.router = way::router(&of_router, &interface, &own, journey.answer_destination());
     }
 
     /// Where the packet was led from the namespace into which it came.

@@ -23,6 +23,7 @@ mod proxy;
 mod readings;
 mod refused;
 mod resident;
+mod router;
 pub mod routes;
 mod rule;
 pub(crate) mod rules;

@@ -271,6 +271,11 @@ impl Journey {
         self.is_unconfirmed() && self.reason.as_deref() == Some("NETFILTER_DROP")
     }
 
+    /// Whether the packet was given another destination, or port there.
+    pub fn is_led_elsewhere(&self) -> bool {
+        self.last_destination() != (self.flow.destination, self.flow.destination_port)
+    }
+
     /// The source as the packet last had it: where its answer had to go.
     pub fn last_source(&self) -> IpAddr {
         self.translated.as_ref().map_or(self.flow.source, |t| t.source)

@@ -41,8 +41,7 @@ impl FirewallTrace {
 
     /// The rule that gave this journey's packet another address: the one that changed where it goes, where several did.
     pub(in crate::evidence) fn translator(&mut self, journey: &Journey) -> Option<Rule> {
-        let led_elsewhere = journey.last_destination() != (journey.flow.destination, journey.flow.destination_port);
-        self.translating(journey, led_elsewhere)
+        self.translating(journey, journey.is_led_elsewhere())
     }
 
     /// The rule that gave a packet another source, where connection tracking refused the connection that came of it.
