@@ -27,6 +27,7 @@ mod server_tests;
 mod socket;
 mod stages;
 mod stall;
+mod stall_page;
 #[cfg(test)]
 mod stray_tests;
 mod table;
@@ -39,10 +40,11 @@ mod way_tests;
 
 pub use firewall::name as rule_name;
 pub(crate) use led::is_forwarder;
-pub use reasons::{REASONS, ReasonPage, reason_page};
+pub use reasons::{ReasonPage, reason_page, reason_pages};
 pub(crate) use remedy::{Obstacle, allow_neighbours, around};
 pub use stages::{StagePage, stage_page};
-pub use stall::{Cause, Lately, STALL, Stall, StallPage, stall};
+pub use stall::{Cause, Lately, Stall, stall};
+pub use stall_page::{STALL, StallPage};
 pub use table::{ROWS, Row, row};
 
 use serde::{Deserialize, Serialize};

@@ -48,34 +48,6 @@ impl Cause {
     }
 }
 
-/// What `explain` tells of stalls, as a row of the table tells of a diagnosis.
-#[derive(Clone, Copy, Debug)]
-pub struct StallPage {
-    /// What it is asked for by.
-    pub name: &'static str,
-    /// A headline's few words.
-    pub title: &'static str,
-    /// What it means, and its causes.
-    pub meaning: &'static str,
-    /// Commands that show it by hand; words in capitals stand for the reader's values.
-    pub see: &'static [&'static str],
-    /// How it is mended.
-    pub mend: &'static str,
-}
-
-/// The page of stalls.
-pub const STALL: StallPage = StallPage {
-    name: "stall",
-    title: "connected, and then it does not get on",
-    meaning: "The handshake is complete, so the journey is answered; but the server's socket waits in vain. path_mtu: packets of full size are sent again and again while smaller ones arrive, so some part of the way carries less than the interface says, and the ICMP errors that would tell the sender are dropped: the classic fault of a VPN on Windows. unconfirmed: nothing of what the server sends is confirmed any more. window_closed: the client does not read what it is sent. data_dropped: a firewall here drops data of the client (the kernel told so), and nothing more comes in. sending_refused: what the server sends, data or confirmations, does not get out of this machine, as when a firewall rule here drops it (OUTPUT, FORWARD, POSTROUTING) or its device does. not_read: what the client has sent waits, and the server does not read it. Which rule drops, the kernel tells of nftables' rules while a connection does not get on; of the old iptables the only rule that can have dropped the client's first data is named. Seen by looking at connections once a second in their first minute (sock_diag), not by an event of a packet, so it is always inferred.",
-    see: &[
-        "ss -tino 'sport = :PORT'   (backoff, retrans, mss, pmtu, unacked, notsent)",
-        "ping -M do -s 1472 CLIENT   (1500 bytes with its headers; make it smaller until it gets through)",
-        "nstat -az TcpRetransSegs TcpExtTCPTimeouts TcpExtTCPWinProbe",
-    ],
-    mend: "path_mtu: give the interface a smaller MTU (`ip link set dev eth0 mtu 1350`), lastingly in the VPN's own settings. unconfirmed: look whether the client still runs, and at firewalls on the way. window_closed: look at the client; for Windows' localhost, whose relay can lock up when both sides send much at once, connect to WSL's own address. data_dropped: take the rule away that matches data and not what makes a connection. sending_refused: such a rule for what leaves. not_read: look what the server waits for.",
-};
-
 /// What is said about a connection that does not get on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stall {

@@ -188,7 +188,7 @@ pub const ROWS: &[Row] = &[
         title: "dropped as malformed, or sent to many",
         meaning: "Checksum, length, header or flags of the packet are wrong, its time to live ran out here, or its IP header asks for what is refused (source routing). On virtual devices a broken checksum offload is the usual cause. Or the frame was sent to a broadcast or multicast hardware address, of which TCP takes nothing: the client has a wrong ARP entry. Or the SYN was answered, and what confirms the answer is unfit: then the client may see itself connected.",
         see: &["nstat -az | grep -i -e csum -e inerrs -e inhdr"],
-        mend: "Switch checksum offload off on the interface: sudo ethtool -K DEVICE tx off rx off",
+        mend: "Of a wrong checksum: switch checksum offload off on the interface: sudo ethtool -K DEVICE tx off rx off. Of a frame sent to many: correct the ARP entry for this machine at the client.",
         judge: various::bad_packet,
     },
     Row {

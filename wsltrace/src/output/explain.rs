@@ -12,7 +12,7 @@ use super::{
     words::{COMMAND, FAINT, Page, STRONG, sentence},
 };
 use crate::{
-    diagnosis::{Cause, REASONS, ROWS, ReasonPage, Row, STALL, StagePage, StallPage, reason_page, stage_page},
+    diagnosis::{Cause, ROWS, ReasonPage, Row, STALL, StagePage, StallPage, reason_page, reason_pages, stage_page},
     journey::{Outcome, Stage},
 };
 
@@ -56,7 +56,7 @@ pub fn index(options: TextOptions) -> String {
     let lists = [
         ("diagnoses", ROWS.iter().map(|row| row.code.name()).chain([STALL.name]).collect::<Vec<_>>()),
         ("stages", Stage::ALL.into_iter().map(Stage::name).collect()),
-        ("drop reasons", REASONS.iter().map(|page| page.name).collect()),
+        ("drop reasons", reason_pages().map(|page| page.name).collect()),
     ];
     lists
         .iter()
@@ -77,7 +77,11 @@ fn code(page: Page, row: &Row) -> String {
 fn stalled(page: Page, stall: StallPage) -> String {
     let mut text = title(page, stall.name, stall.title);
     text.push_str(&paragraph(page, stall.meaning));
-    text.push_str(&page.labelled("to mend", stall.mend));
+    for cause in stall.causes {
+        text.push_str(&format!("  {}\n", page.paint(STRONG, cause.cause.name())));
+        text.push_str(&format!("    {}\n", page.wrap(cause.meaning, 4, 4, Style::new())));
+        text.push_str(&page.labelled("  to mend", cause.mend));
+    }
     text.push_str(&see(page, stall.see));
     text
 }
@@ -118,7 +122,7 @@ fn paragraph(page: Page, text: &str) -> String {
 /// Names that contain the word or are few changes away, the nearest first.
 fn near(word: &str) -> Vec<String> {
     let names = ROWS.iter().map(|row| row.code.name()).chain(Stage::ALL.into_iter().map(Stage::name));
-    let all = names.chain(REASONS.iter().map(|page| page.name)).chain([STALL.name]);
+    let all = names.chain(reason_pages().map(|page| page.name)).chain([STALL.name]);
     let mut found: Vec<(usize, &str)> = all
         .filter_map(|name| {
             let lower = name.to_ascii_lowercase();
@@ -169,7 +173,7 @@ mod tests {
     fn every_code_stage_and_reason_has_a_page() {
         let codes = Code::ALL.iter().map(|code| code.name());
         let stages = Stage::ALL.into_iter().map(Stage::name);
-        for word in codes.chain(stages).chain(REASONS.iter().map(|page| page.name)).chain([STALL.name]) {
+        for word in codes.chain(stages).chain(reason_pages().map(|page| page.name)).chain([STALL.name]) {
             let text = explain(word, OPTIONS).unwrap();
             assert!(text.to_lowercase().contains(&word.to_lowercase()), "{word}");
         }

@@ -32,7 +32,10 @@ pub(super) fn diagnoses() -> String {
 fn stalls(text: &mut String, scenarios: &[&str]) -> std::fmt::Result {
     writeln!(text, "\n## `{}`: {}\n\n{}\n", STALL.name, STALL.title, STALL.meaning)?;
     writeln!(text, "- outcome: of a connection, not of a SYN; a line of its own ([json.md](json.md))")?;
-    writeln!(text, "- to mend: {}\n- scenarios: {}", STALL.mend, scenarios.join(", "))?;
+    writeln!(text, "- scenarios: {}\n\n| cause | | to mend |\n|---|---|---|", scenarios.join(", "))?;
+    for cause in STALL.causes {
+        writeln!(text, "| `{}` | {} | {} |", cause.cause.name(), cause.meaning, cause.mend)?;
+    }
     writeln!(text, "\nTo see it by hand:\n\n```sh\n{}\n```", STALL.see.join("\n"))
 }
 
