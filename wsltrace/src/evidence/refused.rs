@@ -22,6 +22,10 @@ impl Watched {
                 choosing.or_told(inum, "list the programs that choose among sockets").cloned().unwrap_or_default();
             evidence.vrf = way::vrf(&self.netns, journey).or_told(inum, "look at the devices").flatten();
         }
+        // It says nothing to anybody else.
+        if evidence.vrf.is_none() {
+            evidence.sysctls.retain(|(name, _)| name != sysctls::ACCEPTS_FROM_VRF);
+        }
     }
 
     /// Lists the addresses of the namespace; none where that fails, which is logged.

@@ -5,6 +5,9 @@ use std::io;
 use crate::journey::Family;
 use crate::kernel::netns::Netns;
 
+/// Whether listeners of no VRF take what comes by one.
+pub const ACCEPTS_FROM_VRF: &str = "net.ipv4.tcp_l3mdev_accept";
+
 /// The settings that bear on a death in routing, as `sysctl` names them, with their values; those that are not there are left out.
 pub fn of_routing(netns: &Netns, family: Family, interface: Option<&str>) -> io::Result<Vec<(String, String)>> {
     read(netns, names(family, interface))
@@ -17,9 +20,8 @@ pub fn of_listeners(netns: &Netns) -> io::Result<Vec<(String, String)>> {
 
 /// The settings that make listeners refuse: those of IPv6 what is IPv4, where it is on; those of no VRF what comes by one, where it is off.
 pub fn of_refusals(netns: &Netns) -> io::Result<Vec<(String, String)>> {
-    const ACCEPTS: &str = "net.ipv4.tcp_l3mdev_accept";
-    let mut settings = by_name(netns, ["net.ipv6.bindv6only", ACCEPTS])?;
-    settings.retain(|(name, value)| value == if name == ACCEPTS { "0" } else { "1" });
+    let mut settings = by_name(netns, ["net.ipv6.bindv6only", ACCEPTS_FROM_VRF])?;
+    settings.retain(|(name, value)| value == if name == ACCEPTS_FROM_VRF { "0" } else { "1" });
     Ok(settings)
 }
 

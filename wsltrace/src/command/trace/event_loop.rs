@@ -117,11 +117,14 @@ impl Session {
             running.dismiss().await?;
         }
         at_once.soon()?;
-        with_patience(|| self.finish(args, client_end))
+        let (ending, probes) = with_patience(|| self.finish(args, client_end))?;
+        // The kernel takes its time to detach them, and nothing more is to be told meanwhile.
+        drop(probes);
+        Ok(ending)
     }
 
-    /// Ends every open journey, says the summary, and waits until it is written.
-    fn finish(mut self, args: &TraceArgs, client_end: Option<ClientEnd>) -> Result<Ending, Failure> {
+    /// Ends every open journey, says the summary, and waits until it is written. The probes are given back, still attached.
+    fn finish(mut self, args: &TraceArgs, client_end: Option<ClientEnd>) -> Result<(Ending, Probes), Failure> {
         self.probes.switch(false)?;
         self.ending = true;
         self.look_for_missed_events()?;
@@ -140,7 +143,7 @@ impl Session {
         drop(self.jobs);
         let (tally, written) = self.reporter.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         printed(written)?;
-        Ok(Ending { tally, lost })
+        Ok((Ending { tally, lost }, self.probes))
     }
 
     /// Passes on what the ring buffer holds of the wanted clients, at most as many journeys as are wanted. When the reporter falls behind,

@@ -1,15 +1,13 @@
 //! What is told besides the journeys: that tracing has begun, that no SYN came, the summary.
 
-use std::io;
-
 use tokio::sync::oneshot;
 use wsltrace_common::Counter;
 
 use super::client::Client;
 use super::session::Session;
 use crate::cli::TraceArgs;
-use crate::command::Failure;
 use crate::command::reporter::{Job, When};
+use crate::command::{Failure, printed};
 use crate::kernel::names::now_ns;
 use crate::output::contract::{self, Absence, Armed, Lost};
 use crate::output::{Start, Waited, Why, absence_message};
@@ -59,8 +57,7 @@ impl Session {
         let (written, answer) = oneshot::channel();
         self.send(Job::Armed(Box::new(header), written));
         match answer.await {
-            Ok(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            Ok(result) => Ok(result?),
+            Ok(result) => printed(result),
             // The reporter has ended; its own error is told at the end.
             Err(oneshot::error::RecvError { .. }) => Ok(()),
         }

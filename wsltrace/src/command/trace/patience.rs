@@ -8,9 +8,9 @@ use crate::output::tell;
 /// So long an end may take without a word.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Does what may take long. When it does, it is said that Ctrl-C ends it: to be typed again by whoever has ended the run so.
+/// Does what may take long. When it does, it is said that Ctrl-C ends it, also to those who have not ended the run so.
 pub(super) fn with_patience<T>(what: impl FnOnce() -> T) -> T {
-    after(PATIENCE, what, || tell("more is still to be told; Ctrl-C again ends at once, without it"))
+    after(PATIENCE, what, || tell("more is still to be told; Ctrl-C ends at once, without it"))
 }
 
 /// Does the one, and the other meanwhile if that takes longer than this.
