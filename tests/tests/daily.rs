@@ -304,7 +304,7 @@ fn nobody_reads(binary: &Path) -> Result<(), Box<dyn Error>> {
     let (sender, is_told) = std::sync::mpsc::channel();
     let listening = std::thread::spawn(move || {
         for line in talk.map_while(Result::ok) {
-            if line.contains("Ctrl-C again ends at once") && sender.send(()).is_err() {
+            if line.contains("Ctrl-C ends at once") && sender.send(()).is_err() {
                 break;
             }
         }
@@ -327,6 +327,14 @@ fn nobody_reads(binary: &Path) -> Result<(), Box<dyn Error>> {
 fn statuses(binary: &Path) -> Result<(), Box<dyn Error>> {
     for (arguments, status, said) in [
         (&["--port", "abc"][..], 2, "is no port"),
+        (&["--port", "-1"], 2, "unexpected argument '-1' found: no option takes a number below 0"),
+        (&["--port", "80", "--duration", "-5"], 2, "no option takes a number below 0"),
+        (&["--port", "80", "doctor"], 2, "the command doctor comes before all options"),
+        (&["-p", "80", "--export", "jsonl:/tmp/x", "--export", "html:/tmp/./x"], 2, "/tmp/./x is to be written twice"),
+        (&["-p", "80", "--record", "/tmp/x", "--ready-file", "/tmp/x"], 2, "/tmp/x is to be written twice"),
+        (&["-p", "80", "--record", "-"], 2, "a recording is not written to stdout"),
+        (&["-p", "80", "--record", "/etc/passwd"], 1, "try: another name: what is no recording is never overwritten"),
+        (&["-p", "80", "--netns", "/no/such"], 2, "try: name one of /run/netns"),
         (&["report", "/no/such/file"], 1, "cannot read /no/such/file: no such file or directory"),
         (&["doctor", "-p", "80", "--netns", "no-such-name"], 2, "no network namespace named 'no-such-name'"),
         (&["-p", "80", "--netns", "/etc/passwd"], 2, "is not a network namespace"),

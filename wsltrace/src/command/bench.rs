@@ -186,6 +186,7 @@ impl Output {
 
 impl Files {
     fn make(args: &BenchArgs) -> Result<Self, Failure> {
+        super::distinct(args.hlog.as_deref().into_iter().chain(args.html.as_deref()))?;
         Ok(Self {
             before: args.compare.as_deref().map(earlier).transpose()?,
             log: args.hlog.as_deref().map(|path| Output::make("log", path, args.force)).transpose()?,

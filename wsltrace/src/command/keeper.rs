@@ -40,6 +40,12 @@ impl Keeper {
             let message = "only one thing can be written to stdout";
             return Err(Failure::usage(message, "give all but one of --json and --export FORMAT:- the name of a file"));
         }
+        if args.record.as_deref().is_some_and(|path| path.as_os_str() == "-") {
+            let hint = "name a file, and read it with `wsltrace report FILE`; for other programs there is --export FORMAT:-";
+            return Err(Failure::usage("a recording is not written to stdout", hint));
+        }
+        let exported = args.exports.iter().filter(|target| !target.is_stdout()).map(|target| target.path.as_path());
+        super::distinct(args.record.as_deref().into_iter().chain(args.ready_file.as_deref()).chain(exported))?;
         let existing = Existing::by_force(args.force);
         let prepared = args
             .record

@@ -82,6 +82,7 @@ impl Failure {
                 format!("wsltrace {meant} --help"),
             );
         }
+        let message = if error.kind() == ErrorKind::UnknownArgument { misplaced(error, message) } else { message };
         let command = first.filter(|first| Cli::command().find_subcommand(first).is_some());
         Self::usage(message, command.map_or_else(|| "wsltrace --help".to_owned(), |name| format!("wsltrace {name} --help")))
     }
@@ -104,6 +105,18 @@ impl Failure {
     }
 }
 
+/// What was typed is not known where it stands: says more of a number below 0, and of a command behind options.
+fn misplaced(error: &clap::Error, message: String) -> String {
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidArg) else { return message };
+    if word.starts_with('-') && word.trim_start_matches('-').starts_with(|first: char| first.is_ascii_digit()) {
+        return format!("{message}: no option takes a number below 0");
+    }
+    if Cli::command().find_subcommand(word).is_some() {
+        return format!("{message}: the command {word} comes before all options, and takes its own only");
+    }
+    message
+}
+
 /// The port in a word that is one, or an address or URL with one.
 fn port_in(word: &str) -> Option<u16> {
     let rest = word.split_once("://").map_or(word, |(_, rest)| rest);
@@ -123,7 +136,11 @@ fn nearest_command(word: &str) -> Option<String> {
     const SLIPS: usize = 2;
     let slips = |name: &str| strsim::damerau_levenshtein(name, word);
     let all = Cli::command();
-    let names = all.get_subcommands().map(clap::Command::get_name).filter(|name| (1..=SLIPS).contains(&slips(name)));
+    // An option in the place of a command is no command that was mistyped.
+    let names = all
+        .get_subcommands()
+        .map(clap::Command::get_name)
+        .filter(|name| !word.starts_with('-') && (1..=SLIPS).contains(&slips(name)));
     names.min_by_key(|name| slips(name)).map(str::to_owned)
 }
 
@@ -166,8 +183,29 @@ fn cannot_make(what: &str, path: &Path, error: &io::Error) -> Failure {
     if error.kind() == io::ErrorKind::AlreadyExists {
         return Failure::usage(message, "another name, or --force to overwrite it");
     }
-    let hint = "name a file in a folder that exists and can be written to";
+    let hint = match error.kind() {
+        io::ErrorKind::InvalidData => "another name: what is no recording is never overwritten by one",
+        io::ErrorKind::InvalidInput => "the name of a regular file",
+        _ => "name a file in a folder that exists and can be written to",
+    };
     Failure { message, hint: Some(hint.to_owned()), status: 1 }
+}
+
+/// Files that are written side by side: no two may be one.
+fn distinct<'a>(files: impl IntoIterator<Item = &'a Path>) -> Result<(), Failure> {
+    let mut places = Vec::new();
+    for file in files {
+        // A file that is yet to be made is known by its folder.
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let made = || Some(folder.canonicalize().ok()?.join(file.file_name()?));
+        let place = file.canonicalize().ok().or_else(made).unwrap_or_else(|| file.to_owned());
+        if places.contains(&place) {
+            let message = format!("{} is to be written twice", progress::shown(file));
+            return Err(Failure::usage(message, "give each thing that is written a file of its own"));
+        }
+        places.push(place);
+    }
+    Ok(())
 }
 
 /// The network namespace that was named, or the own one.
@@ -179,7 +217,10 @@ fn netns(named: Option<&str>) -> Result<Netns, Failure> {
             NetnsError::Open { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Failure { message, hint: Some(format!("as root: sudo {}", typed_command())), status: 1 }
             }
-            NetnsError::Open { .. } | NetnsError::NotOne { .. } | NetnsError::NoProcess(_) | NetnsError::NoName(_) => {
+            NetnsError::Open { .. } => {
+                Failure::usage(message, "name one of /run/netns, the number of a process, or a path such as /proc/PID/ns/net")
+            }
+            NetnsError::NotOne { .. } | NetnsError::NoProcess(_) | NetnsError::NoName(_) => {
                 Failure { message, hint: None, status: 2 }
             }
             NetnsError::Enter { .. } | NetnsError::Thread { .. } => Failure::new(message),

@@ -52,8 +52,11 @@ pub(super) fn open(path: &Path, crowded: bool) -> Result<Opened, Failure> {
     let failed = |error: ReadError| {
         let hint = match &error {
             ReadError::Newer { .. } => Some("read it with that version, or a newer one".to_owned()),
-            ReadError::Foreign => Some("name a file that `wsltrace --record FILE` has made".to_owned()),
-            ReadError::Io(_) | ReadError::NoHeader(_) => None,
+            ReadError::NoHeader(_) => {
+                Some("copy it once more from where it was made: nothing can be read without its beginning".to_owned())
+            }
+            ReadError::Io(error) if error.kind() == io::ErrorKind::PermissionDenied => None,
+            ReadError::Foreign | ReadError::Io(_) => Some("name a file that `wsltrace --record FILE` has made".to_owned()),
         };
         let why = match &error {
             ReadError::Io(error) => reason(error),

@@ -55,7 +55,7 @@ fn open_recording(path: &Path, existing: Existing) -> io::Result<File> {
     let mut begin = [0; MAGIC.len()];
     let got = read_up_to(&mut file, &mut begin)?;
     if got != 0 && begin != MAGIC {
-        return Err(io::Error::other("it exists and is no recording"));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it exists and is no recording"));
     }
     if got != 0 && existing == Existing::Keep {
         return Err(already_there("it holds a recording"));
@@ -76,9 +76,12 @@ fn open(path: &Path) -> io::Result<File> {
         .mode(0o600)
         // Without O_NONBLOCK a FIFO would be waited for.
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC)
-        .open(path)?;
+        .open(path)
+        .map_err(
+            |error| if path.is_symlink() { io::Error::new(io::ErrorKind::InvalidInput, "it is a symbolic link") } else { error },
+        )?;
     if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
     }
     Ok(file)
 }
@@ -306,7 +309,7 @@ mod tests {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
         assert_eq!(export(Existing::Keep), there("it exists"));
         for existing in [Existing::Keep, Existing::Overwrite] {
-            assert_eq!(record(existing), Err((io::ErrorKind::Other, "it exists and is no recording".to_owned())));
+            assert_eq!(record(existing), Err((io::ErrorKind::InvalidData, "it exists and is no recording".to_owned())));
         }
         assert_eq!(std::fs::read(&path).unwrap(), b"log");
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644, "its mode is the user's, too");
