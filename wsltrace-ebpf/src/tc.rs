@@ -155,7 +155,8 @@ fn header_concerns_us(context: &TcContext, network: usize, protocol_at: usize, t
 
 #[inline(always)]
 fn egress(context: &TcContext, link_header: u32) -> Option<()> {
-    if asleep() {
+    // An answer that left its device may be sent to another one behind our place there.
+    if asleep() && nobody_waits() {
         return None;
     }
     // SAFETY: the context is valid; the verifier rewrites the access.

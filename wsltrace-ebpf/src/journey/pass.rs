@@ -5,7 +5,7 @@ use wsltrace_common::{Counted, Flags, Record, StageCode};
 use super::{
     Found, copy,
     find::{carry_through_postrouting, exactly, find, seen},
-    finish, forget_in_flight, last_place, push,
+    finish, forget_in_flight, last_place, now_ns, push,
 };
 use crate::{
     atomic,
@@ -140,6 +140,9 @@ fn answer_enters(found: &Found, step: &Step, stage: u8, place: Place) {
     let record = found.record();
     // What goes out again after the answer left is a retransmission: `tcp_retransmit_synack` tells of it.
     if record.flags & Flags::ANSWER_LEFT != 0 {
+        if kind == Kind::SYN_ACK && stage == StageCode::TcEgress as u8 {
+            turned_aside(record, place);
+        }
         return;
     }
     // A SYN that is still on its way over `lo` has no answer: this one is of an earlier attempt, made again.
@@ -181,6 +184,18 @@ fn answer_enters(found: &Found, step: &Step, stage: u8, place: Place) {
         } else {
             record.flags |= Flags::ANSWER_ELSEWHERE;
         }
+    }
+}
+
+/// An answer that stood where it leaves is at once at another device, too: traffic control, or a program there, has sent it on or made a
+/// copy. (Sent again it comes much later.)
+#[inline(always)]
+fn turned_aside(record: &mut Record, place: Place) {
+    /// So long after it stood there; a redirect is done within one call.
+    const AT_ONCE_NS: u64 = 20_000_000;
+    let elsewhere = place.netns == record.netns && place.ifindex != record.ifindex;
+    if elsewhere && record.flags & Flags::LOCAL == 0 && now_ns().wrapping_sub(record.last_ns) < AT_ONCE_NS {
+        push(record, StageCode::TcEgress as u8, true, place);
     }
 }
 
