@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::diagnosis::{Lately, Stall, stall};
-use crate::evidence::{Connection, Gatherer};
-use crate::journey::{Journey, Outcome};
+use crate::evidence::{Connection, Gatherer, Obstacle};
+use crate::journey::{DataDrop, Journey, Outcome};
 
 /// How many connections are looked at; of more, the youngest.
 const WATCHED: usize = 64;
@@ -44,7 +44,7 @@ impl Stalled {
         if self.young.len() == WATCHED {
             self.young.pop_front();
         }
-        let suspect = journey.facts.data_dropped;
+        let suspect = journey.facts.data_dropped == Some(DataDrop::Firewall);
         self.young.push_back(Young { since: now, journey: journey.clone(), still: None, suspect });
         if suspect {
             self.follow(gatherer);
@@ -67,9 +67,10 @@ impl Stalled {
             let dropped = if young.suspect { gatherer.dropped(&young.journey) } else { None };
             let nothing = young.suspect && connection.received_bytes == 0;
             let dropped = dropped.or_else(|| if nothing { gatherer.suspect_of_data(&young.journey) } else { None });
-            let lately = Lately { still: young.look(&connection, now), dropped: dropped.as_ref() };
+            let obstacle = if connection.received_bytes == 0 { gatherer.obstacle(&young.journey) } else { Obstacle::default() };
+            let lately = Lately { still: young.look(&connection, now), dropped: dropped.as_ref(), obstacle };
             let old_enough = now.duration_since(young.since) >= OLD_ENOUGH;
-            match stall(&young.journey, &connection, lately).filter(|_| old_enough) {
+            match stall(&young.journey, &connection, &lately).filter(|_| old_enough) {
                 Some(stall) => stalled.push((young.journey, connection, stall)),
                 None => self.young.push_back(young),
             }
@@ -92,7 +93,7 @@ impl Young {
         let since = self.still.filter(|(before, _)| *before == seen).map_or(now, |(_, since)| since);
         let known = self.still.replace((seen, since)).is_some();
         let still = now.duration_since(since);
-        let lost_its_first = self.journey.facts.data_dropped && connection.received_bytes == 0;
+        let lost_its_first = self.journey.facts.data_dropped == Some(DataDrop::Firewall) && connection.received_bytes == 0;
         let waits = known && !still.is_zero() || connection.retransmissions > 0 || connection.probes > 0;
         self.suspect = lost_its_first || waits;
         still

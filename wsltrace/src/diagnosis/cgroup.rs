@@ -1,24 +1,25 @@
-//! What is said of the BPF programs of a listener's control group, where one of them may have refused the packet.
+//! What is said of the BPF programs of a socket's control group, where one of them may have refused the packet.
 
-use super::case::Case;
+use std::net::IpAddr;
+
 use crate::escape::{escape, shell_word};
 use crate::evidence::Cgroup;
 
 /// Such as "the BPF program `sd_fw_ingress` of the server's control group `/sys/fs/cgroup/system.slice/web.service`".
-pub(super) fn name(cgroup: &Cgroup) -> String {
+pub(super) fn name(cgroup: &Cgroup, whose: &str) -> String {
     let names: Vec<String> = cgroup.programs.iter().map(|name| escape(name)).collect();
     let what = if names.len() == 1 { "the BPF program" } else { "one of the BPF programs" };
-    format!("{what} {} of the server's control group {}", names.join(", "), escape(&cgroup.directory))
+    format!("{what} {} of the {whose}'s control group {}", names.join(", "), escape(&cgroup.directory))
 }
 
-/// Looks at them, and lets the client in where systemd has attached them.
-pub(super) fn mend(case: &Case, cgroup: &Cgroup) -> Vec<String> {
+/// Looks at them, and lets the other side in where systemd has attached them.
+pub(super) fn mend(cgroup: &Cgroup, other: IpAddr) -> Vec<String> {
     let look = format!("sudo bpftool cgroup show {} effective", shell_word(&cgroup.directory));
     let Some(unit) = unit(cgroup) else { return vec![look] };
     let unit = shell_word(unit);
     vec![
         format!("systemctl show -p IPAddressAllow -p IPAddressDeny {unit}"),
-        format!("sudo systemctl set-property --runtime {unit} IPAddressAllow={}", case.journey.last_source()),
+        format!("sudo systemctl set-property --runtime {unit} IPAddressAllow={other}"),
         format!("# that holds until the next start; for good, add the line IPAddressAllow= by: sudo systemctl edit {unit}"),
     ]
 }

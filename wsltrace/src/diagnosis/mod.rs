@@ -1,6 +1,7 @@
 //! From what was seen to what it means: a pure function from a journey and its evidence to a named finding. A new finding is
 //! a [`Code`], a row in `table.rs` and the row's `judge` function.
 
+mod aside;
 mod case;
 mod cgroup;
 mod confirmation;
@@ -33,6 +34,7 @@ mod stray_tests;
 mod table;
 #[cfg(test)]
 mod tests;
+mod transparent;
 mod unanswered;
 mod various;
 #[cfg(test)]

@@ -90,6 +90,9 @@ pub(super) fn wrong_interface(case: &Case) -> Option<Finding> {
         );
         return Some(finding(Finding::inferred(summary)));
     }
+    if let Some(finding) = super::aside::sent_aside(case) {
+        return Some(finding);
+    }
     let Facts { answer_elsewhere, answer_left, acknowledged, established, .. } = case.journey.facts;
     let arrived = acknowledged || established;
     if !answer_elsewhere || answer_left || arrived || case.journey.outcome == Outcome::Unfinished {
@@ -127,7 +130,7 @@ fn waits_on<'a>(case: &Case<'a>) -> Option<&'a str> {
 /// What explains that an answer did not take the way of the routes.
 fn by_mark(case: &Case) -> Option<String> {
     let right = case.evidence.way_back.as_deref() == case.journey.entrance() && case.evidence.way_back.is_some();
-    right.then(|| "; the routes for packets without a mark are right, so most likely a firewall marks it, or the server itself does (SO_MARK), and a rule of `ip rule` (fwmark) takes it there".to_owned())
+    (right && case.evidence.rules_by_mark).then(|| "; the routes for packets without a mark are right, so most likely a firewall marks it, or the server itself does (SO_MARK), and a rule of `ip rule` (fwmark) takes it there".to_owned())
 }
 
 /// The rule of `ip rule` that leads it there, as far as rules without marks tell.
@@ -205,7 +208,7 @@ pub(super) fn dropped(case: &Case) -> Option<Finding> {
         }
         (None, Some("NETFILTER_DROP")) => "; which rule is not known".to_owned(),
         (None, Some("BPF_CGROUP_EGRESS")) => match &case.evidence.cgroup {
-            Some(cgroup) => format!(" by {}", cgroup::name(cgroup)),
+            Some(cgroup) => format!(" by {}", cgroup::name(cgroup, "server")),
             None => " by a BPF program of a control group (systemd's IPAddressDeny= is one)".to_owned(),
         },
         (None, Some(reason)) => format!(" ({reason}){}{}", super::various::named_at_tc(case), super::various::queue_of(case)),
@@ -221,7 +224,7 @@ pub(super) fn dropped(case: &Case) -> Option<Finding> {
             super::various::mend_tc(case)
         }
         (None, Some("BPF_CGROUP_EGRESS")) => match &case.evidence.cgroup {
-            Some(cgroup) => cgroup::mend(case, cgroup),
+            Some(cgroup) => cgroup::mend(cgroup, case.journey.last_source()),
             None => vec!["sudo bpftool cgroup tree".to_owned()],
         },
         _ => vec![case.root(&format!("ip route get {}", case.journey.flow.source))],
@@ -308,6 +311,11 @@ pub(super) fn forwarded(case: &Case) -> Option<Finding> {
                 .remedy(show)
                 .remedy([case.root("nft -a list ruleset netdev"), case.root("bpftool net show")]),
         );
+    }
+    if let Some(finding) =
+        super::transparent::not_led(case, super::Code::Forwarded).or_else(|| super::hairpin::to_neighbour_of_client(case))
+    {
+        return Some(finding);
     }
     if left.is_some() && left == entered && case.journey.origin == Origin::Remote {
         let translator = case.journey.translated.as_ref().and_then(|translated| translated.rule.as_ref());

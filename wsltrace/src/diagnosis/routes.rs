@@ -37,6 +37,12 @@ pub(super) fn route(case: &Case) -> Option<Finding> {
     if case.journey.outcome == Outcome::Unfinished {
         return None;
     }
+    if case.journey.outcome == Outcome::Dropped
+        && case.died_at(&[Stage::Routing])
+        && let Some(finding) = super::transparent::not_led(case, super::Code::NoRoute)
+    {
+        return Some(finding);
+    }
     if let Some(finding) = super::led::for_nobody(case)
         .filter(|_| !is_led_astray(case) && refusal(case, case.journey.last_destination().0).is_none())
     {
@@ -120,9 +126,16 @@ pub(super) fn refused_by_tables(case: &Case, to: IpAddr) -> Option<Refusal> {
     let evidence = case.evidence;
     let ip = ip(case);
     let if_marked = |marked: bool| if marked { ", if they have the mark that leads there" } else { "" };
+    let if_of_users = |text: &str| if text.contains(" uidrange ") { ", if the server is one of those users" } else { "" };
     if let Some(rule) = &evidence.refusing_rule {
         let (preference, text) = (rule.preference, escape(&rule.text));
-        let what = format!("the rule \"{preference}: {text}\" of `ip rule` refuses packets to {to}{}", if_marked(rule.marked));
+        let what = format!(
+            "the rule \"{preference}: {text}\" of `ip rule` refuses packets to {to}{}",
+            match if_of_users(&rule.text) {
+                "" => if_marked(rule.marked),
+                of_users => of_users,
+            }
+        );
         return Some(Refusal { what, mend: vec![case.root(&format!("{ip} rule del pref {preference} {text}"))] });
     }
     if let Some(route) = &evidence.refusing_route {

@@ -11,7 +11,7 @@ use super::{
     remedy::iptables,
     routes::{is_led_astray, mend_way_back, refused_by_tables},
 };
-use crate::escape::shell_word;
+use crate::escape::{escape, shell_word};
 use crate::evidence::{Backend, Rule};
 use crate::journey::{Origin, Outcome, Stage};
 
@@ -45,10 +45,27 @@ pub(super) fn reverse_path(case: &Case) -> Option<Finding> {
     // Switched off, the filter would let in what is then answered by the wrong way, or not at all.
     let mend = match refusal {
         Some(refusal) => case.where_to_type().into_iter().chain(refusal.mend).collect(),
-        None => mend_way_back(case).unwrap_or_else(|| case.set_for_interface("rp_filter", 0, true)),
+        None => mend_way_back(case).unwrap_or_else(|| let_in(case)),
     };
     let look = case.root(&format!("ip route get {source}"));
     Some(Finding::new(confidence, summary).remedy(mend).remedy([look]))
+}
+
+/// Commands that let in what the filter refuses. Its answer goes another way, where the routes lead it elsewhere.
+fn let_in(case: &Case) -> Vec<String> {
+    let loosen = case.set_for_interface("rp_filter", 0, true);
+    let (source, entrance) = (case.journey.flow.source, case.journey.entrance());
+    let Some((way, entrance)) = case.evidence.way_back.as_deref().zip(entrance).filter(|(way, entrance)| way != entrance) else {
+        return loosen;
+    };
+    let back = case.root(&format!("ip route add {source} via GATEWAY dev {}", shell_word(entrance)));
+    let head = [
+        format!(
+            "# lead the answers back by the way that the SYN came, where its gateway is known; the filter lets that in: {back}"
+        ),
+        format!("# or, where answers that leave by {} reach the client:", escape(way)),
+    ];
+    head.into_iter().chain(loosen).collect()
 }
 
 pub(super) fn martian(case: &Case) -> Option<Finding> {
@@ -271,7 +288,7 @@ pub(super) fn forwarding(case: &Case) -> Option<Finding> {
         return Some(finding);
     }
     // What is for this machine need not be forwarded.
-    if is_led_astray(case) || led::is_for_nobody(case) {
+    if is_led_astray(case) || led::is_for_nobody(case) || case.evidence.unled.is_some() {
         return None;
     }
     let (name, setting) = if case.is_v6() { ("IPv6", "net.ipv6.conf.all.forwarding") } else { ("IPv4", "net.ipv4.ip_forward") };

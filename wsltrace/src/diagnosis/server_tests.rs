@@ -3,7 +3,7 @@
 use super::{Code, Confidence, tests::expect};
 use crate::{
     evidence::{Cgroup, Evidence, Listener, Silence},
-    journey::{Outcome, Stage},
+    journey::{Origin, Outcome, Stage},
     output::samples::{self, after_prerouting, ip, journey, listener, with_listeners},
 };
 
@@ -70,6 +70,24 @@ fn programs_of_a_control_group_are_not_taken_for_a_filter_of_the_socket() {
     let mut answer = samples::other(Outcome::AnswerDropped).journey;
     answer.reason = Some("BPF_CGROUP_EGRESS".into());
     assert!(expect(&answer, &Evidence::default(), Code::ReplyDropped, Proved).summary.contains("control group"));
+}
+
+#[test]
+fn a_client_that_may_not_send_is_told_with_its_own_control_group() {
+    let refused = |origin| {
+        let reason = Some(("BPF_CGROUP_EGRESS", "ip_finish_output+0xb6"));
+        let mut journey = journey(&[Stage::Output, Stage::Postrouting], Outcome::Dropped, Some(Stage::Postrouting), reason);
+        journey.origin = origin;
+        journey
+    };
+    let cgroup = Cgroup { directory: "/sys/fs/cgroup/system.slice/job.service".into(), programs: vec!["sd_fw_egress".into()] };
+    let evidence = Evidence { cgroup: Some(cgroup), ..Evidence::default() };
+    let found = expect(&refused(Origin::Local), &evidence, Code::SocketPolicy, Proved);
+    assert!(found.summary.contains("sd_fw_egress of the client's control group"), "{}", found.summary);
+    assert_eq!(found.remedy[1], "sudo systemctl set-property --runtime job.service IPAddressAllow=172.28.16.2");
+    let unknown = expect(&refused(Origin::Local), &Evidence::default(), Code::SocketPolicy, Proved);
+    assert_eq!(unknown.remedy, ["sudo bpftool cgroup tree"]);
+    expect(&refused(Origin::Remote), &evidence, Code::UnexplainedDrop, Proved);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::{
     rebind,
 };
 use crate::escape::{escape, shell_word};
-use crate::journey::Origin;
+use crate::journey::{Origin, Outcome};
 
 pub(super) fn bound_elsewhere(case: &Case) -> Option<Finding> {
     if !case.journey.met_no_socket() || case.was_answered_beyond() {
@@ -92,6 +92,7 @@ pub(super) fn policy(case: &Case) -> Option<Finding> {
         "TCP_MINTTL" => "its TTL is below the least that the listener takes (IP_MINTTL)",
         "SECURITY_HOOK" => "a security module (SELinux, AppArmor) refused it",
         "XFRM_POLICY" => return Some(super::ipsec::refused(case)),
+        "BPF_CGROUP_EGRESS" => return refused_to_client(case),
         _ => return None,
     };
     let port = case.journey.last_destination().1;
@@ -117,15 +118,31 @@ fn refused_by_filter(case: &Case) -> Finding {
     }
     let place = case.place();
     if let Some(cgroup) = &case.evidence.cgroup {
-        let by = super::cgroup::name(cgroup);
+        let by = super::cgroup::name(cgroup, "server");
         let summary = format!(
             "dropped in {place}: most likely {by} refused it; a filter on the listening socket itself would look the same"
         );
-        return Finding::inferred(summary).remedy(super::cgroup::mend(case, cgroup));
+        return Finding::inferred(summary).remedy(super::cgroup::mend(cgroup, case.journey.last_source()));
     }
     let summary =
         format!("dropped in {place}: a filter on the listening socket, or a BPF program of its control group, refused it");
     Finding::proved(summary).remedy(case.where_to_type()).remedy([case.root(&look)])
+}
+
+/// A client in this machine, which may not send there.
+fn refused_to_client(case: &Case) -> Option<Finding> {
+    if case.journey.outcome != Outcome::Dropped || case.journey.origin == Origin::Remote {
+        return None;
+    }
+    let other = case.journey.last_destination().0;
+    let (by, mend) = if let Some(cgroup) = &case.evidence.cgroup {
+        (super::cgroup::name(cgroup, "client"), super::cgroup::mend(cgroup, other))
+    } else {
+        let by = "a BPF program of the client's control group (systemd's IPAddressDeny= is one)".to_owned();
+        (by, vec!["sudo bpftool cgroup tree".to_owned()])
+    };
+    let summary = format!("dropped on its way out by {by}: the client, which runs here, may not send to {other}");
+    Some(Finding::proved(summary).remedy(mend))
 }
 
 /// A listener that could make no answer though there is a route for it, where `IPsec` has refused packets of this machine.

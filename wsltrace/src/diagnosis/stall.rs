@@ -6,9 +6,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::escape::shell_word;
-use crate::evidence::{Connection, Dropped};
+use crate::evidence::{Connection, Dropped, Obstacle};
 use crate::journey::{Journey, Origin};
 
+#[path = "stall_first_data.rs"]
+mod first_data;
 #[path = "stall_here.rs"]
 mod here;
 
@@ -22,7 +24,7 @@ pub enum Cause {
     Unconfirmed,
     /// The client takes no more data.
     WindowClosed,
-    /// A firewall here drops what the client sends.
+    /// A firewall here, or traffic control, drops what the client sends.
     DataDropped,
     /// The kernel here does not get out what the server sends.
     SendingRefused,
@@ -73,25 +75,29 @@ const CARRIED_BY_ALL: u32 = 1280;
 const CARRIED_BY_TUNNELS: u32 = 1350;
 
 /// What was seen of a connection beside its socket as it is now.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Lately<'a> {
     /// How long nothing has come through in either direction, and nothing was read.
     pub still: Duration,
     /// The rule that has dropped most of its packets since it was suspected.
     pub dropped: Option<&'a Dropped>,
+    /// What stands where the client's first data died, where it was no firewall that dropped it.
+    pub obstacle: Obstacle,
 }
 
 /// Judges how the connection of an answered journey is doing; `None` while it gets on.
-pub fn stall(journey: &Journey, connection: &Connection, lately: Lately<'_>) -> Option<Stall> {
-    let by_socket = by_socket(journey, connection);
+pub fn stall(journey: &Journey, connection: &Connection, lately: &Lately<'_>) -> Option<Stall> {
+    let by_socket = by_socket(journey, connection, &lately.obstacle);
     here::dropped_by_rule(journey, lately, by_socket.is_some()).or(by_socket).or_else(|| here::not_read(connection, lately))
 }
 
 /// The same by what the socket alone tells.
-fn by_socket(journey: &Journey, connection: &Connection) -> Option<Stall> {
+fn by_socket(journey: &Journey, connection: &Connection, obstacle: &Obstacle) -> Option<Stall> {
     // Where what was sent again came through, the rule has a limit, or means something else.
-    if journey.facts.data_dropped && connection.received_bytes == 0 {
-        return Some(data_dropped(journey));
+    if connection.received_bytes == 0
+        && let Some(by) = journey.facts.data_dropped
+    {
+        return Some(first_data::dropped(journey, by, obstacle));
     }
     if connection.unconfirmed == 0 {
         if connection.probes < PROBES || connection.waiting_bytes == 0 {
@@ -148,20 +154,6 @@ fn unconfirmed(connection: &Connection) -> Stall {
     Stall { cause: Cause::Unconfirmed, summary, remedy: vec![look] }
 }
 
-fn data_dropped(journey: &Journey) -> Stall {
-    let on = journey.interface.as_deref().map(|interface| format!(" on {interface}")).unwrap_or_default();
-    let summary = format!(
-        "connected, but a firewall here dropped the first data that the client sent{on}, and nothing has come through since: the client waits for an answer that the server does not know of; which rule is not known"
-    );
-    let remedy = vec![
-        "# it passes what makes a connection, and drops data: look for rules with a length, a string, flags (psh), a limit"
-            .to_owned(),
-        "sudo nft -a list ruleset".to_owned(),
-        "sudo iptables-legacy-save -c".to_owned(),
-    ];
-    Stall { cause: Cause::DataDropped, summary, remedy }
-}
-
 fn sending_refused(connection: &Connection) -> Stall {
     let Connection { probes, waiting_bytes, window_bytes, .. } = connection;
     let summary = format!(
@@ -199,7 +191,7 @@ fn window_closed(journey: &Journey, connection: &Connection) -> Stall {
 #[expect(clippy::unwrap_used, reason = "tests")]
 pub(super) mod tests {
     use super::*;
-    use crate::journey::{Facts, Outcome, Stage};
+    use crate::journey::{Outcome, Stage};
     use crate::output::samples;
 
     pub(super) const FLOWS: Connection = Connection {
@@ -220,7 +212,7 @@ pub(super) mod tests {
 
     fn judged(origin: Origin, connection: Connection) -> Option<Stall> {
         let journey = samples::journey(&[Stage::TcIngress, Stage::Established], Outcome::Answered, None, None);
-        stall(&Journey { origin, ..journey }, &connection, Lately::default())
+        stall(&Journey { origin, ..journey }, &connection, &Lately::default())
     }
 
     fn cause(origin: Origin, connection: Connection) -> Option<Cause> {
@@ -264,16 +256,6 @@ pub(super) mod tests {
         }
         let remedy = judged(Origin::Remote, full).unwrap().remedy;
         assert!(remedy.contains(&"sudo ip link set dev eth0 mtu 1350".to_owned()), "{remedy:?}");
-    }
-
-    #[test]
-    fn data_that_a_firewall_dropped_is_a_stall_until_something_comes_through() {
-        let journey = samples::journey(&[Stage::TcIngress, Stage::Established], Outcome::Answered, None, None);
-        let dropped = Journey { facts: Facts { data_dropped: true, ..journey.facts }, ..journey.clone() };
-        let nothing = Connection { received_bytes: 0, ..FLOWS };
-        assert_eq!(stall(&dropped, &nothing, Lately::default()).unwrap().cause, Cause::DataDropped);
-        assert_eq!(stall(&dropped, &FLOWS, Lately::default()), None);
-        assert_eq!(stall(&journey, &nothing, Lately::default()), None, "a client that has nothing to say");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::super::firewall::name;
 use super::super::remedy::Obstacle;
 use super::{Cause, Lately, Stall};
 use crate::evidence::{Connection, Dropped};
-use crate::journey::{Journey, Origin};
+use crate::journey::{DataDrop, Journey, Origin};
 
 /// So long nothing comes through where a rule stops a connection: a lost packet was sent again meanwhile, more than once.
 const STUCK: Duration = Duration::from_secs(3);
@@ -18,10 +18,11 @@ const UNREAD: Duration = Duration::from_secs(5);
 const MUCH: u32 = 32 << 10;
 
 /// A rule here drops what the connection lacks. `stalls`: the socket, too, says that it does not get on.
-pub(super) fn dropped_by_rule(journey: &Journey, lately: Lately<'_>, stalls: bool) -> Option<Stall> {
+pub(super) fn dropped_by_rule(journey: &Journey, lately: &Lately<'_>, stalls: bool) -> Option<Stall> {
     let dropped = lately.dropped?;
     let Some(packets) = dropped.packets else {
-        return (stalls && journey.facts.data_dropped).then(|| dropped_by_suspect(journey, dropped));
+        let by_firewall = journey.facts.data_dropped == Some(DataDrop::Firewall);
+        return (stalls && by_firewall).then(|| dropped_by_suspect(journey, dropped));
     };
     if !(stalls || lately.still >= STUCK && packets >= PACKETS) {
         return None;
@@ -66,7 +67,7 @@ fn mend(journey: &Journey, dropped: &Dropped) -> Vec<String> {
 }
 
 /// The server leaves what the client sends.
-pub(super) fn not_read(connection: &Connection, lately: Lately<'_>) -> Option<Stall> {
+pub(super) fn not_read(connection: &Connection, lately: &Lately<'_>) -> Option<Stall> {
     let unread = connection.unread_bytes;
     if unread < MUCH || lately.still < UNREAD {
         return None;
@@ -89,7 +90,7 @@ mod tests {
 
     fn judged(connection: Connection, still: u64, dropped: Option<&Dropped>) -> Option<Stall> {
         let journey = samples::journey(&[Stage::TcIngress, Stage::Established], Outcome::Answered, None, None);
-        stall(&journey, &connection, Lately { still: Duration::from_secs(still), dropped })
+        stall(&journey, &connection, &Lately { still: Duration::from_secs(still), dropped, ..Lately::default() })
     }
 
     fn dropped(packets: u32, from_client: bool) -> Dropped {
@@ -114,10 +115,10 @@ mod tests {
     fn the_only_rule_that_can_is_named_where_data_was_seen_to_die() {
         let mut journey = samples::journey(&[Stage::TcIngress, Stage::Established], Outcome::Answered, None, None);
         let suspect = Dropped { packets: None, ..dropped(0, true) };
-        let lately = Lately { still: Duration::from_secs(9), dropped: Some(&suspect) };
+        let lately = &Lately { still: Duration::from_secs(9), dropped: Some(&suspect), ..Lately::default() };
         let nothing = Connection { received_bytes: 0, ..FLOWS };
         assert_eq!(stall(&journey, &nothing, lately), None, "nothing was seen to die");
-        journey.facts.data_dropped = true;
+        journey.facts.data_dropped = Some(DataDrop::Firewall);
         let found = stall(&journey, &nothing, lately);
         assert!(found.as_ref().is_some_and(|found| found.cause == Cause::DataDropped && found.remedy.len() == 1), "{found:?}");
         assert!(found.is_some_and(|found| found.summary.contains("the only rule there that can drop it")));

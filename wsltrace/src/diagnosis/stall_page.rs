@@ -51,7 +51,7 @@ pub const STALL: StallPage = StallPage {
         },
         CausePage {
             cause: Cause::DataDropped,
-            meaning: "A firewall here drops data of the client, and nothing more comes in. The kernel names the rule if it is nftables'; of the old iptables it is named if it is the only one that can have dropped the first data.",
+            meaning: "A firewall here, or traffic control, drops data of the client (the kernel told so), and nothing more comes in. Where that data was too large for the device by which it was to be sent on, and the client is not told so, it is path_mtu. The kernel names the rule if it is nftables'; of the old iptables it is named if it is the only one that can have dropped the first data.",
             mend: "Take away the rule that matches data and not what makes a connection.",
         },
         CausePage {

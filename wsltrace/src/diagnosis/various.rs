@@ -67,6 +67,7 @@ pub(super) fn queue_of(case: &Case) -> String {
     };
     match (queue.up, &queue.qdisc) {
         (false, _) => "; that interface is down".to_owned(),
+        (true, _) if !queue.carrier && queue.is_bridge => without_ports(case),
         (true, _) if !queue.carrier => {
             "; that interface has no carrier, as when the program that serves it, such as a VPN's, does not run".to_owned()
         }
@@ -75,12 +76,40 @@ pub(super) fn queue_of(case: &Case) -> String {
     }
 }
 
+/// A bridge that has nobody to send to.
+fn without_ports(case: &Case) -> String {
+    let none = "; that interface is a bridge, and none of its ports has a carrier";
+    match &case.evidence.down {
+        Some(down) => format!(
+            "{none}: behind it, {} of network namespace {}, which has {}, is switched off",
+            escape(&down.device),
+            down.netns,
+            case.journey.last_destination().0
+        ),
+        None => format!("{none}, as when the container behind it is stopped or its interface is switched off"),
+    }
+}
+
+fn mend_ports(case: &Case, bridge: &str) -> Vec<String> {
+    let on = case.evidence.down.as_ref().and_then(|down| {
+        let entrance = down.entrance.as_ref()?;
+        let up = format!("sudo {entrance} ip link set {} up", shell_word(&down.device));
+        let routes =
+            "# its routes went when it was switched off: restarting the container (docker restart) brings both back".to_owned();
+        Some([up, routes])
+    });
+    let see =
+        [case.root(&format!("ip -br link show master {bridge}")), "# and whether the container runs: docker ps -a".to_owned()];
+    on.into_iter().flatten().chain(see).collect()
+}
+
 /// Commands against what dropped it at tc or in the queue of its device.
 pub(super) fn mend_tc(case: &Case) -> Vec<String> {
     let queued = case.reason().is_some_and(|reason| reason.starts_with("QDISC"));
     let queue = case.evidence.queue.as_ref().filter(|_| queued).zip(case.interface().map(shell_word));
     match queue {
         Some((queue, device)) if !queue.up => vec![case.root(&format!("ip link set {device} up"))],
+        Some((queue, device)) if !queue.carrier && queue.is_bridge => mend_ports(case, &device),
         Some((queue, device)) if !queue.carrier => vec![
             case.root(&format!("ip -d link show dev {device}")),
             format!("# start the program that serves {device} (a VPN, a virtual machine), or take the route by {device} away"),

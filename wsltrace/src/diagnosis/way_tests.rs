@@ -4,7 +4,8 @@
 use super::{Code, Confidence, diagnose, tests::expect};
 use crate::{
     evidence::{
-        Astray, Evidence, Hop, IpsecPolicy, LeadingRule, Mirror, OwnAddress, Queue, Refusing, RefusingRule, Silence, Unready,
+        Astray, Down, Evidence, Hop, IpsecPolicy, LeadingRule, Mirror, OwnAddress, Queue, Refusing, RefusingRule, Silence,
+        Unready,
     },
     journey::{DeathPlace, Journey, Origin, Outcome, Stage, StageVisit, Translated},
     output::samples::{self, PREROUTING, after_prerouting, ip, journey, listener, with_listeners},
@@ -130,8 +131,11 @@ fn an_answer_that_leaves_elsewhere_by_its_mark_is_told_from_one_by_the_routes() 
     };
     let found = expect(&wrong, &way("tun0"), Code::ReplyWrongInterface, Proved);
     assert!(found.remedy[0].contains("route replace") && !found.summary.contains("fwmark"), "{found:?}");
-    let found = expect(&wrong, &way("eth0"), Code::ReplyWrongInterface, Proved);
+    let marked = Evidence { rules_by_mark: true, ..way("eth0") };
+    let found = expect(&wrong, &marked, Code::ReplyWrongInterface, Proved);
     assert!(!found.remedy[0].contains("route replace") && found.summary.contains("fwmark"), "{found:?}");
+    let found = expect(&wrong, &way("eth0"), Code::ReplyWrongInterface, Proved);
+    assert!(!found.summary.contains("mark") && !found.remedy.concat().contains("mark"), "no rule asks for one: {found:?}");
     let waits = answered_by("tun0", Stage::Neighbour, Outcome::Unfinished);
     assert!(expect(&waits, &way("tun0"), Code::ReplyWrongInterface, Inferred).summary.contains("so far"));
     let waits = answered_by("eth0", Stage::Neighbour, Outcome::Unfinished);
@@ -361,12 +365,21 @@ fn a_queue_that_drops_is_told_with_its_device() {
     );
     full.death = full.death.map(|death| DeathPlace { interface: Some("eth0".into()), ..death });
     let with = |up, qdisc: Option<&str>| Evidence {
-        queue: Some(Queue { up, carrier: true, qdisc: qdisc.map(str::to_owned) }),
+        queue: Some(Queue { up, carrier: true, qdisc: qdisc.map(str::to_owned), is_bridge: false }),
         ..Evidence::default()
     };
-    let queue = Some(Queue { up: true, carrier: false, qdisc: Some("pfifo_fast".to_owned()) });
+    let queue = Some(Queue { up: true, carrier: false, qdisc: Some("pfifo_fast".to_owned()), is_bridge: false });
     let alone = expect(&full, &Evidence { queue, ..Evidence::default() }, Code::TcDrop, Proved);
     assert!(alone.summary.contains("no carrier") && !alone.summary.contains("pfifo_fast"), "{}", alone.summary);
+    let bridge = Queue { up: true, carrier: false, qdisc: Some("noqueue".to_owned()), is_bridge: true };
+    let bridge = Evidence { queue: Some(bridge), ..Evidence::default() };
+    let alone = expect(&full, &bridge, Code::TcDrop, Proved);
+    assert!(alone.summary.contains("none of its ports has a carrier") && !alone.summary.contains("VPN"), "{}", alone.summary);
+    assert_eq!(alone.remedy[0], "sudo ip -br link show master eth0");
+    let down = Down { netns: 7, entrance: Some("nsenter -t 412 -n".to_owned()), device: "eth0".to_owned() };
+    let off = expect(&full, &Evidence { down: Some(down), ..bridge }, Code::TcDrop, Proved);
+    assert!(off.summary.contains("eth0 of network namespace 7, which has 172.28.16.2, is switched off"), "{}", off.summary);
+    assert_eq!(off.remedy[0], "sudo nsenter -t 412 -n ip link set eth0 up");
     assert_eq!(expect(&full, &with(false, Some("noop")), Code::TcDrop, Proved).remedy, ["sudo ip link set eth0 up"]);
     assert_eq!(expect(&full, &with(true, Some("tbf")), Code::TcDrop, Proved).remedy[1], "sudo tc qdisc del dev eth0 root");
     assert!(

@@ -6,7 +6,7 @@ use super::simulated::Rules;
 use super::told::OrTold as _;
 use super::watched::others;
 use super::{Gatherer, Rule, way};
-use crate::journey::{Journey, Origin, Stage};
+use crate::journey::{DataDrop, Journey, Origin, Stage};
 use crate::probe::netfilter_programs;
 use crate::simulate::{Packet, Way, suspects};
 
@@ -63,7 +63,7 @@ impl Gatherer {
     pub fn suspect_of_data(&mut self, journey: &Journey) -> Option<Dropped> {
         let places = places(journey);
         let passes_others = journey.stages.iter().any(|visit| !places.contains(&visit.netns));
-        if !journey.facts.data_dropped || passes_others {
+        if journey.facts.data_dropped != Some(DataDrop::Firewall) || passes_others {
             return None;
         }
         let mut found = Vec::new();

@@ -19,7 +19,7 @@ use super::sockets::{self, Found, SocketOwner};
 use super::told::OrTold as _;
 use super::watched::{REST_KEPT, Watched};
 use super::{Evidence, Listener, Sockets, addresses, lead, units};
-use crate::journey::{Journey, Outcome, Stage};
+use crate::journey::{Journey, Origin, Outcome, Stage};
 use crate::kernel::links;
 use crate::kernel::netns::Netns;
 use crate::wsl::takers;
@@ -175,6 +175,12 @@ impl Gatherer {
             self.add_lead(journey, began, &mut evidence);
         }
         self.add_hardware(journey, &mut evidence);
+        if is_refused_to_client(journey) {
+            let client = (journey.flow.source, journey.flow.source_port);
+            let cgroup = self.watched.get(&journey.netns).map(|watched| sockets::cgroup_of_client(&watched.netns, client));
+            let cgroup = cgroup.and_then(|found| found.or_told(journey.netns, "find the client's socket")).flatten();
+            evidence.cgroup = cgroup.and_then(|id| deciding(id, Direction::Egress));
+        }
         if journey.facts.server_reset_ns.is_some()
             && let Some(sockets) = &evidence.sockets
         {
@@ -193,6 +199,7 @@ impl Gatherer {
         self.add_resident(journey, &mut evidence);
         self.add_shared_wire(journey, &mut evidence);
         self.add_beyond(journey, &mut evidence);
+        self.add_down(journey, &mut evidence);
         if evidence.route_back == Some(false) || journey.strayed_by().is_some() {
             self.add_router(journey, &mut evidence);
         }
@@ -231,7 +238,7 @@ impl Gatherer {
         }
         self.find_owners(of_here.iter().flatten().chain(&of_others));
         if let Some(direction) = decided_for_socket(journey) {
-            evidence.cgroup = of_here.iter().flatten().find_map(|found| deciding(found, direction));
+            evidence.cgroup = of_here.iter().flatten().find_map(|found| deciding(found.cgroup?, direction));
         }
         let named = |found: Vec<Found>| found.into_iter().map(|found| self.with_owner(found)).collect();
         evidence.sockets = of_here.map(|found| Sockets { listeners: named(found) });
@@ -312,11 +319,17 @@ fn decided_for_socket(journey: &Journey) -> Option<Direction> {
     }
 }
 
-fn deciding(listener: &Found, direction: Direction) -> Option<Cgroup> {
-    cgroups::deciding(listener.cgroup?, direction).unwrap_or_else(|error| {
-        log::warn!("cannot list the programs of the control group of a listener on port {}: {error}", listener.listener.port);
+fn deciding(cgroup: u64, direction: Direction) -> Option<Cgroup> {
+    cgroups::deciding(cgroup, direction).unwrap_or_else(|error| {
+        log::warn!("cannot list the programs of the control group {cgroup} of a socket: {error}");
         None
     })
+}
+
+/// Whether a program of the control group of a client in this machine refused what it sends.
+fn is_refused_to_client(journey: &Journey) -> bool {
+    let of_syn = journey.outcome == Outcome::Dropped && journey.origin != Origin::Remote;
+    of_syn && journey.reason.as_deref() == Some("BPF_CGROUP_EGRESS")
 }
 
 fn wants_sockets(journey: &Journey, died_at: Option<Stage>) -> bool {

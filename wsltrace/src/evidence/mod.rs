@@ -2,6 +2,7 @@
 //! judges.
 
 pub mod addresses;
+mod aside;
 pub mod backend;
 mod behind;
 mod beyond;
@@ -9,6 +10,8 @@ pub mod cgroups;
 mod confirmation;
 mod connection;
 pub mod counters;
+mod down;
+mod first_data;
 mod followed;
 mod further;
 mod gather;
@@ -33,16 +36,20 @@ pub mod sockets;
 mod strays;
 pub mod sysctls;
 mod told;
+mod transparent;
 mod tun;
 mod units;
 mod watched;
 mod way;
 
 pub use addresses::{OwnAddress, Unready};
+pub use aside::Redirect;
 pub use behind::namespaces_behind;
 pub use beyond::XdpBeyond;
 pub use cgroups::Cgroup;
 pub use connection::Connection;
+pub use down::Down;
+pub use first_data::Obstacle;
 pub use followed::Dropped;
 pub use gather::Gatherer;
 pub use hardware::{BRIDGE_FREES, Isolated, Unclaimed};
@@ -56,6 +63,7 @@ pub use resident::Resident;
 pub use routes::{Hop, Refusing};
 pub use rules::{Scope, TableHolder, dnat_targets};
 pub use shared_wire::SharedWire;
+pub use transparent::Unled;
 pub use tun::Handed;
 pub use units::SocketUnit;
 
@@ -192,6 +200,9 @@ pub struct Queue {
     pub carrier: bool,
     /// The kind of its root queueing discipline, such as `tbf`.
     pub qdisc: Option<String>,
+    /// It is a bridge, which has a carrier where one of its ports has.
+    #[serde(default)]
+    pub is_bridge: bool,
 }
 
 /// A BPF program at tc of a device.
@@ -260,6 +271,10 @@ pub struct Evidence {
     pub cgroup: Option<Cgroup>,
     /// Others' BPF programs at tc of the device where the packet died, in its direction.
     pub tc_programs: Vec<TcProgram>,
+    /// The only rule of nftables that may have sent an answer to another device than it was routed to.
+    pub forwarder: Option<Rule>,
+    /// The filters of tc that may have sent an answer to another device than it was routed to.
+    pub redirects: Vec<Redirect>,
     /// What the kernel counted while a listener was silent; `None` when it was not, or without a reading from before the SYN.
     pub silence: Option<Silence>,
     /// Whether there is a route back to the client; `None` when it was not asked for or is not known.
@@ -289,13 +304,16 @@ pub struct Evidence {
     pub way_back: Option<String>,
     /// The rule of `ip rule` that leads an answer there, where it is none of those that every machine has.
     pub leading_rule: Option<LeadingRule>,
-    /// The address of the namespace before this one by which answers could leave, where there is no route back or one by another interface.
+    /// The address of the namespace before this one, or of the only neighbour, by which answers could leave, where there is no route back or
+    /// one by another interface.
     pub router: Option<IpAddr>,
     /// A route that refuses packets to the destination, where routing ended the journey; or to the client, where a listener made no
     /// answer, the reverse path filter asked, or routing ended the answer.
     pub refusing_route: Option<Refusing>,
     /// A rule of `ip rule` that refuses such packets.
     pub refusing_rule: Option<RefusingRule>,
+    /// Whether a rule of `ip rule` asks for a mark, where an answer left by another interface than its SYN came by.
+    pub rules_by_mark: bool,
     /// What is wrong with WSL's routing for Windows' localhost in mirrored mode, where an answer to it went astray.
     pub mirror: Option<Mirror>,
     /// The interface by which a packet that OUTPUT's DNAT rewrote would leave.
@@ -310,6 +328,10 @@ pub struct Evidence {
     pub handed: Option<Handed>,
     /// The queue of the device where the packet was dropped from it.
     pub queue: Option<Queue>,
+    /// The rule that gave the packet to a transparent proxy, where no rule of `ip rule` leads marked packets to this machine.
+    pub unled: Option<Unled>,
+    /// The interface behind a bridge without a carrier that has the packet's destination, and is switched off.
+    pub down: Option<Down>,
     /// The addresses of the namespace where the packet ended, where they bear on that; empty also when they were not asked for.
     pub addresses: Vec<OwnAddress>,
     /// What keeps a packet for one of those addresses from being taken for this machine's.

@@ -38,12 +38,21 @@ impl Watched {
             way::add_queue(&self.netns, journey, evidence).or_told(inum, "look at the devices");
         }
         self.add_handed(journey, evidence);
+        self.add_aside(journey, evidence);
+        self.add_unled(journey, evidence);
+        if journey.sent_back().is_some() {
+            self.add_addresses(evidence);
+        }
         if is_refused_by_ipsec(journey) {
             way::add_ipsec(&self.netns, journey, evidence).or_told(inum, "list the IPsec policies");
         }
         let unconfirmed_at_tc = journey.is_unconfirmed() && journey.reason.as_deref() == Some("TC_INGRESS");
-        if unconfirmed_at_tc || matches!(died_at, Some(Stage::TcIngress | Stage::TcEgress)) {
-            let others = self.others_at_tc(journey, died_at != Some(Stage::TcEgress));
+        let device = journey.death.as_ref().and_then(|death| death.interface);
+        if let Some(device) = device
+            && (unconfirmed_at_tc || matches!(died_at, Some(Stage::TcIngress | Stage::TcEgress)))
+        {
+            // What confirms an answer comes in, though the answer's last stage was its way out.
+            let others = self.others_at_tc(device, unconfirmed_at_tc || died_at != Some(Stage::TcEgress));
             evidence.tc_programs = others.or_told(inum, "list the programs at tc").unwrap_or_default();
         }
         if matches!(died_at, Some(Stage::Conntrack | Stage::OutputConntrack)) {

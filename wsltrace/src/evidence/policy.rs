@@ -1,6 +1,6 @@
 //! The rules by which the kernel chooses a routing table (`ip rule`), followed through the tables as the kernel does: which rule or
-//! route refuses a packet, and whether one leads to the table of this machine's own addresses. The mark of a packet is not known: what
-//! only marked packets meet is told only where the others would get through.
+//! route refuses a packet, and whether one leads to the table of this machine's own addresses. The mark of a packet is not known, nor
+//! whose it is: what only marked packets meet, or those of some users, is told only where the others would get through.
 
 use std::borrow::Cow;
 use std::io;
@@ -91,6 +91,8 @@ struct Rule {
     goto: Option<u32>,
     protocol: Option<IpProtocol>,
     ports: [Option<(u16, u16)>; 2],
+    /// The users whose packets it is about, by their numbers.
+    uids: Option<(u32, u32)>,
     /// Routes of no more than so many bits do not count.
     suppresses: Option<u32>,
     /// It asks for something that is not looked at here, such as the outgoing interface.
@@ -180,6 +182,22 @@ impl Rules {
         (!rule.is_usual()).then(told)
     }
 
+    /// Whether one of them asks for a mark.
+    pub(super) fn ask_for_marks(&self) -> bool {
+        self.0.iter().any(|rule| rule.mark.is_some())
+    }
+
+    /// Whether one of them takes packets with a mark for this machine's, by these routes: as a transparent proxy needs it.
+    pub(super) fn take_marked(&self, packet: &Packet<'_>, routes: &[RouteMessage]) -> bool {
+        let takes = |rule: &&Rule| rule.route(packet.to, routes).is_some_and(|route| route.header.kind == RouteType::Local);
+        self.0.iter().any(|rule| rule.mark.is_some() && rule.matches(packet, true) && takes(&rule))
+    }
+
+    /// Whether one of the rules leads to this table.
+    pub(super) fn lead_to(&self, table: u32) -> bool {
+        self.0.iter().any(|rule| rule.table == table)
+    }
+
     /// What keeps an answer to Windows' localhost from the table that WSL's mirrored mode has for it.
     pub(super) fn mirror(&self, answer: &Packet<'_>) -> Option<Mirror> {
         let to = |table: u32| {
@@ -213,6 +231,7 @@ impl Rule {
             goto: None,
             protocol: None,
             ports: [None, None],
+            uids: None,
             suppresses: None,
             more: header.tos != 0,
         };
@@ -230,7 +249,8 @@ impl Rule {
                 RuleAttribute::IpProtocol(protocol) => rule.protocol = Some(protocol),
                 RuleAttribute::SourcePortRange(range) => rule.ports[0] = Some((range.start, range.end)),
                 RuleAttribute::DestinationPortRange(range) => rule.ports[1] = Some((range.start, range.end)),
-                RuleAttribute::Oifname(_) | RuleAttribute::UidRange(_) | RuleAttribute::TunId(_) => rule.more = true,
+                RuleAttribute::UidRange(users) => rule.uids = Some((users.start, users.end)),
+                RuleAttribute::Oifname(_) | RuleAttribute::TunId(_) => rule.more = true,
                 RuleAttribute::SuppressPrefixLen(bits) => rule.suppresses = Some(bits).filter(|bits| *bits != u32::MAX),
                 RuleAttribute::L3MDev(of_device) => rule.more |= of_device,
                 _ => {}
@@ -265,6 +285,7 @@ impl Rule {
             && within(self.destination, packet.to)
             && self.iif.as_deref().is_none_or(|name| name == packet.came_by)
             && self.mark.is_none_or(|(mark, mask)| marked || mark & mask.unwrap_or(u32::MAX) == 0)
+            && (marked || self.uids.is_none())
             && self.protocol.is_none_or(|protocol| protocol == IpProtocol::Tcp)
             && port(self.ports[0], packet.ports.0)
             && port(self.ports[1], packet.ports.1);
@@ -307,6 +328,9 @@ impl Rule {
             if let Some((first, last)) = range {
                 say(what, format!("{first}-{last}"));
             }
+        }
+        if let Some((first, last)) = self.uids {
+            say("uidrange", format!("{first}-{last}"));
         }
         text.push_str(does);
         text

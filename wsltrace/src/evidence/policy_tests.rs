@@ -25,6 +25,7 @@ fn a_rule_that_refuses_this_packet_is_told_as_ip_rule_takes_it() {
         for (rule, marked) in [
             ("from all fwmark 0x1/0xff blackhole".to_owned(), true),
             ("not from all fwmark 0xca6c prohibit".to_owned(), false),
+            ("from all uidrange 0-0 unreachable".to_owned(), true),
             (format!("from {from}/{bits} iif eth0 prohibit"), false),
             (format!("from all to {to}/{bits} ipproto tcp dport 8080-8090 unreachable"), false),
         ] {

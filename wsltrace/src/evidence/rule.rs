@@ -87,6 +87,20 @@ impl Rule {
         self.words().windows(2).any(|two| matches!(two, ["-j" | "target", "TPROXY"]))
     }
 
+    /// The mark that it gives packets on their way to a transparent proxy, where the text has it.
+    pub fn proxy_mark(&self) -> Option<u32> {
+        let words = self.words();
+        let number = |text: &str| match text.split('/').next()?.strip_prefix("0x") {
+            Some(digits) => u32::from_str_radix(digits, 16).ok(),
+            None => text.split('/').next()?.parse().ok(),
+        };
+        words.iter().enumerate().find_map(|(at, word)| match *word {
+            "--tproxy-mark" => number(words.get(at + 1)?),
+            "mark" if words.get(at + 1) == Some(&"set") => number(words.get(at + 2)?),
+            _ => None,
+        })
+    }
+
     /// That proxy's port, where the text has it.
     pub fn proxy_port(&self) -> Option<u16> {
         self.words().windows(2).find_map(|two| if let ["--on-port", port] = two { port.parse().ok() } else { None })

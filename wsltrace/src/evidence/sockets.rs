@@ -57,9 +57,29 @@ pub fn nearest(mut found: Vec<Found>, port: u16, count: usize) -> Vec<Found> {
     found
 }
 
+/// The control group of the client here that connects from this port of this address; `None` also where it has given up meanwhile, or the
+/// kernel does not tell.
+pub fn cgroup_of_client(netns: &Netns, from: (IpAddr, u16)) -> io::Result<Option<u64>> {
+    let family = if from.0.is_ipv4() { [AF_INET, AF_INET6] } else { [AF_INET6, AF_INET6] };
+    let look = || {
+        for family in family {
+            let answers = dump(family, Some(from.1), StateFlags::SYN_SENT)?;
+            let is_it = |answer: &&InetResponse| {
+                let id = &answer.header.socket_id;
+                (id.source_address.to_canonical(), id.source_port) == from
+            };
+            if let Some(found) = answers.iter().find(is_it) {
+                return Ok(cgroup(found));
+            }
+        }
+        Ok(None)
+    };
+    netns.run(look).map_err(io::Error::other)?
+}
+
 fn dump_here(netns: u32, port: Option<u16>) -> io::Result<Vec<Found>> {
-    let mut answers = dump(AF_INET, port)?;
-    answers.extend(dump(AF_INET6, port)?);
+    let mut answers = dump(AF_INET, port, StateFlags::LISTEN)?;
+    answers.extend(dump(AF_INET6, port, StateFlags::LISTEN)?);
     let wanted = answers.iter().filter(|answer| port.is_none_or(|port| answer.header.socket_id.source_port == port));
     Ok(wanted.map(|answer| found(answer, netns)).collect())
 }
@@ -117,7 +137,7 @@ fn v6only(answer: &InetResponse) -> bool {
         && answer.nlas.iter().any(|attribute| matches!(attribute, Nla::SkV6Only(true)))
 }
 
-fn dump(family: u8, port: Option<u16>) -> io::Result<Vec<InetResponse>> {
+fn dump(family: u8, port: Option<u16>, states: StateFlags) -> io::Result<Vec<InetResponse>> {
     let mut socket_id = if family == AF_INET { SocketId::new_v4() } else { SocketId::new_v6() };
     // 0 asks for every port.
     socket_id.source_port = port.unwrap_or(0);
@@ -125,7 +145,7 @@ fn dump(family: u8, port: Option<u16>) -> io::Result<Vec<InetResponse>> {
         family,
         protocol: IPPROTO_TCP,
         extensions: ExtensionFlags::SKMEMINFO,
-        states: StateFlags::LISTEN,
+        states,
         socket_id,
     });
     let answers = netlink::dump(NETLINK_SOCK_DIAG, &request)?;

@@ -11,7 +11,7 @@ use super::rules::{FirewallTrace, LegacyCounters, Twins};
 use super::simulated::Rules;
 use super::sockets::{self, Found};
 use super::{Handed, OwnAddress, TableHolder, TcProgram};
-use crate::journey::{InterfaceName, Journey};
+use crate::journey::InterfaceName;
 use crate::kernel::netns::Netns;
 use crate::probe::{is_own_program, tc_programs};
 
@@ -124,9 +124,8 @@ impl Watched {
         }
     }
 
-    /// Others' programs at tc of the device where a journey ended; a device is asked once for many of them.
-    pub(super) fn others_at_tc(&mut self, journey: &Journey, ingress: bool) -> io::Result<Vec<TcProgram>> {
-        let Some(device) = journey.death.as_ref().and_then(|death| death.interface) else { return Ok(Vec::new()) };
+    /// Others' programs at tc of a device; it is asked once for many journeys.
+    pub(super) fn others_at_tc(&mut self, device: InterfaceName, ingress: bool) -> io::Result<Vec<TcProgram>> {
         let netns = &self.netns;
         let look = || {
             let query = || tc_programs(nix::net::if_::if_nametoindex(&*device)?, ingress);

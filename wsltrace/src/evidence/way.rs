@@ -9,6 +9,7 @@ use super::routes::Question;
 use super::{Astray, Evidence, Mirror, OwnAddress, Queue, addresses, counters, routes, sysctls};
 use crate::journey::{Journey, Outcome, Stage, symbol};
 use crate::kernel::links;
+use crate::kernel::neighbours;
 use crate::kernel::netns::Netns;
 
 /// The interface of what this machine itself sends, in the rules of `ip rule`.
@@ -36,10 +37,27 @@ pub(super) fn add_routing(netns: &Netns, journey: &Journey, evidence: &mut Evide
         };
     }
     // What the filter asks is whether the way back leads by the same interface.
-    if journey.reason.as_deref() == Some("IP_RPFILTER") {
+    let filtered = journey.reason.as_deref() == Some("IP_RPFILTER");
+    if filtered {
         add_refusal(netns, &answer(journey), evidence)?;
     }
-    add_way_back(netns, journey, evidence)
+    add_way_back(netns, journey, evidence)?;
+    if filtered && evidence.hop_back.is_none() && evidence.way_back.as_deref() != came_by {
+        let came_by = came_by.map_or(Ok(None), |device| only_neighbour(netns, device, to.0))?;
+        evidence.router = evidence.router.or(came_by);
+    }
+    Ok(())
+}
+
+/// The only neighbour of the family of `like` that is known behind an interface: what came by there from another network came by it.
+fn only_neighbour(netns: &Netns, device: &str, like: IpAddr) -> io::Result<Option<IpAddr>> {
+    let links = links::list_links(netns)?;
+    let Some(link) = links.iter().find(|link| link.name == device) else { return Ok(None) };
+    let is_local = |address: IpAddr| matches!(address, IpAddr::V6(address) if address.is_unicast_link_local());
+    let is_one = |address: IpAddr| address.is_ipv4() == like.is_ipv4() && !address.is_multicast() && !is_local(address);
+    let mut there = neighbours::neighbours(netns)?;
+    there.retain(|found| found.index == link.index && is_one(found.address));
+    Ok(there.pop().filter(|_| there.is_empty()).map(|found| found.address))
 }
 
 /// What bears on the death of an answer in routing.
@@ -64,7 +82,9 @@ pub(super) fn add_way_back(netns: &Netns, journey: &Journey, evidence: &mut Evid
     evidence.way_back = routes::way_by(netns, question)?;
     evidence.route_back = routes::is_way(netns, question)?;
     let all = netns.run(|| routes::all(client)).map_err(io::Error::other)??;
-    evidence.leading_rule = Rules::read(netns, client)?.leading(&Packet { from, ..answer }, &all);
+    let rules = Rules::read(netns, client)?;
+    evidence.leading_rule = rules.leading(&Packet { from, ..answer }, &all);
+    evidence.rules_by_mark = rules.ask_for_marks();
     if let Some((whom, device)) = waited_for(journey) {
         // Rules of `ip rule` go by the source as well; the kernel takes none for it that is not its own.
         let source = (whom == client && !comes_back && evidence.has_address(own)).then_some(own);
@@ -100,7 +120,9 @@ pub(super) fn add_way_on(netns: &Netns, journey: &Journey, evidence: &mut Eviden
 pub(super) fn add_queue(netns: &Netns, journey: &Journey, evidence: &mut Evidence) -> io::Result<()> {
     let device = journey.death.as_ref().and_then(|death| death.interface.as_deref());
     let Some(link) = links::list_links(netns)?.into_iter().find(|link| Some(link.name.as_str()) == device) else { return Ok(()) };
-    evidence.queue = Some(Queue { up: link.up, carrier: link.carrier, qdisc: links::root_qdisc(netns, link.index)? });
+    let qdisc = links::root_qdisc(netns, link.index)?;
+    let is_bridge = link.kind.as_deref() == Some("bridge");
+    evidence.queue = Some(Queue { up: link.up, carrier: link.carrier, qdisc, is_bridge });
     Ok(())
 }
 

@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use wsltrace_common::{Address, Death, Flags, Record, StageCode, StageEntry, octets};
 
 use super::{
-    Conntrack, DeathPlace, FREES_IN_ROUTING, FREES_UNRESOLVED, Facts, Family, Flow, InterfaceName, Journey, Origin, Outcome,
-    REFUSED_BY_CLIENT, Stage, StageVisit, Translated,
+    Conntrack, DataDrop, DeathPlace, FREES_IN_ROUTING, FREES_UNRESOLVED, Facts, Family, Flow, InterfaceName, Journey, Origin,
+    Outcome, REFUSED_BY_CLIENT, Stage, StageVisit, Translated,
     reasons::{is_taken, keeps_from_being_made},
     symbol,
 };
@@ -30,7 +30,8 @@ pub trait Names {
 pub fn assemble(record: &Record, id: u64, names: &impl Names) -> Journey {
     let reason_of = |death: Death| if death.reason == 0 { None } else { names.reason(death.reason) };
     let by_netfilter = |death: &Death| reason_of(*death).as_deref() == Some("NETFILTER_DROP");
-    let data_dropped = record.flags & Flags::DATA_DROPPED != 0 && by_netfilter(&record.confirmation_death);
+    let of_data = record.flags & Flags::DATA_DROPPED != 0;
+    let data_dropped = reason_of(record.confirmation_death).filter(|_| of_data).and_then(|reason| DataDrop::of(&reason));
     let at_confirmation = by_netfilter(&record.death) && has_left_its_hook(record);
     let location_of = |death: Death| if death.location == 0 { None } else { names.location(death.location) };
     let died = record.confirmation_death;
@@ -92,7 +93,7 @@ fn facts(record: &Record) -> Facts {
         not_accepted: has(Flags::NOT_ACCEPTED),
         server_reset_ns: has(Flags::SERVER_RESET).then(|| lasted(record, StageCode::Established)).flatten(),
         server_closed_ns: has(Flags::SERVER_CLOSED).then(|| lasted(record, StageCode::Established)).flatten(),
-        data_dropped: false,
+        data_dropped: None,
         syn_ack_again: has(Flags::SYN_ACK_AGAIN),
         socket_lookup: entries(record).any(|(code, _)| code == StageCode::SocketLookup),
         consumed: record.consumed.time_ns != 0,

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use wsltrace_common::{Address, Death, Flags, Flow, Key, MAX_STAGES, Record, StageCode, StageEntry};
 
 use super::assemble::{Names, assemble};
-use super::{Conntrack, Journey, Origin, Outcome, Stage};
+use super::{Conntrack, DataDrop, Journey, Origin, Outcome, Stage};
 
 struct Made;
 
@@ -215,19 +215,19 @@ fn what_died_behind_the_answer_is_the_confirmation_or_the_first_data() {
     let mut record = answered(record(&[&TO_ROUTING, &TO_LOOKUP]), answer | Flags::CONFIRMATION_DROPPED, &ANSWER);
     record.confirmation_death = died(&record, NETFILTER_DROP);
     let journey = made(&record);
-    assert!(journey.is_unconfirmed_by_firewall() && !journey.facts.data_dropped);
+    assert!(journey.is_unconfirmed_by_firewall() && journey.facts.data_dropped.is_none());
 
     // Another confirmation came through.
     record.flags |= Flags::ESTABLISHED | Flags::ACK;
     let journey = made(&record);
-    assert!(!journey.is_unconfirmed_by_firewall() && !journey.facts.data_dropped);
+    assert!(!journey.is_unconfirmed_by_firewall() && journey.facts.data_dropped.is_none());
 
     record.flags |= Flags::DATA_DROPPED;
     let journey = made(&record);
-    assert!(!journey.is_unconfirmed_by_firewall() && journey.facts.data_dropped);
+    assert!(!journey.is_unconfirmed_by_firewall() && journey.facts.data_dropped == Some(DataDrop::Firewall));
     assert_eq!((journey.outcome, journey.reason, journey.death), (Outcome::Answered, None, None));
     record.confirmation_death = died(&record, NO_SOCKET);
-    assert!(!made(&record).facts.data_dropped, "not by a firewall");
+    assert_eq!(made(&record).facts.data_dropped, None, "the next may get through");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A journey: the way of one SYN through the kernel, and how it ended. Facts of the kernel only; who is to blame is found
 //! by `evidence` and said by `diagnosis`.
 
+mod aside;
 mod assemble;
 #[cfg(test)]
 mod assemble_tests;
@@ -10,10 +11,11 @@ pub mod overdue;
 mod reasons;
 mod stage;
 
+pub use aside::Aside;
 pub use assemble::{Names, assemble, source};
 pub use decode::{DecodeError, decode, is_for_another};
 pub use interface::InterfaceName;
-pub use reasons::{FREES_IN_ROUTING, FREES_UNRESOLVED, REFUSED_BY_CLIENT, symbol};
+pub use reasons::{DataDrop, FREES_IN_ROUTING, FREES_UNRESOLVED, REFUSED_BY_CLIENT, symbol};
 use reasons::{is_decision, keeps_from_being_made};
 pub use stage::Stage;
 
@@ -394,8 +396,8 @@ pub struct Facts {
     pub server_reset_ns: Option<u64>,
     /// The server's side closed the connection (FIN) before it had sent a byte, this many nanoseconds after it was established.
     pub server_closed_ns: Option<u64>,
-    /// The connection was made, and netfilter dropped the first data that the client sent. It is sent again.
-    pub data_dropped: bool,
+    /// The connection was made, and this dropped the first data that the client sent. It is sent again.
+    pub data_dropped: Option<DataDrop>,
     /// The SYN-ACK was sent again.
     pub syn_ack_again: bool,
     /// The SYN went through the socket lookup.

@@ -79,6 +79,32 @@ const MISFITS: [&str; 28] = [
     "NEIGH_CREATEFAIL",
 ];
 
+/// What dropped the first data that a client sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DataDrop {
+    /// Netfilter.
+    Firewall,
+    /// Traffic control, or a program there, where it came in.
+    TcIngress,
+    /// The same, where it was to be sent on.
+    TcEgress,
+    /// The kernel, as it was too large for the device by which it was to be sent on.
+    TooLarge,
+}
+
+impl DataDrop {
+    /// By the drop reason; `None` for those that say nothing about whether the next will get through.
+    pub(super) fn of(reason: &str) -> Option<Self> {
+        Some(match reason {
+            "NETFILTER_DROP" => Self::Firewall,
+            "TC_INGRESS" => Self::TcIngress,
+            "TC_EGRESS" => Self::TcEgress,
+            "PKT_TOO_BIG" => Self::TooLarge,
+            _ => return None,
+        })
+    }
+}
+
 /// Drop reasons of an answer at the socket of a client in this machine.
 pub const REFUSED_BY_CLIENT: [&str; 5] =
     ["SOCKET_FILTER", "TCP_MINTTL", "TCP_MD5NOTFOUND", "TCP_MD5UNEXPECTED", "TCP_MD5FAILURE"];

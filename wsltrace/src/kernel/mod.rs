@@ -8,6 +8,7 @@ pub(crate) mod command;
 pub mod config;
 pub mod containers;
 mod facts;
+pub mod filters;
 pub mod links;
 pub mod names;
 pub mod neighbours;

@@ -47,12 +47,42 @@ impl Foreign {
         let doing = format!("attach a program ({attach:?})");
         namespace.run(|| {
             let program = match attach {
-                Attach::TcxIngress(_) | Attach::TcxEgress(_) => load(attach, &answering_tcp(verdict)),
+                Attach::TcxIngress(_) | Attach::TcxEgress(_) => load(attach, &of_tcp(&[set(0, verdict), EXIT])),
                 _ => load(attach, &[set(0, verdict), EXIT]),
             };
             let held = program.and_then(|program| Ok(vec![link(&program, attach, namespace)?, program]));
             Ok(Self { _held: held.map_err(LabError::io(doing))? })
         })
+    }
+
+    /// A program that sends the TCP packets of a device out by another one.
+    pub(super) fn redirecting(namespace: &Namespace, attach: Attach, to: &str) -> Result<Self, LabError> {
+        const REDIRECT: i32 = 23;
+        Self::of_tcp(namespace, attach, || {
+            let to = i32::try_from(nix::net::if_::if_nametoindex(to)?).map_err(io::Error::other)?;
+            Ok(vec![set(1, to), set(2, 0), call(REDIRECT), EXIT])
+        })
+    }
+
+    /// A program that drops TCP packets of this length with their link-layer header, bytes.
+    pub(super) fn dropping_long(namespace: &Namespace, attach: Attach, length: i32) -> Result<Self, LabError> {
+        const TC_ACT_SHOT: i32 = 2;
+        // Another length leads on to what is said of all others.
+        let is_it = [instruction(0x61, 2, 6, 0, 0), instruction(0x55, 2, 0, 2, length)];
+        Self::of_tcp(namespace, attach, || Ok([is_it.as_slice(), &[set(0, TC_ACT_SHOT), EXIT]].concat()))
+    }
+
+    fn of_tcp(
+        namespace: &Namespace,
+        attach: Attach,
+        then: impl FnOnce() -> io::Result<Vec<bpf_insn>> + Send,
+    ) -> Result<Self, LabError> {
+        let held = || {
+            let program = load(attach, &of_tcp(&then()?))?;
+            Ok(vec![link(&program, attach, namespace)?, program])
+        };
+        let doing = format!("attach a program ({attach:?})");
+        namespace.run(|| Ok(Self { _held: held().map_err(LabError::io::<io::Error>(doing))? }))
     }
 
     /// A program that answers every packet of a control group's sockets with `verdict`, 1 to pass and 0 to drop.
@@ -108,14 +138,16 @@ const fn call(helper: i32) -> bpf_insn {
     instruction(0x85, 0, 0, 0, helper)
 }
 
-/// Answers TCP packets with a verdict and leaves the others to the next program: neighbours are still asked for.
-fn answering_tcp(verdict: i32) -> [bpf_insn; 20] {
+/// Does this with TCP packets, the context in register 6, and leaves the others to the next program: neighbours are still asked for.
+fn of_tcp(then: &[bpf_insn]) -> Vec<bpf_insn> {
     const PROTOCOL: i16 = 16;
     const NEXT: i32 = -1;
     const LOAD_BYTES: i32 = 26;
     const TCP: i32 = 6;
     let (ipv4, ipv6) = (i32::from(0x0800_u16.to_be()), i32::from(0x86dd_u16.to_be()));
-    [
+    // What every jump leads to stands behind it.
+    let past = then.iter().fold(0, |count, _| count + 1);
+    let is_tcp = [
         copy(6, 1),
         // The protocol, in network byte order; then where the next one's number stands.
         instruction(0x61, 2, 6, PROTOCOL, 0),
@@ -123,22 +155,18 @@ fn answering_tcp(verdict: i32) -> [bpf_insn; 20] {
         instruction(0x15, 2, 0, 3, ipv4),
         set(7, 14 + 6),
         instruction(0x15, 2, 0, 1, ipv6),
-        instruction(0x05, 0, 0, 11, 0),
+        instruction(0x05, 0, 0, 9 + past, 0),
         copy(1, 6),
         copy(2, 7),
         copy(3, 10),
         instruction(0x07, 3, 0, 0, -4),
         set(4, 1),
         call(LOAD_BYTES),
-        instruction(0x55, 0, 0, 4, 0),
+        instruction(0x55, 0, 0, 2 + past, 0),
         instruction(0x71, 2, 10, -4, 0),
-        instruction(0x55, 2, 0, 2, TCP),
-        set(0, verdict),
-        EXIT,
-        // What every jump leads to.
-        set(0, NEXT),
-        EXIT,
-    ]
+        instruction(0x55, 2, 0, past, TCP),
+    ];
+    [is_tcp.as_slice(), then, &[set(0, NEXT), EXIT]].concat()
 }
 
 /// Looks the socket up in the map, assigns and releases it; passes in any case.

@@ -228,7 +228,7 @@ pub(crate) fn stall() -> StallLine {
         time(),
         &journey,
         &connection,
-        crate::diagnosis::stall(&journey, &connection, crate::diagnosis::Lately::default()).unwrap(),
+        crate::diagnosis::stall(&journey, &connection, &crate::diagnosis::Lately::default()).unwrap(),
     )
 }
 

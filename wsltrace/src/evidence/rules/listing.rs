@@ -122,6 +122,26 @@ impl Listing {
         self.chains.keys()
     }
 
+    /// The only rule of those reached from a device's egress hook that sends packets out by another device, and that hook's chain; one that
+    /// takes the device from a map may mean any.
+    pub(crate) fn forwarder(&self, from: &str, to: &str) -> Option<(RuleRef, String)> {
+        let is_there = |base: &Base| base.hook == "egress" && base.devices.iter().any(|device| device == from);
+        let mut found = Vec::new();
+        for ((family, table, name), chain) in self.chains.iter().filter(|((family, ..), _)| family == "netdev") {
+            let of_table = self.chains.iter().filter(|((f, t, _), _)| (f, t) == (family, table));
+            let mut hooks = of_table.filter(|(_, chain)| chain.base.as_ref().is_some_and(is_there)).map(|((.., base), _)| base);
+            let Some(hook) = hooks.next() else { continue };
+            let elsewhere = chain.base.as_ref().is_some_and(|base| !is_there(base));
+            let rules =
+                chain.rules.iter().filter(|(_, text)| !elsewhere && forwards(text, to) && !self.is_dormant(family, table));
+            found.extend(rules.map(|(handle, _)| {
+                let (table, chain) = (table.clone(), name.clone());
+                (RuleRef { family: "netdev", table, chain, handle: Some(*handle) }, hook.clone())
+            }));
+        }
+        found.pop().filter(|_| found.is_empty())
+    }
+
     /// Whether a table is switched off.
     pub(crate) fn is_dormant(&self, family: &str, table: &str) -> bool {
         self.dormant.contains(&(family.to_owned(), table.to_owned()))
@@ -136,6 +156,14 @@ impl Listing {
     pub(crate) fn texts(&self) -> impl Iterator<Item = &str> {
         self.chains.values().flat_map(|chain| &chain.rules).map(|(_, text)| text.as_str())
     }
+}
+
+/// Whether a rule sends packets out by this device (`fwd to`), or by one that it takes from elsewhere.
+fn forwards(text: &str, device: &str) -> bool {
+    let words: Vec<&str> = text.split(" comment \"").next().unwrap_or(text).split_whitespace().collect();
+    let mut targets = words.windows(3).filter_map(|three| if let ["fwd", "to", target] = three { Some(*target) } else { None });
+    let name = |target: &str| target.strip_prefix('"')?.strip_suffix('"').map(str::to_owned);
+    targets.any(|target| name(target).is_none_or(|name| name == device))
 }
 
 /// Whether a line opens a block that is closed on another line; a handle may stand behind the brace as a comment.
@@ -246,5 +274,28 @@ table netdev nd { # handle 2
             }
         }
         assert_eq!(Listing::parse("no ruleset"), Listing::default());
+    }
+
+    #[test]
+    fn the_only_rule_that_sends_on_what_leaves_a_device_is_found() {
+        let chain = |hook: &str, device: &str, rule: &str| {
+            format!(
+                "table netdev t {{\n chain c {{\n type filter hook {hook} device \"{device}\" priority 0; policy accept;\n {rule} # handle 4\n }}\n}}\n"
+            )
+        };
+        let found = |text: &str| Listing::parse(text).forwarder("eth0", "d0").map(|(rule, _)| rule.handle);
+        let forwards = r#"tcp sport 8080 fwd to "d0""#;
+        assert_eq!(found(&chain("egress", "eth0", forwards)), Some(Some(4)));
+        assert_eq!(found(&chain("egress", "eth0", "fwd to tcp sport map { 8080 : \"d0\" }")), Some(Some(4)));
+        for (hook, device, rule) in [
+            ("ingress", "eth0", forwards),
+            ("egress", "eth1", forwards),
+            ("egress", "eth0", r#"fwd to "d1""#),
+            ("egress", "eth0", r#"accept comment "fwd to d0""#),
+        ] {
+            assert_eq!(found(&chain(hook, device, rule)), None, "{hook} {device} {rule}");
+        }
+        let twice = chain("egress", "eth0", &format!("{forwards} # handle 3\n {forwards}"));
+        assert_eq!(found(&twice), None, "one of two");
     }
 }

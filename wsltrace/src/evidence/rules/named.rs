@@ -100,6 +100,26 @@ impl FirewallTrace {
         Some(self.named(decision).rule)
     }
 
+    /// The rule that gave this journey's packet to a transparent proxy (`tproxy`), and let it go on.
+    pub(in crate::evidence) fn proxying(&mut self, journey: &Journey) -> Option<Rule> {
+        self.drain().ok()?;
+        let proxies = |decision: &&Decision| {
+            let text = self.listing.as_ref().and_then(|listing| listing.text(&decision.rule));
+            text.map(without_comment).is_some_and(|text| text.split(' ').any(|word| matches!(word, "tproxy" | "TPROXY")))
+        };
+        let decisions = self.passed(journey);
+        let decision = decisions.iter().rev().find(proxies)?;
+        Some(self.named(decision).rule)
+    }
+
+    /// The only rule that sends what leaves by a device out by another one (`fwd to`). The kernel's trace does not tell of it: by the time
+    /// of its message the packet is gone.
+    pub(in crate::evidence) fn forwarder(&self, from: &str, to: &str) -> Option<Rule> {
+        let listing = self.listing.as_ref()?;
+        let (rule, base_chain) = listing.forwarder(from, to)?;
+        Some(told(&rule, &base_chain, "stolen", Some(listing)))
+    }
+
     /// The rules that this journey's packet met and passed.
     fn passed(&self, journey: &Journey) -> Vec<Decision> {
         identities(journey, false).iter().flat_map(|identity| self.log.passed(identity)).cloned().collect()

@@ -12,7 +12,7 @@ use crate::lab::{Binding, Lab, LabError, Seen, Side, Step};
 const GROUP: &str = "neighbours";
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![stopped(), wrong_container(), wrong_client(), deaf(), moved(), moved_and_forgotten(), without_ipv6()]
+    vec![stopped(), wrong_container(), wrong_client(), deaf(), moved(), moved_and_forgotten(), without_ipv6(), switched_off()]
 }
 
 /// The neighbour's entry outlives its container for half a minute or more, and the bridge sends what it does not know by every port.
@@ -176,6 +176,34 @@ fn without_ipv6() -> Scenario {
             proved: false,
             inferred: true,
             says: "IPv6 is off on its eth0 (disable_ipv6 is 1)",
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+/// Its bridge has no carrier, then. Where the neighbour's entry is kept, nobody is asked for.
+fn switched_off() -> Scenario {
+    let title = "the interface of the only container on a bridge is switched off";
+    let base = template("container-switched-off", title, GROUP);
+    Scenario {
+        tools: &["nft", "ip"],
+        behind: Some(Side::Container),
+        break_it: |lab| {
+            serve_all(lab, Side::Container, INNER_PORT)?;
+            publish(lab, CONTAINER)?;
+            knows(lab, CONTAINER, "permanent")?;
+            lab.side(Side::Container)?.ip("link set eth0 down")
+        },
+        client: Seen::NoAnswer,
+        expect: Expect {
+            outcomes: &[Outcome::Dropped],
+            died: Some((Stage::TcEgress, Side::Wsl)),
+            reason: Some(("QDISC_DROP", (5, 18))),
+            codes: &[Code::TcDrop],
+            proved: true,
+            says: "is a bridge, and none of its ports has a carrier: behind it, eth0 of network namespace",
+            path: through(Stage::TcEgress),
             ..base.expect
         },
         ..base

@@ -30,6 +30,8 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         no_route_back(),
         wrong_interface(),
         wrong_neighbour(),
+        redirected_by_program(),
+        redirected_by_rule(),
         dropped_by_tc(),
         dropped_at_egress(),
         dropped_by_queue(),
@@ -216,6 +218,53 @@ fn wrong_neighbour() -> Scenario {
             codes: &[Code::ReplyWrongInterface],
             proved: true,
             path: [answered_inbound(), up_to_answer(Stage::Snat), vec![Step::Must(Stage::Neighbour)]].concat(),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+/// Behind the place where the tracer sees it leave: it comes to the other device as well.
+fn redirected_by_program() -> Scenario {
+    let base = template("reply-redirect-tc", "somebody's BPF program at tc sends the answers out by another interface", GROUP);
+    Scenario {
+        behind: Some(Side::Backend),
+        break_it: |lab| {
+            serve_any(lab)?;
+            lab.keep(Foreign::redirecting(&lab.wsl, Attach::TcxEgress("eth0"), "eth1")?);
+            Ok(())
+        },
+        client: Seen::NoAnswer,
+        settle: |lab| lab.wsl.await_counter("TcpExt", "TCPSynRetrans", 1),
+        expect: Expect {
+            codes: &[Code::ReplyWrongInterface],
+            inferred: true,
+            says: "the BPF program `stranger` at tc egress of eth0 sends it there",
+            path: [answered_inbound(), answer(), vec![Step::Must(Stage::TcEgress)]].concat(),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+fn redirected_by_rule() -> Scenario {
+    let base = template("reply-redirect-nft", "nftables at the device sends the answers out by another one (fwd)", GROUP);
+    Scenario {
+        tools: &["nft"],
+        options: &["NFT_FWD_NETDEV"],
+        behind: Some(Side::Backend),
+        break_it: |lab| {
+            serve_any(lab)?;
+            let kind = "type filter hook egress device eth0 priority 0; policy accept";
+            lab.wsl.nft("netdev", kind, &format!("tcp sport {PORT} fwd to eth1"))
+        },
+        client: Seen::NoAnswer,
+        mended: Some(Mended::Removed),
+        expect: Expect {
+            codes: &[Code::ReplyWrongInterface],
+            proved: true,
+            says: "at the way out of eth0 sends it there",
+            path: [answered_inbound(), answer()].concat(),
             ..base.expect
         },
         ..base

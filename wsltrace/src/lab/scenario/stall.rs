@@ -12,6 +12,7 @@ use super::{Expect, Scenario, template};
 use crate::diagnosis::Cause;
 use crate::journey::Origin;
 use crate::lab::client::{PAGE, UPLOAD};
+use crate::lab::foreign::{Attach, Foreign};
 use crate::lab::listener::PATIENCE;
 use crate::lab::mend::Mended;
 use crate::lab::path::established_on_loopback;
@@ -43,6 +44,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         data_dropped("data-dropped", false),
         data_dropped("data-dropped-lo", true),
         data_dropped_by_legacy(),
+        data_dropped_at_tc(),
     ]
 }
 
@@ -222,6 +224,20 @@ fn data_dropped_by_legacy() -> Scenario {
         },
         tools: &["iptables-legacy"],
         ..data_dropped_as("data-dropped-iptables-legacy", "iptables (legacy) drops data, and nothing else")
+    }
+}
+
+fn data_dropped_at_tc() -> Scenario {
+    Scenario {
+        break_it: |lab| {
+            /// Such a packet, with its link-layer header.
+            const BYTES: i32 = 14 + 53;
+            lab.keep(Foreign::dropping_long(&lab.wsl, Attach::TcxIngress("eth0"), BYTES)?);
+            answer_a_byte(lab)
+        },
+        tools: &[],
+        mended: None,
+        ..data_dropped_as("data-dropped-tc", "somebody's BPF program at tc drops data, and nothing else")
     }
 }
 

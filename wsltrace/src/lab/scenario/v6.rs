@@ -134,6 +134,8 @@ const OVER_V6: &[OverV6] = &[
     ),
     ("ttl-used-up", "hop-limit-used-up", "the SYN comes with a hop limit of 1 and is for a container"),
     ("ingress-redirect-nft", "ingress-redirect-nft-v6", "nftables at the device sends the IPv6 SYN out by another one (fwd)"),
+    ("reply-redirect-nft", "reply-redirect-nft-v6", "nftables at the device sends answers over IPv6 out by another one (fwd)"),
+    ("reply-redirect-tc", "reply-redirect-tc-v6", "a BPF program at tc sends answers over IPv6 out by another interface"),
     ("ingress-drop-inet", "ingress-drop-inet-v6", "nftables drops IPv6 in an ingress chain of the family inet"),
     ("ingress-reject-nft", "ingress-reject-nft-v6", "nftables rejects IPv6 in the ingress chain of the device"),
     ("reply-drop-egress", "reply-drop-egress-v6", "nftables drops the answers over IPv6 in the egress chain of the device"),
