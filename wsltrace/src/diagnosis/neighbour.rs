@@ -114,9 +114,16 @@ fn from_loopback(case: &Case, whom: IpAddr, device: &str) -> Finding {
     let rule = translated.and_then(|translated| translated.rule.as_ref());
     let by = rule.map_or_else(|| "a DNAT rule".to_owned(), firewall::name);
     let source = case.journey.last_source();
-    let summary = format!(
-        "dropped on the way to {whom}: {by} leads it there with the source {source}, which no other machine or container answers, so nobody told its hardware address{device}; most likely a rule is missing that gives it this machine's address (masquerade)"
+    let dropped = format!(
+        "dropped on the way to {whom}: {by} leads it there with the source {source}, which no other machine or container answers, so nobody told its hardware address{device}"
     );
+    if let Some(finding) = super::routing::mark_overwritten(case, &dropped) {
+        return finding;
+    }
+    if let Some(leave) = super::routing::let_pass_by_entrance(case) {
+        return Finding::inferred(dropped).remedy(case.where_to_type()).remedy([leave]);
+    }
+    let summary = format!("{dropped}; most likely a rule is missing that gives it this machine's address (masquerade)");
     let backend = rule.map_or(Backend::IptablesNft, |rule| rule.backend);
     let port = case.journey.last_destination().1;
     let masquerade = format!(

@@ -168,29 +168,42 @@ fn loopback_beyond(case: &Case) -> Option<Finding> {
         return None;
     }
     let dropped = format!("dropped as a martian in {}: it came there from {source}", case.place());
-    if let Some(marker) = &case.evidence.marked_by_wsl {
-        let summary = format!(
-            "{dropped}, most likely because the mark by which another rule would have given it this machine's address (masquerade) was overwritten by {}",
-            name(marker)
-        );
-        let [table, chain] = [&marker.table, &marker.chain].map(|word| shell_word(word));
-        let keep = format!("sudo nft insert rule {} {table} {chain} meta mark != 0 return", marker.family);
-        return Some(Finding::inferred(summary).remedy([keep]));
+    if let Some(finding) = mark_overwritten(case, &dropped) {
+        return Some(finding);
     }
     let by = translated.rule.as_ref().map_or_else(|| "a DNAT rule".to_owned(), name);
     let summary = format!("{dropped}, for {by} sent it to {destination} and nothing gave it this machine's address");
-    let entrance = case.journey.interface.as_deref().map(shell_word).filter(|_| case.journey.origin == Origin::Remote);
-    let leave = entrance.map(|entrance| match &translated.rule {
+    Some(Finding::new(confidence, summary).remedy(let_pass_by_entrance(case)))
+}
+
+/// A rule of WSL's gives what leaves a mark of its own, and takes away the one by which another rule would have known it.
+pub(super) fn mark_overwritten(case: &Case, dropped: &str) -> Option<Finding> {
+    let marker = case.evidence.marked_by_wsl.as_ref()?;
+    let summary = format!(
+        "{dropped}, most likely because the mark by which another rule would have given it this machine's address (masquerade) was overwritten by {}",
+        name(marker)
+    );
+    let [table, chain] = [&marker.table, &marker.chain].map(|word| shell_word(word));
+    let keep = format!("sudo nft insert rule {} {table} {chain} meta mark != 0 return", marker.family);
+    Some(Finding::inferred(summary).remedy([keep]))
+}
+
+/// The command that keeps a DNAT rule from what comes from outside by an interface with a source of 127.x, as Windows' localhost does in
+/// mirrored mode: a proxy of this machine, such as docker-proxy, takes it then. No other source can be given to it on its way out, for its
+/// answer would not find back.
+pub(super) fn let_pass_by_entrance(case: &Case) -> Option<String> {
+    let entrance = case.journey.interface.as_deref().map(shell_word).filter(|_| case.journey.origin == Origin::Remote)?;
+    let rule = case.journey.translated.as_ref().and_then(|translated| translated.rule.as_ref());
+    Some(match rule {
         Some(Rule { backend: Backend::Nft, family, table, chain, handle: Some(handle), .. }) => {
             let [table, chain] = [table, chain].map(|word| shell_word(word));
             format!("sudo nft insert rule {family} {table} {chain} handle {handle} iifname {entrance} accept")
         }
         rule => {
-            let backend = rule.as_ref().map_or(Backend::IptablesNft, |rule| rule.backend);
+            let backend = rule.map_or(Backend::IptablesNft, |rule| rule.backend);
             format!("sudo {} -t nat -I PREROUTING -i {entrance} -j ACCEPT", iptables(backend, false))
         }
-    });
-    Some(Finding::new(confidence, summary).remedy(leave))
+    })
 }
 
 /// A container that asks for a port that is published from itself: DNAT sends its packet back to it, and it comes from its own address
