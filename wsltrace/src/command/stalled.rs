@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::diagnosis::{Lately, Stall, stall};
-use crate::evidence::{Connection, Gatherer, Obstacle};
+use crate::evidence::{Connection, Gatherer};
 use crate::journey::{DataDrop, Journey, Outcome};
 
 /// How many connections are looked at; of more, the youngest.
@@ -67,7 +67,7 @@ impl Stalled {
             let dropped = if young.suspect { gatherer.dropped(&young.journey) } else { None };
             let nothing = young.suspect && connection.received_bytes == 0;
             let dropped = dropped.or_else(|| if nothing { gatherer.suspect_of_data(&young.journey) } else { None });
-            let obstacle = if connection.received_bytes == 0 { gatherer.obstacle(&young.journey) } else { Obstacle::default() };
+            let obstacle = gatherer.obstacle(&young.journey, &connection);
             let lately = Lately { still: young.look(&connection, now), dropped: dropped.as_ref(), obstacle };
             let old_enough = now.duration_since(young.since) >= OLD_ENOUGH;
             match stall(&young.journey, &connection, &lately).filter(|_| old_enough) {

@@ -10,7 +10,7 @@ use super::{
     unanswered::reset_here,
 };
 use crate::escape::{escape, shell_word};
-use crate::evidence::Mirror;
+use crate::evidence::{BridgePort, Mirror};
 use crate::journey::{Facts, Origin, Outcome, REFUSED_BY_CLIENT, Stage, StageVisit};
 use crate::units::duration;
 
@@ -69,6 +69,9 @@ pub(super) fn wrong_interface(case: &Case) -> Option<Finding> {
     let get = format!("{} route get {source} from {}{iif}", ip(case), case.journey.last_destination().0);
     let look = [case.root(&get), case.root(&format!("{} rule show", ip(case)))];
     let finding = |finding: Finding| finding.remedy(case.where_to_type()).remedy(mend).remedy(look).remedy(marks);
+    if let Some(port) = &case.evidence.bridge_port {
+        return Some(sent_by_port(case, port));
+    }
     // It never left: nobody has the client's address on the other interface.
     if let Some((entered, other)) = entered.zip(waits_on(case)).filter(|(entered, other)| entered != other) {
         let (fate, confidence) = match case.journey.outcome {
@@ -109,6 +112,19 @@ pub(super) fn wrong_interface(case: &Case) -> Option<Finding> {
         why.unwrap_or_default()
     );
     Some(finding(Finding::proved(summary)))
+}
+
+/// The server's address is on a port of the bridge by which everything comes.
+fn sent_by_port(case: &Case, BridgePort { device, bridge, address, prefix }: &BridgePort) -> Finding {
+    let summary = format!(
+        "answered by the wrong way: the SYN came in by the bridge {}, and its answer was to leave by {} alone, which is a port of that bridge and has {address}: what comes back to a port comes to its bridge, so nobody is found there; address and routes belong on the bridge",
+        escape(bridge),
+        escape(device)
+    );
+    let (ip, port, bridge) = (ip(case), shell_word(device), shell_word(bridge));
+    let change = |does: &str, device: &str| case.root(&format!("{ip} address {does} {address}/{prefix} dev {device}"));
+    let routes = format!("# and likewise the routes by {port}, such as the default one (see: {ip} route show dev {port})");
+    Finding::inferred(summary).remedy([change("del", &port), change("add", &bridge), routes])
 }
 
 fn answer<'a>(case: &Case<'a>) -> impl Iterator<Item = &'a StageVisit> {
@@ -212,6 +228,10 @@ pub(super) fn dropped(case: &Case) -> Option<Finding> {
             None => " by a BPF program of a control group (systemd's IPAddressDeny= is one)".to_owned(),
         },
         (None, Some(reason)) => format!(" ({reason}){}{}", super::various::named_at_tc(case), super::various::queue_of(case)),
+        (None, None) if matches!(case.symbol(), Some("ip_fragment" | "ip6_fragment")) => {
+            ": it is larger than the route to the client allows (its MTU is set, and locked), and must not be taken apart"
+                .to_owned()
+        }
         (None, None) => String::new(),
     };
     summary.push_str(&detail);

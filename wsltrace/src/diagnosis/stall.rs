@@ -113,6 +113,12 @@ fn by_socket(journey: &Journey, connection: &Connection, obstacle: &Obstacle) ->
     }
     let segment = u64::from(connection.segment_bytes);
     let full_size = connection.unconfirmed_bytes + 1 >= segment;
+    if let Some((device, mtu)) = obstacle.narrow_back.as_ref().filter(|(_, mtu)| *mtu < connection.path_mtu)
+        && full_size
+        && connection.retransmissions >= FULL_PACKETS
+    {
+        return Some(first_data::too_large_back(journey, connection, device, *mtu));
+    }
     // Where a full packet may have arrived before, as in a download that has gone on for a while, it is not their size. Of what was written
     // at once only the last packet is smaller.
     let full_may_have_arrived = connection.confirmed_bytes >= segment || connection.arrived_behind > 1;

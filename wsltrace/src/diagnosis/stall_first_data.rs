@@ -3,7 +3,7 @@
 use super::super::remedy::iptables;
 use super::{Cause, Stall};
 use crate::escape::{escape, shell_word};
-use crate::evidence::{Backend, Obstacle, TcProgram};
+use crate::evidence::{Backend, Connection, Obstacle, TcProgram};
 use crate::journey::{DataDrop, Journey};
 
 /// What is said where nothing has come through since.
@@ -62,6 +62,30 @@ fn at_tc(journey: &Journey, ingress: bool, programs: &[TcProgram]) -> Stall {
     Stall { cause: Cause::DataDropped, summary, remedy: detach.into_iter().flatten().chain(look).collect() }
 }
 
+/// Has both ends of new connections send what fits through.
+fn clamp(journey: &Journey) -> String {
+    let program = iptables(Backend::IptablesNft, journey.flow.source.is_ipv6());
+    format!("sudo {program} -t mangle -A FORWARD -p tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu")
+}
+
+/// A container's packets are larger than the device takes by which this machine sends them on.
+pub(super) fn too_large_back(journey: &Journey, connection: &Connection, device: &str, mtu: u32) -> Stall {
+    let Connection { retransmissions, path_mtu, .. } = connection;
+    let device = escape(device);
+    let error = if journey.flow.source.is_ipv6() { "packet too big" } else { "fragmentation needed" };
+    let summary = format!(
+        "connected, but the server's packets of full size ({path_mtu} bytes) are larger than {device} takes (its MTU is {mtu}), by which this machine sends them on: the first was sent again {retransmissions} times, so most likely the ICMP error that would tell the server's side so ({error}) does not reach it"
+    );
+    let remedy = vec![
+        "# have both sides of new connections agree on packets that fit:".to_owned(),
+        clamp(journey),
+        format!(
+            "# or give the container's network that MTU: docker network create -o com.docker.network.driver.mtu={mtu} NETWORK"
+        ),
+    ];
+    Stall { cause: Cause::PathMtu, summary, remedy }
+}
+
 fn too_large(journey: &Journey, narrow: Option<&(String, u32)>) -> Stall {
     let by = narrow.map_or_else(
         || "its device".to_owned(),
@@ -71,10 +95,9 @@ fn too_large(journey: &Journey, narrow: Option<&(String, u32)>) -> Stall {
     let summary = format!(
         "connected, but the first data that the client sent was too large to be sent on by {by}, so it was dropped here, and nothing has come through since: most likely the ICMP error that would tell the client so ({error}) does not reach it"
     );
-    let program = iptables(Backend::IptablesNft, journey.flow.source.is_ipv6());
     let remedy = vec![
         "# have both sides agree on packets that fit:".to_owned(),
-        format!("sudo {program} -t mangle -A FORWARD -p tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu"),
+        clamp(journey),
         format!(
             "# or let the ICMP errors out by which this machine tells of it ({error}), in OUTPUT and on the way to the client"
         ),
@@ -87,7 +110,6 @@ mod tests {
     use super::super::tests::FLOWS;
     use super::super::{Lately, stall};
     use super::*;
-    use crate::evidence::Connection;
     use crate::journey::{Facts, Outcome, Stage};
     use crate::output::samples;
 
@@ -115,16 +137,28 @@ mod tests {
     #[test]
     fn the_only_program_at_tc_is_detached_and_of_several_none() {
         let program = |link| TcProgram { name: "vpn".to_owned(), link: Some(link) };
-        let with = |programs| judged(DataDrop::TcIngress, Obstacle { programs, narrow: None }).map(|stall| stall.remedy);
+        let with = |programs| judged(DataDrop::TcIngress, Obstacle { programs, ..Obstacle::default() }).map(|stall| stall.remedy);
         let detaches = |remedy: &Vec<String>| remedy.iter().any(|line| line == "sudo bpftool link detach id 7");
         assert!(with(vec![program(7)]).is_some_and(|remedy| detaches(&remedy)));
         assert!(with(vec![program(7), program(8)]).is_some_and(|remedy| !detaches(&remedy)));
     }
 
     #[test]
+    fn a_containers_packets_that_are_too_large_for_the_way_back_are_told_with_the_device() {
+        let sent = Connection { retransmissions: 3, unconfirmed: 4, unconfirmed_bytes: 5000, silent_ms: 1500, ..FLOWS };
+        let judged = |mtu| {
+            let obstacle = Obstacle { narrow_back: Some(("eth0".to_owned(), mtu)), ..Obstacle::default() };
+            stall(&journey(None), &sent, &Lately { obstacle, ..Lately::default() })
+        };
+        let found = judged(1000);
+        assert!(found.is_some_and(|found| found.cause == Cause::PathMtu && found.summary.contains("larger than eth0 takes")));
+        assert_eq!(judged(1500), None, "it carries them");
+    }
+
+    #[test]
     fn what_is_too_large_is_told_with_the_device() {
         let narrow = Some(("br0".to_owned(), 600));
-        let found = judged(DataDrop::TooLarge, Obstacle { programs: Vec::new(), narrow });
+        let found = judged(DataDrop::TooLarge, Obstacle { narrow, ..Obstacle::default() });
         assert!(found.is_some_and(|found| found.summary.contains("br0, which takes packets of at most 600 bytes")));
     }
 }

@@ -6,7 +6,7 @@ use super::{
     remedy::mend_for_answer,
     routes::{ip, show_marks},
 };
-use crate::escape::escape;
+use crate::escape::{escape, shell_word};
 use crate::evidence::Rule;
 use crate::journey::{Facts, Journey, Outcome};
 
@@ -41,13 +41,26 @@ pub(super) fn unanswered(case: &Case) -> Option<Finding> {
         sees_no_answer.then(|| "# see the report of the first SYN: it tells by which way the answer left; then:".to_owned());
     let is_here = case.evidence.has_address(source);
     let summary = if is_here { summary + ", inside this machine" } else { summary };
+    let tunnel = case.evidence.tunnel.as_ref();
+    let through = tunnel.map(|tunnel| {
+        let (device, kind) = (escape(&tunnel.device), escape(&tunnel.kind));
+        format!("; it left by {device}, a tunnel ({kind}), and the packets that carry it were not followed: they may be lost in this machine, too")
+    });
+    let carriers = tunnel.map(|tunnel| {
+        let device = shell_word(&tunnel.device);
+        [
+            case.root(&format!("ip -d link show dev {device}")),
+            case.root("nft list ruleset | grep -iE 'hook output|udp|drop|reject'"),
+        ]
+    });
+    let summary = summary + &through.unwrap_or_default();
     let behind = if is_here {
         "# then see what takes the packets of this client in this machine: filters of its socket, programs of its control group"
     } else {
         "# then look behind this machine: a VPN or a firewall on Windows may take the answers"
     };
     let look = [case.root(&format!("{} route get {source}", ip(case))), behind.to_owned()];
-    Some(Finding::proved(summary).remedy(forget).remedy(first).remedy(look))
+    Some(Finding::proved(summary).remedy(forget).remedy(first).remedy(carriers.into_iter().flatten()).remedy(look))
 }
 
 /// The client's confirmation came in, and the server's kernel did not get it.
@@ -125,4 +138,24 @@ pub(super) fn reset_here(case: &Case) -> String {
     let resets = case.evidence.resets_of_half_open;
     let (connections, were) = if resets == 1 { ("connection", "was") } else { ("connections", "were") };
     format!(" ({resets} half-open {connections} {were} reset here meanwhile)")
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::diagnosis::{Code, Confidence::Proved, tests::expect};
+    use crate::evidence::{Evidence, Tunnel};
+    use crate::journey::{Outcome, Stage};
+    use crate::output::samples;
+
+    #[test]
+    fn an_answer_that_left_by_a_tunnel_may_be_lost_here() {
+        let mut journey = samples::journey(&[Stage::TcIngress, Stage::TcEgress], Outcome::Answered, None, None);
+        (journey.facts.syn_ack, journey.facts.syn_ack_again, journey.facts.answer_left) = (true, true, true);
+        let plain = expect(&journey, &Evidence::default(), Code::ReplyUnanswered, Proved);
+        assert!(!plain.summary.contains("tunnel"), "{}", plain.summary);
+        let tunnel = Some(Tunnel { device: "vx0".to_owned(), kind: "vxlan".to_owned() });
+        let found = expect(&journey, &Evidence { tunnel, ..Evidence::default() }, Code::ReplyUnanswered, Proved);
+        assert!(found.summary.contains("it left by vx0, a tunnel (vxlan)"), "{}", found.summary);
+        assert_eq!(found.remedy[0], "sudo ip -d link show dev vx0");
+    }
 }

@@ -161,16 +161,30 @@ fn not_for_tcp(case: &Case) -> Option<Finding> {
     if !at_once || case.evidence.older_connection == Some(true) {
         return None;
     }
-    let destination = case.journey.flow.destination;
     let or_met = if case.evidence.older_connection.is_none() { ", or it met an older connection of the same ports" } else { "" };
     let summary = format!(
         "dropped by TCP before it looked for a server: most likely its frame was sent to a broadcast or multicast hardware address (MAC), of which TCP takes nothing, or its TCP header claims to be longer than the packet{or_met}; the kernel does not tell which"
     );
+    Some(compare_hardware(case, Finding::inferred(summary)))
+}
+
+/// The kernel says that a frame for many had a packet for this machine alone in it.
+fn frame_to_many(case: &Case) -> Finding {
+    let summary = format!(
+        "dropped in {}: its frame was sent to a broadcast or multicast hardware address (MAC), and of such this machine takes nothing that is for one address (drop_unicast_in_l2_multicast is 1)",
+        case.place()
+    );
+    compare_hardware(case, Finding::proved(summary))
+}
+
+/// What to compare where a frame went to a hardware address that is not this machine's own.
+fn compare_hardware(case: &Case, finding: Finding) -> Finding {
+    let destination = case.journey.flow.destination;
     let device = case.interface().map(shell_word).map(|device| case.root(&format!("ip -br link show dev {device}")));
     let compare = device.is_some().then(|| {
         format!("# on the client's machine (arp -a, or ip neighbour): the hardware address that it has for {destination} must be the one that this prints:")
     });
-    Some(Finding::inferred(summary).remedy(case.where_to_type().filter(|_| device.is_some())).remedy(compare).remedy(device))
+    finding.remedy(case.where_to_type().filter(|_| device.is_some())).remedy(compare).remedy(device)
 }
 
 /// Routing frees what has unfit addresses, and what asks in its IP header for a way that is not allowed, at one place and without a
@@ -196,6 +210,7 @@ pub(super) fn bad_packet(case: &Case) -> Option<Finding> {
         return not_for_tcp(case).or_else(|| refused_options(case));
     }
     let fault = match case.reason()? {
+        "UNICAST_IN_L2_MULTICAST" => return Some(frame_to_many(case)),
         "TCP_CSUM" | "SKB_CSUM" => "its TCP checksum is wrong",
         "IP_CSUM" => "the checksum of its IP header is wrong",
         "IP_INHDR" if matches!(case.symbol(), Some("ip_forward" | "ip6_forward")) => {
@@ -268,10 +283,27 @@ fn handed_to_program(case: &Case, Handed { device, holder }: &Handed) -> Finding
     Finding::inferred(summary).remedy([state]).remedy(case.where_to_type()).remedy([way, get])
 }
 
+/// The queue of a tun device is full.
+fn not_read(case: &Case, Handed { device, holder }: &Handed) -> Finding {
+    let device = escape(device);
+    let who = match holder {
+        Some((pid, command)) => format!("{} (pid {pid}), which holds it,", escape(command)),
+        None => "the program that holds it".to_owned(),
+    };
+    let summary = format!(
+        "dropped on its way out by {device}: the queue there is full (FULL_RING), so most likely {who} does not read from it"
+    );
+    let look = holder
+        .as_ref()
+        .map(|(pid, _)| format!("# look what that program waits for (sudo strace -p {pid}), or restart it; then:"));
+    let way = case.root(&format!("ip -s link show dev {}", shell_word(&device)));
+    Finding::inferred(summary).remedy(case.where_to_type()).remedy(look).remedy([way])
+}
+
 /// The last row: says what is known about a drop that no other row explains.
 pub(super) fn unexplained(case: &Case) -> Finding {
     if let Some(handed) = &case.evidence.handed {
-        return handed_to_program(case, handed);
+        return if case.reason() == Some("FULL_RING") { not_read(case, handed) } else { handed_to_program(case, handed) };
     }
     if case.journey.outcome == Outcome::Unfinished {
         let place = case.journey.stages.last().map_or("an unknown place", |visit| stage_page(visit.stage).place);
@@ -299,7 +331,7 @@ pub(super) fn any_drop(case: &Case) -> Option<Finding> {
 
 #[cfg(test)]
 mod tests {
-    use crate::diagnosis::{Code, Confidence::Inferred, tests::expect};
+    use crate::diagnosis::{Code, Confidence::Inferred, Confidence::Proved, tests::expect};
     use crate::evidence::{Evidence, Handed, XdpBeyond};
     use crate::journey::{Outcome, Stage};
     use crate::output::samples;
@@ -315,6 +347,23 @@ mod tests {
         assert_eq!(found.remedy.first().map(String::as_str), Some("sudo nsenter -t 412 -n bpftool net show dev eth0"));
         // Without the way in, the command would look at another machine's eth0.
         assert!(expect(&journey, &with(None), Code::TcDrop, Inferred).remedy.is_empty());
+    }
+
+    #[test]
+    fn a_frame_for_many_is_told_by_the_kernels_reason() {
+        let place = Some(("UNICAST_IN_L2_MULTICAST", "ip_rcv_finish_core+0x25b"));
+        let journey = samples::journey(&[Stage::TcIngress, Stage::Routing], Outcome::Dropped, Some(Stage::Routing), place);
+        let found = expect(&journey, &Evidence::default(), Code::BadPacket, Proved);
+        assert!(found.summary.contains("sent to a broadcast or multicast hardware address"), "{}", found.summary);
+    }
+
+    #[test]
+    fn a_program_that_does_not_read_its_tun_is_told() {
+        let place = Some(("FULL_RING", "tun_net_xmit+0x1"));
+        let journey = samples::journey(&[Stage::Output, Stage::TcEgress], Outcome::Dropped, Some(Stage::TcEgress), place);
+        let handed = Handed { device: "tun0".to_owned(), holder: Some((412, "openvpn".to_owned())) };
+        let found = expect(&journey, &Evidence { handed: Some(handed), ..Evidence::default() }, Code::UnexplainedDrop, Inferred);
+        assert!(found.summary.contains("openvpn (pid 412), which holds it, does not read from it"), "{}", found.summary);
     }
 
     #[test]

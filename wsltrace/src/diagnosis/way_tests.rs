@@ -4,8 +4,8 @@
 use super::{Code, Confidence, diagnose, tests::expect};
 use crate::{
     evidence::{
-        Astray, Down, Evidence, Hop, IpsecPolicy, LeadingRule, Mirror, OwnAddress, Queue, Refusing, RefusingRule, Silence,
-        Unready,
+        Astray, BridgePort, Down, Evidence, Hop, IpsecPolicy, LeadingRule, Mirror, OwnAddress, Queue, Refusing, RefusingRule,
+        Silence, Unready,
     },
     journey::{DeathPlace, Journey, Origin, Outcome, Stage, StageVisit, Translated},
     output::samples::{self, PREROUTING, after_prerouting, ip, journey, listener, with_listeners},
@@ -119,6 +119,18 @@ fn answered_by(interface: &str, stage: Stage, outcome: Outcome) -> Journey {
     journey.stages.extend([visit(Stage::Output, 10), visit(stage, 20)]);
     journey.answer = Some(1);
     journey
+}
+
+#[test]
+fn an_address_that_was_left_on_a_port_of_a_bridge_is_told() {
+    let mut waited = answered_by("eth0", Stage::Neighbour, Outcome::AnswerDropped);
+    waited.reason = Some("NEIGH_FAILED".into());
+    let port = BridgePort { device: "eth0".into(), bridge: "br0".into(), address: ip("172.28.16.2"), prefix: 20 };
+    let found =
+        expect(&waited, &Evidence { bridge_port: Some(port), ..Evidence::default() }, Code::ReplyWrongInterface, Inferred);
+    assert!(found.summary.contains("address and routes belong on the bridge"), "{}", found.summary);
+    let commands = ["sudo ip address del 172.28.16.2/20 dev eth0", "sudo ip address add 172.28.16.2/20 dev br0"];
+    assert_eq!(found.remedy[..2], commands);
 }
 
 #[test]

@@ -22,6 +22,7 @@ use super::{Evidence, Listener, Sockets, addresses, lead, units};
 use crate::journey::{Journey, Origin, Outcome, Stage};
 use crate::kernel::links;
 use crate::kernel::netns::Netns;
+use crate::kernel::programs::locate;
 use crate::wsl::takers;
 
 /// How many other listeners are told of where nothing has the port.
@@ -194,6 +195,8 @@ impl Gatherer {
         watched.add_place(journey, died_at, span, &mut evidence);
         watched.add_rule(journey, died_at, span, &mut evidence);
         watched.add_holder(&mut evidence);
+        let manager = evidence.rule.as_ref().and_then(|rule| rule.owner.program());
+        evidence.manager_missing = manager.is_some_and(|program| locate(program).is_none());
         watched.add_further(journey, &mut evidence);
         self.add_deaf(journey, &mut evidence);
         self.add_resident(journey, &mut evidence);

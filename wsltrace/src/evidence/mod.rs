@@ -6,6 +6,7 @@ mod aside;
 pub mod backend;
 mod behind;
 mod beyond;
+mod bridge_port;
 pub mod cgroups;
 mod confirmation;
 mod connection;
@@ -38,6 +39,7 @@ pub mod sysctls;
 mod told;
 mod transparent;
 mod tun;
+mod tunnel;
 mod units;
 mod watched;
 mod way;
@@ -46,6 +48,7 @@ pub use addresses::{OwnAddress, Unready};
 pub use aside::Redirect;
 pub use behind::namespaces_behind;
 pub use beyond::XdpBeyond;
+pub use bridge_port::BridgePort;
 pub use cgroups::Cgroup;
 pub use connection::Connection;
 pub use down::Down;
@@ -65,6 +68,7 @@ pub use rules::{Scope, TableHolder, dnat_targets};
 pub use shared_wire::SharedWire;
 pub use transparent::Unled;
 pub use tun::Handed;
+pub use tunnel::Tunnel;
 pub use units::SocketUnit;
 
 use std::net::IpAddr;
@@ -100,6 +104,17 @@ pub enum Owner {
     Wsl,
     Libvirt,
     User,
+}
+
+impl Owner {
+    /// The program by which a manager's rules are changed, where remedies use it.
+    pub fn program(self) -> Option<&'static str> {
+        match self {
+            Self::Ufw => Some("ufw"),
+            Self::Firewalld => Some("firewall-cmd"),
+            _ => None,
+        }
+    }
 }
 
 /// A firewall rule or a chain's policy.
@@ -326,6 +341,12 @@ pub struct Evidence {
     pub ipsec_policy: Option<IpsecPolicy>,
     /// The device by which the packet was handed to a program, and not seen again.
     pub handed: Option<Handed>,
+    /// The tunnel by which an answer left that was sent again in vain.
+    pub tunnel: Option<Tunnel>,
+    /// The port of a bridge that has the address which the answer was to be sent from, where that waited there for a neighbour.
+    pub bridge_port: Option<BridgePort>,
+    /// Whether the program that manages the rule is not installed here.
+    pub manager_missing: bool,
     /// The queue of the device where the packet was dropped from it.
     pub queue: Option<Queue>,
     /// The rule that gave the packet to a transparent proxy, where no rule of `ip rule` leads marked packets to this machine.

@@ -40,6 +40,8 @@ impl Watched {
         self.add_handed(journey, evidence);
         self.add_aside(journey, evidence);
         self.add_unled(journey, evidence);
+        self.add_tunnel(journey, evidence);
+        self.add_bridge_port(journey, evidence);
         if journey.sent_back().is_some() {
             self.add_addresses(evidence);
         }

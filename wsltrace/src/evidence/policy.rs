@@ -298,7 +298,10 @@ impl Rule {
         if self.action != RuleAction::ToTable {
             return None;
         }
-        let takes = |route: &&RouteMessage| table(route) == self.table && covers(network(route, to), bits(route), to);
+        // A route for another type of service is not asked; nobody's SYN has one.
+        let takes = |route: &&RouteMessage| {
+            table(route) == self.table && route.header.tos == 0 && covers(network(route, to), bits(route), to)
+        };
         let best = routes.iter().filter(takes).min_by_key(|route| (u8::MAX - bits(route), metric(route)))?;
         let counts = best.header.kind != RouteType::Throw && self.suppresses.is_none_or(|most| u32::from(bits(best)) > most);
         counts.then_some(best)

@@ -30,7 +30,8 @@ pub struct Handed {
 impl Watched {
     /// The program to which a packet was handed that was not seen again.
     pub(super) fn add_handed(&mut self, journey: &Journey, evidence: &mut Evidence) {
-        let is_of_syn = journey.outcome == Outcome::Unfinished && journey.answer.is_none();
+        let is_full = journey.outcome == Outcome::Dropped && journey.reason.as_deref() == Some("FULL_RING");
+        let is_of_syn = is_full || journey.outcome == Outcome::Unfinished && journey.answer.is_none();
         let last = journey.stages.last().filter(|visit| visit.stage == Stage::TcEgress && visit.netns == self.netns.inum());
         let Some(device) = last.and_then(|visit| visit.interface).filter(|_| is_of_syn) else {
             return;

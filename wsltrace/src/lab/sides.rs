@@ -230,7 +230,9 @@ fn backend(wsl: &Namespace) -> Result<Namespace, LabError> {
 fn beside(wsl: &Namespace, client: &Namespace) -> Result<Namespace, LabError> {
     let beside = Namespace::new("beside")?;
     beside.up("lo")?;
-    wsl.ip(&format!("link add link eth0 name eth0 netns {} type macvlan mode bridge", beside.path().display()))?;
+    // Linux 6.12 looks for the name on this side too (7.2 does not), so it gets its own over there.
+    wsl.ip(&format!("link add link eth0 name beside0 netns {} type macvlan mode bridge", beside.path().display()))?;
+    beside.ip("link set beside0 name eth0")?;
     beside.up("eth0")?;
     beside.await_carrier("eth0")?;
     beside.address("eth0", BESIDE.into(), 20)?;
