@@ -153,10 +153,39 @@ fn header_concerns_us(context: &TcContext, network: usize, protocol_at: usize, t
     }
 }
 
+/// Whether a frame is worth a closer look while journeys only wait for their clients. True where that is not plain to see.
+#[inline(always)]
+fn may_be_syn_ack(context: &TcContext, link_header: u32) -> bool {
+    // SAFETY: the context is valid; the verifier rewrites the access.
+    let protocol = u16::from_be(unsafe { (*raw(context)).protocol } as u16);
+    match protocol {
+        0x0800 => header_may_be_of_syn_ack(context, link_header as usize, 9, 20, 0x45),
+        0x86dd => header_may_be_of_syn_ack(context, link_header as usize, 6, 40, 0),
+        _ => false,
+    }
+}
+
+/// The same for one family; the numbers are those of [`header_concerns_us`].
+#[inline(always)]
+fn header_may_be_of_syn_ack(context: &TcContext, network: usize, protocol_at: usize, transport: usize, first: u8) -> bool {
+    const TCP_BYTES: usize = 14;
+    let start = context.data() + network;
+    if start + transport + TCP_BYTES > context.data_end() {
+        return true;
+    }
+    // SAFETY: everything up to 14 bytes into the transport header was just checked to lie before the end of the data.
+    let byte = |offset: usize| unsafe { *((start + offset) as *const u8) };
+    match byte(protocol_at) {
+        6 => first != 0 && byte(0) != first || byte(transport + 13) & 0x12 == 0x12,
+        0 | 43 | 44 | 60 => true,
+        _ => false,
+    }
+}
+
 #[inline(always)]
 fn egress(context: &TcContext, link_header: u32) -> Option<()> {
     // An answer that left its device may be sent to another one behind our place there.
-    if asleep() && nobody_waits() {
+    if asleep() && (nobody_waits() || !may_be_syn_ack(context, link_header)) {
         return None;
     }
     // SAFETY: the context is valid; the verifier rewrites the access.

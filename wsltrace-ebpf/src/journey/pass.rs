@@ -239,7 +239,9 @@ pub fn note_translation(record: &mut Record, packet: &Packet) {
 fn note_alien(record: &mut Record, packet: &Packet, place: Place) {
     let entrance = place.netns == record.netns && place.ifindex == record.ifindex;
     let source = (packet.flow.source, packet.flow.source_port);
-    if entrance && record.flags & Flags::LOCAL == 0 && source != (record.flow.destination, record.flow.destination_port) {
+    // Of one that is sent again it says nothing about the first.
+    let counts = record.flags & (Flags::LOCAL | Flags::ANSWER_LEFT) == 0;
+    if entrance && counts && source != (record.flow.destination, record.flow.destination_port) {
         record.flags |= Flags::ANSWER_ALIEN;
     }
 }
