@@ -25,22 +25,30 @@ fn table(mode: Option<NetworkingMode>, listeners: &str, outside: Outside, gate: 
     let wsl = if mode.is_some() { Wsl::Two } else { Wsl::No };
     let address = Some(("172.28.20.5".parse().unwrap(), "eth0".to_owned()));
     let around = matches!(mode, Some(NetworkingMode::Mirrored | NetworkingMode::Consomme));
-    let (address6, gateway, bridge) = (None, None, None);
-    let listeners = &listeners;
-    ways(&Setting {
+    ways(&Setting { address, around, ..setting((wsl, mode), &listeners, outside, gate) })
+}
+
+/// One without addresses for others.
+fn setting<'a>(
+    (wsl, mode): (Wsl, Option<NetworkingMode>),
+    listeners: &'a [Listener],
+    outside: Outside,
+    gate: &'a dyn Fn(&Entry) -> Gate,
+) -> Setting<'a> {
+    Setting {
         wsl,
         mode,
         port: 8080,
         listeners,
-        address,
-        address6,
-        around,
-        gateway,
-        bridge,
+        address: None,
+        address6: None,
+        around: false,
+        gateway: None,
+        bridge: None,
         outside,
         unserved: &served,
         gate,
-    })
+    }
 }
 
 fn served(_: &Listener) -> Option<String> {
@@ -165,22 +173,7 @@ fn ipv6_has_a_row_of_its_own_where_others_can_come_by_it() {
         let listeners: Vec<Listener> = listeners.split_whitespace().map(listener).collect();
         let own = |text: &str| Some((text.parse().unwrap(), "eth0".to_owned()));
         let (address, address6) = (own("172.28.20.5"), own("2001:db8::5"));
-        let (gateway, bridge, around) = (None, None, false);
-        let (listeners, gate) = (&listeners, &open);
-        let rows = ways(&Setting {
-            wsl,
-            mode,
-            port: 8080,
-            listeners,
-            address,
-            address6,
-            around,
-            gateway,
-            bridge,
-            outside,
-            unserved: &served,
-            gate,
-        });
+        let rows = ways(&Setting { address, address6, ..setting((wsl, mode), &listeners, outside, &open) });
         rows.into_iter().find(|row| row.way == Way::Lan6).map(|row| row.answer)
     };
     let asked = Outside { hyper_v: Some(false), ..Outside::default() };
@@ -198,22 +191,7 @@ fn in_mirrored_mode_127_0_0_1_goes_around_by_windows_only_while_the_routes_are_t
     let listeners = [listener("127.0.0.1")];
     let of = |around| {
         let mode = Some(NetworkingMode::Mirrored);
-        let (address, address6, gateway, bridge) = (None, None, None, None);
-        let (listeners, gate, outside) = (&listeners[..], &open, Outside::default());
-        let setting = Setting {
-            wsl: Wsl::Two,
-            mode,
-            port: 8080,
-            listeners,
-            address,
-            address6,
-            around,
-            gateway,
-            bridge,
-            outside,
-            unserved: &served,
-            gate,
-        };
+        let setting = Setting { around, ..setting((Wsl::Two, mode), &listeners, Outside::default(), &open) };
         ways(&setting).into_iter().find(|row| row.way == Way::Inside4).unwrap().carrier
     };
     assert_eq!(of(true), Some(Carrier::Interface("loopback0".to_owned())));
