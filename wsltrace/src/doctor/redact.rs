@@ -7,7 +7,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde_json::Value;
 
+use self::rules::Private;
 use super::{Examination, Facts};
+
+mod rules;
 
 /// Programs whose names tell nothing of their user, and much of the fault.
 const WELL_KNOWN: [&str; 15] = [
@@ -41,6 +44,8 @@ const SHORTEST: usize = 3;
 pub struct Redactor {
     addresses: BTreeMap<IpAddr, IpAddr>,
     words: Vec<(String, String)>,
+    rules: Private,
+    hardware: Vec<String>,
 }
 
 impl Redactor {
@@ -86,13 +91,16 @@ impl Redactor {
         match value {
             Value::String(text) => Value::String(self.text(&text)),
             Value::Array(values) => Value::Array(values.into_iter().map(|value| self.value(value)).collect()),
-            Value::Object(fields) => Value::Object(fields.into_iter().map(|(name, value)| (name, self.value(value))).collect()),
+            Value::Object(fields) => {
+                let mut hidden = |name: &str, value| if is_kept(name) { value } else { self.value(value) };
+                Value::Object(fields.into_iter().map(|(name, value)| (name.clone(), hidden(&name, value))).collect())
+            }
             other => other,
         }
     }
 
     fn text(&mut self, text: &str) -> String {
-        let text = HOMES.iter().fold(text.to_owned(), |text, (home, end)| self.without_users(&text, home, end));
+        let text = HOMES.iter().fold(self.rules.hidden(text), |text, (home, end)| self.without_users(&text, home, end));
         let long = self.words.iter().filter(|(word, _)| word.len() >= SHORTEST);
         let named = long.fold(text, |text, (word, instead)| replace_word(&text, word, instead));
         let is_part = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == ':';
@@ -141,10 +149,23 @@ impl Redactor {
         if let Ok(address) = address.parse() {
             return format!("{}{end}", self.instead_of(address));
         }
+        if is_hardware(address) {
+            return format!("{}{end}", self.instead_of_hardware(address));
+        }
         match address.rsplit_once(':').map(|(address, port)| (address.parse::<Ipv4Addr>(), port)) {
             Some((Ok(address), port)) => format!("{}:{port}{end}", self.instead_of(address.into())),
             _ => token.to_owned(),
         }
+    }
+
+    fn instead_of_hardware(&mut self, address: &str) -> String {
+        let known = self.hardware.iter().position(|known| known.eq_ignore_ascii_case(address));
+        let number = known.unwrap_or(self.hardware.len());
+        if known.is_none() {
+            self.hardware.push(address.to_owned());
+        }
+        let [.., high, low] = number.saturating_add(1).to_be_bytes();
+        format!("02:00:00:00:{high:02x}:{low:02x}")
     }
 
     fn instead_of(&mut self, address: IpAddr) -> IpAddr {
@@ -163,6 +184,19 @@ impl Redactor {
             }
         })
     }
+}
+
+/// Fields whose values are not anybody's words: a name may be like one of them, and a version like an address.
+fn is_kept(field: &str) -> bool {
+    const KEPT: [&str; 11] =
+        ["type", "time", "worst", "wsl_version", "mode", "way", "answer", "check", "severity", "shell", "kernel"];
+    KEPT.contains(&field)
+}
+
+/// Whether it is an address of a network card: six bytes.
+fn is_hardware(text: &str) -> bool {
+    let bytes: Vec<&str> = text.split(':').collect();
+    bytes.len() == 6 && bytes.iter().all(|byte| byte.len() == 2 && byte.chars().all(|c| c.is_ascii_hexdigit()))
 }
 
 /// Addresses that are the same on every machine.
@@ -228,6 +262,27 @@ mod tests {
         ] {
             assert_eq!(redactor.text(text), hidden);
         }
+    }
+
+    #[test]
+    fn addresses_of_network_cards_are_hidden() {
+        let mut redactor = Redactor::default();
+        let text = "ether saddr 00:15:5D:01:02:03 drop; 00:15:5d:01:02:03, 00:15:5d:01:02:04.";
+        let hidden = "ether saddr 02:00:00:00:00:01 drop; 02:00:00:00:00:01, 02:00:00:00:00:02.";
+        assert_eq!(redactor.text(text), hidden);
+    }
+
+    #[test]
+    fn versions_and_words_of_the_format_stay_whatever_the_machine_is_called() {
+        let mut facts = Facts { port: 8080, ..Facts::default() };
+        facts.linux.kernel = "6.6.87.2-microsoft-standard-WSL2".to_owned();
+        facts.wsl.version = Some("2.6.1.0".to_owned());
+        let examined = Examination::of(&facts, jiff::Timestamp::UNIX_EPOCH);
+        let mut redactor = Redactor::default();
+        redactor.hide("host", ["linux", "fails", "doctor", "inside4", "listener"].map(str::to_owned));
+        let hidden = redactor.examination(&examined).unwrap();
+        assert_eq!((hidden.linux.kernel, hidden.wsl_version), (examined.linux.kernel, examined.wsl_version));
+        assert_eq!((hidden.worst, hidden.findings.len()), (examined.worst, examined.findings.len()));
     }
 
     #[test]
