@@ -72,12 +72,13 @@ const RULERS: [&str; 4] = ["nft", "iptables", "ip6tables", "ufw"];
 const NOBODY: u32 = 65534;
 
 fn main() {
-    let tests: [(&'static str, Test); 8] = [
+    let tests: [(&'static str, Test); 9] = [
         ("an_examination_is_valid_by_its_schema", valid),
         ("the_exit_status_says_whether_something_will_fail", status),
         ("somebody_who_is_not_root_learns_what_was_not_seen", without_root),
         ("the_table_never_contradicts_the_client", table),
         ("clients_that_cannot_find_this_machine_are_told_of", neighbours),
+        ("what_refuses_clients_is_taken_away_by_the_printed_command", refusers),
         ("the_rules_of_nftables_are_read_without_nft", without_nft),
         ("the_script_is_one_and_nothing_is_changed", script),
         ("what_is_typed_wrongly_is_told", usage),
@@ -286,6 +287,58 @@ fn neighbours(binary: &Path) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// What refuses the answers to the lab's client, or to everybody, as `ip` takes it behind the family; `CLIENT` and `OWN` stand for
+/// addresses of hosts. The table may say of everybody that it fails, and of one client nothing.
+const REFUSERS: [(&str, &str); 10] = [
+    ("route add blackhole CLIENT", "unknown"),
+    ("route add unreachable CLIENT", "unknown"),
+    ("route add prohibit CLIENT", "unknown"),
+    ("route add throw CLIENT", "unknown"),
+    ("rule add pref 9 to CLIENT blackhole", "unknown"),
+    ("rule add pref 9 from OWN to CLIENT prohibit", "unknown"),
+    ("rule add pref 9 from OWN unreachable", "fails"),
+    ("rule add pref 9 from OWN blackhole", "fails"),
+    ("rule add pref 9 ipproto tcp sport 8080 prohibit", "fails"),
+    ("rule add pref 9 iif lo ipproto tcp sport 8000-9000 unreachable", "fails"),
+];
+
+fn refusers(binary: &Path) -> Result<(), Box<dyn Error>> {
+    for (v6, (refuser, expected)) in [false, true].into_iter().flat_map(|v6| REFUSERS.map(|one| (v6, one))) {
+        let lab = if v6 { lab(Ipv6Addr::UNSPECIFIED)? } else { lab(Ipv4Addr::UNSPECIFIED)? };
+        let family = if v6 { "-6 " } else { "" };
+        let (client, own) = if v6 { ("fd00:28:16::1", Lab::wsl_address(true)) } else { ("172.28.16.1", Lab::wsl_address(false)) };
+        let line = format!("ip {family}{}", refuser.replace("CLIENT", client).replace("OWN", &own.to_string()));
+        let typed = |line: &str| -> Result<(), Box<dyn Error>> {
+            let mut command = Command::new("sh");
+            command.args(["-c", line]);
+            let ran = lab.wsl.run(|| command.output().map_err(LabError::io("run a shell")))?;
+            check(&ran, ran.status.success(), &format!("that `{line}` succeeds"))
+        };
+        let target = (Lab::wsl_address(v6), PORT).into();
+        let attempt = Attempt { target, from_port: 0, manner: Manner::Listens, patience: std::time::Duration::from_millis(600) };
+        let connected = || -> Result<bool, Box<dyn Error>> { Ok(attempt.make(&lab.client)?.seen == Seen::Connected) };
+        check_that(connected()?, "the client connects while nothing refuses it")?;
+        typed(&line)?;
+        let ran = examined(binary, &lab, &["--json"])?;
+        let value: Value = serde_json::from_slice(&ran.stdout)?;
+        let way = if v6 { "lan6" } else { "lan_to_address" };
+        let row = value["ways"].as_array().into_iter().flatten().find(|row| row["way"] == way).ok_or("no such row")?;
+        check(&ran, row["answer"] == expected && !connected()?, &format!("{expected} and no connection with `{line}` ({row})"))?;
+        let found = value["findings"].as_array().into_iter().flatten().find(|finding| finding["check"] == "own_routing");
+        let remedy = found.ok_or("no finding")?["remedy"].as_array().into_iter().flatten().find_map(|line| line["text"].as_str());
+        // The lab is entered by what the command says itself.
+        typed(
+            remedy.and_then(|text| text.strip_prefix("sudo ")).ok_or_else(|| format!("no command against `{line}`: {value}"))?,
+        )?;
+        check_that(connected()?, &format!("{remedy:?} ends `{line}`"))?;
+    }
+    Ok(())
+}
+
+fn check_that(holds: bool, what: &str) -> Result<(), Box<dyn Error>> {
+    if holds { Ok(()) } else { Err(format!("expected that {what}").into()) }
+}
+
 /// How bad the finding of a check is.
 fn said_of(examined: &Value, check: &str) -> Option<String> {
     let finding = examined["findings"].as_array()?.iter().find(|finding| finding["check"] == check)?;
@@ -301,8 +354,9 @@ fn lines(examined: &Value) -> impl Iterator<Item = &str> {
 
 /// Runs the commands against what stops a connection in a firewall, as they are printed; whether there were any.
 fn mend(lab: &Lab, examined: &Value) -> Result<bool, Box<dyn Error>> {
-    let is_of_firewall =
-        |finding: &&Value| ["firewall", "forwarding", "neighbours"].contains(&finding["check"].as_str().unwrap_or_default());
+    let is_of_firewall = |finding: &&Value| {
+        ["firewall", "forwarding", "neighbours", "own_routing"].contains(&finding["check"].as_str().unwrap_or_default())
+    };
     let fails = |finding: &&Value| finding["severity"] == "fails" && finding["check"] != "listener";
     let findings = examined["findings"].as_array().map(Vec::as_slice).unwrap_or_default();
     if findings.iter().filter(fails).any(|finding| !is_of_firewall(&finding)) {

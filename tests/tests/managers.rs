@@ -141,7 +141,7 @@ fn foretold(binary: &Path, lab: &Lab, manager: &Manager, attempt: Attempt, passe
     let packet = Packet { way, source: None, source_port: None, destination, destination_port, ecn: None };
     let own = |v6| ("eth0".to_owned(), Lab::wsl_address(v6));
     let ways = [(Lab::container_address(), "docker0".to_owned())].into();
-    let machine = Machine { addresses: vec![own(false), own(true)], ways };
+    let machine = Machine { addresses: vec![own(false), own(true)], ways, proxies: None };
     let by = |reader| -> Result<Prediction, Box<dyn Error>> { Ok(predict(&read_by(&netns, reader)?, &packet, &machine)) };
     let (nft, kernel) = (by(Reader::Nft)?, by(Reader::Kernel)?);
     expect(nft == kernel, "the same by nft and by the kernel", &(&nft, &kernel))?;

@@ -6,13 +6,11 @@ use super::{
     Confidence,
     case::{Case, Finding},
     listener::who,
+    refusers::{of_table, refuser, removal},
 };
 use crate::escape::{escape, shell_word};
-use crate::evidence::{Astray, Listener, Unready};
+use crate::evidence::{self, Astray, Listener, Unready};
 use crate::journey::{FREES_IN_ROUTING, Outcome, Stage};
-
-/// The table that routes stand in unless told otherwise.
-const MAIN_TABLE: u32 = 254;
 
 /// What refuses a packet, in words, and the commands that take it away.
 pub(super) struct Refusal {
@@ -123,32 +121,9 @@ fn refusal(case: &Case, to: IpAddr) -> Option<Refusal> {
 
 /// The rule or route that refuses packets to an address.
 pub(super) fn refused_by_tables(case: &Case, to: IpAddr) -> Option<Refusal> {
-    let evidence = case.evidence;
-    let ip = ip(case);
-    let if_marked = |marked: bool| if marked { ", if they have the mark that leads there" } else { "" };
-    let if_of_users = |text: &str| if text.contains(" uidrange ") { ", if the server is one of those users" } else { "" };
-    if let Some(rule) = &evidence.refusing_rule {
-        let (preference, text) = (rule.preference, escape(&rule.text));
-        let what = format!(
-            "the rule \"{preference}: {text}\" of `ip rule` refuses packets to {to}{}",
-            match if_of_users(&rule.text) {
-                "" => if_marked(rule.marked),
-                of_users => of_users,
-            }
-        );
-        return Some(Refusal { what, mend: vec![case.root(&format!("{ip} rule del pref {preference} {text}"))] });
-    }
-    if let Some(route) = &evidence.refusing_route {
-        let nexthop = route.nexthop.map(|id| format!(" nhid {id}")).unwrap_or_default();
-        let network = format!("{}/{}{nexthop}", route.destination.0, route.destination.1);
-        let named = format!("{} {network}", route.kind);
-        // A nexthop object makes it what it is: `ip route` finds it by no such kind.
-        let deleted = if nexthop.is_empty() { &named } else { &network };
-        let table = of_table(route.table);
-        let what = format!("the route \"{named}\"{table} refuses packets to {to}{}", if_marked(route.marked));
-        return Some(Refusal { what, mend: vec![case.root(&format!("{ip} route del {deleted}{table}"))] });
-    }
-    None
+    let rule = case.evidence.refusing_rule.clone().map(evidence::Refusal::Rule);
+    let by = rule.or_else(|| case.evidence.refusing_route.clone().map(evidence::Refusal::Route))?;
+    Some(Refusal { what: refuser(&by, to), mend: vec![case.root(&removal(&by, to))] })
 }
 
 /// An address of this machine that its own tables do not know.
@@ -318,11 +293,6 @@ fn route_by_entrance(case: &Case, client: IpAddr) -> Vec<String> {
         return vec![route("add", &to, &via), format!("# or for every client: {}", route("add", "default", &via))];
     }
     vec![route("add", &to, ""), format!("# if it is behind a router: {}", route("replace", &to, " via ROUTER"))]
-}
-
-/// ` table NUMBER`, where it is not the usual one.
-fn of_table(table: u32) -> String {
-    if table == MAIN_TABLE { String::new() } else { format!(" table {table}") }
 }
 
 /// `ip`, for the journey's family.

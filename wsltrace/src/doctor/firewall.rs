@@ -46,6 +46,17 @@ impl Facts {
         self.simulated(&way, entry.source, (entry.destination, self.port))
     }
 
+    /// The same of a SYN, as if nobody knew of any proxy whether it is there.
+    pub(super) fn predicted_whatever_proxies(&self, entry: &Entry) -> Option<Prediction> {
+        let Firewalls::Read(rulesets) = &self.firewalls else { return None };
+        let device = Some(entry.interface.clone());
+        let way = if entry.local { Way::Loopback } else { Way::Outside { device, bridged: self.is_bridged(entry) } };
+        let (source, destination) = (entry.source, entry.destination);
+        let packet = Packet { way, source, source_port: None, destination, destination_port: self.port, ecn: None };
+        let machine = Machine { proxies: None, ..self.machine(destination) };
+        Some(predict(rulesets, &packet, &machine))
+    }
+
     /// The rules behind the one that stops a SYN, which would stop it next.
     pub(super) fn behind(&self, entry: &Entry, rule: &Rule) -> Vec<Further> {
         let Firewalls::Read(rulesets) = &self.firewalls else { return Vec::new() };
@@ -56,28 +67,30 @@ impl Facts {
         };
         let (source, destination) = (entry.source, entry.destination);
         let packet = Packet { way, source, source_port: None, destination, destination_port: self.port, ecn: None };
-        further(rulesets, &packet, &self.machine(), rule)
+        further(rulesets, &packet, &self.machine(entry.destination), rule)
     }
 
     fn is_bridged(&self, entry: &Entry) -> bool {
         self.linux.bridge.as_ref().is_some_and(|(_, name)| *name == entry.interface)
     }
 
-    fn machine(&self) -> Machine {
+    /// The addresses of this Linux, and the proxies for packets to one.
+    fn machine(&self, destination: IpAddr) -> Machine {
         let own = |interface: &super::Interface| {
             interface.addresses.iter().map(|address| (interface.name.clone(), address.address)).collect::<Vec<_>>()
         };
         Machine {
             addresses: self.linux.interfaces.iter().flat_map(own).collect(),
             ways: self.linux.translated_by_way_of.iter().cloned().collect(),
+            proxies: self.proxies_of(destination),
         }
     }
 
     /// What the firewalls would do with a packet of a connection from `source` to `server`.
     fn simulated(&self, way: &Way, source: Option<IpAddr>, server: (IpAddr, u16)) -> Option<Prediction> {
         let Firewalls::Read(rulesets) = &self.firewalls else { return None };
-        let machine = self.machine();
         let (destination, destination_port) = server;
+        let machine = self.machine(destination);
         let (local, answer) = match way {
             Way::LoopbackAnswer => (true, true),
             Way::Answer { .. } | Way::ForwardedAnswer { .. } => (false, true),
@@ -109,31 +122,6 @@ impl Facts {
             }
             _ => None,
         }
-    }
-
-    /// The proxy's port to which a rule hands a SYN (TPROXY), if a transparent socket is there, and the rule.
-    pub(super) fn handed_to(&self, entry: &Entry) -> Option<(u16, Rule)> {
-        let End::Maybe { possible, because } = self.predicted(entry, Part::Syn)?.end else { return None };
-        because.iter().find(|because| because.name.eq_ignore_ascii_case("tproxy"))?;
-        possible.into_iter().find_map(|end| match end {
-            End::Passes { address, port: Some(port), translated_by: Some(rule), goes: Goes::Local }
-                if address == Some(entry.destination) && port != self.port =>
-            {
-                Some((port, rule))
-            }
-            _ => None,
-        })
-    }
-
-    /// The same as a gate. Whether the proxy's socket is transparent, and what it does with the connection, nobody here knows.
-    pub(super) fn proxy(&self, entry: &Entry) -> Option<Gate> {
-        let (port, rule) = self.handed_to(entry)?;
-        let taker = self.taker_at(SocketAddr::new(entry.destination, port), &entry.interface);
-        let there = taker.map_or_else(
-            || "where nothing listens".to_owned(),
-            |listener| format!("where a socket on {} takes it if it is transparent", listener.address),
-        );
-        Some(Gate::Unknown(format!("handed to the proxy's port {port} by {}, {there}", rule_name(&rule))))
     }
 
     /// The socket of this Linux that takes what rules lead to another port of it.
@@ -235,6 +223,9 @@ impl Facts {
             return self.unread().map_or(Gate::Open, |why| self.without_rules(&why));
         };
         match &prediction.end {
+            End::Passes { port: Some(port), translated_by, goes: Goes::Proxy, .. } => {
+                self.taken_by_proxy(entry, *port, translated_by.as_ref())
+            }
             End::Passes { address, port, translated_by, goes } => {
                 let there = (*address, *port) == (Some(entry.destination), Some(self.port));
                 if *goes == Goes::Local && there {

@@ -12,11 +12,12 @@ use socket2::{Domain, Socket, Type};
 
 use super::firewall::{Firewalls, LOCAL_PORTS};
 use super::linux::{Address, Interface, Linux, Managers, Names, Unseen};
+use super::proxy::proxies;
 use super::unserved::Inside;
 use crate::causes::with_causes;
 use crate::evidence::cgroups::{self, Cgroup, Direction};
-use crate::evidence::rules::{held_tables, leading_to, translating_rules};
-use crate::evidence::{Listener, own_routing, routes, sockets, sysctls};
+use crate::evidence::rules::{held_tables, published_as};
+use crate::evidence::{Listener, routes, sockets, sysctls};
 use crate::journey::Family;
 use crate::kernel::addresses::{self, list_addresses};
 use crate::kernel::check::Machine;
@@ -26,6 +27,9 @@ use crate::kernel::links::{Link, filtered_interfaces, list_links};
 use crate::kernel::netns::Netns;
 use crate::probe::{is_own_program, lookup_programs, netfilter_programs, tc_programs};
 use crate::simulate::{Rulesets, read};
+use routing::Routing;
+
+mod routing;
 
 /// What is said not to be seen when the sockets cannot be listed.
 pub(super) const LISTENERS: &str = "the listening sockets";
@@ -63,6 +67,22 @@ impl Asked {
             T::default()
         })
     }
+
+    /// Whether nothing of this kind stayed unseen.
+    fn saw(&self, what: &str) -> bool {
+        self.unseen.iter().all(|unseen| unseen.what != what)
+    }
+}
+
+/// Whether answers may get a mark, by which rules of `ip rule` lead them elsewhere, or the way back may be asked for with one. What is not
+/// known may be so.
+fn may_mark(netns: &Netns, outer: Option<&str>, firewalls: &Firewalls) -> bool {
+    // The mark of what is answered is taken over, or counts for `rp_filter`.
+    let of = |interface: &str| format!("net.ipv4.conf.{interface}.src_valid_mark");
+    let settings = ["net.ipv4.tcp_fwmark_accept", &of("all"), &of(outer.unwrap_or("all"))];
+    let values = sysctls::by_name(netns, settings).unwrap_or_default();
+    let is_off = values.len() == settings.len() && values.iter().all(|(_, value)| value == "0");
+    !is_off || !matches!(firewalls, Firewalls::Read(rulesets) if rulesets.leave_output_alone())
 }
 
 /// Reads the rulesets of a network namespace.
@@ -80,6 +100,7 @@ pub fn linux(netns: &Netns, port: u16, machine: &Machine, firewalls: &Firewalls)
     let mut other_ports: Vec<u16> = all.iter().map(|found| found.listener.port).filter(|other| *other != port).collect();
     other_ports.dedup();
     let on_port = all.iter().filter(|found| found.listener.port == port);
+    let (handed_to, marks) = (proxies(&all), !all.iter().all(|found| found.mark == Some(0)));
     let cgroups: BTreeSet<u64> = on_port.filter_map(|found| found.cgroup).collect();
     // Rules may lead connections to a server on another port.
     let all = sockets::with_owners(all, OWNERS_LIMIT);
@@ -96,14 +117,10 @@ pub fn linux(netns: &Netns, port: u16, machine: &Machine, firewalls: &Firewalls)
     let of_v6: Vec<addresses::Address> = addresses.iter().filter(|address| address.address.is_ipv6()).cloned().collect();
     let outer6 =
         outer.as_ref().filter(|(address, _)| address.is_ipv4()).and_then(|_| addresses::outer(&of_v6, &links).map(place));
-    let mut routing = |own: &Option<(IpAddr, String)>| {
-        own.as_ref().and_then(|(own, _)| asked.take("the routing rules", own_routing(netns, *own)))
-    };
-    let (own_routing, own_routing6) = (routing(&outer), routing(&outer6));
-    let network = outer.as_ref().and_then(|(own, _)| addresses.iter().find(|address| address.address == *own));
-    let clients = network.map(|own| clients_of(own.address, own.prefix)).unwrap_or_default();
-    // Where a route refuses them, that is told of the routes.
-    let toward_clients = interfaces_toward(netns, &clients).unwrap_or_default();
+    let gateway = asked.take("the default route", routes::default_gateway(netns));
+    let marks = marks || may_mark(netns, outer.as_ref().map(|(_, interface)| interface.as_str()), firewalls);
+    let Routing { own: [own_routing, own_routing6], refused: refused_clients, arrives, toward_clients } =
+        routing::routing(netns, ([&outer, &outer6], port), (gateway.as_ref(), !marks), &addresses, &mut asked);
     let Elsewhere { listeners: elsewhere, guarded, inside } = elsewhere(netns, &mut asked);
     Linux {
         kernel: machine.release.clone(),
@@ -121,7 +138,7 @@ pub fn linux(netns: &Netns, port: u16, machine: &Machine, firewalls: &Firewalls)
         other_ports,
         interfaces: interfaces(netns, &links, &addresses, &mut asked),
         bridge,
-        gateway: asked.take("the default route", routes::default_gateway(netns)),
+        gateway,
         loopback_rules: links
             .iter()
             .any(|link| link.name == "loopback0")
@@ -131,8 +148,14 @@ pub fn linux(netns: &Netns, port: u16, machine: &Machine, firewalls: &Firewalls)
         toward_clients,
         own_routing,
         own_routing6,
+        refused_clients,
+        arrives,
+        proxies: asked.saw(LISTENERS).then_some(handed_to),
         translated_by_way_of: asked.take("where DNAT leads", toward_targets(netns, firewalls)),
-        published_as: asked.take("what leads to the port", published_as(netns, port, firewalls)),
+        published_as: match firewalls {
+            Firewalls::Read(_) => asked.take("what leads to the port", published_as(netns, port)),
+            Firewalls::NotAsked | Firewalls::Unread(_) => Vec::new(),
+        },
         lookup_programs: others(asked.take("the BPF programs that choose sockets", lookup_programs(netns))),
         netfilter_programs: others(asked.take("the BPF programs at netfilter", netfilter_programs())),
         cgroups: deciding(&cgroups, &mut asked),
@@ -208,20 +231,6 @@ fn deciding(cgroups: &BTreeSet<u64>, asked: &mut Asked) -> Vec<Cgroup> {
     cgroups.iter().flat_map(each).collect()
 }
 
-/// The first and the last address that a client in the network of an IPv4 address may have.
-fn clients_of(own: IpAddr, prefix: u8) -> Vec<IpAddr> {
-    // Smaller networks have no room for both.
-    const SMALLEST: u8 = 29;
-    let IpAddr::V4(own) = own else { return Vec::new() };
-    if prefix == 0 || prefix > SMALLEST {
-        return Vec::new();
-    }
-    let hosts = u32::MAX >> prefix;
-    let network = own.to_bits() & !hosts;
-    let of = |ends: [u32; 2]| ends.into_iter().map(|host| network | host).find(|address| *address != own.to_bits());
-    [of([1, 2]), of([hosts - 1, hosts - 2])].into_iter().flatten().map(|bits| Ipv4Addr::from_bits(bits).into()).collect()
-}
-
 /// Without the programs of a tracer that runs: they let every packet pass.
 fn others(names: Vec<String>) -> Vec<String> {
     names.into_iter().filter(|name| !is_own_program(name)).collect()
@@ -231,13 +240,6 @@ fn others(names: Vec<String>) -> Vec<String> {
 fn toward_targets(netns: &Netns, firewalls: &Firewalls) -> io::Result<Vec<(IpAddr, String)>> {
     match firewalls {
         Firewalls::Read(rulesets) => interfaces_toward(netns, &rulesets.targets().into_iter().collect::<Vec<_>>()),
-        Firewalls::NotAsked | Firewalls::Unread(_) => Ok(Vec::new()),
-    }
-}
-
-fn published_as(netns: &Netns, port: u16, firewalls: &Firewalls) -> io::Result<Vec<u16>> {
-    match firewalls {
-        Firewalls::Read(_) => Ok(leading_to(&translating_rules(netns)?.unwrap_or_default(), port)),
         Firewalls::NotAsked | Firewalls::Unread(_) => Ok(Vec::new()),
     }
 }
@@ -328,17 +330,8 @@ fn managers(netns: &Netns, outer: Option<&str>) -> Managers {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
-
-    #[test]
-    fn clients_are_looked_for_at_both_ends_of_a_network() {
-        let of = |own: &str, prefix| clients_of(own.parse().unwrap(), prefix).iter().map(IpAddr::to_string).collect::<Vec<_>>();
-        assert_eq!(of("172.28.16.2", 20), ["172.28.16.1", "172.28.31.254"]);
-        assert_eq!(of("10.0.0.1", 24), ["10.0.0.2", "10.0.0.254"]);
-        assert!(of("10.0.0.1", 32).is_empty() && of("fd00::1", 64).is_empty());
-    }
 
     #[test]
     fn answers_about_localhost_are_read() {

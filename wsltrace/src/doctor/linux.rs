@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::unserved::Inside;
-use crate::evidence::{Cgroup, Listener};
+use crate::evidence::{Cgroup, Listener, RefusedClient};
 
 /// What Linux says.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -63,6 +63,16 @@ pub struct Linux {
     pub own_routing: Option<String>,
     /// The same over IPv6, where `outer6` is there.
     pub own_routing6: Option<String>,
+    /// Clients of other machines, real or possible, that rules of `ip rule` or routes refuse, each with the first rule or route.
+    #[serde(default)]
+    pub refused_clients: Vec<RefusedClient>,
+    /// Those of the two addresses whose packets get to them by the first rule, whatever others there are.
+    #[serde(skip)]
+    pub arrives: Vec<IpAddr>,
+    /// Of the ports that have a listener, for IPv4 and IPv6: whether a rule (TPROXY) can hand connections to it, where that is known.
+    /// `None` where the listeners are not.
+    #[serde(skip)]
+    pub proxies: Option<[BTreeMap<u16, Option<bool>>; 2]>,
     /// The interfaces that lead to where DNAT rules send packets.
     pub translated_by_way_of: Vec<(IpAddr, String)>,
     /// Other ports from which DNAT rules lead connections on to this one, as a container's port is published.

@@ -8,7 +8,9 @@ mod firewall;
 mod gather;
 mod linux;
 mod neighbours;
+mod proxy;
 mod redact;
+mod uncertain;
 mod unserved;
 
 pub(crate) use checks::CHECKS;
@@ -21,7 +23,6 @@ pub use redact::Redactor;
 pub use unserved::Inside;
 
 use std::cell::RefCell;
-use std::net::IpAddr;
 
 use crate::evidence::Listener;
 use crate::kernel::check::Problem;
@@ -109,40 +110,15 @@ impl Facts {
         if let Some(proxy) = self.proxy(entry) {
             return proxy;
         }
-        if let Some(what) = self.own_routing(entry.destination).filter(|_| !entry.local) {
-            return Gate::Unknown(format!("its way, or that of the answer, depends on {what}"));
-        }
         let is_outer = self.linux.outer.as_ref().is_some_and(|(own, _)| *own == entry.destination);
-        if let Some((client, by, all)) = self.linux.refused_client().filter(|_| is_outer && !entry.local) {
-            let strict = format!("rp_filter of {} is strict, and answers", entry.interface);
-            return if all {
-                Gate::Shut(format!("{strict} leave by {by}"))
-            } else {
-                Gate::Unknown(format!("{strict} to some clients, such as {client}, leave by {by}"))
-            };
-        }
-        if !self.linux.netfilter_programs.is_empty() {
-            return Gate::Unknown("a BPF program at netfilter may stop it".to_owned());
-        }
-        if !self.linux.lookup_programs.is_empty() {
-            return Gate::Unknown("a BPF program chooses the socket".to_owned());
-        }
-        if !self.linux.cgroups.is_empty() {
-            return Gate::Unknown("a BPF program of the server's control group may refuse it".to_owned());
+        let is_usual = self.own_routing(entry.destination).is_none();
+        if let Some((_, by, true)) = self.linux.refused_client().filter(|_| is_outer && is_usual && !entry.local) {
+            return Gate::Shut(format!("rp_filter of {} is strict, and answers leave by {by}", entry.interface));
         }
         if self.linux.is_conntrack_full() {
             return Gate::Shut("the table of connection tracking is full".to_owned());
         }
-        self.firewall(entry)
-    }
-
-    /// What leads packets to or from an address otherwise than usual: each family has rules and routes of its own.
-    fn own_routing(&self, destination: IpAddr) -> Option<&String> {
-        let linux = &self.linux;
-        let of_v4 = linux.outer.as_ref().is_some_and(|(outer, _)| outer.is_ipv4());
-        // Where no address of IPv4 is there, the first is of IPv6.
-        let own = if destination.is_ipv6() && of_v4 { &linux.own_routing6 } else { &linux.own_routing };
-        own.as_ref()
+        self.beyond_doubt(entry)
     }
 
     /// The SYNs of the table.

@@ -48,10 +48,23 @@ pub(super) struct Packet<'a> {
 }
 
 /// What refuses a packet.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    /// A rule of `ip rule`.
     Rule(RefusingRule),
+    /// A route.
     Route(Refusing),
+}
+
+impl Refusal {
+    /// Whether it is only for packets with a mark; what mark a packet has is not known.
+    pub fn is_marked(&self) -> bool {
+        match self {
+            Self::Rule(rule) => rule.marked,
+            Self::Route(route) => route.marked,
+        }
+    }
 }
 
 /// A rule that leads a packet to its route, and is none of those that every machine has.
@@ -100,12 +113,14 @@ struct Rule {
 }
 
 /// What leads packets to or from this address of the machine otherwise than on every machine: rules between tables, routes that
-/// refuse, what is missing. `None` where nothing does.
-pub fn own_routing(netns: &Netns, own: IpAddr) -> io::Result<Option<String>> {
+/// refuse, what is missing. `None` where nothing does. Rules for marked packets do not where answers get no mark (`unmarked`); what
+/// comes for an own address gets there whatever its mark, where the first rule leads it.
+pub fn own_routing(netns: &Netns, own: IpAddr, unmarked: bool) -> io::Result<Option<String>> {
     const LOCAL: u32 = 255;
     const MAIN: u32 = 254;
     let rules = Rules::read(netns, own)?;
-    if let Some(rule) = rules.0.iter().find(|rule| !rule.is_usual()) {
+    let unmarked = unmarked && rules.begin_with_local();
+    if let Some(rule) = rules.0.iter().find(|rule| !(rule.is_usual() || unmarked && rule.asks_for_mark())) {
         return Ok(Some(format!("the rule of preference {} between routing tables", rule.preference)));
     }
     if !rules.0.iter().any(|rule| rule.table == LOCAL) {
@@ -154,7 +169,7 @@ impl Rules {
 
     /// The way of a packet through the rules, as one without a mark or as one with the mark that each rule asks for.
     fn follow(&self, packet: &Packet<'_>, routes: &[RouteMessage], marked: bool) -> Decision<'_> {
-        let mut next = 0;
+        let (mut next, mut thrown) = (0, None);
         for rule in self.0.iter().filter(|rule| rule.matches(packet, marked)) {
             if rule.preference < next {
                 continue;
@@ -169,9 +184,14 @@ impl Rules {
                 return Decision::Refused(Refusal::Rule(rule));
             }
             let Some(route) = rule.route(packet.to, routes) else { continue };
+            if route.header.kind == RouteType::Throw {
+                thrown = thrown.or_else(|| refusal_of(route, packet.to));
+                continue;
+            }
             return refusal_of(route, packet.to).map_or(Decision::Leads(rule), |route| Decision::Refused(Refusal::Route(route)));
         }
-        Decision::Nothing
+        // A route that throws back to the next rule refuses what no other rule takes.
+        thrown.map_or(Decision::Nothing, |route| Decision::Refused(Refusal::Route(route)))
     }
 
     /// The rule that leads a packet without a mark to its route, where it is not one of those that every machine has.
@@ -208,6 +228,32 @@ impl Rules {
             (Some(mirror), Some(local)) if local.preference <= mirror.preference => Some(Mirror::RuleBehind(local.preference)),
             (Some(_), _) => None,
         }
+    }
+
+    /// Whether what comes for an address of the table `local` gets there whoever sent it: the first rule that is asked leads every packet
+    /// to that table.
+    pub(super) fn begin_with_local(&self) -> bool {
+        let first = self.0.first();
+        first.is_some_and(|rule| rule.table == LOCAL_TABLE && rule.action == RuleAction::ToTable && rule.is_for_all())
+    }
+
+    /// Whether a rule that refuses meets every client's packets of this server: it does not ask for the client's end, and none before it
+    /// leads anything elsewhere than to own addresses. Of an answer the client is the destination.
+    pub(super) fn refuses_everybody(&self, refusing: &RefusingRule, answer: bool) -> bool {
+        let before = self.0.iter().take_while(|rule| rule.preference < refusing.preference);
+        let mut at = self.0.iter().filter(|rule| rule.preference == refusing.preference);
+        let (Some(rule), None) = (at.next(), at.next()) else { return false };
+        let of_client = if answer { (rule.destination, rule.ports[1]) } else { (rule.source, rule.ports[0]) };
+        let asks = of_client.0.is_some() || of_client.1.is_some() || rule.inverted || rule.mark.is_some() || rule.more;
+        // An answer goes to no own address; a SYN that one before leads to the table of those is not refused.
+        let harmless = |rule: &Rule| rule.refusal().is_some() || answer && rule.table == LOCAL_TABLE && rule.goto.is_none();
+        !asks && before.into_iter().all(harmless)
+    }
+
+    /// The clients' networks that rules which refuse ask for.
+    pub(super) fn refused_networks(&self) -> impl Iterator<Item = (IpAddr, u8)> + '_ {
+        let refusing = self.0.iter().filter(|rule| rule.refusal().is_some());
+        refusing.flat_map(|rule| [rule.source, rule.destination]).flatten()
     }
 
     /// Whether a rule leads this packet to the table of this machine's own addresses.
@@ -266,6 +312,17 @@ impl Rule {
         self.action == RuleAction::ToTable && !self.inverted && matches!(self.table, 127 | 128 | 253..=255)
     }
 
+    /// Whether it is only about packets that have a mark.
+    fn asks_for_mark(&self) -> bool {
+        !self.inverted && self.mark.is_some_and(|(mark, mask)| mark & mask.unwrap_or(u32::MAX) != 0)
+    }
+
+    /// Whether it is about every packet.
+    fn is_for_all(&self) -> bool {
+        let ends = self.source.is_none() && self.destination.is_none() && self.ports == [None, None];
+        ends && self.iif.is_none() && self.mark.is_none() && self.protocol.is_none() && !self.inverted && !self.more
+    }
+
     /// How it refuses.
     fn refusal(&self) -> Option<&'static str> {
         match self.action {
@@ -293,7 +350,7 @@ impl Rule {
         !self.more && all != self.inverted
     }
 
-    /// The route of its table that takes packets to this address; none that throws them back to the next rule.
+    /// The route of its table that takes packets to this address, or throws them back to the next rule.
     fn route<'a>(&self, to: IpAddr, routes: &'a [RouteMessage]) -> Option<&'a RouteMessage> {
         if self.action != RuleAction::ToTable {
             return None;
@@ -303,8 +360,7 @@ impl Rule {
             table(route) == self.table && route.header.tos == 0 && covers(network(route, to), bits(route), to)
         };
         let best = routes.iter().filter(takes).min_by_key(|route| (u8::MAX - bits(route), metric(route)))?;
-        let counts = best.header.kind != RouteType::Throw && self.suppresses.is_none_or(|most| u32::from(bits(best)) > most);
-        counts.then_some(best)
+        self.suppresses.is_none_or(|most| u32::from(bits(best)) > most).then_some(best)
     }
 
     /// A rule that does this, as `ip rule` takes and prints it.

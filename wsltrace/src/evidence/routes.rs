@@ -27,7 +27,7 @@ pub struct Hop {
 /// A route that takes packets only to throw them away.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Refusing {
-    /// As `ip route` calls it: `blackhole`, `unreachable` or `prohibit`.
+    /// As `ip route` calls it: `blackhole`, `unreachable`, `prohibit` or `throw`.
     pub kind: Cow<'static, str>,
     /// Where it leads, and for how many bits of that.
     pub destination: (IpAddr, u8),
@@ -207,6 +207,7 @@ pub(super) fn refusal_of(route: &RouteMessage, to: IpAddr) -> Option<Refusing> {
         RouteType::BlackHole => "blackhole",
         RouteType::Unreachable => "unreachable",
         RouteType::Prohibit => "prohibit",
+        RouteType::Throw => "throw",
         _ => return None,
     };
     // The kernel's own last resort stands for "there is none".
@@ -218,7 +219,7 @@ pub(super) fn refusal_of(route: &RouteMessage, to: IpAddr) -> Option<Refusing> {
 }
 
 /// Whether an address lies in a network.
-pub(super) fn covers(network: IpAddr, bits: u8, address: IpAddr) -> bool {
+pub fn covers(network: IpAddr, bits: u8, address: IpAddr) -> bool {
     let same = |one: u128, other: u128, len: u8| bits == 0 || (one ^ other) >> (len - bits.min(len)) == 0;
     match (network, address) {
         (IpAddr::V4(one), IpAddr::V4(other)) => same(one.to_bits().into(), other.to_bits().into(), 32),

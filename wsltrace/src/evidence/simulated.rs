@@ -32,7 +32,7 @@ impl Rules {
         let rulesets = crate::simulate::read(netns)?;
         let targets: Vec<IpAddr> = rulesets.targets().into_iter().collect();
         let addresses = list_addresses(netns)?.into_iter().map(|own| (own.interface, own.address)).collect();
-        let machine = Machine { addresses, ways: interfaces_toward(netns, &targets)?.into_iter().collect() };
+        let machine = Machine { addresses, ways: interfaces_toward(netns, &targets)?.into_iter().collect(), proxies: None };
         Ok(Self { rulesets, machine, further: Answers::new() })
     }
 

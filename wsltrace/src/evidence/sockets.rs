@@ -17,6 +17,11 @@ use super::Listener;
 use crate::kernel::netlink;
 use crate::kernel::netns::Netns;
 
+/// Numbers of attributes in the kernel's `linux/inet_diag.h`.
+const INET_DIAG_MARK: u16 = 15;
+const INET_DIAG_CGROUP_ID: u16 = 21;
+const INET_DIAG_SOCKOPT: u16 = 22;
+
 /// A listener and the inode number of its socket, by which /proc names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
@@ -30,6 +35,10 @@ pub struct Found {
     pub drops: Option<u32>,
     /// The number of its control group; `None` where the kernel does not tell.
     pub cgroup: Option<u64>,
+    /// Whether it takes connections for addresses that are not this machine's (`IP_TRANSPARENT`); `None` where the kernel does not tell.
+    pub transparent: Option<bool>,
+    /// The mark of what it sends (`SO_MARK`); `None` where the kernel does not tell, which it does only to root.
+    pub mark: Option<u32>,
 }
 
 /// The listeners on a TCP port in a namespace, IPv4 first; owners are not looked for.
@@ -102,6 +111,8 @@ fn found(answer: &InetResponse, netns: u32) -> Found {
         cookie: id.cookie,
         drops: drops(answer),
         cgroup: cgroup(answer),
+        transparent: transparent(answer),
+        mark: value(answer, INET_DIAG_MARK).map(u32::from_ne_bytes),
     }
 }
 
@@ -121,15 +132,26 @@ fn drops(answer: &InetResponse) -> Option<u32> {
 }
 
 fn cgroup(answer: &InetResponse) -> Option<u64> {
-    /// The attribute's number in the kernel's `linux/inet_diag.h`; its value is in the order of this machine.
-    const INET_DIAG_CGROUP_ID: u16 = 21;
-    let attribute = answer.nlas.iter().find(|attribute| attribute.kind() == INET_DIAG_CGROUP_ID)?;
-    let mut value = [0; size_of::<u64>()];
-    if attribute.value_len() != value.len() {
+    value(answer, INET_DIAG_CGROUP_ID).map(u64::from_ne_bytes)
+}
+
+/// A bit of `struct inet_diag_sockopt`, which is told since Linux 5.10. Bits of a field are counted from its low end on little-endian
+/// machines and from its high end on others.
+fn transparent(answer: &InetResponse) -> Option<bool> {
+    const BIT: u8 = if cfg!(target_endian = "little") { 1 << 5 } else { 1 << 2 };
+    let [first, _] = value::<2>(answer, INET_DIAG_SOCKOPT)?;
+    Some(first & BIT != 0)
+}
+
+/// The value of an attribute that has so many bytes, in the order of this machine.
+fn value<const N: usize>(answer: &InetResponse, number: u16) -> Option<[u8; N]> {
+    let attribute = answer.nlas.iter().find(|attribute| attribute.kind() == number)?;
+    let mut value = [0; N];
+    if attribute.value_len() != N {
         return None;
     }
     attribute.emit_value(&mut value);
-    Some(u64::from_ne_bytes(value))
+    Some(value)
 }
 
 fn v6only(answer: &InetResponse) -> bool {
@@ -249,6 +271,26 @@ mod tests {
         socket.bind(&address.into()).unwrap();
         socket.listen(7).unwrap();
         socket
+    }
+
+    #[test]
+    fn a_transparent_socket_and_its_mark_are_told() {
+        let Some(netns) = fresh("a_transparent_socket_and_its_mark_are_told") else { return };
+        ip(&netns, "link set lo up");
+        let _sockets = netns
+            .run(|| {
+                let marked = listen("127.0.0.1:8081", None, false);
+                marked.set_mark(7).unwrap();
+                let proxy = listen("0.0.0.0:8080", None, false);
+                proxy.set_ip_transparent_v4(true).unwrap();
+                [marked, proxy]
+            })
+            .unwrap();
+        let of = |port| {
+            let found = listeners(&netns, port).unwrap();
+            (found[0].transparent, found[0].mark)
+        };
+        assert_eq!([of(8080), of(8081)], [(Some(true), Some(0)), (Some(false), Some(7))]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::kernel::neighbours;
 use crate::kernel::netns::Netns;
 
 /// The interface of what this machine itself sends, in the rules of `ip rule`.
-const MADE_HERE: &str = "lo";
+pub(super) const MADE_HERE: &str = "lo";
 /// The device by which Windows' localhost comes in mirrored mode.
 const MIRRORED: &str = "loopback0";
 

@@ -193,7 +193,7 @@ impl Walk<'_> {
             Statement::SetMark { mark, keep, flip } => self.set_mark(chain, *mark, *keep, flip, state),
             Statement::Dnat(target) => self.dnat(chain, target, &site(), state),
             Statement::Redirect(port) => vec![(Some(Exit::Accept), self.redirect(*port, site(), state))],
-            Statement::Tproxy(proxy) => Self::hand(*proxy, chain, site(), &state),
+            Statement::Tproxy(proxy) => self.hand(*proxy, chain, site(), &state),
             Statement::Snat => {
                 let (source, source_port) = (None, None);
                 vec![(Some(Exit::Accept), State { source, source_port, source_moved: true, bound: true, ..state })]
@@ -211,16 +211,23 @@ impl Walk<'_> {
     }
 
     /// To a proxy's socket, if there is one that is transparent, which the kernel looks for.
-    fn hand(proxy: Tproxy, chain: &Chain, site: Site, state: &State) -> Vec<(Option<Exit>, State)> {
-        let state = state.depending(proxy.name, &place(chain));
+    fn hand(&self, proxy: Tproxy, chain: &Chain, site: Site, state: &State) -> Vec<(Option<Exit>, State)> {
         let port = proxy.port.map_or(state.destination_port, Known::value);
+        let is_there = port.and_then(|port| self.here.machine.is_proxy(port));
+        let state = if is_there.is_some() { state.clone() } else { state.depending(proxy.name, &place(chain)) };
         let handed = State { handed_to: Some((port, site.clone())), ..state.clone() };
-        if proxy.is_final {
+        let (taken, otherwise) = if proxy.is_final {
             // It may set a mark as well.
             let handed = State { mark: None, ..handed };
-            return vec![(Some(Exit::Accept), handed), (Some(Exit::End(Fate::Dropped(site))), state)];
+            ((Some(Exit::Accept), handed), (Some(Exit::End(Fate::Dropped(site))), state))
+        } else {
+            ((None, handed), (Some(Exit::On), state))
+        };
+        match is_there {
+            Some(true) => vec![taken],
+            Some(false) => vec![otherwise],
+            None => vec![taken, otherwise],
         }
-        vec![(None, handed), (Some(Exit::On), state)]
     }
 
     /// Every way that a statement may send a packet.

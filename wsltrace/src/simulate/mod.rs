@@ -44,6 +44,8 @@ use crate::evidence::Rule;
 pub enum Goes {
     /// To a socket of this namespace.
     Local,
+    /// To a transparent proxy's socket of this namespace, with the address and port that it has.
+    Proxy,
     /// Through this namespace, to another machine.
     Forward,
     /// Out of this namespace, which it was made in.

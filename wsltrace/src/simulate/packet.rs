@@ -153,12 +153,20 @@ pub struct Machine {
     pub addresses: Vec<(String, IpAddr)>,
     /// The device by which packets to an address elsewhere leave, where it is known.
     pub ways: BTreeMap<IpAddr, String>,
+    /// Of the ports that have a listener: whether one takes what a rule hands to it (TPROXY), where that is known. `None` where the
+    /// listeners are not.
+    pub proxies: Option<BTreeMap<u16, Option<bool>>>,
 }
 
 impl Machine {
     /// Whether packets to this address stay here.
     pub fn has(&self, address: IpAddr) -> bool {
         address.is_loopback() || self.addresses.iter().any(|(_, own)| *own == address)
+    }
+
+    /// Whether a proxy's socket takes what a rule hands to this port; `None` where that is not known.
+    pub fn is_proxy(&self, port: u16) -> Option<bool> {
+        self.proxies.as_ref()?.get(&port).copied().unwrap_or(Some(false))
     }
 
     /// The address to which `redirect` sends what comes in by a device; `None` where the kernel would choose among several.
@@ -180,7 +188,7 @@ mod tests {
         let address = |text: &str| text.parse::<IpAddr>().unwrap();
         let own = |name: &str, text: &str| (name.to_owned(), address(text));
         let addresses = vec![own("eth0", "10.0.0.1"), own("eth1", "10.0.1.1"), own("eth1", "10.0.1.2"), own("eth0", "fd00::1")];
-        let machine = Machine { addresses, ways: BTreeMap::new() };
+        let machine = Machine { addresses, ..Machine::default() };
         assert_eq!(machine.redirected(Some("eth0"), Family::Ipv4), Some(address("10.0.0.1")));
         assert_eq!(machine.redirected(Some("eth1"), Family::Ipv4), None);
         assert_eq!(machine.redirected(None, Family::Ipv4), None);

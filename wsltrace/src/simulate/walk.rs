@@ -258,7 +258,7 @@ impl<'a> Journey<'a> {
             address: state.destination,
             port: handed.map_or(state.destination_port, |(port, _)| *port),
             translated_by: site.and_then(|site| known_rule(self.rulesets, site, "accept")),
-            goes,
+            goes: if handed.is_some() { Goes::Proxy } else { goes },
         }
     }
 

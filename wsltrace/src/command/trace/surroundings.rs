@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::cli::TraceArgs;
 use crate::doctor::{Facts, Finding, Severity, WslFacts, diagnose, look_at_firewalls, look_at_linux};
-use crate::evidence::rules::{leading_to, translating_rules};
+use crate::evidence::rules::published_as;
 use crate::evidence::{Listener, sockets};
 use crate::kernel::addresses::{list_addresses, outer};
 use crate::kernel::check;
@@ -31,11 +31,6 @@ const HIDES: [&str; 5] = ["listener", "listener_address", "mode", "neighbours", 
 const HIDES_ANYWHERE: [&str; 2] = ["neighbours", "xdp"];
 /// The same where only a rule leads to the port, from another one: clients ask for that.
 const HIDES_OF_PUBLISHED: [&str; 3] = ["listener", "neighbours", "xdp"];
-
-/// Whether a rule leads from another port to this one.
-fn leads_there(netns: &Netns, port: u16) -> io::Result<bool> {
-    Ok(translating_rules(netns)?.is_some_and(|rules| !leading_to(&rules, port).is_empty()))
-}
 
 /// What was found.
 #[derive(Default)]
@@ -107,10 +102,11 @@ impl Surroundings {
     pub(super) fn examine(&mut self, netns: &Netns, port: u16, machine: &check::Machine) -> Vec<Finding> {
         let listens = self.seen().listeners.iter().any(|listener| listener.port == port);
         let published = || {
-            leads_there(netns, port).unwrap_or_else(|error| {
+            let ports = published_as(netns, port).unwrap_or_else(|error| {
                 log::debug!("cannot tell what leads to port {port}: {error}");
-                false
-            })
+                Vec::new()
+            });
+            !ports.is_empty()
         };
         if self.wsl != Wsl::Two && !listens && !published() {
             // Whoever looks for a server that is not there has another trouble.

@@ -91,7 +91,7 @@ pub(super) fn firewall(facts: &Facts) -> Vec<Finding> {
 /// The packet of the handshake that does not pass for certain, or else the last. Only what comes to a socket here is answered here.
 fn deciding(facts: &Facts, entry: &Entry) -> Option<(Prediction, Part)> {
     let syn = facts.predicted(entry, Part::Syn)?;
-    if !matches!(syn.end, End::Passes { goes: Goes::Local, .. }) {
+    if !matches!(syn.end, End::Passes { goes: Goes::Local | Goes::Proxy, .. }) {
         return Some((syn, Part::Syn));
     }
     let redirected = facts.redirected(entry).map(|(to, _)| to);
@@ -183,7 +183,7 @@ fn entries(facts: &Facts) -> Vec<(Entry, String)> {
 fn is_led(facts: &Facts, entry: &Entry) -> bool {
     let end = facts.predicted(entry, Part::Syn).map(|prediction| prediction.end);
     let here = || facts.redirected(entry).is_some_and(|(to, _)| facts.taker_at(to, &entry.interface).is_some());
-    matches!(end, Some(End::Passes { goes: Goes::Forward | Goes::Out, .. })) || here()
+    matches!(end, Some(End::Passes { goes: Goes::Forward | Goes::Out | Goes::Proxy, .. })) || here()
 }
 
 /// Where rules lead connections to another address or port of this Linux: each place once, with the rule, whether a socket takes them

@@ -6,12 +6,16 @@ mod firewall;
 mod listener;
 mod loopback0;
 mod names;
+#[cfg(test)]
+mod proxy_tests;
 mod routing;
 #[cfg(test)]
 mod server_tests;
 mod setting;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod uncertain_tests;
 mod windows;
 
 pub(super) use loopback0::stopped_at_loopback0;

@@ -1,7 +1,10 @@
 //! The address, the way out, and what sees packets before the firewalls do.
 
 use super::super::{Facts, Finding, Interface, Severity};
+use crate::diagnosis::{refuser, removal};
 use crate::escape::{escape, shell_word};
+use crate::evidence::routes::covers;
+use crate::evidence::{Refusal, RefusedClient};
 use crate::wsl::{NetworkingMode, Wsl};
 
 /// An address for others, and a way back to them.
@@ -148,7 +151,40 @@ fn strict(severity: Severity, summary: String, interface: &str, (by, route): (&s
 
 /// Rules and routes that other machines do not have, and clients that answers do not reach by the interface that they come by.
 pub(super) fn own(facts: &Facts) -> Vec<Finding> {
-    refused(facts).into_iter().chain(led(facts)).collect()
+    let refusers: Vec<Finding> = facts.linux.refused_clients.iter().filter_map(|refused| refuser_of(facts, refused)).collect();
+    // What refuses is also what the way depends on.
+    let rest = if refusers.is_empty() { led(facts) } else { Vec::new() };
+    refused(facts).into_iter().chain(refusers).chain(rest).collect()
+}
+
+/// The rule or route that refuses clients, and how it is taken away. One that is only for marked packets is told where nothing is refused
+/// without a mark, by `led`.
+fn refuser_of(facts: &Facts, refused: &RefusedClient) -> Option<Finding> {
+    if refused.by.is_marked() {
+        return None;
+    }
+    let linux = &facts.linux;
+    let client = refused.client;
+    let v6 = client.is_ipv6();
+    let (own, interface) = [&linux.outer, &linux.outer6].into_iter().flatten().find(|(own, _)| own.is_ipv6() == v6)?;
+    let addresses = &linux.interface(interface)?.addresses;
+    let is_near = addresses.iter().any(|own| covers(own.address, own.prefix, client));
+    let is_gateway = linux.gateway.as_ref().is_some_and(|(gateway, _)| *gateway == client);
+    let everywhere = matches!(&refused.by, Refusal::Route(route) if route.destination.1 == 0);
+    let (severity, who) = match refused {
+        RefusedClient { everybody: true, .. } => (Severity::Fails, "other machines".to_owned()),
+        _ if everywhere => (Severity::Warns, "clients of other networks".to_owned()),
+        _ => (Severity::Warns, format!("clients such as {client}")),
+    };
+    let (what, to) = if refused.answer { ("get no answer", client) } else { ("are refused", *own) };
+    let finding = Finding::new(severity, format!("{who} {what}: a rule or route on this Linux refuses the packets"));
+    let command = format!("sudo {}", removal(&refused.by, to));
+    let finding = finding.because(refuser(&refused.by, to));
+    Some(if refused.everybody || is_near || is_gateway {
+        finding.linux(command)
+    } else {
+        finding.linux(format!("# only if it has clients there: {command}"))
+    })
 }
 
 fn refused(facts: &Facts) -> Option<Finding> {
@@ -175,11 +211,9 @@ fn led(facts: &Facts) -> Vec<Finding> {
         Severity::Warns,
         "packets of other machines, or the answers to them, may be refused here or go another way than usual",
     );
-    vec![finding.because(format!("it depends on {what}")).linux(if linux.own_routing.is_some() {
-        "ip rule show; ip route show table all"
-    } else {
-        "ip -6 rule show; ip -6 route show table all"
-    })]
+    let ip = if linux.own_routing.is_some() { "ip" } else { "ip -6" };
+    let finding = finding.because(format!("it depends on {what}"));
+    vec![finding.linux(format!("{ip} rule show")).linux(format!("{ip} route show table all"))]
 }
 
 fn quoted(names: &[String]) -> String {

@@ -43,7 +43,7 @@ use self::socket::Listener;
 pub(crate) use self::socket::OwnTable;
 pub use self::targets::dnat_targets;
 use self::targets::translated_port;
-pub(crate) use self::targets::{leading_to, leads_on, one_sends_to, sends_elsewhere, translating_rules};
+pub(crate) use self::targets::{leads_on, one_sends_to, published_as, sends_elsewhere, translating_rules};
 pub(super) use self::twins::Twins;
 use crate::kernel::command::{LISTING_LIMIT, output_within};
 use crate::kernel::netns::Netns;

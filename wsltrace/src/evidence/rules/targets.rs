@@ -48,9 +48,13 @@ pub(crate) fn translating_rules(netns: &Netns) -> io::Result<Option<Vec<String>>
     Ok(Some(rules))
 }
 
-/// The ports from which rules lead connections on to this one: a container's is published so. None where a rule takes them from a set or a
-/// range.
-pub(crate) fn leading_to(rules: &[String], port: u16) -> Vec<u16> {
+/// The ports from which the rules of a namespace lead connections on to this one: a container's is published so.
+pub(crate) fn published_as(netns: &Netns, port: u16) -> io::Result<Vec<u16>> {
+    Ok(leading_to(&translating_rules(netns)?.unwrap_or_default(), port))
+}
+
+/// The same of these rules. None where a rule takes them from a set or a range.
+fn leading_to(rules: &[String], port: u16) -> Vec<u16> {
     let leads = |rule: &String| {
         let (matches, target) = rule.split_once("dnat").or_else(|| rule.split_once("--to-destination"))?;
         let behind = target.split_whitespace().rev().find_map(|word| word.rsplit_once(':')?.1.parse::<u16>().ok())?;

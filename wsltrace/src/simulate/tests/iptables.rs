@@ -176,7 +176,7 @@ fn tproxy_hands_the_packet_on_or_drops_it() {
         assert_eq!(because.iter().map(|because| because.name.as_str()).collect::<Vec<_>>(), ["TPROXY"]);
         let dropped = possible.iter().filter(|end| matches!(end, End::Dropped { .. })).count();
         let port = possible.iter().find_map(|end| match end {
-            End::Passes { port, goes: Goes::Local, .. } => Some(*port),
+            End::Passes { port, goes: Goes::Proxy, .. } => Some(*port),
             _ => None,
         });
         (possible.len(), dropped, port)

@@ -37,7 +37,7 @@ pub(crate) fn machine() -> Machine {
     let addresses =
         vec![own("lo", "127.0.0.1"), own("eth0", "172.28.16.2"), own("eth0", "fd00::2"), own("docker0", "172.17.0.1")];
     let ways = [(address("172.17.0.2"), "docker0".to_owned())].into();
-    Machine { addresses, ways }
+    Machine { addresses, ways, proxies: None }
 }
 
 /// What `nft -j` prints of a table with these objects of its own.

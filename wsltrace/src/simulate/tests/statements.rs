@@ -1,7 +1,9 @@
 //! Statements and verdicts of nft.
 
+use std::collections::BTreeMap;
+
 use super::{address, chain, end, machine, rule, rulesets, syn, told};
-use crate::simulate::{End, Goes, predict};
+use crate::simulate::{End, Goes, Machine, predict};
 
 const PORT: &str = r#"{"match": {"op": "==", "left": {"payload": {"protocol": "tcp", "field": "dport"}}, "right": 8080}}"#;
 const DROP: &str = r#"{"drop": null}"#;
@@ -175,7 +177,7 @@ fn handed(statement: &str) -> (Vec<Option<u16>>, Vec<String>) {
     let mut ports: Vec<Option<u16>> = possible
         .iter()
         .map(|end| match end {
-            End::Passes { port, goes: Goes::Local, .. } => *port,
+            End::Passes { port, goes: Goes::Local | Goes::Proxy, .. } => *port,
             other => panic!("{other:?}"),
         })
         .collect();
@@ -191,4 +193,21 @@ fn a_proxy_may_take_the_packet_at_its_own_port() {
     assert_eq!(ports, [Some(8080), Some(9090)]);
     let (ports, _) = handed(r#"{"tproxy": {"family": "ip", "port": {"map": {}}}}"#);
     assert_eq!(ports, [None, Some(8080)]);
+}
+
+#[test]
+fn whether_a_proxy_is_there_decides() {
+    let rules = [
+        chain("c", 1, "prerouting", -150, "accept"),
+        rule("c", 5, r#"{"tproxy": {"family": "ip", "port": 9090}}, {"accept": null}"#),
+        chain("i", 1, "input", 0, "accept"),
+    ];
+    let end = |port: u16, transparent: Option<bool>| {
+        let machine = Machine { proxies: Some(BTreeMap::from([(port, transparent)])), ..machine() };
+        predict(&rulesets(&rules.join(",")), &syn(), &machine).end
+    };
+    assert!(matches!(end(9090, Some(true)), End::Passes { port: Some(9090), goes: Goes::Proxy, .. }));
+    assert!(matches!(end(9090, Some(false)), End::Passes { port: Some(8080), goes: Goes::Local, .. }));
+    assert!(matches!(end(80, Some(true)), End::Passes { port: Some(8080), goes: Goes::Local, .. }), "nobody listens there");
+    assert!(matches!(end(9090, None), End::Maybe { .. }));
 }
