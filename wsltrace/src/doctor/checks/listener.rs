@@ -1,7 +1,7 @@
 //! The server's own sockets.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::super::firewall::described;
 use super::super::{Facts, Finding, Severity};
@@ -29,7 +29,7 @@ pub(super) fn listening(facts: &Facts) -> Vec<Finding> {
     if let Some(nobody) = nobody_inside(facts) {
         return vec![nobody];
     }
-    let handed = handed(facts);
+    let handed = super::proxy::handed(facts);
     if let [first, ..] = facts.linux.listeners.as_slice() {
         let all: Vec<String> = facts.linux.listeners.iter().map(socket).collect();
         let server = Finding::new(Severity::Fine, format!("the server is {}, listening on {}", owner(first), all.join(" and ")));
@@ -93,50 +93,6 @@ fn nobody_inside(facts: &Facts) -> Option<Finding> {
     } else {
         "# start the server in the container on that port, or publish the port that it has"
     }))
-}
-
-/// A proxy to which rules hand connections (TPROXY), whoever listens on the port itself.
-fn handed(facts: &Facts) -> Option<Finding> {
-    let (to, rule, entry) = facts.entries().into_iter().find_map(|entry| {
-        let (to, rule) = facts.handed_to(&entry)?;
-        Some((to, rule, entry))
-    })?;
-    let taker = facts.taker_at(SocketAddr::new(entry.destination, to), &entry.interface);
-    let beside = if facts.linux.listeners.is_empty() { "" } else { ", and not to this server" };
-    let summary = format!("a rule of the firewall (TPROXY) hands connections to a proxy on port {to} of this Linux{beside}");
-    let (gets, alone) = (facts.gets_handed(&entry, to), facts.linux.listeners.is_empty());
-    let severity = match (gets, taker) {
-        (Some(true), Some(_)) if alone => Severity::Fine,
-        (Some(false), _) | (_, None) if alone => Severity::Fails,
-        _ => Severity::Warns,
-    };
-    let finding = Finding::new(severity, summary).because(described(&rule));
-    Some(match taker {
-        Some(listener) if gets == Some(true) => {
-            let finding = finding.because(format!("a transparent socket on {} listens there", socket(listener)));
-            if alone {
-                finding
-            } else {
-                finding.linux(format!("# what the proxy makes of them: sudo wsltrace --port {}", facts.port))
-            }
-        }
-        Some(listener) if gets == Some(false) => finding
-            .because(format!("the socket on {} there is not transparent, so it gets none of them", socket(listener)))
-            .linux("# have the proxy open its socket with IP_TRANSPARENT, or take out the rule"),
-        Some(listener) => finding
-            .because(format!(
-                "a socket on {} listens there; it gets them only if it is transparent (IP_TRANSPARENT)",
-                socket(listener)
-            ))
-            .linux(format!(
-                "# look at the proxy's own log; what becomes of a connection here: sudo wsltrace --port {}",
-                facts.port
-            )),
-        None => finding
-            .because("nothing listens there")
-            .linux(format!("# start the proxy on port {to}, or take out the rule; what listens:"))
-            .linux("ss -ltnp"),
-    })
 }
 
 /// A port that only a container has, and that others reach by another one.
@@ -360,14 +316,16 @@ pub(super) fn accept_queue(facts: &Facts) -> Vec<Finding> {
 /// A server that the kernel makes connections for while it is stopped.
 fn stopped(facts: &Facts, listener: &Listener) -> Finding {
     // Of several that share the port another may get the connection.
-    let mut on_its_port =
+    let on_its_port =
         facts.linux.listeners.iter().chain(&facts.linux.other_listeners).filter(|other| other.port == listener.port);
-    let is_alone = on_its_port.all(|other| facts.is_stopped(other));
+    let (stopped, others): (Vec<_>, Vec<_>) = on_its_port.partition(|other| facts.is_stopped(other));
+    let is_alone = others.is_empty();
+    let pids: BTreeSet<u32> = stopped.iter().filter_map(|other| other.pid).collect();
     let summary = format!("{} accepts no connection and answers none: it is stopped, as Ctrl-Z does it", owner(listener));
     let finding = Finding::new(if is_alone { Severity::Fails } else { Severity::Warns }, summary)
         .because(format!("clients are connected by the kernel, and wait; {} wait now at {}", listener.queue, socket(listener)))
         .linux("# `fg` in its terminal has it go on; from anywhere else:");
-    listener.pid.into_iter().fold(finding, |finding, pid| finding.linux(format!("sudo kill -CONT {pid}")))
+    pids.into_iter().fold(finding, |finding, pid| finding.linux(format!("sudo kill -CONT {pid}")))
 }
 
 /// What Docker publishes: by a rule of its own, by a program of its own for what rules do not see, or by both.
@@ -392,7 +350,7 @@ fn owner(listener: &Listener) -> String {
 }
 
 /// `ADDRESS:PORT`, and what narrows it.
-fn socket(listener: &Listener) -> String {
+pub(super) fn socket(listener: &Listener) -> String {
     let end = std::net::SocketAddr::new(listener.address, listener.port);
     let device = listener.device.as_ref().map(|device| format!("%{device}")).unwrap_or_default();
     let only = if listener.v6only { " (IPv6 only)" } else { "" };

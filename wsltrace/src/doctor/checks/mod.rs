@@ -6,6 +6,7 @@ mod firewall;
 mod listener;
 mod loopback0;
 mod names;
+mod proxy;
 #[cfg(test)]
 mod proxy_tests;
 mod routing;

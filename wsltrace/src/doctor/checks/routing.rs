@@ -1,6 +1,6 @@
 //! The address, the way out, and what sees packets before the firewalls do.
 
-use super::super::{Facts, Finding, Interface, Severity};
+use super::super::{Facts, Finding, Interface, Linux, Severity};
 use crate::diagnosis::{refuser, removal};
 use crate::escape::{escape, shell_word};
 use crate::evidence::routes::covers;
@@ -26,6 +26,9 @@ fn outside(facts: &Facts) -> Vec<Finding> {
         return Vec::new();
     }
     let Some((address, interface)) = &linux.outer else {
+        if let Some(down) = down(linux) {
+            return vec![down];
+        }
         let finding = Finding::new(
             Severity::Warns,
             "this Linux has no address that others could reach: only localhost leads to the server",
@@ -58,6 +61,19 @@ fn outside(facts: &Facts) -> Vec<Finding> {
                 .linux("ip route show"),
         ],
     }
+}
+
+/// An interface that is switched off, and has an address for others.
+fn down(linux: &Linux) -> Option<Finding> {
+    let outer = |interface: &&Interface| !interface.up && interface.addresses.iter().any(|own| !own.address.is_loopback());
+    let interface = linux.interfaces.iter().find(outer)?;
+    let (name, address) = (&interface.name, interface.addresses.first()?.address);
+    let summary = format!(
+        "{} is down, and no other interface has an address that others could reach: only localhost leads to the server",
+        escape(name)
+    );
+    let finding = Finding::new(Severity::Warns, summary).because(format!("it has the address {address}"));
+    Some(finding.linux(format!("sudo ip link set {} up", shell_word(name))))
 }
 
 /// The interfaces by which clients come.

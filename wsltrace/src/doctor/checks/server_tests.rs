@@ -70,6 +70,10 @@ fn a_stopped_server_answers_nobody() {
     let (answer, why) = row(&facts, Way::Inside4);
     assert_eq!(answer, Answer::Unknown);
     assert!(why.starts_with("of 2 servers that share the port 1 fail: "), "{why}");
+    // Where all are, each has to go on.
+    facts.linux.stopped.push(8);
+    let typed: Vec<String> = finding(&facts, "accept_queue").remedy.into_iter().skip(1).map(|line| line.text).collect();
+    assert_eq!(typed, ["sudo kill -CONT 7", "sudo kill -CONT 8"]);
 }
 
 #[test]

@@ -293,6 +293,18 @@ fn addresses_of_ipv4_in_ipv6_are_what_they_stand_for() {
 }
 
 #[test]
+fn an_interface_that_is_down_is_told_with_the_command_that_brings_it_up() {
+    let mut facts = facts(None, "0.0.0.0");
+    facts.linux.outer = None;
+    assert!(finding(&facts, "network").remedy.is_empty(), "none has an address");
+    let own = Address { address: "172.28.20.5".parse().unwrap(), prefix: 20 };
+    facts.linux.interfaces[1] = Interface { up: false, addresses: vec![own], ..facts.linux.interfaces[1].clone() };
+    let found = finding(&facts, "network");
+    assert!(found.summary.starts_with("eth0 is down"), "{found:?}");
+    assert_eq!(found.remedy[0].text, "sudo ip link set eth0 up");
+}
+
+#[test]
 fn each_family_has_routes_of_its_own() {
     use crate::wsl::Answer::{Unknown, Works};
     let mut facts = facts(None, "0.0.0.0 ::!");
