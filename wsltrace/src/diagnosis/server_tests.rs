@@ -73,6 +73,18 @@ fn programs_of_a_control_group_are_not_taken_for_a_filter_of_the_socket() {
 }
 
 #[test]
+fn two_containers_with_one_address_are_told_where_the_wrong_one_was_asked() {
+    let mut journey = samples::container().journey;
+    journey.outcome = Outcome::Refused;
+    journey.facts.kernel_reset = true;
+    let server = Listener { netns: 7, ..listener("0.0.0.0") };
+    let with = |twin| Evidence { twin, elsewhere: vec![server.clone()], ..with_listeners(Vec::new()) };
+    let found = expect(&journey, &with(Some(7)), Code::NoListener, Proved);
+    assert!(found.summary.contains("network namespace 7 has 172.17.0.2 as well, where "), "{}", found.summary);
+    assert!(!expect(&journey, &with(None), Code::NoListener, Proved).summary.contains("as well"));
+}
+
+#[test]
 fn a_client_that_may_not_send_is_told_with_its_own_control_group() {
     let refused = |origin| {
         let reason = Some(("BPF_CGROUP_EGRESS", "ip_finish_output+0xb6"));

@@ -283,12 +283,27 @@ pub(super) fn none(case: &Case) -> Option<Finding> {
     let by = translator.map(|rule| format!(" by {}", super::firewall::name(rule))).unwrap_or_default();
     let past = case.evidence.led_on_to.map(|to| past_a_rule(case, to));
     let (past, instead) = past.unwrap_or_default();
+    let (twin, apart) = twin(case).unwrap_or_default();
     Some(
-        certain(case, format!("refused: nothing listens on port {port} (asked for {asked}{by}){past}{nearest}"))
+        certain(case, format!("refused: nothing listens on port {port} (asked for {asked}{by}){past}{nearest}{twin}"))
             .remedy(case.where_to_type())
+            .remedy(apart)
             .remedy(instead)
             .remedy([start, case.root("ss -ltnp")]),
     )
+}
+
+/// What to say of two containers with one address: to which of them this machine sends, its list of neighbours decides.
+fn twin(case: &Case) -> Option<(String, Vec<String>)> {
+    let (netns, here) = (case.evidence.twin?, case.elsewhere_netns()?);
+    let address = case.journey.last_destination().0;
+    let listens = case.evidence.elsewhere.iter().find(|listener| listener.netns == netns);
+    let server = listens.map(|listener| format!(", where {} listens on that port", who(listener))).unwrap_or_default();
+    let told = format!("; network namespace {netns} has {address} as well{server}, and this packet went to {here}");
+    let apart = format!(
+        "# give one of the two containers another address; then have this machine ask anew: sudo ip neighbour flush to {address}"
+    );
+    Some((told, vec![apart]))
 }
 
 /// What to say of a rule that leads the port on and did not take this connection, and what to do instead.

@@ -218,6 +218,9 @@ pub(super) fn bad_packet(case: &Case) -> Option<Finding> {
         }
         "IP_INHDR" => "its IP header is malformed",
         "PKT_TOO_SMALL" | "HDR_TRUNC" => "it is shorter than its headers say",
+        "UNHANDLED_PROTO" if matches!(case.symbol(), Some("ip6_tlvopt_unknown" | "ipv6_rthdr_rcv")) => {
+            "an IPv6 extension header of it (an option, or a routing header) asks for what this machine does not do"
+        }
         "IPV6_BAD_EXTHDR" => "an IPv6 extension header of it is malformed",
         "DEV_HDR" => "its link layer header is malformed",
         "TCP_FLAGS" => "its TCP flags make no sense together",
@@ -355,6 +358,19 @@ mod tests {
         let journey = samples::journey(&[Stage::TcIngress, Stage::Routing], Outcome::Dropped, Some(Stage::Routing), place);
         let found = expect(&journey, &Evidence::default(), Code::BadPacket, Proved);
         assert!(found.summary.contains("sent to a broadcast or multicast hardware address"), "{}", found.summary);
+    }
+
+    #[test]
+    fn an_extension_header_that_is_not_taken_is_told() {
+        let told = |freed_by: &'static str, code, confidence| {
+            let stages = [Stage::TcIngress, Stage::Input, Stage::SocketLookup];
+            let place = Some(("UNHANDLED_PROTO", freed_by));
+            let journey = samples::journey(&stages, Outcome::Dropped, Some(Stage::SocketLookup), place);
+            expect(&journey, &Evidence::default(), code, confidence).summary
+        };
+        assert!(told("ip6_tlvopt_unknown+0x79", Code::BadPacket, Proved).contains("IPv6 extension header"));
+        assert!(told("ipv6_rthdr_rcv+0x1", Code::BadPacket, Proved).contains("IPv6 extension header"));
+        told("ip6_protocol_deliver_rcu+0x1", Code::UnexplainedDrop, Proved);
     }
 
     #[test]

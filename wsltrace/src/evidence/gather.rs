@@ -203,6 +203,12 @@ impl Gatherer {
         self.add_shared_wire(journey, &mut evidence);
         self.add_beyond(journey, &mut evidence);
         self.add_down(journey, &mut evidence);
+        let to = journey.last_destination().0;
+        if journey.met_no_socket() && inum != journey.netns && !to.is_loopback() {
+            let mut others = self.watched.iter_mut().filter(|(other, _)| **other != inum && **other != journey.netns);
+            let has = |watched: &mut Watched, other| watched.has(to).or_told(other, "list the addresses") == Some(true);
+            evidence.twin = others.find_map(|(other, watched)| has(watched, *other).then_some(*other));
+        }
         if evidence.route_back == Some(false) || journey.strayed_by().is_some() {
             self.add_router(journey, &mut evidence);
         }

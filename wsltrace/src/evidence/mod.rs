@@ -353,6 +353,8 @@ pub struct Evidence {
     pub queue: Option<Queue>,
     /// The rule that gave the packet to a transparent proxy, where no rule of `ip rule` leads marked packets to this machine.
     pub unled: Option<Unled>,
+    /// Another namespace that has the address of the container in which nothing took the packet.
+    pub twin: Option<u32>,
     /// The interface behind a bridge without a carrier that has the packet's destination, and is switched off.
     pub down: Option<Down>,
     /// The addresses of the namespace where the packet ended, where they bear on that; empty also when they were not asked for.
