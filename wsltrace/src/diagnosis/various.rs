@@ -202,12 +202,21 @@ fn refused_options(case: &Case) -> Option<Finding> {
     Some(Finding::inferred(summary).remedy([advice]))
 }
 
+/// IPv6's routing headers ask for a way, too; the kernel takes them before TCP, and without a reason.
+fn refused_routing_header(case: &Case) -> Option<Finding> {
+    (case.symbol() == Some("ipv6_rthdr_rcv")).then(|| {
+        Finding::inferred(
+            "dropped before TCP saw it, without a reason of the kernel: most likely its IPv6 routing header asks for a way that this machine refuses (accept_source_route and seg6_enabled are 0)",
+        )
+    })
+}
+
 pub(super) fn bad_packet(case: &Case) -> Option<Finding> {
     if case.journey.outcome == Outcome::Answered && !case.journey.is_misfit() {
         return None;
     }
     if case.reason().is_none() {
-        return not_for_tcp(case).or_else(|| refused_options(case));
+        return not_for_tcp(case).or_else(|| refused_options(case)).or_else(|| refused_routing_header(case));
     }
     let fault = match case.reason()? {
         "UNICAST_IN_L2_MULTICAST" => return Some(frame_to_many(case)),
@@ -218,8 +227,8 @@ pub(super) fn bad_packet(case: &Case) -> Option<Finding> {
         }
         "IP_INHDR" => "its IP header is malformed",
         "PKT_TOO_SMALL" | "HDR_TRUNC" => "it is shorter than its headers say",
-        "UNHANDLED_PROTO" if matches!(case.symbol(), Some("ip6_tlvopt_unknown" | "ipv6_rthdr_rcv")) => {
-            "an IPv6 extension header of it (an option, or a routing header) asks for what this machine does not do"
+        "UNHANDLED_PROTO" if case.symbol() == Some("ip6_tlvopt_unknown") => {
+            "an option in an IPv6 extension header of it asks for what this machine does not do"
         }
         "IPV6_BAD_EXTHDR" => "an IPv6 extension header of it is malformed",
         "DEV_HDR" => "its link layer header is malformed",
@@ -362,15 +371,14 @@ mod tests {
 
     #[test]
     fn an_extension_header_that_is_not_taken_is_told() {
-        let told = |freed_by: &'static str, code, confidence| {
+        let told = |reason: &'static str, freed_by: &'static str, code, confidence| {
             let stages = [Stage::TcIngress, Stage::Input, Stage::SocketLookup];
-            let place = Some(("UNHANDLED_PROTO", freed_by));
-            let journey = samples::journey(&stages, Outcome::Dropped, Some(Stage::SocketLookup), place);
+            let journey = samples::journey(&stages, Outcome::Dropped, Some(Stage::SocketLookup), Some((reason, freed_by)));
             expect(&journey, &Evidence::default(), code, confidence).summary
         };
-        assert!(told("ip6_tlvopt_unknown+0x79", Code::BadPacket, Proved).contains("IPv6 extension header"));
-        assert!(told("ipv6_rthdr_rcv+0x1", Code::BadPacket, Proved).contains("IPv6 extension header"));
-        told("ip6_protocol_deliver_rcu+0x1", Code::UnexplainedDrop, Proved);
+        assert!(told("UNHANDLED_PROTO", "ip6_tlvopt_unknown+0x79", Code::BadPacket, Proved).contains("IPv6 extension header"));
+        assert!(told("NOT_SPECIFIED", "ipv6_rthdr_rcv+0xa08", Code::BadPacket, Inferred).contains("IPv6 routing header"));
+        told("UNHANDLED_PROTO", "ip6_protocol_deliver_rcu+0x1", Code::UnexplainedDrop, Proved);
     }
 
     #[test]
