@@ -205,6 +205,18 @@ fn by_kubernetes(rule: &Rule) -> Option<Vec<String>> {
 /// The services, and who serves them.
 const SERVICES: &str = "kubectl get pods,services,endpointslices --all-namespaces";
 
+/// The commands where the program is not here that gives its rules such names: they were left behind, or another distro has it.
+pub(super) fn missing(obstacle: &Obstacle<'_>) -> Vec<String> {
+    let program = obstacle.rule.owner.program().unwrap_or_default();
+    let delete = if obstacle.is_its_own() { obstacle.delete() } else { None };
+    let commands = delete.map_or_else(|| obstacle.except(), |delete| vec![delete]);
+    let there = obstacle.mend().into_iter().filter(|line| !line.starts_with('#')).map(|line| format!("# sudo {line}"));
+    let head =
+        format!("# {program}, which gives chains such names, is not installed here: what it has left behind is changed by hand:");
+    let if_there = format!("# where another distro has {program}, rather there:");
+    [head].into_iter().chain(commands).chain([if_there]).chain(there).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::zone;
@@ -355,5 +367,14 @@ mod tests {
         assert_eq!(zone("filter_IN_docker"), Some("docker"));
         assert_eq!(zone("IN_home_allow"), Some("home"));
         assert_eq!(zone("filter_INPUT"), None);
+    }
+
+    #[test]
+    fn what_a_manager_has_left_behind_is_changed_by_hand() {
+        let rule = rule(Owner::Ufw, "filter", "ufw-user-input", "tcp dport 8080 counter drop");
+        let lines = super::missing(&on_the_way(&rule));
+        let commands: Vec<_> = lines.iter().filter(|line| !line.starts_with('#')).collect();
+        assert!(commands.len() == 1 && !commands[0].contains("ufw insert"), "{lines:?}");
+        assert!(lines.contains(&"# sudo ufw insert 1 allow 8080/tcp".to_owned()), "{lines:?}");
     }
 }

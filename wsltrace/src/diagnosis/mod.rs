@@ -7,6 +7,7 @@ mod cgroup;
 mod confirmation;
 mod firewall;
 mod hairpin;
+mod handed;
 mod hardware;
 mod icmp;
 mod ipsec;

@@ -48,20 +48,8 @@ pub(super) fn mend(case: &Case, rule: &Rule) -> Vec<String> {
     let leaves_by = if forward && !answer { case.interface() } else { None };
     let obstacle =
         Obstacle { rule, port, answer, v6: case.is_v6(), forward, leaves_by, server, loopback: is_over_loopback(case) };
-    let lines = if case.evidence.manager_missing { without_manager(&obstacle) } else { obstacle.mend() };
+    let lines = if case.evidence.manager_missing { managers::missing(&obstacle) } else { obstacle.mend() };
     lines.into_iter().map(|line| if line.starts_with('#') { line } else { case.root(&line) }).collect()
-}
-
-/// The commands where the program is not here that gives its rules such names: they were left behind, or another distro has it.
-fn without_manager(obstacle: &Obstacle<'_>) -> Vec<String> {
-    let program = obstacle.rule.owner.program().unwrap_or_default();
-    let delete = if obstacle.is_its_own() { obstacle.delete() } else { None };
-    let commands = delete.map_or_else(|| obstacle.except(), |delete| vec![delete]);
-    let there = obstacle.mend().into_iter().filter(|line| !line.starts_with('#')).map(|line| format!("# sudo {line}"));
-    let head =
-        format!("# {program}, which gives chains such names, is not installed here: what it has left behind is changed by hand:");
-    let if_there = format!("# where another distro has {program}, rather there:");
-    [head].into_iter().chain(commands).chain([if_there]).chain(there).collect()
 }
 
 /// The commands against a rule that would stop the packet next.
@@ -180,7 +168,7 @@ impl Obstacle<'_> {
     }
 
     /// Whether the rule names this port and no other.
-    fn is_its_own(&self) -> bool {
+    pub(super) fn is_its_own(&self) -> bool {
         self.rule.names_port(self.port, self.answer)
     }
 
@@ -195,7 +183,7 @@ impl Obstacle<'_> {
         [&self.rule.family, &self.rule.table, &self.rule.chain].map(|word| shell_word(word))
     }
 
-    fn delete(&self) -> Option<String> {
+    pub(super) fn delete(&self) -> Option<String> {
         let [family, table, chain] = self.place();
         match (self.rule.backend, self.rule.handle, self.rule.number) {
             (Backend::IptablesNft, ..) if self.rule.text.as_deref().is_some_and(|text| text.starts_with("-A ")) => {
@@ -332,29 +320,7 @@ fn is_plain(words: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Obstacle, free_port_of_iptables, without_manager};
-    use crate::evidence::{Owner, Rule};
-    use crate::output::samples;
-
-    #[test]
-    fn what_a_manager_has_left_behind_is_changed_by_hand() {
-        let text = Some("tcp dport 8080 counter drop".to_owned());
-        let rule = Rule { owner: Owner::Ufw, chain: "ufw-user-input".to_owned(), text, ..samples::rule() };
-        let obstacle = Obstacle {
-            rule: &rule,
-            port: 8080,
-            answer: false,
-            v6: false,
-            forward: false,
-            leaves_by: None,
-            server: None,
-            loopback: false,
-        };
-        let lines = without_manager(&obstacle);
-        let commands: Vec<_> = lines.iter().filter(|line| !line.starts_with('#')).collect();
-        assert!(commands.len() == 1 && !commands[0].contains("ufw insert"), "{lines:?}");
-        assert!(lines.contains(&"# sudo ufw insert 1 allow 8080/tcp".to_owned()), "{lines:?}");
-    }
+    use super::free_port_of_iptables;
 
     #[test]
     fn iptables_chooses_the_port_itself_when_none_is_named() {
