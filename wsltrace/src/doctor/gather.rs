@@ -74,17 +74,6 @@ impl Asked {
     }
 }
 
-/// Whether answers may get a mark, by which rules of `ip rule` lead them elsewhere, or the way back may be asked for with one. What is not
-/// known may be so.
-fn may_mark(netns: &Netns, outer: Option<&str>, firewalls: &Firewalls) -> bool {
-    // The mark of what is answered is taken over, or counts for `rp_filter`.
-    let of = |interface: &str| format!("net.ipv4.conf.{interface}.src_valid_mark");
-    let settings = ["net.ipv4.tcp_fwmark_accept", &of("all"), &of(outer.unwrap_or("all"))];
-    let values = sysctls::by_name(netns, settings).unwrap_or_default();
-    let is_off = values.len() == settings.len() && values.iter().all(|(_, value)| value == "0");
-    !is_off || !matches!(firewalls, Firewalls::Read(rulesets) if rulesets.leave_output_alone())
-}
-
 /// Reads the rulesets of a network namespace.
 pub fn firewalls(netns: &Netns) -> Firewalls {
     match read(netns) {
@@ -100,7 +89,7 @@ pub fn linux(netns: &Netns, port: u16, machine: &Machine, firewalls: &Firewalls)
     let mut other_ports: Vec<u16> = all.iter().map(|found| found.listener.port).filter(|other| *other != port).collect();
     other_ports.dedup();
     let on_port = all.iter().filter(|found| found.listener.port == port);
-    let (handed_to, marks) = (proxies(&all), !all.iter().all(|found| found.mark == Some(0)));
+    let handed_to = proxies(&all);
     let cgroups: BTreeSet<u64> = on_port.filter_map(|found| found.cgroup).collect();
     // Rules may lead connections to a server on another port.
     let all = sockets::with_owners(all, OWNERS_LIMIT);
@@ -118,9 +107,8 @@ pub fn linux(netns: &Netns, port: u16, machine: &Machine, firewalls: &Firewalls)
     let outer6 =
         outer.as_ref().filter(|(address, _)| address.is_ipv4()).and_then(|_| addresses::outer(&of_v6, &links).map(place));
     let gateway = asked.take("the default route", routes::default_gateway(netns));
-    let marks = marks || may_mark(netns, outer.as_ref().map(|(_, interface)| interface.as_str()), firewalls);
     let Routing { own: [own_routing, own_routing6], refused: refused_clients, arrives, toward_clients } =
-        routing::routing(netns, ([&outer, &outer6], port), (gateway.as_ref(), !marks), &addresses, &mut asked);
+        routing::routing(netns, ([&outer, &outer6], port), gateway.as_ref(), &addresses, &mut asked);
     let Elsewhere { listeners: elsewhere, guarded, inside } = elsewhere(netns, &mut asked);
     Linux {
         kernel: machine.release.clone(),

@@ -113,14 +113,12 @@ struct Rule {
 }
 
 /// What leads packets to or from this address of the machine otherwise than on every machine: rules between tables, routes that
-/// refuse, what is missing. `None` where nothing does. Rules for marked packets do not where answers get no mark (`unmarked`); what
-/// comes for an own address gets there whatever its mark, where the first rule leads it.
-pub fn own_routing(netns: &Netns, own: IpAddr, unmarked: bool) -> io::Result<Option<String>> {
+/// refuse, what is missing. `None` where nothing does.
+pub fn own_routing(netns: &Netns, own: IpAddr) -> io::Result<Option<String>> {
     const LOCAL: u32 = 255;
     const MAIN: u32 = 254;
     let rules = Rules::read(netns, own)?;
-    let unmarked = unmarked && rules.begin_with_local();
-    if let Some(rule) = rules.0.iter().find(|rule| !(rule.is_usual() || unmarked && rule.asks_for_mark())) {
+    if let Some(rule) = rules.0.iter().find(|rule| !rule.is_usual()) {
         return Ok(Some(format!("the rule of preference {} between routing tables", rule.preference)));
     }
     if !rules.0.iter().any(|rule| rule.table == LOCAL) {
@@ -310,11 +308,6 @@ impl Rule {
     /// Whether it leads to a table that every machine has, or to those of WSL's mirrored mode.
     fn is_usual(&self) -> bool {
         self.action == RuleAction::ToTable && !self.inverted && matches!(self.table, 127 | 128 | 253..=255)
-    }
-
-    /// Whether it is only about packets that have a mark.
-    fn asks_for_mark(&self) -> bool {
-        !self.inverted && self.mark.is_some_and(|(mark, mask)| mark & mask.unwrap_or(u32::MAX) != 0)
     }
 
     /// Whether it is about every packet.

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::process::Command;
 use std::sync::Arc;
 
-use super::ruleset::{Chain, Chains, Hook, Known, Place, Source, Statement, Target, Unread};
+use super::ruleset::{Chain, Chains, Known, Place, Source, Statement, Target, Unread};
 use super::{iptables, kernel, nft};
 use crate::evidence::Backend;
 use crate::evidence::rules::event::RuleRef;
@@ -85,13 +85,6 @@ impl Rulesets {
             _ => Vec::new(),
         };
         self.chains.all().flat_map(|chain| &chain.rules).flat_map(|line| &line.statements).flat_map(of).collect()
-    }
-
-    /// Whether packets made here certainly get no mark: no rule stands in OUTPUT, not even one that is not understood.
-    pub fn leave_output_alone(&self) -> bool {
-        let acts =
-            |chain: &Arc<Chain>| chain.base.as_ref().is_some_and(|base| base.hook == Hook::Output) && !chain.rules.is_empty();
-        self.unread.is_empty() && !self.chains.all().any(acts)
     }
 
     /// Whether something in them may stop a packet, or could not be read. Rules that only translate do not: containers have such of

@@ -21,7 +21,7 @@ pub(super) struct Routing {
 pub(super) fn routing(
     netns: &Netns,
     (outer, port): ([&Option<(IpAddr, String)>; 2], u16),
-    (gateway, unmarked): (Option<&(IpAddr, String)>, bool),
+    gateway: Option<&(IpAddr, String)>,
     addresses: &[Address],
     asked: &mut Asked,
 ) -> Routing {
@@ -29,7 +29,7 @@ pub(super) fn routing(
     let network = outer[0].as_ref().and_then(|(own, _)| addresses.iter().find(|address| address.address == *own));
     let clients = network.map(|own| clients_of(own.address, own.prefix)).unwrap_or_default();
     let both = gateway.map(|(gateway, _)| *gateway).into_iter().chain(clients.iter().copied()).collect::<Vec<_>>();
-    let own = outer.map(|outer| outer.as_ref().and_then(|(own, _)| asked.take(WHAT, own_routing(netns, *own, unmarked))));
+    let own = outer.map(|outer| outer.as_ref().and_then(|(own, _)| asked.take(WHAT, own_routing(netns, *own))));
     let (mut refused, mut arrives) = (Vec::new(), Vec::new());
     for (address, interface) in outer.into_iter().flatten() {
         let server = Server { address: *address, interface, port };
