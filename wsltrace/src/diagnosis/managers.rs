@@ -67,6 +67,13 @@ pub(super) fn mend(obstacle: &Obstacle<'_>) -> Option<Vec<String>> {
             "ufw reload".to_owned(),
         ]);
     }
+    // Its panic mode, and for a moment its start.
+    if rule.table == "firewalld_policy_drop" {
+        return Some(vec![
+            "# firewalld drops everything (panic mode), or is just starting; where it stays so:".to_owned(),
+            "firewall-cmd --panic-off".to_owned(),
+        ]);
+    }
     // What is denied is asked about before what is allowed; a priority below 0 comes before both.
     let zone_before = |end| rule.chain.split_once("_IN_").and_then(|(_, zone)| zone.strip_suffix(end));
     // Rich rules of a priority below 0 stand there, each before those of a higher one.
@@ -319,6 +326,8 @@ mod tests {
         let rich = mend(Owner::Firewalld, "firewalld", "filter_IN_public_pre", "ip saddr 172.28.16.0/20 drop");
         assert!(rich.iter().any(|line| line == "firewall-cmd --zone=public --list-rich-rules"), "{rich:?}");
         assert!(!rich.iter().any(|line| line.contains("--add-")), "{rich:?}");
+        let panic = mend(Owner::Firewalld, "firewalld_policy_drop", "raw_prerouting", "policy drop");
+        assert_eq!(panic[1], "firewall-cmd --panic-off");
     }
 
     #[test]

@@ -337,7 +337,15 @@ pub(super) fn forwarded(case: &Case) -> Option<Finding> {
     {
         return Some(finding);
     }
-    if left.is_some() && left == entered && case.journey.origin == Origin::Remote {
+    if case.journey.is_turned_back() {
+        if let Some(off) = &case.evidence.down_here {
+            let summary = format!(
+                "sent on to {to}{by}, where it came from: {destination} is in the network of {}, which is switched off, so no route leads there",
+                escape(off)
+            );
+            let up = case.root(&format!("ip link set {} up", shell_word(off)));
+            return Some(Finding::inferred(summary).remedy([up]));
+        }
         let translator = case.journey.translated.as_ref().and_then(|translated| translated.rule.as_ref());
         let led = translator.filter(|_| to != case.destination()).map(|rule| format!("{} led it there", firewall::name(rule)));
         let why = led.unwrap_or_else(|| {

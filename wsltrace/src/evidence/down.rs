@@ -1,4 +1,4 @@
-//! The container behind a bridge without a carrier whose interface is switched off.
+//! Interfaces that are switched off: of the container behind a bridge without a carrier, and of the network that a packet should have gone to.
 
 use std::net::IpAddr;
 
@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::gather::Gatherer;
 use super::told::OrTold as _;
-use super::{Evidence, addresses};
-use crate::journey::Journey;
+use super::{Evidence, addresses, routes};
+use crate::journey::{Journey, Outcome};
 use crate::kernel::links;
 use crate::kernel::netns::Netns;
 
@@ -26,6 +26,12 @@ pub struct Down {
 impl Gatherer {
     /// The interface with the packet's destination, where it died at a bridge that has no carrier.
     pub(super) fn add_down(&mut self, journey: &Journey, evidence: &mut Evidence) {
+        if journey.outcome == Outcome::Forwarded && journey.is_turned_back() {
+            evidence.down_here = self.watched.get(&journey.netns).and_then(|watched| {
+                let found = network_switched_off(&watched.netns, journey.last_destination().0);
+                found.or_told(journey.netns, "look at the devices").flatten()
+            });
+        }
         if !evidence.queue.as_ref().is_some_and(|queue| queue.is_bridge && !queue.carrier) {
             return;
         }
@@ -44,4 +50,13 @@ fn switched_off(netns: &Netns, address: IpAddr) -> std::io::Result<Option<String
     let Some(own) = addresses::of(netns)?.into_iter().find(|own| own.address == address) else { return Ok(None) };
     let off = links::list_links(netns)?.iter().any(|link| link.name == own.interface && !link.up);
     Ok(off.then_some(own.interface))
+}
+
+/// The interface that is switched off, and in whose network an address is: the kernel has taken its route away.
+fn network_switched_off(netns: &Netns, address: IpAddr) -> std::io::Result<Option<String>> {
+    let own = addresses::of(netns)?;
+    let links = links::list_links(netns)?;
+    let is_off = |name: &str| links.iter().any(|link| link.name == name && !link.up);
+    let found = own.iter().find(|own| is_off(&own.interface) && routes::covers(own.address, own.prefix, address));
+    Ok(found.map(|own| own.interface.clone()))
 }

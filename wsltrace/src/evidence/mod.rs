@@ -357,6 +357,9 @@ pub struct Evidence {
     pub twin: Option<u32>,
     /// The interface behind a bridge without a carrier that has the packet's destination, and is switched off.
     pub down: Option<Down>,
+    /// The interface of the first namespace that is switched off, and in whose network the address is to which a packet was sent on by the
+    /// interface where it came from.
+    pub down_here: Option<String>,
     /// The addresses of the namespace where the packet ended, where they bear on that; empty also when they were not asked for.
     pub addresses: Vec<OwnAddress>,
     /// What keeps a packet for one of those addresses from being taken for this machine's.

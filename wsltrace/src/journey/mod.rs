@@ -273,6 +273,12 @@ impl Journey {
         self.is_unconfirmed() && self.reason.as_deref() == Some("NETFILTER_DROP")
     }
 
+    /// Whether the packet left by the interface that it came in by.
+    pub fn is_turned_back(&self) -> bool {
+        let left = self.stages.iter().rfind(|visit| visit.stage == Stage::TcEgress).and_then(|visit| visit.interface.as_ref());
+        self.origin == Origin::Remote && left.is_some() && left == self.interface.as_ref()
+    }
+
     /// Whether the packet was given another destination, or port there.
     pub fn is_led_elsewhere(&self) -> bool {
         self.last_destination() != (self.flow.destination, self.flow.destination_port)

@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::Report;
 use super::fold::Cause;
-use super::words::is_fine;
+use super::words::needs_a_line_only;
 
 /// How far apart the SYNs of one attempt are at most, and how long text waits for them.
 const MOMENT: Duration = Duration::from_millis(300);
@@ -64,7 +64,7 @@ impl Attempt {
     }
 
     fn add(&mut self, report: Report) {
-        if is_fine(report.diagnosis.code) {
+        if needs_a_line_only(&report.diagnosis) {
             match self.fine {
                 None => self.fine = Some(report),
                 Some(_) => self.more += 1,

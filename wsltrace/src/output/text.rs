@@ -19,7 +19,7 @@ use super::{
     live::Live,
     options::{NARROWEST, Shown, TextOptions, Verbosity, WIDEST},
     stall, summary_text, verdict,
-    words::{BAD, FAINT, Page, STRONG, duration, ends, is_fine, ports},
+    words::{BAD, FAINT, Page, STRONG, duration, ends, needs_a_line_only, ports},
 };
 use crate::{
     diagnosis::{self, Code},
@@ -129,7 +129,7 @@ impl<O: Write, E: Write> TextOutput<O, E> {
     pub fn journey(&mut self, report: Report, now: Instant) -> io::Result<()> {
         self.advance(now)?;
         let journey = &report.journey;
-        let fine = is_fine(report.diagnosis.code);
+        let fine = needs_a_line_only(&report.diagnosis);
         if self.options.shown == Shown::Each {
             let text = if fine {
                 verdict::fine(self.page, self.options.verbosity, &report, 0, &[])

@@ -4,7 +4,11 @@ use anstyle::{AnsiColor, Style};
 
 use super::contract::PortRange;
 pub(crate) use crate::units::duration;
-use crate::{diagnosis::Code, escape::escape, journey::Flow};
+use crate::{
+    diagnosis::{Code, Diagnosis},
+    escape::escape,
+    journey::Flow,
+};
 
 pub(super) const BAD: Style = AnsiColor::Red.on_default().bold();
 pub(super) const GOOD: Style = AnsiColor::Green.on_default();
@@ -70,9 +74,14 @@ pub(crate) fn ports(ranges: &[PortRange]) -> String {
     format!("port{} {}", if several { "s" } else { "" }, ranges.iter().map(one).collect::<Vec<_>>().join(", "))
 }
 
-/// Whether a journey with this code needs no more than a line.
+/// Whether nothing is wrong with a journey of this code, as far as it goes.
 pub(crate) fn is_fine(code: Code) -> bool {
     matches!(code, Code::Healthy | Code::Forwarded)
+}
+
+/// Whether a journey needs no more than a line: one that was sent on may have been so by a fault, and then there is something to type.
+pub(super) fn needs_a_line_only(diagnosis: &Diagnosis) -> bool {
+    diagnosis.code == Code::Healthy || is_fine(diagnosis.code) && diagnosis.remedy.is_empty()
 }
 
 /// The first letter in upper case and a full stop at the end.

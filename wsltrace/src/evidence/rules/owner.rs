@@ -20,8 +20,9 @@ const CHAINS: [(&str, Owner); 8] = [
 /// The chain that Docker makes for the user's rules.
 pub(super) const USERS_CHAIN: &str = "DOCKER-USER";
 /// Managers' own tables.
-const TABLES: [(&str, Owner); 4] = [
+const TABLES: [(&str, Owner); 5] = [
     ("firewalld", Owner::Firewalld),
+    ("firewalld_policy_drop", Owner::Firewalld),
     ("netavark", Owner::Podman),
     ("libvirt_network", Owner::Libvirt),
     ("docker-bridges", Owner::Docker),

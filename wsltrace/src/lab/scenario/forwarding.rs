@@ -25,6 +25,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         dnat_routed(),
         forward_drop(),
         forward_reject_unheard(),
+        bridge_down(),
         docker_policy(
             "docker-policy-iptables-nft",
             "a container's port that Docker's chains do not let through (iptables-nft)",
@@ -159,6 +160,33 @@ fn forward_reject_unheard() -> Scenario {
             firewall: Some((Backend::Nft, "forward")),
             says: "most likely another rule here drops that",
             path: [through(Stage::ForwardFilter), up_to_answer(Stage::OutputFilter)].concat(),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+/// As a network manager, or a laptop that has slept, leaves it: the route of the bridge's network is gone, and the default route takes the
+/// packet back.
+fn bridge_down() -> Scenario {
+    let base =
+        template("bridge-down", "a published port, and the bridge of the container's network is switched off", "forwarding");
+    Scenario {
+        tools: &["nft", "ip"],
+        behind: Some(Side::Container),
+        break_it: |lab| {
+            serve_all(lab, Side::Container, INNER_PORT)?;
+            publish(lab, CONTAINER)?;
+            lab.wsl.ip("link set docker0 down")
+        },
+        client: Seen::NoAnswer,
+        mended: Some(Mended::Up("docker0")),
+        expect: Expect {
+            outcomes: &[Outcome::Forwarded],
+            codes: &[Code::Forwarded],
+            inferred: true,
+            says: "is in the network of docker0, which is switched off",
+            path: through(Stage::TcEgress),
             ..base.expect
         },
         ..base
