@@ -1,6 +1,5 @@
 //! What the firewalls of this Linux would do with a SYN, by simulation: as a gate of the table of ways.
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use super::Facts;
@@ -87,7 +86,7 @@ impl Facts {
     }
 
     /// What the firewalls would do with a packet of a connection from `source` to `server`.
-    fn simulated(&self, way: &Way, source: Option<IpAddr>, server: (IpAddr, u16)) -> Option<Prediction> {
+    pub(super) fn simulated(&self, way: &Way, source: Option<IpAddr>, server: (IpAddr, u16)) -> Option<Prediction> {
         let Firewalls::Read(rulesets) = &self.firewalls else { return None };
         let (destination, destination_port) = server;
         let machine = self.machine(destination);
@@ -267,45 +266,6 @@ impl Facts {
             }
             Firewalls::NotAsked => None,
         }
-    }
-
-    /// It goes to another address than the client asked for: to a container, as a rule.
-    fn led(&self, entry: &Entry, to: Option<(IpAddr, u16)>, by: Option<&Rule>) -> Gate {
-        let by = by.map(|rule| format!(" by {}", rule_name(rule))).unwrap_or_default();
-        let Some((address, port)) = to else { return Gate::Led { works: false, why: format!("led elsewhere{by}") } };
-        let end = SocketAddr::new(address, port);
-        if address.is_ipv4() && !entry.local && self.linux.setting("net.ipv4.ip_forward") == Some("0") {
-            return Gate::Shut(format!("led to {end}{by}, and this Linux forwards nothing (ip_forward is 0)"));
-        }
-        if let Some(nobody) = self.nobody_inside(end) {
-            return Gate::Shut(format!("led to {end}{by}, {nobody}"));
-        }
-        let there: Vec<_> = self.linux.elsewhere.iter().filter(|listener| listener.port == port).cloned().collect();
-        // Which of several containers has the address is not known.
-        let namespaces: BTreeSet<u32> = there.iter().map(|listener| listener.netns).collect();
-        let guarded = namespaces.iter().any(|netns| self.linux.guarded.contains(netns));
-        // From 127.0.0.1 it gets an answer only if its source is rewritten as well.
-        let back_out = self.linux.translated_by_way_of.iter().any(|(to, by)| *to == address && *by == entry.interface);
-        let works = !entry.local && !back_out && namespaces.len() == 1 && !guarded && taker(&there, address, "eth0").is_some();
-        let bridged = self.linux.bridge.as_ref().is_some_and(|(_, name)| *name == entry.interface);
-        let next = Way::Confirmation { device: Some(entry.interface.clone()), bridged };
-        let next = if entry.local { None } else { self.simulated(&next, entry.source, (entry.destination, self.port)) };
-        if let Some(gate) = next.and_then(|next| stopped(&next, "what the client sends next (its ACK) is ")) {
-            return gate;
-        }
-        // The answer comes back through the same firewalls.
-        let answer = Way::ForwardedAnswer { device: Some(entry.interface.clone()) };
-        if let Some(gate) =
-            self.simulated(&answer, entry.source, (address, port)).and_then(|answer| stopped(&answer, "its answer is "))
-        {
-            return gate;
-        }
-        let taken = match (works, guarded) {
-            (true, _) => ", taken by a socket in a container",
-            (false, true) => ", a container that has firewall rules of its own",
-            (false, false) => ", where a socket is not known",
-        };
-        Gate::Led { works, why: format!("led to {end}{by}{taken}") }
     }
 }
 

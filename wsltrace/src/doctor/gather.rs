@@ -11,9 +11,9 @@ use nix::errno::Errno;
 use socket2::{Domain, Socket, Type};
 
 use super::firewall::{Firewalls, LOCAL_PORTS};
+use super::inside::{Elsewhere, elsewhere};
 use super::linux::{Address, Interface, Linux, Managers, Names, Unseen};
 use super::proxy::proxies;
-use super::unserved::Inside;
 use crate::causes::with_causes;
 use crate::evidence::cgroups::{self, Cgroup, Direction};
 use crate::evidence::rules::{held_tables, published_as};
@@ -22,11 +22,11 @@ use crate::journey::Family;
 use crate::kernel::addresses::{self, list_addresses};
 use crate::kernel::check::Machine;
 use crate::kernel::command::output_within;
-use crate::kernel::containers::{container_namespaces, interfaces_toward};
+use crate::kernel::containers::interfaces_toward;
 use crate::kernel::links::{Link, filtered_interfaces, list_links};
 use crate::kernel::netns::Netns;
 use crate::probe::{is_own_program, lookup_programs, netfilter_programs, tc_programs};
-use crate::simulate::{Rulesets, read};
+use crate::simulate::read;
 use routing::Routing;
 
 mod routing;
@@ -34,7 +34,7 @@ mod routing;
 /// What is said not to be seen when the sockets cannot be listed.
 pub(super) const LISTENERS: &str = "the listening sockets";
 /// Longest time that the search for the owners of sockets may take.
-const OWNERS_LIMIT: Duration = Duration::from_secs(1);
+pub(super) const OWNERS_LIMIT: Duration = Duration::from_secs(1);
 /// Longest time that another program may take.
 const PROGRAM_LIMIT: Duration = Duration::from_secs(2);
 /// The table by which mirrored mode sends answers to Windows' localhost.
@@ -52,12 +52,13 @@ const SETTINGS: [&str; 7] = [
 
 /// Collects answers, and what gave none.
 #[derive(Default)]
-struct Asked {
+pub(super) struct Asked {
     unseen: Vec<Unseen>,
 }
 
 impl Asked {
-    fn take<T: Default>(&mut self, what: &str, answer: io::Result<T>) -> T {
+    /// The answer, or what stands for none.
+    pub(super) fn take<T: Default>(&mut self, what: &str, answer: io::Result<T>) -> T {
         answer.unwrap_or_else(|error| {
             let unseen = Unseen { what: what.to_owned(), why: with_causes(&error) };
             // The same is asked of every socket and in both directions.
@@ -93,7 +94,7 @@ pub fn linux(netns: &Netns, port: u16, machine: &Machine, firewalls: &Firewalls)
     let cgroups: BTreeSet<u64> = on_port.filter_map(|found| found.cgroup).collect();
     // Rules may lead connections to a server on another port.
     let all = sockets::with_owners(all, OWNERS_LIMIT);
-    let (stopped, proxied) = (sockets::stopped(&all), crate::evidence::proxied(&all));
+    let (mut stopped, proxied) = (sockets::stopped(&all), crate::evidence::proxied(&all));
     let (listeners, other_listeners): (Vec<_>, Vec<_>) = all.into_iter().partition(|listener| listener.port == port);
     let free = listeners.is_empty() && asked.unseen.is_empty();
     let links = asked.take("the interfaces", list_links(netns));
@@ -107,9 +108,18 @@ pub fn linux(netns: &Netns, port: u16, machine: &Machine, firewalls: &Firewalls)
     let outer6 =
         outer.as_ref().filter(|(address, _)| address.is_ipv4()).and_then(|_| addresses::outer(&of_v6, &links).map(place));
     let gateway = asked.take("the default route", routes::default_gateway(netns));
-    let Routing { own: [own_routing, own_routing6], refused: refused_clients, arrives, toward_clients } =
+    let Routing { own: [own_routing, own_routing6], refused: refused_clients, arrives, toward_clients, clients } =
         routing::routing(netns, ([&outer, &outer6], port), gateway.as_ref(), &addresses, &mut asked);
-    let Elsewhere { listeners: elsewhere, guarded, inside } = elsewhere(netns, &mut asked);
+    let Elsewhere { listeners: elsewhere, stopped: stopped_inside, guarded, inside } = elsewhere(netns, &clients, &mut asked);
+    stopped.extend(stopped_inside);
+    let translated_by_way_of = asked.take("where DNAT leads", toward_targets(netns, firewalls));
+    let mut settings = settings(netns, outer.as_ref().map(|(_, interface)| interface.as_str()), &links, &mut asked);
+    // What is led on comes by one of these, or its answer does.
+    let entrances = outer.iter().chain(&bridge).chain(&translated_by_way_of).map(|(_, interface)| interface.clone());
+    let entrances: BTreeSet<String> = entrances.collect();
+    settings.extend(
+        asked.take("the settings of forwarding", sysctls::of_forwarding(netns, &entrances.into_iter().collect::<Vec<_>>())),
+    );
     Linux {
         kernel: machine.release.clone(),
         root: machine.root,
@@ -131,7 +141,7 @@ pub fn linux(netns: &Netns, port: u16, machine: &Machine, firewalls: &Firewalls)
             .iter()
             .any(|link| link.name == "loopback0")
             .then(|| asked.take("the routing rules", routes::has_rule_for(netns, LOOPBACK_TABLE))),
-        settings: settings(netns, outer.as_ref().map(|(_, interface)| interface.as_str()), &links, &mut asked),
+        settings,
         refused: if free { refused(netns, port) } else { None },
         toward_clients,
         own_routing,
@@ -139,7 +149,7 @@ pub fn linux(netns: &Netns, port: u16, machine: &Machine, firewalls: &Firewalls)
         refused_clients,
         arrives,
         proxies: asked.saw(LISTENERS).then_some(handed_to),
-        translated_by_way_of: asked.take("where DNAT leads", toward_targets(netns, firewalls)),
+        translated_by_way_of,
         published_as: match firewalls {
             Firewalls::Read(_) => asked.take("what leads to the port", published_as(netns, port)),
             Firewalls::NotAsked | Firewalls::Unread(_) => Vec::new(),
@@ -168,35 +178,6 @@ fn refused(netns: &Netns, port: u16) -> Option<String> {
     // Somebody who is no root may not have low ports, which says nothing of the server.
     let refusal = answer.err().filter(|error| error.kind() != io::ErrorKind::PermissionDenied)?;
     Some(refusal.raw_os_error().map_or_else(|| refusal.to_string(), |number| Errno::from_raw(number).desc().to_owned()))
-}
-
-/// What is in the containers.
-struct Elsewhere {
-    /// All that listen there.
-    listeners: Vec<Listener>,
-    /// The namespaces with rules that may stop packets.
-    guarded: Vec<u32>,
-    inside: Vec<Inside>,
-}
-
-/// Listeners in the namespaces of containers, and which of those have firewall rules; only root may enter them.
-fn elsewhere(netns: &Netns, asked: &mut Asked) -> Elsewhere {
-    let behind = asked.take("the containers", container_namespaces(netns));
-    let (mut found, mut guarded, mut inside) = (Vec::new(), Vec::new(), Vec::new());
-    for joined in behind.joined {
-        let listeners = asked.take("the listening sockets of a container", sockets::all_listeners(&joined.netns));
-        let rulesets = read(&joined.netns);
-        // Where nobody listens rules that stop packets do not matter.
-        if !listeners.is_empty() && rulesets.as_ref().map_or(true, Rulesets::may_stop) {
-            guarded.push(joined.netns.inum());
-        }
-        let addresses = asked.take("the addresses of a container", list_addresses(&joined.netns));
-        let addresses = addresses.into_iter().map(|own| own.address).filter(|address| !address.is_loopback()).collect();
-        let leads_on = rulesets.as_ref().map_or(true, Rulesets::may_lead_on);
-        inside.push(Inside { netns: joined.netns.inum(), addresses, leads_on });
-        found.extend(listeners);
-    }
-    Elsewhere { listeners: sockets::with_owners(found, OWNERS_LIMIT), guarded, inside }
 }
 
 /// The addresses of listeners that this Linux does not have: they went, or were never there.
@@ -243,6 +224,7 @@ fn interfaces(netns: &Netns, links: &[Link], addresses: &[addresses::Address], a
     let filtered = asked.take("the queueing disciplines", filtered_interfaces(netns));
     let of = |(index, link): (usize, &Link)| Interface {
         name: link.name.clone(),
+        kind: link.kind.clone(),
         up: link.up,
         addresses: addresses
             .iter()

@@ -101,6 +101,9 @@ pub struct Linux {
 pub struct Interface {
     /// Its name, as the kernel has it.
     pub name: String,
+    /// Its kind, such as `bridge` or `veth`, as the kernel names it.
+    #[serde(skip)]
+    pub kind: Option<String>,
     /// It is switched on.
     pub up: bool,
     /// Its addresses.
@@ -180,6 +183,17 @@ impl Linux {
         self.setting(name)?.parse().ok()
     }
 
+    /// Whether IPv4 forwards what comes by an interface: its own setting decides, which `ip_forward` sets for all when it is written.
+    pub fn forwards(&self, interface: &str) -> Option<bool> {
+        let own = self.setting(&forwarding(interface)).or_else(|| self.setting("net.ipv4.ip_forward"));
+        own.map(|value| value != "0")
+    }
+
+    /// The setting that keeps IPv4 from forwarding what comes by an interface: the one of all interfaces, when that is off too.
+    pub fn not_forwarding(&self, interface: &str) -> String {
+        if self.setting("net.ipv4.ip_forward") == Some("0") { "net.ipv4.ip_forward".to_owned() } else { forwarding(interface) }
+    }
+
     /// Whether the table of connection tracking takes no new connection.
     pub fn is_conntrack_full(&self) -> bool {
         let number = |name: &str| self.number(&format!("net.netfilter.nf_conntrack_{name}"));
@@ -214,4 +228,9 @@ impl Linux {
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
         self.interfaces.iter().flat_map(|interface| &interface.addresses).map(|address| address.address)
     }
+}
+
+/// The setting of an interface by which IPv4 forwards what comes by it; sysctl reads a dot in a name as a slash and the reverse.
+pub(super) fn forwarding(interface: &str) -> String {
+    format!("net.ipv4.conf.{}.forwarding", interface.replace('.', "/"))
 }

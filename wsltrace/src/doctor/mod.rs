@@ -6,6 +6,8 @@ mod examination;
 mod finding;
 mod firewall;
 mod gather;
+mod inside;
+mod led;
 mod linux;
 mod neighbours;
 mod proxy;
@@ -20,7 +22,7 @@ pub use firewall::Firewalls;
 pub use gather::{firewalls as look_at_firewalls, linux as look_at_linux};
 pub use linux::{Address, Interface, Linux, Managers, Names, Unseen};
 pub use redact::Redactor;
-pub use unserved::Inside;
+pub use unserved::{End, Inside};
 
 use std::cell::RefCell;
 

@@ -16,6 +16,30 @@ pub struct Inside {
     pub addresses: Vec<IpAddr>,
     /// Rules of its own lead packets on, or may: its sockets do not tell who takes them.
     pub leads_on: bool,
+    /// Its addresses with what is known of each.
+    pub ends: Vec<End>,
+}
+
+/// An address of a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct End {
+    /// The address.
+    pub address: IpAddr,
+    /// The container's interface that has it.
+    pub interface: String,
+    /// That interface is switched on.
+    pub up: bool,
+    /// `rp_filter` refuses what comes by it and would be answered by another.
+    pub strict: bool,
+    /// Clients of the outer network, and by which interface of the container answers to them leave; `None` where it has no way.
+    pub back: Vec<(IpAddr, Option<String>)>,
+}
+
+impl Inside {
+    /// What is known of an address of it.
+    pub(super) fn end(&self, address: IpAddr) -> Option<&End> {
+        self.ends.iter().find(|end| end.address == address)
+    }
 }
 
 impl Facts {

@@ -65,6 +65,7 @@ pub use policy::{LeadingRule, Refusal, RefusingRule, own_routing};
 pub use proxy::{Proxied, proxied};
 pub use readings::Silence;
 pub use resident::Resident;
+pub(crate) use routes::covers;
 pub use routes::{Hop, Refusing};
 pub use rules::{Scope, TableHolder, dnat_targets};
 pub use shared_wire::SharedWire;

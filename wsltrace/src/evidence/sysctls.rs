@@ -13,6 +13,16 @@ pub fn of_routing(netns: &Netns, family: Family, interface: Option<&str>) -> io:
     read(netns, names(family, interface))
 }
 
+/// Whether IPv4 forwards what comes by these interfaces.
+pub fn of_forwarding(netns: &Netns, interfaces: &[String]) -> io::Result<Vec<(String, String)>> {
+    let fitting = interfaces.iter().filter(|name| !name.contains('/') && *name != "..");
+    let of = |name: &String| {
+        let written = name.replace('.', "/");
+        (format!("/proc/sys/net/ipv4/conf/{name}/forwarding"), format!("net.ipv4.conf.{written}.forwarding"))
+    };
+    read(netns, fitting.map(of).collect::<Vec<_>>())
+}
+
 /// The settings that bear on a listener's silence.
 pub fn of_listeners(netns: &Netns) -> io::Result<Vec<(String, String)>> {
     by_name(netns, ["net.ipv4.tcp_syncookies", "net.core.somaxconn"])

@@ -263,16 +263,13 @@ pub(super) fn forwarding(facts: &Facts) -> Vec<Finding> {
 }
 
 fn not_forwarding(facts: &Facts) -> Vec<Finding> {
-    if facts.linux.setting("net.ipv4.ip_forward") != Some("0") {
-        return Vec::new();
-    }
     let led = entries(facts).into_iter().find_map(|(entry, who)| match facts.predicted(&entry, Part::Syn)?.end {
-        End::Passes { address: Some(to), port, goes: Goes::Forward, translated_by, .. } if to.is_ipv4() => {
-            Some((who, to, port, translated_by))
+        End::Passes { address: Some(to), port, goes: Goes::Forward, translated_by, .. } => {
+            Some((who, to, port, translated_by, facts.not_forwarding(&entry, to)?))
         }
         _ => None,
     });
-    let Some((who, to, port, rule)) = led else { return Vec::new() };
+    let Some((who, to, port, rule, setting)) = led else { return Vec::new() };
     if let Some(rule) = &rule
         && let Some(finding) = past_a_server(facts, (to, port), rule)
     {
@@ -280,10 +277,34 @@ fn not_forwarding(facts: &Facts) -> Vec<Finding> {
     }
     let finding = Finding::new(
         Severity::Fails,
-        format!("connections of {who} are led on to {to}, and this Linux forwards nothing (ip_forward is 0)"),
+        format!(
+            "connections of {who} are led on to {to}, and this Linux forwards nothing ({} is 0)",
+            setting.trim_start_matches("net.ipv4.")
+        ),
     );
     let finding = rule.iter().fold(finding, |finding, rule| finding.because(described(rule)));
-    vec![finding.linux("sudo sysctl -w net.ipv4.ip_forward=1")]
+    vec![finding.linux(format!("sudo sysctl -w {}=1", shell_word(&setting)))]
+}
+
+/// What keeps a container from serving what is led to it; each trouble once.
+pub(super) fn containers(facts: &Facts) -> Vec<Finding> {
+    let mut found: Vec<Finding> = Vec::new();
+    for (entry, who) in entries(facts) {
+        let end = facts.predicted(&entry, Part::Syn).map(|prediction| prediction.end);
+        let Some(End::Passes { address: Some(to), port: Some(port), goes: Goes::Forward | Goes::Out, translated_by }) = end
+        else {
+            continue;
+        };
+        let to = SocketAddr::new(to, port);
+        let Some(trouble) = facts.trouble(&entry, to) else { continue };
+        let finding = Finding::new(trouble.severity, format!("connections of {who} are led on to {to}, {}", trouble.why));
+        let finding = translated_by.iter().fold(finding, |finding, rule| finding.because(described(rule)));
+        let finding = trouble.mend.into_iter().fold(finding, Finding::linux);
+        if !found.iter().any(|known| known.remedy == finding.remedy) {
+            found.push(finding);
+        }
+    }
+    found
 }
 
 /// A rule that leads past a server of this Linux to where nothing is known to listen: to forward would help nobody.

@@ -47,10 +47,8 @@ pub(super) fn listening(facts: &Facts) -> Vec<Finding> {
         return vec![Finding::new(Severity::Fine, summary)];
     }
     if let Some(to) = super::firewall::led_to(facts) {
-        return vec![Finding::new(
-            Severity::Fine,
-            format!("rules of the firewall lead connections on to {to}: the server is there"),
-        )];
+        let known = if facts.inside(to.ip()).is_some() { ": the server is there" } else { "" };
+        return vec![Finding::new(Severity::Fine, format!("rules of the firewall lead connections on to {to}{known}"))];
     }
     if super::firewall::is_stopped_on_its_way(facts) {
         return vec![Finding::new(

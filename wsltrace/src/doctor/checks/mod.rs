@@ -2,6 +2,8 @@
 //! [`CHECKS`].
 
 mod config;
+#[cfg(test)]
+mod container_tests;
 mod firewall;
 mod listener;
 mod loopback0;
@@ -43,6 +45,7 @@ pub const CHECKS: &[Check] = &[
     Check { name: "firewall", judge: firewall::firewall },
     Check { name: "neighbours", judge: firewall::neighbours },
     Check { name: "forwarding", judge: firewall::forwarding },
+    Check { name: "container", judge: firewall::containers },
     Check { name: "firewall_managers", judge: firewall::managers },
     Check { name: "two_firewalls", judge: firewall::two_worlds },
     Check { name: "firewall_unread", judge: firewall::unread },

@@ -214,7 +214,7 @@ fn a_mode_that_was_guessed_is_said_to_be() {
 }
 
 /// Facts of a Linux whose rules lead what comes by `eth0` on as these expressions say.
-fn led(listeners: &str, others: &[(&str, u16)], expressions: &str) -> Facts {
+pub(super) fn led(listeners: &str, others: &[(&str, u16)], expressions: &str) -> Facts {
     let mut facts = facts(None, listeners);
     let own = |text: &str| Address { address: text.parse().unwrap(), prefix: 20 };
     facts.linux.interfaces[1].addresses = vec![own("172.28.20.5")];

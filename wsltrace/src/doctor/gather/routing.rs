@@ -15,6 +15,8 @@ pub(super) struct Routing {
     /// Addresses of this machine to whose table of own addresses the first rule leads all that comes.
     pub(super) arrives: Vec<IpAddr>,
     pub(super) toward_clients: Vec<(IpAddr, String)>,
+    /// Addresses that stand for those that other machines may have.
+    pub(super) clients: Vec<IpAddr>,
 }
 
 /// Asks for both addresses, of which the second is of IPv6.
@@ -39,7 +41,7 @@ pub(super) fn routing(
     }
     // Where a route refuses them, that is told of the routes.
     let toward_clients = interfaces_toward(netns, &clients).unwrap_or_default();
-    Routing { own, refused, arrives, toward_clients }
+    Routing { own, refused, arrives, toward_clients, clients }
 }
 
 /// The first and the last address that a client in the network of an IPv4 address may have.
