@@ -344,9 +344,12 @@ impl Walk<'_> {
     fn dnat(&self, chain: &Chain, target: &Source<Target>, site: &Site, state: State) -> Vec<(Option<Exit>, State)> {
         let several = Target { address: Some(Known::No), port: Some(Known::No) };
         match target {
+            // Tables of both families have rules for one of them, which let the other go on.
+            Source::Constant(target) if !self.is_for(target) => vec![(None, state)],
             Source::Constant(target) => vec![(Some(Exit::Accept), translated(*target, site.clone(), state))],
             Source::Map(key, map) => {
                 let way = |(target, state): (Option<&Option<Target>>, State)| match target {
+                    Some(Some(target)) if !self.is_for(target) => (None, state),
                     Some(target) => (Some(Exit::Accept), translated(target.unwrap_or(several), site.clone(), state)),
                     None => (Some(Exit::On), state),
                 };
@@ -354,6 +357,12 @@ impl Walk<'_> {
             }
             Source::Field(_) | Source::Unknown(_) => vec![(Some(Exit::Accept), translated(several, site.clone(), state))],
         }
+    }
+
+    /// Whether a new destination is one of the packet's family.
+    fn is_for(&self, target: &Target) -> bool {
+        let ipv4 = self.here.family == crate::journey::Family::Ipv4;
+        target.address.and_then(Known::value).is_none_or(|address| address.is_ipv4() == ipv4)
     }
 
     fn redirect(&self, port: Option<Known<u16>>, site: Site, state: State) -> State {

@@ -173,3 +173,20 @@ fn bridges_and_what_was_not_read_leave_it_open() {
     assert_eq!(prediction.maybe(), ["not read (iptables-legacy-save: not found)"]);
     assert!(matches!(prediction.end, End::Maybe { possible, .. } if possible.len() == 1));
 }
+
+/// Tables of both families have rules for one, which let packets of the other go on.
+#[test]
+fn a_new_destination_is_for_packets_of_its_family() {
+    let dnat = r#"{"dnat": {"family": "ip", "addr": "10.9.0.2", "port": 80}}"#;
+    let all = [chain("nat", 1, "prerouting", -100, "accept"), rule("nat", 2, dnat)];
+    let rulesets = rulesets(&all.join(", "));
+    let led = |source: &str, destination: &str| {
+        let (source, destination) = (Some(address(source)), address(destination));
+        let packet = Packet { source, destination, ..syn() };
+        let end = predict(&rulesets, &packet, &machine()).end;
+        let End::Passes { address, port, .. } = end else { panic!("{end:?}") };
+        (address.unwrap().to_string(), port)
+    };
+    assert_eq!(led("10.0.0.1", "10.0.0.2"), ("10.9.0.2".to_owned(), Some(80)));
+    assert_eq!(led("fd00::1", "fd00::2").0, "fd00::2");
+}
