@@ -69,6 +69,18 @@ impl Facts {
         further(rulesets, &packet, &self.machine(entry.destination), rule)
     }
 
+    /// Whether rules may give a SYN another destination.
+    pub(super) fn is_led(&self, entry: &Entry) -> bool {
+        let asked = (Some(entry.destination), Some(self.port));
+        self.predicted(entry, Part::Syn).is_some_and(|syn| match syn.end {
+            End::Passes { address, port, .. } => (address, port) != asked,
+            End::Maybe { possible, .. } => {
+                possible.iter().any(|end| matches!(end, End::Passes { address, port, .. } if (*address, *port) != asked))
+            }
+            _ => false,
+        })
+    }
+
     fn is_bridged(&self, entry: &Entry) -> bool {
         self.linux.bridge.as_ref().is_some_and(|(_, name)| *name == entry.interface)
     }

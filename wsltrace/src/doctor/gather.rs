@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::Command;
 use std::time::Duration;
 
@@ -125,6 +125,8 @@ pub fn linux(netns: &Netns, port: u16, machine: &Machine, firewalls: &Firewalls)
         root: machine.root,
         stopped,
         gone: asked.take("the local addresses", gone(netns, &listeners)),
+        loopback_gone: asked.take("the local addresses", loopback_gone(netns)),
+        default_by: asked.take("the default route", routes::default_interface(netns)),
         proxied,
         inside,
         listeners,
@@ -185,6 +187,17 @@ fn gone(netns: &Netns, listeners: &[Listener]) -> io::Result<Vec<IpAddr>> {
     let mut gone = Vec::new();
     for address in listeners.iter().map(|listener| listener.address.to_canonical()) {
         if !address.is_unspecified() && !address.is_loopback() && !routes::is_local(netns, address)? {
+            gone.push(address);
+        }
+    }
+    Ok(gone)
+}
+
+/// The loopback addresses that every Linux has, where this one has not.
+fn loopback_gone(netns: &Netns) -> io::Result<Vec<IpAddr>> {
+    let mut gone = Vec::new();
+    for address in [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
+        if !routes::is_local(netns, address)? {
             gone.push(address);
         }
     }

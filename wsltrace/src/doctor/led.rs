@@ -9,7 +9,7 @@ use super::{Facts, Interface, Severity};
 use crate::diagnosis::rule_name;
 use crate::escape::shell_word;
 use crate::evidence::{Listener, Rule, covers};
-use crate::simulate::Way;
+use crate::simulate::{Part, Prediction, Way};
 use crate::wsl::{Entry, Gate, takers};
 
 /// What keeps a connection that is led on from being served.
@@ -36,7 +36,7 @@ impl Facts {
         let Some((address, port)) = to else { return Gate::Led { works: false, why: format!("led elsewhere{by}") } };
         let end = SocketAddr::new(address, port);
         if let Some(setting) = self.not_forwarding(entry, address) {
-            return Gate::Shut(format!("led to {end}{by}, and this Linux forwards nothing ({setting} is 0)"));
+            return Gate::Shut(format!("led to {end}{by}, and this Linux does not forward it ({setting} is 0)"));
         }
         if let Some(nobody) = self.nobody_inside(end) {
             return Gate::Shut(format!("led to {end}{by}, {nobody}"));
@@ -45,17 +45,10 @@ impl Facts {
         if let Some(trouble) = trouble.as_ref().filter(|trouble| trouble.severity == Severity::Fails) {
             return Gate::Shut(format!("led to {end}{by}, {}", trouble.why));
         }
-        let bridged = self.linux.bridge.as_ref().is_some_and(|(_, name)| *name == entry.interface);
-        let next = Way::Confirmation { device: Some(entry.interface.clone()), bridged };
-        let next = if entry.local { None } else { self.simulated(&next, entry.source, (entry.destination, self.port)) };
-        if let Some(gate) = next.and_then(|next| stopped(&next, "what the client sends next (its ACK) is ")) {
-            return gate;
-        }
-        // The answer comes back through the same firewalls.
-        let answer = Way::ForwardedAnswer { device: Some(entry.interface.clone()) };
-        if let Some(gate) =
-            self.simulated(&answer, entry.source, (address, port)).and_then(|answer| stopped(&answer, "its answer is "))
-        {
+        let said = |(packet, part): &(Prediction, Part)| {
+            stopped(packet, if *part == Part::Answer { "its answer is " } else { "what the client sends next (its ACK) is " })
+        };
+        if let Some(gate) = self.led_on(entry, end).iter().find_map(said) {
             return gate;
         }
         let (works, taken) = trouble.map_or_else(|| self.taken(entry, end), |trouble| (false, trouble.why));
@@ -71,6 +64,18 @@ impl Facts {
         let entrances = (!entry.local).then_some(&entry.interface).into_iter().chain(back.filter(|_| !entry.local));
         let shut = entrances.into_iter().find(|interface| self.linux.forwards(interface) == Some(false))?;
         Some(self.linux.not_forwarding(shut))
+    }
+
+    /// What the firewalls would do with the packets that follow a SYN which is led on.
+    pub(super) fn led_on(&self, entry: &Entry, to: SocketAddr) -> Vec<(Prediction, Part)> {
+        let device = Some(entry.interface.clone());
+        let bridged = self.linux.bridge.as_ref().is_some_and(|(_, name)| *name == entry.interface);
+        let next = Way::Confirmation { device: device.clone(), bridged };
+        let next = if entry.local { None } else { self.simulated(&next, entry.source, (entry.destination, self.port)) };
+        // The answer comes back through the same firewalls.
+        let answer = self.simulated(&Way::ForwardedAnswer { device }, entry.source, (to.ip(), to.port()));
+        let next = next.map(|packet| (packet, Part::Confirmation));
+        next.into_iter().chain(answer.map(|packet| (packet, Part::Answer))).collect()
     }
 
     /// Whether a socket of a container takes it, and the words for that.

@@ -30,6 +30,12 @@ pub struct Linux {
     /// Addresses that listeners on the port are bound to, and that this Linux does not have.
     #[serde(skip)]
     pub gone: Vec<IpAddr>,
+    /// Loopback addresses that this Linux has lost: `127.0.0.1`, `::1`.
+    #[serde(skip)]
+    pub loopback_gone: Vec<IpAddr>,
+    /// The interface of the IPv4 default route of the main table, whether it names a next hop or not.
+    #[serde(skip)]
+    pub default_by: Option<String>,
     /// Where processes of docker-proxy lead the connections that they take.
     #[serde(skip)]
     pub proxied: Vec<(u32, SocketAddr)>,

@@ -79,6 +79,9 @@ pub fn diagnose(facts: &Facts) -> Vec<Finding> {
             .map(move |finding| Finding { check: name.to_owned(), ..finding.typed_with(&facts.programs) })
     };
     let mut findings: Vec<Finding> = CHECKS.iter().flat_map(named).collect();
+    if findings.iter().all(|finding| finding.severity != Severity::Fails) {
+        findings.extend(checks::untold(facts).into_iter().map(|finding| finding.typed_with(&facts.programs)));
+    }
     findings.sort_by_key(|finding| finding.severity);
     findings
 }
@@ -104,6 +107,11 @@ impl Facts {
         let interface = self.linux.interface(&entry.interface);
         if interface.is_some_and(|interface| !interface.up) {
             return Gate::Shut(format!("{} is down", entry.interface));
+        }
+        if entry.local && self.linux.loopback_gone.contains(&entry.destination) {
+            let gone = format!("lo has no address {} any longer", entry.destination);
+            // It leaves by a default route then, and rules may lead it elsewhere.
+            return if self.is_led(entry) { Gate::Unknown(gone) } else { Gate::Shut(gone) };
         }
         if interface.is_some_and(Interface::is_filtered) {
             return Gate::Unknown(format!("a program, filter or queue at {} may stop it", entry.interface));

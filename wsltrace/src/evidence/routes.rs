@@ -133,6 +133,24 @@ pub fn default_gateway(netns: &Netns) -> io::Result<Option<(IpAddr, String)>> {
         .map_err(io::Error::other)?
 }
 
+/// The interface of the IPv4 default route of the main table, which may name no next hop, as those of tunnels do.
+pub fn default_interface(netns: &Netns) -> io::Result<Option<String>> {
+    let unspecified = Ipv4Addr::UNSPECIFIED.into();
+    netns
+        .run(|| {
+            let routes = all(unspecified)?;
+            let leads = |route: &&RouteMessage| {
+                bits(route) == 0 && table(route) == u32::from(MAIN_TABLE) && route.header.kind == RouteType::Unicast
+            };
+            let Some(route) = routes.iter().filter(leads).min_by_key(|route| metric(route)) else { return Ok(None) };
+            let oif = |attribute: &RouteAttribute| if let RouteAttribute::Oif(index) = attribute { Some(*index) } else { None };
+            // One of several next hops has no interface of its own.
+            let Some(index) = route.attributes.iter().find_map(oif) else { return Ok(None) };
+            Ok(Some(nix::net::if_::if_indextoname(index)?.to_string_lossy().into_owned()))
+        })
+        .map_err(io::Error::other)?
+}
+
 /// The metric, next hop and interface of a default route of the main table.
 fn default(route: &RouteMessage) -> Option<(u32, IpAddr, u32)> {
     let (mut metric, mut gateway, mut index) = (0, None, None);
@@ -353,6 +371,7 @@ mod tests {
         ip(&netns, "route add default via 172.28.16.9 metric 50");
         ip(&netns, "route add default via 172.28.16.1 metric 5");
         assert_eq!(default_gateway(&netns).unwrap(), Some(("172.28.16.1".parse().unwrap(), "eth0".to_owned())));
+        assert_eq!(default_interface(&netns).unwrap().as_deref(), Some("eth0"));
         assert!(!has_rule_for(&netns, 127).unwrap());
         ip(&netns, "rule add from all ipproto tcp lookup 127 priority 1");
         assert!(has_rule_for(&netns, 127).unwrap());

@@ -2,9 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use super::super::unserved::End;
-use super::super::{Address, Facts, Inside, Interface, Severity};
-use super::tests::{finding, is, led, listener, wrong};
+use super::super::{Address, Facts, Firewalls, Inside, Interface, Severity};
+use super::tests::{facts, finding, is, led, listener, wrong};
 use crate::evidence::Listener;
+use crate::simulate::tests::{chain, rule, rulesets};
 use crate::wsl::{Answer, Way};
 
 /// A port that is led to 10.9.0.2:80, a container of br0 that serves it, and nothing wrong.
@@ -133,4 +134,62 @@ fn rules_of_the_container_may_lead_it_to_another_port() {
     facts.linux.inside[0].leads_on = true;
     let (answer, why) = outside(&facts);
     assert!(answer == Answer::Unknown && why.contains("whose own rules"), "{why}");
+}
+
+/// Every way that fails is told of.
+#[test]
+fn an_answer_of_a_container_that_a_rule_drops_is_told() {
+    let mut facts = published();
+    let dnat = r#"{"dnat": {"family": "ip", "addr": "10.9.0.2", "port": 80}}"#;
+    let new = r#"{"match": {"op": "in", "left": {"ct": {"key": "state"}}, "right": "new"}}, {"accept": null}"#;
+    let all = [chain("nat", 1, "prerouting", -100, "accept"), rule("nat", 2, dnat), chain("f", 3, "forward", 0, "drop")];
+    let rules = [&all[..], &[rule("f", 4, new)]].concat().join(", ");
+    facts.firewalls = Firewalls::Read(Box::new(rulesets(&rules)));
+    assert_eq!(outside(&facts).0, Answer::Fails);
+    let found = finding(&facts, "firewall");
+    assert!(found.severity == Severity::Fails && !found.remedy.is_empty(), "{found:?}");
+}
+
+#[test]
+fn a_way_that_fails_is_told_where_no_check_does() {
+    let mut facts = published();
+    facts.linux.interfaces[1].up = false;
+    assert_eq!(outside(&facts).0, Answer::Fails);
+    assert_eq!(wrong(&facts), is("ways", Severity::Fails));
+}
+
+#[test]
+fn who_is_served_by_rules_that_are_not_decided_is_not_said_to_lack_a_server() {
+    let mut facts = published();
+    let by_address = r#"{"match": {"op": "==", "left": {"payload": {"protocol": "ip", "field": "saddr"}}, "right": "172.28.16.9"}}, {"dnat": {"family": "ip", "addr": "10.9.0.2", "port": 80}}"#;
+    let rules = [chain("nat", 1, "prerouting", -100, "accept"), rule("nat", 2, by_address)].join(", ");
+    facts.firewalls = Firewalls::Read(Box::new(rulesets(&rules)));
+    assert_eq!(outside(&facts).0, Answer::Unknown);
+    let found = finding(&facts, "listener");
+    assert!(found.severity == Severity::Unknown && found.summary.contains("may lead connections on"), "{found:?}");
+    assert!(wrong(&facts).iter().all(|(_, severity)| *severity != Severity::Fails), "{:?}", wrong(&facts));
+}
+
+#[test]
+fn a_loopback_address_that_is_gone_is_told() {
+    let mut facts = facts(None, "::");
+    let row = |facts: &Facts, way| facts.rows().into_iter().find(|row| row.way == way).unwrap().answer;
+    facts.linux.loopback_gone = vec!["127.0.0.1".parse().unwrap()];
+    assert_eq!([row(&facts, Way::Inside4), row(&facts, Way::Inside6)], [Answer::Fails, Answer::Works]);
+    assert_eq!(wrong(&facts), is("network", Severity::Fails));
+    facts.linux.loopback_gone = vec!["::1".parse().unwrap()];
+    assert_eq!([row(&facts, Way::Inside4), row(&facts, Way::Inside6)], [Answer::Works, Answer::Fails]);
+    assert_eq!(wrong(&facts), is("network", Severity::Warns));
+}
+
+#[test]
+fn a_default_route_needs_no_next_hop() {
+    let mut facts = facts(None, "0.0.0.0");
+    facts.linux.gateway = None;
+    let summary = |facts: &Facts| finding(facts, "network").summary;
+    assert!(summary(&facts).starts_with("there is no default route"));
+    facts.linux.default_by = Some("tun0".to_owned());
+    assert!(summary(&facts).contains("leave by tun0"));
+    facts.linux.default_by = Some("eth0".to_owned());
+    assert_eq!(wrong(&facts), []);
 }

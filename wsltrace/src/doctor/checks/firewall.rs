@@ -47,7 +47,8 @@ pub(super) fn firewall(facts: &Facts) -> Vec<Finding> {
         }
         // Answers carry the server's port as their source.
         let answer = packet == Part::Answer;
-        let own = facts.redirected(&entry).map_or(facts.port, |(to, _)| to.port());
+        let led = || facts.predicted(&entry, Part::Syn).as_ref().and_then(led_away);
+        let own = facts.redirected(&entry).map(|(to, _)| to).or_else(led).map_or(facts.port, |to| to.port());
         let port = port.filter(|_| !answer).unwrap_or(if answer { own } else { facts.port });
         let loopback = entry.interface == "lo";
         // Answers go to the client's.
@@ -92,7 +93,11 @@ pub(super) fn firewall(facts: &Facts) -> Vec<Finding> {
 fn deciding(facts: &Facts, entry: &Entry) -> Option<(Prediction, Part)> {
     let syn = facts.predicted(entry, Part::Syn)?;
     if !matches!(syn.end, End::Passes { goes: Goes::Local | Goes::Proxy, .. }) {
-        return Some((syn, Part::Syn));
+        let stopped = led_away(&syn).and_then(|to| {
+            let all = facts.led_on(entry, to);
+            all.into_iter().find(|(packet, _)| !packet.stops().is_empty())
+        });
+        return Some(stopped.unwrap_or((syn, Part::Syn)));
     }
     let redirected = facts.redirected(entry).map(|(to, _)| to);
     if redirected.is_some_and(|to| facts.is_martian(entry, to.ip()) != Some(false)) {
@@ -106,6 +111,16 @@ fn deciding(facts: &Facts, entry: &Entry) -> Option<(Prediction, Part)> {
         return Some((answer, Part::Answer));
     }
     Some((facts.predicted(entry, Part::Confirmation)?, Part::Confirmation))
+}
+
+/// Where a SYN is led when that is not here.
+fn led_away(syn: &Prediction) -> Option<SocketAddr> {
+    match syn.end {
+        End::Passes { address: Some(to), port: Some(port), goes: Goes::Forward | Goes::Out, .. } => {
+            Some(SocketAddr::new(to, port))
+        }
+        _ => None,
+    }
 }
 
 /// Whether clients of the same network can find this machine: they ask for its hardware address before they send a SYN.
@@ -157,7 +172,7 @@ fn maybe(entry: &Entry, because: &[String]) -> Finding {
 }
 
 /// The SYNs of the table, each once, with the words for who sends them.
-fn entries(facts: &Facts) -> Vec<(Entry, String)> {
+pub(super) fn entries(facts: &Facts) -> Vec<(Entry, String)> {
     let mut all: Vec<(Entry, String)> = Vec::new();
     let listeners = &facts.linux.listeners;
     for entry in facts.entries() {
@@ -278,7 +293,7 @@ fn not_forwarding(facts: &Facts) -> Vec<Finding> {
     let finding = Finding::new(
         Severity::Fails,
         format!(
-            "connections of {who} are led on to {to}, and this Linux forwards nothing ({} is 0)",
+            "connections of {who} are led on to {to}, and this Linux does not forward them ({} is 0)",
             setting.trim_start_matches("net.ipv4.")
         ),
     );

@@ -7,6 +7,7 @@ use super::super::firewall::described;
 use super::super::{Facts, Finding, Severity};
 use crate::escape::escape;
 use crate::evidence::{Listener, Owner};
+use crate::simulate::Part;
 use crate::wsl::{Answer, Held, NetworkingMode, Way, Wsl, is_relayed, taker};
 
 /// How many other ports are named when nobody listens on the one.
@@ -56,6 +57,9 @@ pub(super) fn listening(facts: &Facts) -> Vec<Finding> {
             "rules of the firewall lead connections through this Linux, to a server elsewhere",
         )];
     }
+    if let Some(undecided) = undecided(facts) {
+        return vec![undecided];
+    }
     if let Some(published) = published(facts) {
         return vec![published];
     }
@@ -73,6 +77,18 @@ pub(super) fn listening(facts: &Facts) -> Vec<Finding> {
         (_, more) => finding.because(format!("ports with a listener: {}{}", others.join(", "), if more { ", ..." } else { "" })),
     };
     vec![finding.linux("# start the server, or look which port it has:").linux("ss -ltnp")]
+}
+
+/// Rules that may lead connections elsewhere, by something that is not known: who is not listened for here may be served there.
+fn undecided(facts: &Facts) -> Option<Finding> {
+    let outside = facts.entries().into_iter().filter(|entry| !entry.local);
+    let because =
+        outside.filter(|entry| facts.is_led(entry)).find_map(|entry| Some(facts.predicted(&entry, Part::Syn)?.maybe()))?;
+    let port = facts.port;
+    let summary =
+        format!("nothing listens on port {port} of this Linux itself, but rules may lead connections on to a server elsewhere");
+    let finding = Finding::new(Severity::Unknown, summary);
+    Some(because.iter().fold(finding, |finding, why| finding.because(format!("it depends on {why}"))))
 }
 
 /// A container to which the port is led, and where nobody takes what comes.

@@ -19,9 +19,11 @@ mod setting;
 mod tests;
 #[cfg(test)]
 mod uncertain_tests;
+mod ways;
 mod windows;
 
 pub(super) use loopback0::stopped_at_loopback0;
+pub(super) use ways::untold;
 pub(super) use windows::outside;
 
 use super::{Facts, Finding};

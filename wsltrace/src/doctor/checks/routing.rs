@@ -1,15 +1,17 @@
 //! The address, the way out, and what sees packets before the firewalls do.
 
+use std::net::IpAddr;
+
 use super::super::{Facts, Finding, Interface, Linux, Severity};
 use crate::diagnosis::{refuser, removal};
 use crate::escape::{escape, shell_word};
 use crate::evidence::routes::covers;
 use crate::evidence::{Refusal, RefusedClient};
-use crate::wsl::{NetworkingMode, Wsl};
+use crate::wsl::{NetworkingMode, Wsl, taker};
 
 /// An address for others, and a way back to them.
 pub(super) fn network(facts: &Facts) -> Vec<Finding> {
-    loopback(facts).into_iter().chain(outside(facts)).collect()
+    loopback(facts).into_iter().chain(loopback_addresses(facts)).chain(outside(facts)).collect()
 }
 
 /// Nothing of this Linux reaches it without, by whichever address, and neither does WSL's relay.
@@ -17,6 +19,27 @@ fn loopback(facts: &Facts) -> Option<Finding> {
     facts.linux.interface("lo").filter(|interface| !interface.up)?;
     let finding = Finding::new(Severity::Fails, "lo is down: no program of this Linux can connect to the server");
     Some(finding.linux("sudo ip link set lo up"))
+}
+
+/// The addresses of localhost, as a script that flushes lo takes them away.
+fn loopback_addresses(facts: &Facts) -> Vec<Finding> {
+    let linux = &facts.linux;
+    if linux.interface("lo").is_some_and(|interface| !interface.up) {
+        return Vec::new();
+    }
+    let of = |address: &IpAddr| {
+        if address.is_ipv4() {
+            let summary =
+                "lo has no address 127.0.0.1 any longer: no program of this Linux can connect to the server by localhost";
+            return Some(Finding::new(Severity::Fails, summary).linux("sudo ip address add 127.0.0.1/8 dev lo"));
+        }
+        // Many Linuxes have no IPv6 by somebody's will.
+        taker(&linux.listeners, *address, "lo")?;
+        let summary = "lo has no address ::1: no program of this Linux can connect to the server by [::1]";
+        let off = "# where IPv6 is switched off: sudo sysctl -w net.ipv6.conf.lo.disable_ipv6=0";
+        Some(Finding::new(Severity::Warns, summary).linux("sudo ip address add ::1/128 dev lo").linux(off))
+    };
+    linux.loopback_gone.iter().filter_map(of).collect()
 }
 
 fn outside(facts: &Facts) -> Vec<Finding> {
@@ -55,6 +78,7 @@ fn outside(facts: &Facts) -> Vec<Finding> {
                 format!("this Linux has the address {address} on {interface}, and the gateway {gateway} on {by}"),
             )]
         }
+        None if linux.default_by.is_some() => led_by_default(linux.default_by.iter().filter(|by| *by != interface)),
         None => vec![
             Finding::new(Severity::Warns, "there is no default route: clients of other networks get no answer")
                 .because(format!("the address is {address} on {interface}"))
@@ -74,6 +98,15 @@ fn down(linux: &Linux) -> Option<Finding> {
     );
     let finding = Finding::new(Severity::Warns, summary).because(format!("it has the address {address}"));
     Some(finding.linux(format!("sudo ip link set {} up", shell_word(name))))
+}
+
+/// A default route without a next hop, as a tunnel's, by another interface than clients come by.
+fn led_by_default<'a>(by: impl Iterator<Item = &'a String>) -> Vec<Finding> {
+    let told = |by: &String| {
+        let summary = format!("answers to clients of other networks leave by {by}, to which the default route leads");
+        Finding::new(Severity::Warns, summary).linux("ip route show default")
+    };
+    by.map(told).collect()
 }
 
 /// The interfaces by which clients come.
