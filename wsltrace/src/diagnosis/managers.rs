@@ -212,16 +212,14 @@ fn by_kubernetes(rule: &Rule) -> Option<Vec<String>> {
 /// The services, and who serves them.
 const SERVICES: &str = "kubectl get pods,services,endpointslices --all-namespaces";
 
-/// The commands where the program is not here that gives its rules such names: they were left behind, or another distro has it.
+/// The commands where the program is not here that gives its rules such names: another distro has it, or they were left behind.
 pub(super) fn missing(obstacle: &Obstacle<'_>) -> Vec<String> {
     let program = obstacle.rule.owner.program().unwrap_or_default();
     let delete = if obstacle.is_its_own() { obstacle.delete() } else { None };
-    let commands = delete.map_or_else(|| obstacle.except(), |delete| vec![delete]);
-    let there = obstacle.mend().into_iter().filter(|line| !line.starts_with('#')).map(|line| format!("# sudo {line}"));
+    let by_hand = delete.map_or_else(|| obstacle.except(), |delete| vec![delete]);
     let head =
-        format!("# {program}, which gives chains such names, is not installed here: what it has left behind is changed by hand:");
-    let if_there = format!("# where another distro has {program}, rather there:");
-    [head].into_iter().chain(commands).chain([if_there]).chain(there).collect()
+        format!("# that is for the distro that has {program}; where none has, it left its rules behind, and by hand it is:");
+    obstacle.mend().into_iter().chain([head]).chain(by_hand.into_iter().map(|line| format!("# sudo {line}"))).collect()
 }
 
 #[cfg(test)]
@@ -379,11 +377,10 @@ mod tests {
     }
 
     #[test]
-    fn what_a_manager_has_left_behind_is_changed_by_hand() {
+    fn what_a_manager_may_have_left_behind_is_told_by_hand_as_well() {
         let rule = rule(Owner::Ufw, "filter", "ufw-user-input", "tcp dport 8080 counter drop");
         let lines = super::missing(&on_the_way(&rule));
-        let commands: Vec<_> = lines.iter().filter(|line| !line.starts_with('#')).collect();
-        assert!(commands.len() == 1 && !commands[0].contains("ufw insert"), "{lines:?}");
-        assert!(lines.contains(&"# sudo ufw insert 1 allow 8080/tcp".to_owned()), "{lines:?}");
+        assert_eq!(lines[0], "ufw insert 1 allow 8080/tcp");
+        assert!(lines.last().is_some_and(|line| line.starts_with("# sudo ") && !line.contains("ufw insert")), "{lines:?}");
     }
 }
