@@ -123,9 +123,7 @@ fn opens(binary: &Path, packages: &Path, manager: &Manager) -> Result<(), Box<dy
     let remedies = attempts.iter().map(|attempt| remedy(binary, &lab, manager, *attempt)).collect::<Result<Vec<_>, _>>()?;
     // One opens the port in both families.
     expect(remedies.windows(2).all(|two| two[0] == two[1]), "the same commands for both families", &remedies)?;
-    let commands = remedies.first().into_iter().flatten();
-    // What is told beside them is for whom the manager's program is not there.
-    for line in commands.filter(|line| !line.starts_with('#')) {
+    for line in remedies.first().into_iter().flatten() {
         guest.run(line.strip_prefix("sudo ").unwrap_or(line))?;
     }
     for attempt in attempts {
@@ -194,7 +192,8 @@ fn remedy(binary: &Path, lab: &Lab, manager: &Manager, attempt: Attempt) -> Resu
         expect(diagnosis["remedy"][0].as_str().is_some_and(|line| line.contains(manager.remedy)), manager.remedy, diagnosis)?;
     }
     let remedy = journeys.first().and_then(|journey| journey["diagnosis"]["remedy"].as_array()).ok_or("no remedy")?;
-    Ok(remedy.iter().filter_map(Value::as_str).map(str::to_owned).collect())
+    // What is told beside the commands is for whom the manager's program is not there.
+    Ok(remedy.iter().filter_map(Value::as_str).filter(|line| !line.starts_with('#')).map(str::to_owned).collect())
 }
 
 fn shell(line: &str) -> Result<(), LabError> {

@@ -93,14 +93,23 @@ impl Namespace {
 
     /// Waits until a device that was set up can carry packets.
     pub(super) fn await_carrier(&self, name: &'static str) -> Result<(), LabError> {
+        self.await_up(name, true)
+    }
+
+    /// Waits until the kernel has seen that an interface has no carrier, and sends nothing by it any more.
+    pub(super) fn await_no_carrier(&self, name: &'static str) -> Result<(), LabError> {
+        self.await_up(name, false)
+    }
+
+    fn await_up(&self, name: &'static str, up: bool) -> Result<(), LabError> {
         self.netlink(&format!("wait for the carrier of {name}"), &[MulticastGroup::Link], async move |handle, mut events| {
-            if is_up(&link(&handle, name).await?) {
+            if is_up(&link(&handle, name).await?) == up {
                 return Ok(());
             }
             while let Some((message, _)) = events.next().await {
                 if let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) = message.payload
                     && is_named(&link, name)
-                    && is_up(&link)
+                    && is_up(&link) == up
                 {
                     return Ok(());
                 }

@@ -193,7 +193,9 @@ fn switched_off() -> Scenario {
             serve_all(lab, Side::Container, INNER_PORT)?;
             publish(lab, CONTAINER)?;
             knows(lab, CONTAINER, "permanent")?;
-            lab.side(Side::Container)?.ip("link set eth0 down")
+            lab.side(Side::Container)?.ip("link set eth0 down")?;
+            // Until then the bridge takes packets, and finds no port for them.
+            lab.wsl.await_no_carrier("docker0")
         },
         client: Seen::NoAnswer,
         expect: Expect {

@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use super::forwarding::{self, INNER_PORT, publish};
 use super::{Expect, Mended, Scenario, serve, serve_all, serve_any, template};
 use crate::diagnosis::Code;
-use crate::journey::{Origin, Outcome, Stage};
+use crate::journey::{Outcome, Stage};
 use crate::lab::path::{answer, inbound, through, up_to_answer};
 use crate::lab::sides::{CLIENT_V4, CLIENT_V6, CONTAINER, DOCKER0};
 use crate::lab::{Binding, Lab, PORT, Seen, Side, Step};
@@ -28,7 +28,6 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         unheard_client(),
         stopped_container(),
         stopping_network(),
-        from_loopback(),
     ]
 }
 
@@ -155,43 +154,6 @@ pub(super) fn stopped_container() -> Scenario {
             codes: &[Code::NoNeighbour],
             proved: true,
             path: [through(Stage::Snat), neighbour(), answer()].concat(),
-            ..base.expect
-        },
-        ..base
-    }
-}
-
-/// Docker without its proxy: DNAT leads what asks for 127.0.0.1 into the container, and the rule that gives it another source is lost.
-fn from_loopback() -> Scenario {
-    let title = "a container's port, asked for at 127.0.0.1 from inside, and nothing gives the SYN another source";
-    let base = template("neighbour-from-loopback", title, GROUP);
-    Scenario {
-        tools: &["nft", "iptables-nft"],
-        behind: Some(Side::Container),
-        from: Side::Wsl,
-        target: Ipv4Addr::LOCALHOST.into(),
-        break_it: |lab| {
-            serve_all(lab, Side::Container, INNER_PORT)?;
-            lab.wsl.set_sysctl("net.ipv4.conf.docker0.route_localnet", "1")?;
-            lab.wsl.set_sysctl("net.ipv4.neigh.docker0.retrans_time_ms", "900")?;
-            lab.wsl.ip(&format!("neighbour del {CONTAINER} dev docker0"))?;
-            let lead =
-                format!("-t nat -A OUTPUT -d 127.0.0.1 -p tcp --dport {PORT} -j DNAT --to-destination {CONTAINER}:{INNER_PORT}");
-            lab.iptables("iptables-nft", &lead)?;
-            lab.iptables("iptables-nft", "-t nat -P POSTROUTING ACCEPT")
-        },
-        client: Seen::Failed(Errno::EHOSTUNREACH),
-        settle: |lab| lab.wsl.await_failed_neighbour(CONTAINER.into()),
-        mended: Some(Mended::Added(1)),
-        expect: Expect {
-            origin: Origin::Local,
-            outcomes: &[Outcome::Dropped],
-            died: Some((Stage::Neighbour, Side::Wsl)),
-            reason: FAILED,
-            codes: &[Code::NoNeighbour],
-            inferred: true,
-            says: "with the source 127.0.0.1",
-            path: [up_to_answer(Stage::Snat), neighbour(), answer(), inbound(Stage::Input)].concat(),
             ..base.expect
         },
         ..base
