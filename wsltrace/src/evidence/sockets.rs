@@ -17,8 +17,6 @@ use super::Listener;
 use crate::kernel::netlink;
 use crate::kernel::netns::Netns;
 
-/// Numbers of attributes in the kernel's `linux/inet_diag.h`.
-const INET_DIAG_MARK: u16 = 15;
 const INET_DIAG_CGROUP_ID: u16 = 21;
 const INET_DIAG_SOCKOPT: u16 = 22;
 
@@ -37,8 +35,6 @@ pub struct Found {
     pub cgroup: Option<u64>,
     /// Whether it takes connections for addresses that are not this machine's (`IP_TRANSPARENT`); `None` where the kernel does not tell.
     pub transparent: Option<bool>,
-    /// The mark of what it sends (`SO_MARK`); `None` where the kernel does not tell, which it does only to root.
-    pub mark: Option<u32>,
 }
 
 /// The listeners on a TCP port in a namespace, IPv4 first; owners are not looked for.
@@ -112,7 +108,6 @@ fn found(answer: &InetResponse, netns: u32) -> Found {
         drops: drops(answer),
         cgroup: cgroup(answer),
         transparent: transparent(answer),
-        mark: value(answer, INET_DIAG_MARK).map(u32::from_ne_bytes),
     }
 }
 
@@ -274,23 +269,19 @@ mod tests {
     }
 
     #[test]
-    fn a_transparent_socket_and_its_mark_are_told() {
-        let Some(netns) = fresh("a_transparent_socket_and_its_mark_are_told") else { return };
+    fn a_transparent_socket_is_told() {
+        let Some(netns) = fresh("a_transparent_socket_is_told") else { return };
         ip(&netns, "link set lo up");
         let _sockets = netns
             .run(|| {
-                let marked = listen("127.0.0.1:8081", None, false);
-                marked.set_mark(7).unwrap();
+                let plain = listen("127.0.0.1:8081", None, false);
                 let proxy = listen("0.0.0.0:8080", None, false);
                 proxy.set_ip_transparent_v4(true).unwrap();
-                [marked, proxy]
+                [plain, proxy]
             })
             .unwrap();
-        let of = |port| {
-            let found = listeners(&netns, port).unwrap();
-            (found[0].transparent, found[0].mark)
-        };
-        assert_eq!([of(8080), of(8081)], [(Some(true), Some(0)), (Some(false), Some(7))]);
+        let of = |port| listeners(&netns, port).unwrap()[0].transparent;
+        assert_eq!([of(8080), of(8081)], [Some(true), Some(false)]);
     }
 
     #[test]
