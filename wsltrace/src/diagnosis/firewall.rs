@@ -291,7 +291,7 @@ fn sentence(case: &Case, verb: &str) -> String {
 }
 
 /// What stands behind the rule that did it, and would stop the next attempt.
-fn behind(case: &Case) -> Option<String> {
+pub(super) fn behind(case: &Case) -> Option<String> {
     let (first, rest) = case.evidence.further.split_first()?;
     let first = &first.rule;
     let text = first.text.as_ref().filter(|_| first.handle.or(first.number.map(u64::from)).is_some());

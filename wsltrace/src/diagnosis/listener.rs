@@ -1,5 +1,7 @@
 //! The listeners of a packet's port: which of them could take it, and whose they are.
 
+use std::net::IpAddr;
+
 use super::case::Case;
 use crate::{escape::escape, evidence::Listener, wsl};
 
@@ -27,14 +29,18 @@ pub(super) fn first<'a>(case: &Case<'a>, wanted: Mismatch) -> Option<&'a Listene
 }
 
 pub(super) fn mismatch(listener: &Listener, case: &Case) -> Mismatch {
-    let wanted = case.journey.last_destination().0;
+    between(listener, case.journey.last_destination().0, case.interface())
+}
+
+/// What stands between a listener and a packet that comes to an address by an interface.
+pub(super) fn between(listener: &Listener, wanted: IpAddr, interface: Option<&str>) -> Mismatch {
     let bound = listener.address.to_canonical();
     let dual = listener.address.is_ipv6() && listener.address.is_unspecified() && !listener.v6only;
     if bound.is_ipv4() != wanted.is_ipv4() && !(dual && wanted.is_ipv4()) {
         Mismatch::Family
     } else if !bound.is_unspecified() && bound != wanted {
         Mismatch::Address
-    } else if listener.device.as_deref().is_some_and(|device| case.interface() != Some(device)) {
+    } else if listener.device.as_deref().is_some_and(|device| interface != Some(device)) {
         Mismatch::Device
     } else {
         Mismatch::Nothing

@@ -15,6 +15,9 @@ mod led;
 mod listener;
 mod managers;
 mod neighbour;
+mod next;
+#[cfg(test)]
+mod next_tests;
 mod queue;
 mod reasons;
 mod rebind;
@@ -197,6 +200,7 @@ pub fn diagnose(journey: &Journey, evidence: &Evidence) -> Diagnosis {
         .find_map(|row| (row.judge)(&case).map(|finding| (row.code, finding)));
     let (code, mut finding) = found.unwrap_or_else(|| (Code::UnexplainedDrop, various::unexplained(&case)));
     finding = led::with_leader(&case, code, finding);
+    finding = next::with_next(&case, code, finding);
     if journey.is_refused_in_vain() {
         finding = routes::without_way_for_refusal(&case, finding);
     }

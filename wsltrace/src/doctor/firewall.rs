@@ -66,7 +66,7 @@ impl Facts {
         };
         let (source, destination) = (entry.source, entry.destination);
         let packet = Packet { way, source, source_port: None, destination, destination_port: self.port, ecn: None };
-        further(rulesets, &packet, &self.machine(entry.destination), rule)
+        further(rulesets, &packet, &self.machine(entry.destination), Some(rule)).further
     }
 
     /// Whether rules may give a SYN another destination.

@@ -1,40 +1,46 @@
-//! The rules that stand behind the one which killed a SYN and would kill the next: a script that ran twice, or two firewalls of which
-//! each refuses. The rules as they are now are followed, so this proves nothing.
+//! The rules that stand behind what killed a SYN and would kill the next: a script that ran twice, two firewalls of which each refuses, a
+//! firewall behind a routing that sends nothing on. The rules as they are now are followed, so this proves nothing.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 use super::simulated::{Rules, came};
 use super::told::OrTold as _;
 use super::watched::Watched;
 use super::{Evidence, Rule};
-use crate::journey::{Journey, Outcome};
-use crate::simulate::{Further, Packet, Way, further};
+use crate::journey::{Journey, Outcome, Stage};
+use crate::simulate::{Behind, Packet, Way, further};
 
 /// The most rules that are read for this: the death itself is to be told without delay, and ten thousand take a second to read.
 const MAX_RULES: usize = 2000;
 /// How many answers are kept at once, and found out while the rules are not read anew: many clients that meet a wall tell no more than some.
 const MAX_KEPT: usize = 256;
 
-/// The answers that were found with one reading of the rules.
-pub(super) type Answers = HashMap<(Packet, RuleAt), Vec<Further>>;
+/// The answers that were found with one reading of the rules, by the rule that killed the packet, where one did.
+pub(super) type Answers = HashMap<(Packet, Option<RuleAt>), Behind>;
 
 /// Which rule it is, of all in a namespace.
 type RuleAt = (String, String, String, Option<u64>, Option<u32>);
 
 impl Watched {
-    /// The rules behind the one that is known to have killed a journey's SYN.
-    pub(super) fn add_further(&mut self, journey: &Journey, evidence: &mut Evidence) {
-        let Some(rule) = evidence.rule.as_ref().filter(|rule| is_worth_asking(journey, rule) && evidence.table_holder.is_none())
-        else {
-            return;
-        };
+    /// The rules behind the one that is known to have killed a journey's SYN; gives the address and port of this namespace that it comes
+    /// to behind them.
+    pub(super) fn add_further(&mut self, journey: &Journey, evidence: &mut Evidence) -> Option<(IpAddr, u16)> {
+        let rule = evidence.rule.as_ref();
+        let by_rule = rule.is_some_and(|rule| is_worth_asking(journey, rule)) && evidence.table_holder.is_none();
+        let in_routing = rule.is_none() && is_lost_in_routing(journey);
+        if !(by_rule || in_routing) {
+            return None;
+        }
         if self.trace.as_ref().is_some_and(|trace| trace.rules() > MAX_RULES) {
-            return;
+            return None;
         }
         let rules = self.rules.get_mut(|| Rules::read(&self.netns)).or_told(self.netns.inum(), "read the firewall rules");
         let found = rules.map(|rules| kept(rules, &syn(journey), rule)).unwrap_or_default();
         // What stands in a program's own table nobody else can change.
-        evidence.further = found.into_iter().take_while(|further| self.holder(&further.rule).is_none()).collect();
+        let all = found.further.len();
+        evidence.further = found.further.into_iter().take_while(|further| self.holder(&further.rule).is_none()).collect();
+        found.arrives_at.filter(|_| evidence.further.len() == all)
     }
 }
 
@@ -46,14 +52,19 @@ fn is_worth_asking(journey: &Journey, rule: &Rule) -> bool {
     killed && to_open && !rule.is_limit() && !rule.remembers() && !rule.asks_for_way_back()
 }
 
-fn kept(rules: &mut Rules, packet: &Packet, rule: &Rule) -> Vec<Further> {
-    let [family, table, chain] = [&rule.family, &rule.table, &rule.chain].map(Clone::clone);
-    let key = (packet.clone(), (family, table, chain, rule.handle, rule.number));
+/// Whether routing kept a SYN from the chains that come behind it.
+fn is_lost_in_routing(journey: &Journey) -> bool {
+    journey.outcome == Outcome::Dropped && journey.died_at == Some(Stage::Routing) && journey.answer.is_none()
+}
+
+fn kept(rules: &mut Rules, packet: &Packet, rule: Option<&Rule>) -> Behind {
+    let at = |rule: &Rule| (rule.family.clone(), rule.table.clone(), rule.chain.clone(), rule.handle, rule.number);
+    let key = (packet.clone(), rule.map(at));
     if let Some(known) = rules.further.get(&key) {
         return known.clone();
     }
     if rules.further.len() == MAX_KEPT {
-        return Vec::new();
+        return Behind::default();
     }
     let found = further(&rules.rulesets, packet, &rules.machine, rule);
     rules.further.insert(key, found.clone());

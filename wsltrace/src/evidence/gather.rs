@@ -197,7 +197,9 @@ impl Gatherer {
         watched.add_holder(&mut evidence);
         let manager = evidence.rule.as_ref().and_then(|rule| rule.owner.program());
         evidence.manager_missing = manager.is_some_and(|program| locate(program).is_none());
-        watched.add_further(journey, &mut evidence);
+        if let Some(at) = watched.add_further(journey, &mut evidence) {
+            self.add_arrival(journey, at, &mut evidence);
+        }
         self.add_deaf(journey, &mut evidence);
         self.add_resident(journey, &mut evidence);
         self.add_shared_wire(journey, &mut evidence);
@@ -223,8 +225,7 @@ impl Gatherer {
         let flow = &journey.flow;
         if lead::is_led_elsewhere(journey) {
             let found = watched.listeners(flow.destination_port, None).or_told(here, "list the listeners").unwrap_or_default();
-            self.find_owners(found.iter());
-            let named: Vec<_> = found.into_iter().map(|found| self.with_owner(found)).collect();
+            let named = self.all_with_owners(found);
             lead.passed_by = takers(&named, flow.destination, journey.interface.as_deref()).into_iter().cloned().collect();
         }
         let mut has = self.watched.iter_mut().map(|(inum, watched)| watched.has(to).or_told(*inum, "list the addresses"));
@@ -286,8 +287,7 @@ impl Gatherer {
         let all = watched.all_listeners.get(|| sockets::all_listeners(&watched.netns)).or_told(inum, "list the listeners");
         let Some(all) = all.cloned() else { return };
         let nearest = sockets::nearest(all, journey.last_destination().1, NEAREST);
-        self.find_owners(nearest.iter());
-        evidence.nearest = nearest.into_iter().map(|found| self.with_owner(found)).collect();
+        evidence.nearest = self.all_with_owners(nearest);
     }
 
     fn find_owners<'a>(&mut self, found: impl Iterator<Item = &'a Found>) {
@@ -302,6 +302,11 @@ impl Gatherer {
         }
         let mut owners = sockets::owners(&unknown, OWNERS_LIMIT);
         self.owners.extend(unknown.into_iter().map(|inode| (inode, (now, owners.remove(&inode)))));
+    }
+
+    pub(super) fn all_with_owners(&mut self, found: Vec<Found>) -> Vec<Listener> {
+        self.find_owners(found.iter());
+        found.into_iter().map(|found| self.with_owner(found)).collect()
     }
 
     fn with_owner(&self, found: Found) -> Listener {

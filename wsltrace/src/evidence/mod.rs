@@ -2,6 +2,7 @@
 //! judges.
 
 pub mod addresses;
+mod arrival;
 mod aside;
 pub mod backend;
 mod behind;
@@ -46,6 +47,7 @@ mod watched;
 mod way;
 
 pub use addresses::{OwnAddress, Unready};
+pub use arrival::Arrival;
 pub use aside::Redirect;
 pub use behind::namespaces_behind;
 pub use beyond::XdpBeyond;
@@ -240,8 +242,11 @@ pub struct Evidence {
     pub rule: Option<Rule>,
     /// The program that the rule's table belongs to, where no other may change it.
     pub table_holder: Option<TableHolder>,
-    /// The rules that would stop the same packet one after the other once that rule lets it through, by the rules as they are now.
+    /// The rules that would stop the same packet one after the other once that rule, or routing, lets it through, by the rules as they are
+    /// now.
     pub further: Vec<Further>,
+    /// Where the same packet would come in this namespace behind all of those.
+    pub arrival: Option<Arrival>,
     /// The destination port that the packet had where the rule met it, where that was found by following the rules.
     pub port_there: Option<u16>,
     /// Whether the rule was named for another attempt of the same client that died in the same place: the kernel traces so many

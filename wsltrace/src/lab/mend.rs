@@ -81,6 +81,8 @@ pub enum Mended {
     Added(usize),
     /// They set one value.
     Set,
+    /// They set one value, and add so many rules.
+    SetAndAdded(usize),
     /// They set this device up, or give it an address again: the kernel then makes routes of its own there, more or fewer by what it was
     /// built with, and some only later.
     Up(&'static str),
@@ -94,6 +96,7 @@ impl Mended {
             Self::RemovedAll(rules) => (rules, 0),
             Self::Added(rules) => (0, rules),
             Self::Set => (1, 1),
+            Self::SetAndAdded(rules) => (1, 1 + rules),
             Self::Up(_) | Self::Nothing => (0, 0),
         }
     }

@@ -4,11 +4,11 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::End;
 use super::packet::{Machine, Packet};
 use super::read::Rulesets;
 use super::ruleset::{Chain, Place, Statement, Verdict};
 use super::walk::predict;
+use super::{End, Goes};
 use crate::evidence::{Backend, Owner, Rule};
 
 /// How many rules are told of.
@@ -27,6 +27,15 @@ pub struct Further {
     pub port: u16,
     /// Whether it would be on its way through this machine there.
     pub forward: bool,
+}
+
+/// What stands behind the rule that killed a packet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Behind {
+    /// The rules that stop it one after the other, once what stopped it before is mended.
+    pub further: Vec<Further>,
+    /// The address and port of this namespace that it comes to behind them all, where nothing gives it to a proxy.
+    pub arrives_at: Option<(IpAddr, u16)>,
 }
 
 /// What is done about a rule.
@@ -52,20 +61,24 @@ impl Rulesets {
     }
 }
 
-/// The rules that stop a packet one after the other, once what stopped it before is mended; none where the rules as they are would not
-/// have stopped it by the first.
-pub fn further(rulesets: &Rulesets, packet: &Packet, machine: &Machine, first: &Rule) -> Vec<Further> {
+/// What stands behind the first rule that stops a packet; nothing where the rules as they are would not have stopped it by that one.
+/// Without such a rule something else stopped it, and all stand behind that.
+pub fn further(rulesets: &Rulesets, packet: &Packet, machine: &Machine, first: Option<&Rule>) -> Behind {
     let mut found: Vec<Further> = Vec::new();
+    let mut arrives_at = None;
     let mut rulesets = rulesets.clone();
     while found.len() <= MAX_FURTHER {
-        let end = predict(&rulesets, packet, machine).end;
-        let (End::Dropped { rule, address, port: Some(port), forward }
-        | End::Rejected { rule, address, port: Some(port), forward }) = end
-        else {
-            break;
+        let (rule, address, port, forward) = match predict(&rulesets, packet, machine).end {
+            End::Dropped { rule, address, port: Some(port), forward }
+            | End::Rejected { rule, address, port: Some(port), forward } => (rule, address, port, forward),
+            End::Passes { address, port, goes: Goes::Local, .. } if first.is_none() || !found.is_empty() => {
+                arrives_at = address.zip(port);
+                break;
+            }
+            _ => break,
         };
         let known = found.iter().any(|known| known.rule.is(&rule));
-        if known || found.is_empty() && !rule.is(first) {
+        if known || found.is_empty() && first.is_some_and(|first| !rule.is(first)) {
             break;
         }
         let own = rule.owner == Owner::User && rule.names_port(port, false);
@@ -73,7 +86,7 @@ pub fn further(rulesets: &Rulesets, packet: &Packet, machine: &Machine, first: &
         rulesets = mended;
         found.push(Further { rule, address, port, forward });
     }
-    found.into_iter().skip(1).collect()
+    Behind { further: found.into_iter().skip(usize::from(first.is_some())).collect(), arrives_at }
 }
 
 fn change(chain: &mut Chain, rule: &Rule, how: Mend) -> Option<()> {
@@ -95,7 +108,7 @@ fn change(chain: &mut Chain, rule: &Rule, how: Mend) -> Option<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{End, Rule, further, predict};
+    use super::{Behind, End, Rule, further, predict};
     use crate::simulate::tests::{chain, machine, rule, syn, told_rulesets};
 
     const DROP: &str = r#"{"drop": null}"#;
@@ -106,13 +119,28 @@ mod tests {
         )
     }
 
-    /// The handles of what is found behind the rule with handle 2, 0 for a policy.
-    fn behind(objects: &[String]) -> Vec<u64> {
+    /// What is found behind the rule with handle 2.
+    fn all_behind(objects: &[String]) -> Behind {
         let rulesets = told_rulesets(&objects.join(","), &["c", "d"], 2..9, "tcp dport 8080 drop");
         let End::Dropped { rule, .. } = predict(&rulesets, &syn(), &machine()).end else { unreachable!("all drop") };
         let first = Rule { handle: Some(2), ..rule };
-        let found = further(&rulesets, &syn(), &machine(), &first);
-        found.iter().map(|further| further.rule.handle.unwrap_or_default()).collect()
+        further(&rulesets, &syn(), &machine(), Some(&first))
+    }
+
+    /// The handles of the rules, 0 for a policy.
+    fn behind(objects: &[String]) -> Vec<u64> {
+        all_behind(objects).further.iter().map(|further| further.rule.handle.unwrap_or_default()).collect()
+    }
+
+    #[test]
+    fn behind_the_last_rule_it_comes_to_a_port_of_this_machine() {
+        let once = [chain("c", 1, "input", 0, "accept"), rule("c", 2, &of_port(DROP))];
+        let syn = syn();
+        assert_eq!(all_behind(&once).arrives_at, Some((syn.destination, syn.destination_port)));
+        let [strange, other] = [rule("c", 3, &format!(r#"{{"something": "new"}}, {DROP}"#)), rule("c", 3, &of_port(DROP))];
+        // Not where it may be stopped again, nor where another rule than the one told of stopped it.
+        assert_eq!(all_behind(&[once.as_slice(), &[strange]].concat()).arrives_at, None);
+        assert_eq!(all_behind(&[once[0].clone(), other]).arrives_at, None);
     }
 
     #[test]

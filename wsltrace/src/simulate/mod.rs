@@ -28,7 +28,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use arp::predict_arp;
-pub use further::{Further, further};
+pub use further::{Behind, Further, further};
 pub use packet::{Machine, Packet, Part, Standing, Way};
 pub use read::{Reader, Rulesets, read, read_by};
 pub use ruleset::Unread;

@@ -1,16 +1,18 @@
-//! More rules than one that drop: the report names them all, and what it prints lets the client in at once.
+//! More faults than one: the report names what stands behind the first. Where those are rules, what it prints lets the client in at once.
+
+use std::net::Ipv4Addr;
 
 use super::firewall::drop;
-use super::{Expect, Scenario, serve_any};
+use super::{Expect, Scenario, serve, serve_any};
 use crate::evidence::Backend::{IptablesLegacy, IptablesNft, Nft};
 use crate::journey::Stage;
 use crate::lab::mend::Mended;
-use crate::lab::{Lab, LabError, PORT};
+use crate::lab::{Binding, Lab, LabError, PORT, Side};
 
 const NEXT: &str = "once that lets it through, rule";
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![twice_by_legacy(), twice_by_iptables(), two_tables(), two_worlds()]
+    vec![twice_by_legacy(), twice_by_iptables(), two_tables(), two_worlds(), nobody_behind(), loopback_behind(), wall_behind()]
 }
 
 /// A script that ran twice. The two look alike where they are listed.
@@ -61,6 +63,45 @@ fn two_worlds() -> Scenario {
         mended: Some(Mended::RemovedAll(2)),
         note: "two firewalls are at work",
         expect,
+        ..base
+    }
+}
+
+fn nobody_behind() -> Scenario {
+    let title = "nftables drops the port, and nothing listens on it";
+    let base = drop("drop-before-no-listener", title, Nft, Stage::InputFilter, drop_port);
+    let expect = Expect { says: "behind that, as things are now, nothing listens on port 8080", ..base.expect };
+    Scenario { mended: None, expect, ..base }
+}
+
+fn loopback_behind() -> Scenario {
+    let title = "nftables drops the port, and the server listens on 127.0.0.1 only";
+    let base = drop("drop-before-loopback", title, Nft, Stage::InputFilter, |lab| {
+        serve(lab, Side::Wsl, Binding::new(Ipv4Addr::LOCALHOST, PORT))?;
+        drop_port(lab)
+    });
+    let expect = Expect { says: "listens on 127.0.0.1:8080 only, so the client would be refused next", ..base.expect };
+    Scenario { mended: None, expect, ..base }
+}
+
+fn drop_port(lab: &mut Lab) -> Result<(), LabError> {
+    lab.wsl.nft("inet", "type filter hook input priority filter; policy accept", &format!("tcp dport {PORT} drop"))
+}
+
+/// Docker's policy without its rules, on a machine that sends nothing on either.
+fn wall_behind() -> Scenario {
+    let base = super::routing::unforwarded();
+    Scenario {
+        name: "ip-forward-off-before-drop",
+        title: "DNAT to another machine while ip_forward is off, and the FORWARD chain drops",
+        group: nobody_behind().group,
+        break_it: |lab| {
+            super::routing::lead_to_backend(lab)?;
+            lab.wsl.nft(lab.family(), "type filter hook forward priority filter; policy drop", "")
+        },
+        // One for each direction.
+        mended: Some(Mended::SetAndAdded(2)),
+        expect: Expect { says: "once that lets it through, the policy of ip", ..base.expect },
         ..base
     }
 }

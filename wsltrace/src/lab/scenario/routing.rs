@@ -44,26 +44,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
                 Some(("IP_LOCALNET", (6, 14))),
             )
         },
-        Scenario {
-            behind: Some(Side::Backend),
-            tools: &["nft"],
-            break_it: |lab| {
-                serve_all(lab, Side::Backend, PORT)?;
-                lab.side(Side::Backend)?.route_to(lab.at(CLIENT_V4), Way::Gateway(lab.at(ETH1), None))?;
-                lab.wsl.nft(
-                    lab.family(),
-                    "type nat hook prerouting priority dstnat",
-                    &format!("tcp dport {PORT} dnat to {}", lab.at(BACKEND)),
-                )
-            },
-            witness: Some(("Ip", "InAddrErrors")),
-            ..dies(
-                "ip-forward-off",
-                "DNAT to another machine while ip_forward is off",
-                Code::NoForwarding,
-                Some(("IP_INADDRERRORS", (6, 1))),
-            )
-        },
+        unforwarded(),
         Scenario {
             behind: Some(Side::Backend),
             target: BACKEND.into(),
@@ -81,6 +62,31 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         ipv6_off(),
         too_small_for_ipv6(),
     ]
+}
+
+pub(super) fn unforwarded() -> Scenario {
+    Scenario {
+        behind: Some(Side::Backend),
+        tools: &["nft"],
+        break_it: lead_to_backend,
+        witness: Some(("Ip", "InAddrErrors")),
+        ..dies(
+            "ip-forward-off",
+            "DNAT to another machine while ip_forward is off",
+            Code::NoForwarding,
+            Some(("IP_INADDRERRORS", (6, 1))),
+        )
+    }
+}
+
+pub(super) fn lead_to_backend(lab: &mut Lab) -> Result<(), LabError> {
+    serve_all(lab, Side::Backend, PORT)?;
+    lab.side(Side::Backend)?.route_to(lab.at(CLIENT_V4), Way::Gateway(lab.at(ETH1), None))?;
+    lab.wsl.nft(
+        lab.family(),
+        "type nat hook prerouting priority dstnat",
+        &format!("tcp dport {PORT} dnat to {}", lab.at(BACKEND)),
+    )
 }
 
 /// The client speaks from an address that WSL has, too. No command of the report mends it: one of the two has to take another.

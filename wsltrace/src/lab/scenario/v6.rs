@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use nix::errno::Errno;
 
 use super::{
-    Expect, Scenario, astray, back, confirmation, conntrack, firewall, foreign, forwarding, handshake, ingress, ipsec, led,
-    limits, listener, loopback, neighbour, overflow, packet, policy, queue, reader, reply, routing, served, synproxy, tables,
-    untaken,
+    Expect, Scenario, astray, back, confirmation, conntrack, firewall, foreign, forwarding, further, handshake, ingress, ipsec,
+    led, limits, listener, loopback, neighbour, overflow, packet, policy, queue, reader, reply, routing, served, synproxy,
+    tables, untaken,
 };
 use crate::lab::Seen;
 use crate::lab::sides::{over_v6, twin};
@@ -94,6 +94,8 @@ const OVER_V6: &[OverV6] = &[
     ("input-snat", "input-snat-v6", "nothing is broken: a rule in INPUT gives the client another IPv6 address"),
     ("input-snat-no-listener", "input-snat-no-listener-v6", "the same, and nothing listens"),
     ("ip-forward-off", "forwarding-off-v6", "DNAT to another machine over IPv6 while forwarding is off"),
+    ("drop-before-no-listener", "drop-before-no-listener-v6", "nftables drops the port over IPv6, and nothing listens on it"),
+    ("ip-forward-off-before-drop", "forwarding-off-before-drop-v6", "IPv6 forwarding is off, and the FORWARD chain drops"),
     ("blackhole-route", "blackhole-route-v6", "a blackhole route to the IPv6 destination"),
     ("reply-drop-forward", "reply-drop-forward-v6", "the FORWARD chain drops a container's answers over IPv6"),
     ("reply-drop-lo", "reply-drop-lo-v6", "the INPUT chain drops answers that come back over lo, to ::1"),
@@ -206,6 +208,7 @@ const OVER_V6: &[OverV6] = &[
 pub(super) fn scenarios() -> Vec<Scenario> {
     let all = [
         firewall::scenarios(),
+        further::scenarios(),
         limits::scenarios(),
         ingress::scenarios(),
         reply::scenarios(),
@@ -278,7 +281,9 @@ fn over_v6_expected(name: &str, expect: Expect) -> Expect {
             Expect { reason: Some(("NOT_SPECIFIED", (5, 18))), proved: false, inferred: true, ..expect }
         }
         // Here the reason is that of other refusals too, and only the setting tells.
-        "ip-forward-off" => Expect { reason: Some(("IP_INADDRERRORS", (6, 18))), proved: false, inferred: true, ..expect },
+        "ip-forward-off" | "ip-forward-off-before-drop" => {
+            Expect { reason: Some(("IP_INADDRERRORS", (6, 18))), proved: false, inferred: true, ..expect }
+        }
         // The kernel has a route that says so, instead of none.
         "rule-blackhole" | "rule-mark-blackhole" => Expect { reason: Some(("NOT_SPECIFIED", (5, 18))), ..expect },
         "redirect-no-listener-legacy" => Expect { says: "by rule 1 of ip6", ..expect },
