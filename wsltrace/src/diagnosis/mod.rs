@@ -9,6 +9,7 @@ mod firewall;
 mod hairpin;
 mod handed;
 mod hardware;
+mod hindered;
 mod icmp;
 mod ipsec;
 mod led;

@@ -3,6 +3,7 @@
 use super::{
     Confidence,
     case::{Case, Finding},
+    hindered::relieved,
     listener::{Mismatch, first, takers, who, who_of},
 };
 use crate::{
@@ -187,28 +188,4 @@ fn no_longer_there(case: &Case) -> Option<Finding> {
         )
     };
     Some(Finding::inferred(summary).remedy(case.where_to_type()).remedy([case.root("ss -ltnp")]))
-}
-
-/// A finding of a server that does not accept, with what helps it; a process that somebody has stopped only has to go on.
-fn relieved(case: &Case, listener: Option<&Listener>, finding: Finding) -> Finding {
-    let Some(pid) = listener.and_then(|l| l.pid).filter(|pid| case.evidence.stopped.contains(pid)) else {
-        return finding.remedy(relieve(case, listener));
-    };
-    let summary = format!("{}; that process is stopped, as Ctrl-Z does it", finding.summary);
-    let advice = "# `fg` in its terminal has it go on; from anywhere else:".to_owned();
-    Finding { summary, ..finding }.remedy([advice, format!("sudo kill -CONT {pid}")])
-}
-
-/// What helps a server that does not accept fast enough.
-fn relieve(case: &Case, listener: Option<&Listener>) -> Vec<String> {
-    let port = case.journey.last_destination().1;
-    let look = case.root(&format!("ss -ltnp 'sport = :{port}'"));
-    let stack = listener.and_then(|l| l.pid).map(|pid| format!("sudo cat /proc/{pid}/status /proc/{pid}/stack"));
-    let small = case.sysctl("net.core.somaxconn").and_then(|value| value.parse::<u32>().ok());
-    let raise = small.filter(|limit| *limit < 4096).map(|_| case.root("sysctl -w net.core.somaxconn=4096"));
-    let advice =
-        "# see why the server does not accept: it hangs, or its listen() backlog is too small for such bursts".to_owned();
-    // The limit is taken when a server calls listen().
-    let restart = raise.as_ref().map(|_| "# and restart the server: its queue keeps the limit that it was made with".to_owned());
-    [look].into_iter().chain(stack).chain(raise).chain(restart).chain([advice]).collect()
 }

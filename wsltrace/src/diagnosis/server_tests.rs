@@ -1,8 +1,9 @@
 //! Judgements on what servers and firewalls did with connections, on hand-made journeys.
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use super::{Code, Confidence, tests::expect};
 use crate::{
-    evidence::{Cgroup, Evidence, Listener, Silence},
+    evidence::{Cgroup, Evidence, FileLimit, Hindered, Hindrance, Listener, Silence, Work},
     journey::{Origin, Outcome, Stage},
     output::samples::{self, after_prerouting, ip, journey, listener, with_listeners},
 };
@@ -116,4 +117,40 @@ fn socat_is_given_the_family_of_each_of_its_ends() {
     // A socket of IPv6 that is bound to an address of IPv4 takes IPv4.
     assert_eq!(bridge("172.28.16.2", "::ffff:127.0.0.1"), line(near, "TCP4:127.0.0.1:8080"));
     assert_eq!(bridge("fd00:28:16::2", "::1"), line("TCP6-LISTEN:8080,bind=[fd00:28:16::2]", "TCP6:[::1]:8080"));
+}
+
+#[test]
+fn what_keeps_a_server_from_accepting_is_told_with_its_own_remedy() {
+    let mut journey = samples::healthy().journey;
+    journey.facts.not_accepted = true;
+    let waiting = Listener { queue: 1, ..listener("0.0.0.0") };
+    let with = |pid, by| {
+        let evidence = Evidence { hindered: Some(Hindered { pid, by }), ..with_listeners(vec![waiting.clone()]) };
+        expect(&journey, &evidence, Code::NotAccepted, Inferred)
+    };
+    let files = |soft, hard| with(412, Hindrance::Files(FileLimit { soft, hard }));
+    assert!(
+        files(1024, None)
+            .summary
+            .contains("most likely because that process has as many files and connections open as it may (1024,")
+    );
+    assert_eq!(files(1024, None).remedy[0], "sudo prlimit --pid 412 --nofile=65536:");
+    assert_eq!(files(1024, Some(1_048_576)).remedy[0], "sudo prlimit --pid 412 --nofile=65536:");
+    assert_eq!(files(1024, Some(4096)).remedy[0], "sudo prlimit --pid 412 --nofile=4096:");
+    assert_eq!(files(1024, Some(1024)).remedy[0], "sudo prlimit --pid 412 --nofile=65536");
+    assert_eq!(files(100_000, None).remedy[0], "sudo prlimit --pid 412 --nofile=400000:");
+    let work = |pid, work| with(pid, Hindrance::Work(work));
+    let reads = work(412, Work::Reads("172.28.16.1:50000".parse().unwrap()));
+    assert!(
+        reads.summary.ends_with("the only thread of that process waits for what 172.28.16.1:50000 sends on another connection")
+    );
+    assert!(reads.remedy.iter().any(|line| line.contains("end what 172.28.16.1:50000 belongs to")), "{:?}", reads.remedy);
+    assert!(work(7, Work::Computes).summary.contains("the only thread of process 7, which has the same socket, computes"));
+    assert!(work(412, Work::Awaits("/mnt/c/a\x1b[31m".into())).summary.contains("waits for /mnt/c/a\\x1b"));
+    // What was found of a socket without a queue is of another.
+    let evidence = Evidence {
+        hindered: Some(Hindered { pid: 412, by: Hindrance::Work(Work::Computes) }),
+        ..with_listeners(vec![listener("0.0.0.0")])
+    };
+    assert!(!expect(&journey, &evidence, Code::NotAccepted, Inferred).summary.contains("only thread"));
 }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::cgroups::{self, Cgroup, Direction};
 use super::connection::{self, Connection, Ends};
+use super::hindered::{self, Hindered};
 use super::place::is_silent;
 use super::readings::Span;
 use super::rules::{FirewallTrace, Scope};
@@ -35,6 +36,8 @@ const OWNERS_LIMIT: Duration = Duration::from_secs(3);
 pub struct Gatherer {
     pub(super) watched: BTreeMap<u32, Watched>,
     owners: HashMap<u64, (Instant, Option<SocketOwner>)>,
+    /// What keeps servers, by the inode numbers of their sockets.
+    hindered: HashMap<u64, (Instant, Option<Hindered>)>,
 }
 
 impl Gatherer {
@@ -250,6 +253,9 @@ impl Gatherer {
         if let Some(direction) = decided_for_socket(journey) {
             evidence.cgroup = of_here.iter().flatten().find_map(|found| deciding(found.cgroup?, direction));
         }
+        if after.is_some() {
+            evidence.hindered = of_here.as_ref().and_then(|found| self.hindered(found));
+        }
         let named = |found: Vec<Found>| found.into_iter().map(|found| self.with_owner(found)).collect();
         evidence.sockets = of_here.map(|found| Sockets { listeners: named(found) });
         evidence.elsewhere = named(of_others);
@@ -260,6 +266,15 @@ impl Gatherer {
             evidence.socket_unit = units::unit_of(listeners).or_told(here, "ask systemd for its socket units").flatten();
         }
         evidence.stopped = evidence.sockets.as_ref().map(|found| sockets::stopped(&found.listeners)).unwrap_or_default();
+    }
+
+    /// What keeps the only one of these from accepting in whose queue connections wait.
+    fn hindered(&mut self, found: &[Found]) -> Option<Hindered> {
+        let mut waited_for = found.iter().filter(|found| found.listener.queue > 0 && found.inode != 0);
+        let (Some(one), None) = (waited_for.next(), waited_for.next()) else { return None };
+        self.hindered.retain(|_, (time, _)| time.elapsed() < REST_KEPT);
+        let look = || (Instant::now(), hindered::kept(one, OWNERS_LIMIT));
+        self.hindered.entry(one.inode).or_insert_with(look).1.clone()
     }
 
     /// The address at which a listener can be asked, of the family of `asked`, where its namespace has an interface on another's wire.

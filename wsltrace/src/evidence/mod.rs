@@ -19,6 +19,7 @@ mod followed;
 mod further;
 mod gather;
 mod hardware;
+mod hindered;
 mod ipsec;
 mod killer;
 pub mod lead;
@@ -60,6 +61,7 @@ pub use first_data::Obstacle;
 pub use followed::Dropped;
 pub use gather::Gatherer;
 pub use hardware::{BRIDGE_FREES, Isolated, Unclaimed};
+pub use hindered::{FileLimit, Hindered, Hindrance, Work};
 pub use ipsec::IpsecPolicy;
 pub use lead::Lead;
 pub use neighbour::Deaf;
@@ -273,6 +275,9 @@ pub struct Evidence {
     pub proxied: Vec<Proxied>,
     /// The processes of listeners that somebody has stopped (`SIGSTOP`, Ctrl-Z).
     pub stopped: Vec<u32>,
+    /// What keeps the server from accepting in whose queue alone connections wait, where one of them was not accepted or found the queue
+    /// full.
+    pub hindered: Option<Hindered>,
     /// Listeners on the same port in other namespaces that are joined to the one where the packet ended.
     pub elsewhere: Vec<Listener>,
     /// The address at which the first of them is to be asked, where its namespace stands on a wire of this one's (macvlan, ipvlan).
