@@ -141,6 +141,25 @@ impl Facts {
         takers(all.filter(|listener| listener.port == to.port()), to.ip(), Some(interface)).into_iter().next()
     }
 
+    /// The addresses of the sockets on a port to which rules lead, where none of them takes what comes there.
+    pub(super) fn bound_beside(&self, to: SocketAddr) -> Vec<IpAddr> {
+        let all = self.linux.listeners.iter().chain(&self.linux.other_listeners);
+        let mut bound: Vec<IpAddr> = all.filter(|listener| listener.port == to.port()).map(|listener| listener.address).collect();
+        bound.sort_unstable();
+        bound.dedup();
+        bound
+    }
+
+    /// How it is that no socket of this Linux takes what rules lead there.
+    pub(super) fn nobody_at(&self, to: SocketAddr) -> String {
+        let bound: Vec<String> = self.bound_beside(to).iter().map(IpAddr::to_string).collect();
+        if bound.is_empty() {
+            "nothing listens".to_owned()
+        } else {
+            format!("the server listens only on {}", bound.join(" and "))
+        }
+    }
+
     /// What the firewalls would do with the answer of the socket that a SYN was led to.
     pub(super) fn answered_from(&self, entry: &Entry, to: SocketAddr) -> Option<Prediction> {
         let way = if entry.local { Way::LoopbackAnswer } else { Way::Answer { device: Some(entry.interface.clone()) } };
@@ -178,7 +197,7 @@ impl Facts {
             return if blind {
                 Gate::Unknown(format!("led to {to}{by}, and the listening sockets could not be seen"))
             } else {
-                Gate::Shut(format!("led to {to}{by}, where nothing listens"))
+                Gate::Shut(format!("led to {to}{by}, where {}", self.nobody_at(to)))
             };
         };
         if listener.queue > listener.backlog {

@@ -149,7 +149,7 @@ impl Packet {
 /// The addresses and routes of the namespace, as far as the simulation needs them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Machine {
-    /// Every address of every device.
+    /// Every address of every device, in the kernel's order.
     pub addresses: Vec<(String, IpAddr)>,
     /// The device by which packets to an address elsewhere leave, where it is known.
     pub ways: BTreeMap<IpAddr, String>,
@@ -169,12 +169,12 @@ impl Machine {
         self.proxies.as_ref()?.get(&port).copied().unwrap_or(Some(false))
     }
 
-    /// The address to which `redirect` sends what comes in by a device; `None` where the kernel would choose among several.
+    /// The address to which `redirect` sends what comes in by a device: the first that the device has (`nf_nat_redirect_ipv4` and
+    /// `_ipv6`, seen on 6.18). The kernel keeps those of IPv6 with the widest scope first, so that one of the link alone comes first
+    /// only where there is no other.
     pub(super) fn redirected(&self, device: Option<&str>, family: Family) -> Option<IpAddr> {
         let of_family = |address: &IpAddr| address.is_ipv4() == (family == Family::Ipv4);
-        let mut own = self.addresses.iter().filter(|(name, address)| Some(name.as_str()) == device && of_family(address));
-        let (_, only) = own.next()?;
-        own.next().is_none().then_some(*only)
+        self.addresses.iter().find(|(name, own)| Some(name.as_str()) == device && of_family(own)).map(|(_, own)| *own)
     }
 }
 
@@ -184,13 +184,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_redirect_leads_to_the_only_address_of_the_device() {
+    fn a_redirect_leads_to_the_first_address_of_the_device() {
         let address = |text: &str| text.parse::<IpAddr>().unwrap();
         let own = |name: &str, text: &str| (name.to_owned(), address(text));
         let addresses = vec![own("eth0", "10.0.0.1"), own("eth1", "10.0.1.1"), own("eth1", "10.0.1.2"), own("eth0", "fd00::1")];
         let machine = Machine { addresses, ..Machine::default() };
         assert_eq!(machine.redirected(Some("eth0"), Family::Ipv4), Some(address("10.0.0.1")));
-        assert_eq!(machine.redirected(Some("eth1"), Family::Ipv4), None);
+        assert_eq!(machine.redirected(Some("eth1"), Family::Ipv4), Some(address("10.0.1.1")));
+        assert_eq!(machine.redirected(Some("eth0"), Family::Ipv6), Some(address("fd00::1")));
+        assert_eq!(machine.redirected(Some("eth1"), Family::Ipv6), None);
         assert_eq!(machine.redirected(None, Family::Ipv4), None);
         assert!(machine.has(address("127.9.9.9")) && machine.has(address("fd00::1")) && !machine.has(address("10.0.0.9")));
     }

@@ -21,10 +21,15 @@ pub(super) fn listening(facts: &Facts) -> Vec<Finding> {
     let nobody = redirects.iter().find(|redirect| redirect.listener.is_none() && !redirect.martian);
     if let Some(redirect) = nobody.filter(|_| !blind) {
         let to = redirect.to;
-        let summary = format!("rules of the firewall lead connections on to {to} of this Linux, where nothing listens");
+        let summary = format!("rules of the firewall lead connections on to {to} of this Linux, where {}", facts.nobody_at(to));
         let finding = Finding::new(Severity::Fails, summary);
         let finding = redirect.rule.iter().fold(finding, |finding, rule| finding.because(described(rule)));
-        let start = format!("# start the server on port {}, or take out the rule; what listens:", to.port());
+        let start = if facts.bound_beside(to).is_empty() {
+            format!("# start the server on port {}, or take out the rule; what listens:", to.port())
+        } else {
+            let any = if to.is_ipv4() { "0.0.0.0" } else { "::" };
+            format!("# let the server on port {} listen on {any}, or take out the rule; what listens:", to.port())
+        };
         return vec![finding.linux(start).linux("ss -ltnp")];
     }
     if let Some(nobody) = nobody_inside(facts) {

@@ -243,6 +243,9 @@ fn a_redirect_is_judged_by_the_listeners_of_its_port() {
         assert_eq!(answer, Answer::Works, "{why}");
         assert_eq!(wrong(&facts), [], "{listeners:?}");
         let facts = led(listeners, &[("0.0.0.0", 9998), ("127.0.0.1", 9999)], redirect);
+        assert!(outside(&facts).1.ends_with("where the server listens only on 127.0.0.1"), "{:?}", outside(&facts));
+        assert!(finding(&facts, "listener").remedy[0].text.contains("let the server on port 9999 listen on 0.0.0.0"));
+        let facts = led(listeners, &[("0.0.0.0", 9998)], redirect);
         assert!(outside(&facts).1.ends_with("where nothing listens"), "{:?}", outside(&facts));
         assert_eq!(wrong(&facts), is("listener", Severity::Fails));
         // Each of what is told of a server on the port is told of this one.

@@ -39,12 +39,36 @@ pub(super) fn scenarios() -> Vec<Scenario> {
                 lab.iptables("iptables-legacy", &rule)
             },
         ),
+        Scenario {
+            expect: Expect {
+                codes: &[Code::ListenerBoundElsewhere],
+                says: "only, and the client asked for",
+                ..to_loopback().expect
+            },
+            ..to_loopback()
+        },
         dnat_to_loopback_v6(),
         dnat_out_of_loopback(),
         hops_used_up(),
         network_gone(),
         taken_away(),
     ]
+}
+
+/// `redirect` leads to the address of the interface that the packet came by, and not to 127.0.0.1.
+fn to_loopback() -> Scenario {
+    redirected(
+        "redirect-loopback-server",
+        "a rule redirects the port to one whose server listens on loopback only",
+        &["nft"],
+        "by rule handle",
+        |lab| {
+            let own: IpAddr = if lab.any().is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+            serve(lab, Side::Wsl, Binding::new(own, DEAD_PORT))?;
+            let rule = format!("tcp dport {PORT} redirect to :{DEAD_PORT}");
+            lab.wsl.nft("inet", "type nat hook prerouting priority dstnat", &rule)
+        },
+    )
 }
 
 fn redirected(

@@ -130,6 +130,11 @@ const OVER_V6: &[OverV6] = &[
     ("reply-mark-elsewhere", "reply-mark-elsewhere-v6", "a firewall marks the answers, and an IPv6 rule takes them elsewhere"),
     ("redirect-no-listener", "redirect-no-listener-v6", "a rule redirects the port over IPv6 to one without a server"),
     (
+        "redirect-loopback-server",
+        "redirect-loopback-server-v6",
+        "a rule redirects the port over IPv6 to one whose server listens on [::1] only",
+    ),
+    (
         "redirect-no-listener-legacy",
         "redirect-no-listener-ip6tables-legacy",
         "ip6tables (legacy) redirects to a port without a server",
