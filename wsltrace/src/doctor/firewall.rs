@@ -114,9 +114,9 @@ impl Facts {
         };
         let of_client = |source_port| {
             let packet = Packet { way: way.clone(), source, source_port, destination, destination_port, ecn: None };
-            let Prediction { end } = predict(rulesets, &packet, &machine);
+            let Prediction { end, whole } = predict(rulesets, &packet, &machine);
             // An answer goes to the client's port, by which two of the same fate would differ.
-            Prediction { end: if answer { without_port(end) } else { end } }
+            Prediction { end: if answer { without_port(end) } else { end }, whole }
         };
         let ports = local.then(|| self.linux.setting(LOCAL_PORTS).and_then(range_of)).flatten().unwrap_or(CLIENT_PORTS);
         let [first, last] = ports.map(|port| of_client(Some(port)));
@@ -253,6 +253,15 @@ impl Facts {
             return self.unread().map_or(Gate::Open, |why| self.without_rules(&why));
         };
         match &prediction.end {
+            End::Maybe { .. } if self.unread().is_some() => self.without_rules(&self.unread().unwrap_or_default()),
+            End::Maybe { .. } => self.of_several(entry, &prediction),
+            end => self.of_end(entry, end),
+        }
+    }
+
+    /// What becomes of a SYN and of what follows it, where the rules for the SYN are known to end so.
+    pub(super) fn of_end(&self, entry: &Entry, end: &End) -> Gate {
+        match end {
             End::Passes { port: Some(port), translated_by, goes: Goes::Proxy, .. } => {
                 self.taken_by_proxy(entry, *port, translated_by.as_ref())
             }
@@ -273,8 +282,7 @@ impl Facts {
                     self.led(entry, address.zip(*port), translated_by.as_ref())
                 }
             }
-            End::Maybe { .. } if self.unread().is_some() => self.without_rules(&self.unread().unwrap_or_default()),
-            _ => stopped(&prediction, "").unwrap_or(Gate::Open),
+            _ => stopped_at(end, "").unwrap_or(Gate::Open),
         }
     }
 
@@ -334,11 +342,22 @@ pub(super) fn stopped(prediction: &Prediction, what: &str) -> Option<Gate> {
     if !stops.is_empty() {
         return Some(Gate::Shut(format!("{what}{}", stops.join(", or "))));
     }
+    // Where chance leads it, say, it passes as well.
+    if prediction.ends().is_some_and(|ends| ends.iter().all(|end| matches!(end, End::Passes { .. }))) {
+        return None;
+    }
     Some(match &prediction.end {
-        End::Passes { .. } => return None,
-        End::Queued { rule } => Gate::Unknown(format!("{what}handed to a program by {}", described(rule))),
-        _ => Gate::Unknown(format!("the firewall decides, and it depends on {}", prediction.maybe().join(", "))),
+        End::Maybe { .. } => Gate::Unknown(format!("the firewall decides, and it depends on {}", prediction.maybe().join(", "))),
+        end => stopped_at(end, what)?,
     })
+}
+
+/// The same of one end.
+fn stopped_at(end: &End, what: &str) -> Option<Gate> {
+    match end {
+        End::Queued { rule } => Some(Gate::Unknown(format!("{what}handed to a program by {}", described(rule)))),
+        end => in_words(end).map(|stop| Gate::Shut(format!("{what}{stop}"))),
+    }
 }
 
 /// A stop in words: what is done, and by which rule.

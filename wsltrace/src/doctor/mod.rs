@@ -12,6 +12,7 @@ mod linux;
 mod neighbours;
 mod proxy;
 mod redact;
+mod several;
 mod uncertain;
 mod unserved;
 

@@ -63,6 +63,19 @@ impl Facts {
         Some((*to, self.nobody_inside(*to)?))
     }
 
+    /// What is done about it that no socket of a container takes what is led there.
+    pub(super) fn mend_inside(&self, to: SocketAddr) -> &'static str {
+        let listens = self.linux.elsewhere.iter().any(|listener| {
+            listener.port == to.port()
+                && self.linux.inside.iter().any(|inside| inside.netns == listener.netns && inside.addresses.contains(&to.ip()))
+        });
+        if listens {
+            "# let the server in the container listen on 0.0.0.0: its option is often called --host, --bind or --listen"
+        } else {
+            "# start the server in the container on that port, or publish the port that it has"
+        }
+    }
+
     /// How it is that no socket of the container with this address takes connections to its port; `None` where one does, or it is not known.
     pub(super) fn nobody_inside(&self, to: SocketAddr) -> Option<String> {
         let mut inside = self.linux.inside.iter().filter(|inside| inside.addresses.contains(&to.ip()));

@@ -25,7 +25,7 @@ pub fn predict_arp(rulesets: &Rulesets) -> Option<Prediction> {
             Fate::Drops(rule) => {
                 let site = Site { chain: chain.place.clone(), base: chain.place.chain.clone(), rule };
                 let rule = rule_of(rulesets, &site, "drop");
-                return Some(Prediction { end: End::Dropped { rule, address: None, port: None, forward: false } });
+                return Some(Prediction { end: End::Dropped { rule, address: None, port: None, forward: false }, whole: true });
             }
             Fate::Depends => because.push(format!("arp {} {}", chain.place.table, chain.place.chain)),
         }
@@ -34,7 +34,7 @@ pub fn predict_arp(rulesets: &Rulesets) -> Option<Prediction> {
         because.push("arptables-legacy".to_owned());
     }
     let because: Vec<Because> = because.into_iter().map(|place| Because { name: unknown::ARP.to_owned(), place }).collect();
-    (!because.is_empty()).then(|| Prediction { end: End::Maybe { possible: Vec::new(), because } })
+    (!because.is_empty()).then(|| Prediction { end: End::Maybe { possible: Vec::new(), because }, whole: false })
 }
 
 fn fate(chain: &Chain, drops: bool) -> Fate {

@@ -265,7 +265,9 @@ impl Walk<'_> {
                 }
             }
         }
-        possible.push(otherwise);
+        if !is_exhausted(&seen, map) {
+            possible.push(otherwise);
+        }
         let state = because.map_or_else(|| state.clone(), |name| state.depending(name, &place(chain)));
         possible.into_iter().map(|value| (value, state.clone())).collect()
     }
@@ -379,6 +381,16 @@ impl Walk<'_> {
         let target = Target { address: Some(own.map_or(Known::No, Known::Yes)), port };
         State { local: Some(true), ..translated(target, site, state) }
     }
+}
+
+/// Whether a map has an entry for every number that chance can give. No two entries hold the same.
+fn is_exhausted<T>(seen: &[Seen], map: &[(Vec<Item>, T)]) -> bool {
+    let [Seen::Between(first, last, _)] = seen else { return false };
+    let held = map.iter().filter_map(|(element, _)| match element.as_slice() {
+        [Item::Range(from, to)] => (*to.min(last) + 1).checked_sub(*from.max(first)),
+        _ => None,
+    });
+    held.sum::<u128>() == last - first + 1
 }
 
 /// The packet with a new destination.

@@ -123,6 +123,9 @@ impl End {
 pub struct Prediction {
     /// What becomes of it.
     pub end: End,
+    /// No end was left out because a rule was not understood, or more ways are there than are followed.
+    #[serde(skip)]
+    pub whole: bool,
 }
 
 impl Prediction {
@@ -131,6 +134,16 @@ impl Prediction {
         match &self.end {
             End::Maybe { because, .. } => because.iter().map(ToString::to_string).collect(),
             _ => Vec::new(),
+        }
+    }
+
+    /// The ends that are possible, where there are no others.
+    pub fn ends(&self) -> Option<Vec<&End>> {
+        match &self.end {
+            End::Maybe { possible, because } => {
+                (self.whole && !because.iter().any(Because::hides_ends)).then(|| possible.iter().collect())
+            }
+            end => Some(vec![end]),
         }
     }
 

@@ -199,6 +199,7 @@ impl Here<'_> {
                 Some(false) => Seen::Not(LOCAL, unknown::FIB),
                 None => Seen::Unknown(unknown::SOURCE),
             },
+            Field::Between { first, last, name } => Seen::Between(first.into(), last.into(), name),
             Field::Unknown(name) => Seen::Unknown(name),
         }
     }

@@ -53,7 +53,22 @@ pub(super) enum Field {
     Absent,
     /// One of IPv6 that stands before what it carries, which no packet here has.
     Extension,
+    /// A number that chance or a hash decides, from and to this one.
+    Between {
+        first: u32,
+        last: u32,
+        name: &'static str,
+    },
     Unknown(&'static str),
+}
+
+impl Field {
+    /// A number that chance or a hash decides: one of so many, from this one on.
+    pub(super) fn between(many: u32, first: u32, name: &'static str) -> Self {
+        let last = many.checked_sub(1).and_then(|more| first.checked_add(more));
+        // A hash may have no limit.
+        last.map_or(Self::Unknown(name), |last| Self::Between { first, last, name })
+    }
 }
 
 /// A step of arithmetic on a field.
@@ -88,6 +103,8 @@ pub(super) enum Seen {
         known: u128,
         open: &'static str,
     },
+    /// Any number from and to this one.
+    Between(u128, u128, &'static str),
     /// Any number but this.
     Not(u128, &'static str),
     Name(String),
@@ -109,7 +126,7 @@ impl Seen {
             (Self::Bits { value, known, open }, Step::Or(mask)) => Self::Bits { value: value | mask, known: known | mask, open },
             (Self::Bits { value, known, open }, Step::Xor(mask)) => Self::Bits { value: value ^ mask, known, open },
             (Self::Absent, _) => Self::Absent,
-            (Self::Unknown(name) | Self::Not(_, name), _) => Self::Unknown(name),
+            (Self::Unknown(name) | Self::Not(_, name) | Self::Between(_, _, name), _) => Self::Unknown(name),
             (Self::Bits { .. } | Self::Name(_), _) => Self::Unknown(unknown::EXPRESSION),
         })
     }
@@ -196,9 +213,10 @@ pub(super) fn is(seen: &Seen, item: &Item) -> Answer {
     match (seen, item) {
         (_, Item::Any) => Answer::Yes,
         (Seen::Not(value, _), Item::Range(from, to)) if from == value && to == value => Answer::No,
-        (Seen::Unknown(name) | Seen::Not(_, name), _) | (Seen::Bits { .. } | Seen::Name(_), Item::Unknown(name)) => {
-            Answer::Maybe(name)
-        }
+        (Seen::Between(first, last, _), Item::Range(from, to)) if to < first || last < from => Answer::No,
+        (Seen::Between(first, last, _), Item::Range(from, to)) if from <= first && last <= to => Answer::Yes,
+        (Seen::Unknown(name) | Seen::Not(_, name) | Seen::Between(_, _, name), _)
+        | (Seen::Bits { .. } | Seen::Name(_), Item::Unknown(name)) => Answer::Maybe(name),
         (Seen::Bits { value, known: u128::MAX, .. }, Item::Range(from, to)) => Answer::of((from..=to).contains(&value)),
         (Seen::Bits { value, known, open }, Item::Range(from, to)) if from == to => {
             if (value ^ from) & known == 0 {
@@ -246,7 +264,7 @@ pub(super) fn compare(seen: &[Seen], relation: Relation, right: &Elements) -> An
 
 fn any_bit(seen: &Seen, element: &[Item]) -> Answer {
     match (seen, element) {
-        (Seen::Unknown(name), _) | (_, [Item::Unknown(name)]) => Answer::Maybe(name),
+        (Seen::Unknown(name) | Seen::Between(_, _, name), _) | (_, [Item::Unknown(name)]) => Answer::Maybe(name),
         (Seen::Bits { value, known, open }, [Item::Range(bits, to)]) if bits == to => {
             if value & known & bits != 0 {
                 Answer::Yes
@@ -262,6 +280,10 @@ fn any_bit(seen: &Seen, element: &[Item]) -> Answer {
 
 fn ordered(seen: &Seen, relation: Relation, element: &[Item]) -> Answer {
     match (seen, element) {
+        (Seen::Between(first, last, name), [Item::Range(number, to)]) if number == to => {
+            let ends = [first, last].map(|end| ordered(&Seen::number(*end), relation, element));
+            if ends[0] == ends[1] { ends[0] } else { Answer::Maybe(name) }
+        }
         (Seen::Unknown(name), _) | (_, [Item::Unknown(name)]) => Answer::Maybe(name),
         (Seen::Bits { value, known: u128::MAX, .. }, [Item::Range(number, to)]) if number == to => match relation {
             Relation::Less => Answer::of(value < number),
@@ -317,6 +339,18 @@ mod tests {
         let ordered = |relation| compare(&[Seen::number(1024u16)], relation, &bound);
         assert_eq!([ordered(Relation::Less), ordered(Relation::LessOrEqual)], [Answer::No, Answer::Yes]);
         assert_eq!([ordered(Relation::Greater), ordered(Relation::GreaterOrEqual)], [Answer::No, Answer::Yes]);
+    }
+
+    #[test]
+    fn what_chance_decides_has_its_limits() {
+        let dice = [Seen::Between(2, 4, "numgen")];
+        let answer = |relation, item| compare(&dice, relation, &elements(vec![item]));
+        let maybe = Answer::Maybe("numgen");
+        assert_eq!([1, 2, 4, 5].map(|it| answer(Relation::Equal, number(it))), [Answer::No, maybe, maybe, Answer::No]);
+        assert_eq!(answer(Relation::Equal, Item::Range(0, 9)), Answer::Yes);
+        assert_eq!(answer(Relation::Equal, Item::Range(3, 9)), maybe);
+        assert_eq!([2, 3, 5].map(|it| answer(Relation::Less, number(it))), [Answer::No, maybe, Answer::Yes]);
+        assert_eq!([1, 3, 4].map(|it| answer(Relation::Greater, number(it))), [Answer::Yes, maybe, Answer::No]);
     }
 
     #[test]

@@ -38,7 +38,8 @@ pub fn predict_as(rulesets: &Rulesets, packet: &Packet, machine: &Machine, stand
             possible.push(end.clone());
         }
     }
-    let certain = ends.iter().all(|(end, _)| end.is_some()) && possible.len() == 1;
+    let whole = ends.iter().all(|(end, _)| end.is_some());
+    let certain = whole && possible.len() == 1;
     if certain {
         because.clear();
     }
@@ -58,7 +59,7 @@ pub fn predict_as(rulesets: &Rulesets, packet: &Packet, machine: &Machine, stand
             End::Maybe { possible, because: because.into_iter().collect() }
         }
     };
-    Prediction { end }
+    Prediction { end, whole }
 }
 
 /// Every end that was found, `None` for what was not followed.

@@ -8,7 +8,7 @@ use super::super::{Facts, Finding, Severity};
 use crate::escape::escape;
 use crate::evidence::{Listener, Owner};
 use crate::simulate::Part;
-use crate::wsl::{Answer, Held, NetworkingMode, Way, Wsl, is_relayed, taker};
+use crate::wsl::{Answer, Gate, Held, NetworkingMode, Way, Wsl, is_relayed, taker};
 
 /// How many other ports are named when nobody listens on the one.
 const OTHERS: usize = 8;
@@ -62,6 +62,14 @@ pub(super) fn listening(facts: &Facts) -> Vec<Finding> {
             "rules of the firewall lead connections through this Linux, to a server elsewhere",
         )];
     }
+    if let Some(gate) = several(facts) {
+        // What fails is told by the check of the firewall.
+        return if let Gate::Led { why, .. } = gate {
+            vec![Finding::new(Severity::Fine, format!("rules of the firewall lead connections on: {why}"))]
+        } else {
+            Vec::new()
+        };
+    }
     if let Some(undecided) = undecided(facts) {
         return vec![undecided];
     }
@@ -84,6 +92,13 @@ pub(super) fn listening(facts: &Facts) -> Vec<Finding> {
     vec![finding.linux("# start the server, or look which port it has:").linux("ss -ltnp")]
 }
 
+/// What becomes of connections that rules lead to one of several servers, where it is known of all of them.
+fn several(facts: &Facts) -> Option<Gate> {
+    let outside = facts.entries().into_iter().filter(|entry| !entry.local && facts.is_led(entry));
+    let mut gates = outside.filter_map(|entry| facts.several(&entry));
+    gates.find(|gate| matches!(gate, Gate::Shut(_) | Gate::Led { works: true, .. }))
+}
+
 /// Rules that may lead connections elsewhere, by something that is not known: who is not listened for here may be served there.
 fn undecided(facts: &Facts) -> Option<Finding> {
     let outside = facts.entries().into_iter().filter(|entry| !entry.local);
@@ -103,15 +118,7 @@ fn nobody_inside(facts: &Facts) -> Option<Finding> {
     let (to, nobody) = led.or_else(proxied)?;
     let finding = Finding::new(Severity::Fails, format!("connections are led on to {to}, {nobody}"))
         .because("the sockets in the container's network were looked at");
-    let listens = facts.linux.elsewhere.iter().any(|listener| {
-        listener.port == to.port()
-            && facts.linux.inside.iter().any(|inside| inside.netns == listener.netns && inside.addresses.contains(&to.ip()))
-    });
-    Some(finding.linux(if listens {
-        "# let the server in the container listen on 0.0.0.0: its option is often called --host, --bind or --listen"
-    } else {
-        "# start the server in the container on that port, or publish the port that it has"
-    }))
+    Some(finding.linux(facts.mend_inside(to)))
 }
 
 /// A port that only a container has, and that others reach by another one.

@@ -2,9 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use super::super::{Address, Facts, Firewalls, Severity, diagnose};
-use super::tests::{facts, is, wrong};
+use super::tests::{facts, finding, is, led, wrong};
 use crate::evidence::{Refusal, RefusedClient, Refusing, RefusingRule};
-use crate::simulate::tests::{chain, rulesets};
+use crate::simulate::tests::{chain, rule as nft_rule, rulesets};
 use crate::wsl::Answer::{self, Fails, Unknown, Works};
 use crate::wsl::{NetworkingMode, Way};
 
@@ -98,4 +98,55 @@ fn a_program_that_may_drop_saves_nothing_that_fails_without_it() {
     let chooses: &dyn Fn(&mut Facts) = &|facts| facts.linux.lookup_programs = vec!["f".to_owned()];
     assert_eq!([of("0.0.0.0", "accept", chooses), of("", "accept", chooses)], [Unknown, Unknown]);
     assert_eq!(of("", "drop", chooses), Fails);
+}
+
+/// By chance one of two redirects leads to port 9999, and the other to 9998.
+fn balanced(others: &[(&str, u16)]) -> Facts {
+    let mut facts = led("", others, "");
+    let to = |port: u16| format!(r#"{{"redirect": {{"port": {port}}}}}"#);
+    let chance = r#"{"match": {"op": "==", "left": {"numgen": {"mode": "random", "mod": 2, "offset": 0}}, "right": 0}}"#;
+    facts.firewalls = Firewalls::Read(Box::new(rulesets(
+        &[
+            chain("nat", 1, "prerouting", -100, "accept"),
+            nft_rule("nat", 2, &format!("{chance}, {}", to(9999))),
+            nft_rule("nat", 3, &to(9998)),
+        ]
+        .join(", "),
+    )));
+    facts
+}
+
+#[test]
+fn what_chance_leads_to_several_servers_is_judged_by_all_of_them() {
+    let any = "0.0.0.0";
+    let both = balanced(&[(any, 9998), (any, 9999)]);
+    assert_eq!(answer(&both, Way::LanToAddress), Works);
+    assert_eq!(wrong(&both), []);
+    for one in [9998, 9999] {
+        let facts = balanced(&[(any, one)]);
+        let row = facts.rows().into_iter().find(|row| row.way == Way::LanToAddress).unwrap();
+        let dead = 9998 + 9999 - one;
+        assert_eq!(row.answer, Unknown);
+        assert!(
+            row.why.contains("numgen")
+                && row.why.contains(&format!(":{dead} by rule"))
+                && row.why.ends_with("where nothing listens"),
+            "{}",
+            row.why
+        );
+        assert!(wrong(&facts).contains(&("firewall".to_owned(), Severity::Warns)));
+    }
+    let neither = balanced(&[("127.0.0.1", 9998)]);
+    assert_eq!(answer(&neither, Way::LanToAddress), Fails);
+    assert_eq!(wrong(&neither), is("firewall", Severity::Fails));
+    let told = finding(&neither, "firewall");
+    assert!(told.summary.contains("where nothing listens") && told.summary.contains("listens only on 127.0.0.1"), "{told:?}");
+}
+
+#[test]
+fn where_a_client_comes_from_is_not_known_and_does_not_matter_if_all_are_served() {
+    let from = r#"{"match": {"op": "==", "left": {"payload": {"protocol": "ip", "field": "saddr"}}, "right": "10.0.0.9"}}"#;
+    let redirected = |others: &[(&str, u16)]| led("0.0.0.0", others, &format!(r#"{from}, {{"redirect": {{"port": 9999}}}}"#));
+    assert_eq!(answer(&redirected(&[("0.0.0.0", 9999)]), Way::LanToAddress), Works);
+    assert_eq!(answer(&redirected(&[]), Way::LanToAddress), Unknown);
 }

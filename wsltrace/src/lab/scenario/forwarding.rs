@@ -22,6 +22,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
     vec![
         dnat_answered(),
         dnat_refused(),
+        balanced_refused(),
         dnat_routed(),
         forward_drop(),
         forward_reject_unheard(),
@@ -83,6 +84,25 @@ fn dnat_refused() -> Scenario {
             proved: true,
             path: [into_container(), answer(), back_through()].concat(),
             ..base.expect
+        },
+        ..base
+    }
+}
+
+/// Chance decides to which of two servers a connection is led, as in a cluster, and neither is there.
+fn balanced_refused() -> Scenario {
+    let base = dnat_refused();
+    Scenario {
+        name: "balanced-no-listener",
+        title: "a port published to two servers by chance, and neither listens",
+        break_it: |lab| {
+            lab.forward()?;
+            let to = lab.at(CONTAINER);
+            let rule = format!(
+                "iifname != \"docker0\" tcp dport {PORT} dnat to numgen random mod 2 map {{ 0 : {to} . {INNER_PORT}, 1 : {to} . {} }}",
+                INNER_PORT + 1
+            );
+            lab.wsl.nft(lab.family(), "type nat hook prerouting priority dstnat", &rule)
         },
         ..base
     }

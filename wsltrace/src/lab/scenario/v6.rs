@@ -76,6 +76,11 @@ const OVER_V6: &[OverV6] = &[
     ("read-healthy", "read-healthy-v6", "nothing is broken: IPv6 packets are read on eth0 and on all devices"),
     ("read-drop", "read-drop-v6", "nftables drops IPv6 in an input chain while packets are read"),
     ("dnat-container", "dnat-container-v6", "nothing is broken: the port is published from a container over IPv6"),
+    (
+        "balanced-no-listener",
+        "balanced-no-listener-v6",
+        "a port published over IPv6 to two servers by chance, and neither listens",
+    ),
     ("dnat-no-listener", "dnat-no-listener-v6", "a port published over IPv6, but nothing listens in the container"),
     ("dnat-routed", "dnat-routed-v6", "nothing is broken: the port is published over IPv6 from a namespace without a bridge"),
     (

@@ -149,12 +149,25 @@ pub(super) fn dreg(expression: &Expression) -> u16 {
     }
 }
 
+/// A number that chance or a hash decides.
+pub(super) fn chance(expression: &Expression) -> Field {
+    const NFTA_NG_MODULUS: u16 = 2;
+    const NFTA_NG_OFFSET: u16 = 4;
+    const NFTA_HASH_MODULUS: u16 = 4;
+    const NFTA_HASH_OFFSET: u16 = 6;
+    const NFTA_HASH_TYPE: u16 = 7;
+    let (name, modulus, offset) = match expression.name.as_str() {
+        "hash" if expression.number(NFTA_HASH_TYPE) == Some(1) => ("symhash", NFTA_HASH_MODULUS, NFTA_HASH_OFFSET),
+        "hash" => ("jhash", NFTA_HASH_MODULUS, NFTA_HASH_OFFSET),
+        name => (name, NFTA_NG_MODULUS, NFTA_NG_OFFSET),
+    };
+    let number = |setting| expression.number(setting).unwrap_or(0);
+    Field::between(number(modulus), number(offset), named(name))
+}
+
 /// A field that is not known here, by what nft calls it.
 pub(super) fn of(expression: &Expression) -> Field {
-    const NFTA_HASH_TYPE: u16 = 7;
     Field::Unknown(named(match expression.name.as_str() {
-        "hash" if expression.number(NFTA_HASH_TYPE) == Some(1) => "symhash",
-        "hash" => "jhash",
         "xfrm" => "ipsec",
         name => name,
     }))

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::expression::{Data, Expression, is_comment};
-use super::field::{dreg, fib, of};
+use super::field::{chance, dreg, fib, of};
 use super::registers::{Content, Piece, Registers, Scale};
 use super::set::{Mapped, Sets};
 use crate::simulate::ruleset::{Line, Mark, Place, Relation, Source, Statement, Tproxy, Verdict};
@@ -18,6 +18,8 @@ const FAMILIES: [(u128, bool); 2] = [(2, true), (10, false)];
 const ETHER_TYPES: [(u128, bool); 2] = [(0x0800, true), (0x86dd, false)];
 /// The bytes of all registers: nobody knows how many a field has that is not known here, and none of them may be taken for another.
 pub(super) const ALL: usize = 64;
+/// The bytes of a number that chance or a hash decides.
+const CHANCE: usize = 4;
 
 /// An expression lacks what it cannot be without, or has something that nobody knows yet.
 pub(super) struct NotUnderstood;
@@ -96,9 +98,8 @@ impl<'a> Reader<'a> {
             "flow_offload" => (!last).then_some(Statement::Perhaps(unknown::CT)),
             "counter" | "log" | "last" | "dup" => None,
             "exthdr" => self.header(expression),
-            "socket" | "rt" | "numgen" | "hash" | "osf" | "xfrm" => {
-                self.load(must(expression, dreg(expression))?, of(expression), ALL, false)
-            }
+            "numgen" | "hash" => self.load(must(expression, dreg(expression))?, chance(expression), CHANCE, false),
+            "socket" | "rt" | "osf" | "xfrm" => self.load(must(expression, dreg(expression))?, of(expression), ALL, false),
             name => Some(Statement::Anything(named(name))),
         })
     }

@@ -56,8 +56,16 @@ fn field(name: &str, inner: &Value) -> Field {
             }
         }
         "xt" => Field::Unknown(unknown::XT),
+        "numgen" | "jhash" | "symhash" => chance(name, inner),
         _ => Field::Unknown(unknown::named(name, unknown::EXPRESSION)),
     }
+}
+
+/// A number that chance or a hash decides, below `mod`.
+fn chance(name: &str, inner: &Value) -> Field {
+    let number = |key: &str| inner.get(key).and_then(Value::as_u64).and_then(|number| u32::try_from(number).ok());
+    let name = unknown::named(name, unknown::EXPRESSION);
+    Field::between(number("mod").unwrap_or(0), number("offset").unwrap_or(0), name)
 }
 
 fn payload(protocol: &str, field: &str) -> Field {
