@@ -347,10 +347,10 @@ pub(super) fn forwarded(case: &Case) -> Option<Finding> {
             return Some(Finding::inferred(summary).remedy([up]));
         }
         let translator = case.journey.translated.as_ref().and_then(|translated| translated.rule.as_ref());
-        let led = translator.filter(|_| to != case.destination()).map(|rule| format!("{} led it there", firewall::name(rule)));
-        let why = led.unwrap_or_else(|| {
-            "this machine has no better route, as when the interface of a container's network is down or gone".to_owned()
-        });
+        let led = translator.filter(|_| to != case.destination());
+        let led = led.map(|rule| format!("{} led it there, and ", firewall::name(rule))).unwrap_or_default();
+        let why =
+            format!("{led}this machine has no better route, as when the interface of a container's network is down or gone");
         let summary = format!("sent on to {to}{by}, where it came from: {why}");
         let look = [case.root(&format!("ip route get {destination}")), case.root("ip -br link show")];
         return Some(Finding::proved(summary).remedy(look));

@@ -3,15 +3,12 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::LabError;
 use crate::evidence::cgroups;
 
 static MADE: AtomicU32 = AtomicU32::new(0);
-/// Held while this process is, or may be, in a group of the lab's: labs are played at the same time.
-static INSIDE: Mutex<()> = Mutex::new(());
 
 /// A control group; removed when dropped.
 #[derive(Debug)]
@@ -23,10 +20,7 @@ pub(super) struct Cgroup {
 impl Cgroup {
     /// Makes one with nothing in it.
     pub(super) fn new() -> Result<Self, LabError> {
-        let home = {
-            let _nobody_is_inside = INSIDE.lock();
-            home()?
-        };
+        let home = home()?;
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let directory = home.join(format!("wsltrace-lab-{}-{number}", std::process::id()));
         fs::create_dir(&directory).map_err(|error| match error.kind() {
@@ -39,9 +33,9 @@ impl Cgroup {
         Ok(Self { directory, home })
     }
 
-    /// Does something inside: this process is moved there and back, because only whole processes can be.
+    /// Does something inside: this process is moved there and back, because only whole processes can be. Every socket that it makes
+    /// meanwhile belongs to the group for good, so no other lab may stand.
     pub(super) fn run<T>(&self, work: impl FnOnce() -> Result<T, LabError>) -> Result<T, LabError> {
-        let _alone = INSIDE.lock();
         enter(&self.directory)?;
         let done = work();
         enter(&self.home)?;

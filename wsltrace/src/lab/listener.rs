@@ -106,8 +106,8 @@ impl Listening {
         self.acceptor = Some(thread::spawn(move || {
             // Ends with an error when `drop` shuts the socket down.
             while let Ok((connection, _)) = socket.accept() {
-                // A client that goes away early is its own affair.
-                let _ = then(connection.into());
+                // By itself, so that a client that stays keeps no other waiting. One that goes away early is its own affair.
+                thread::spawn(move || drop(then(connection.into())));
             }
         }));
     }

@@ -41,6 +41,7 @@ mod sides;
 mod tool;
 mod tracer;
 mod tunnel;
+mod turn;
 
 pub use check::{Truth, check};
 pub use client::{Attempt, ClientResult, Manner, Seen};

@@ -166,17 +166,12 @@ mod tests {
             return;
         }
         // Most of the time goes by in waiting for answers that must not come.
-        // A scenario with a control group moves this whole process in for a moment, and every socket that is made then stays in: alone.
-        let (alone, together): (Vec<_>, Vec<_>) = all().into_iter().partition(|scenario| scenario.name.contains("cgroup"));
-        assert!(!alone.is_empty(), "they have other names now");
-        let alone: Vec<ScenarioReport> = alone.iter().map(prove).collect();
-        let scenarios = std::sync::Mutex::new(together.into_iter());
+        let scenarios = std::sync::Mutex::new(all().into_iter());
         let work = || std::iter::from_fn(|| scenarios.lock().unwrap().next()).map(|scenario| prove(&scenario)).collect();
-        let mut reports: Vec<Vec<ScenarioReport>> = std::thread::scope(|scope| {
+        let reports: Vec<Vec<ScenarioReport>> = std::thread::scope(|scope| {
             let workers: Vec<_> = (0..WORKERS).map(|_| scope.spawn(work)).collect();
             workers.into_iter().map(|worker| worker.join().unwrap()).collect()
         });
-        reports.push(alone);
         let mut failures = Vec::new();
         for report in reports.into_iter().flatten() {
             let client = report.client.as_deref().unwrap_or("-");

@@ -7,6 +7,7 @@ use super::client::warm_up;
 use super::namespace::ipv6_available;
 use super::network::Way;
 use super::scenario::Scenario;
+use super::turn::Turn;
 use super::{LabError, Namespace};
 
 /// The client's addresses.
@@ -58,12 +59,18 @@ pub struct Lab {
     pub(super) v6: bool,
     /// Servers and other sockets that live as long as the lab.
     kept: Vec<Box<dyn Any + Send + Sync>>,
+    /// Held until all of it is gone.
+    _turn: Turn,
 }
 
 impl Lab {
     /// Builds a healthy lab with nothing listening; `behind` is [`Side::Container`], [`Side::Backend`],
     /// [`Side::Beside`], or [`Side::Pod`] for a container with a pod in it.
     pub fn new(behind: Option<Side>) -> Result<Self, LabError> {
+        Self::build(behind, Turn::together())
+    }
+
+    fn build(behind: Option<Side>, turn: Turn) -> Result<Self, LabError> {
         let (client, wsl) = (Namespace::new("client")?, Namespace::new("wsl")?);
         // Not the client's: 127.0.0.1 must be an address that it can send to WSL.
         wsl.up("lo")?;
@@ -88,12 +95,13 @@ impl Lab {
             Some(side @ Side::Container) => vec![(side, container(&wsl)?)],
             Some(side) => vec![(side, backend(&wsl)?)],
         };
-        Ok(Self { client, wsl, behind, v6: false, kept: Vec::new() })
+        Ok(Self { client, wsl, behind, v6: false, kept: Vec::new(), _turn: turn })
     }
 
     /// A healthy lab for a scenario: with what hangs behind WSL there, and for its family.
     pub fn of(scenario: &Scenario) -> Result<Self, LabError> {
-        Ok(Self { v6: scenario.target.is_ipv6(), ..Self::new(scenario.behind)? })
+        let turn = if scenario.alone { Turn::alone() } else { Turn::together() };
+        Ok(Self { v6: scenario.target.is_ipv6(), ..Self::build(scenario.behind, turn)? })
     }
 
     /// The namespace of a side; an error when the lab was built without it.

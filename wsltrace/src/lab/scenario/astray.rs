@@ -197,21 +197,21 @@ fn hops_used_up() -> Scenario {
 
 /// Only the default route is left, and it leads back to where the SYN came from.
 fn network_gone() -> Scenario {
-    let base = template("container-network-down", "a published port, and the bridge of the container is down", GROUP);
+    let base = template("container-network-gone", "a published port, and the bridge of the container is gone", GROUP);
     Scenario {
         tools: &["nft", "ip"],
         behind: Some(Side::Container),
         break_it: |lab| {
             serve_all(lab, Side::Container, INNER_PORT)?;
             publish(lab, CONTAINER)?;
-            lab.wsl.ip("link set docker0 down")
+            lab.wsl.ip("link delete docker0")
         },
         client: Seen::NoAnswer,
         expect: Expect {
             outcomes: &[Outcome::Forwarded],
             codes: &[Code::Forwarded],
             proved: true,
-            says: "by eth0, where it came from",
+            says: "led it there, and this machine has no better route",
             path: through(Stage::TcEgress),
             ..base.expect
         },

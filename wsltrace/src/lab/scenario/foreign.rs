@@ -143,6 +143,7 @@ fn cgroup_ingress() -> Scenario {
     let base = template("foreign-cgroup-drops", "a BPF program of the server's control group refuses what comes in", GROUP);
     Scenario {
         break_it: |lab| serve_in_cgroup(lab, Attach::CgroupIngress),
+        alone: true,
         client: Seen::NoAnswer,
         expect: Expect {
             outcomes: &[Outcome::Dropped],
@@ -163,6 +164,7 @@ fn cgroup_egress() -> Scenario {
     let base = template("foreign-cgroup-drops-answers", title, GROUP);
     Scenario {
         break_it: |lab| serve_in_cgroup(lab, Attach::CgroupEgress),
+        alone: true,
         client: Seen::NoAnswer,
         expect: Expect {
             outcomes: &[Outcome::AnswerDropped],

@@ -2,8 +2,7 @@
 //! one is dropped or rejected.
 
 use std::io::Write as _;
-use std::net::{SocketAddr, TcpStream};
-use std::thread;
+use std::net::SocketAddr;
 
 use nix::errno::Errno;
 
@@ -12,10 +11,9 @@ use crate::diagnosis::Code;
 use crate::evidence::Backend::{self, IptablesLegacy, IptablesNft, Nft};
 use crate::journey::{Outcome, Stage};
 use crate::lab::client::ANSWER_PATIENCE;
-use crate::lab::listener;
 use crate::lab::mend::Mended;
 use crate::lab::path::{answer, inbound, unconfirmed};
-use crate::lab::{Attempt, Binding, ClientResult, Lab, LabError, Listening, Manner, PORT, Seen, Side};
+use crate::lab::{Attempt, ClientResult, Lab, LabError, Manner, PORT, Seen, Side};
 
 /// More than the quotas of these scenarios, bytes.
 const MORE: usize = 3000;
@@ -39,7 +37,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
 fn connections_nft() -> Scenario {
     let title = "nftables lets in one connection at a time (ct count), and somebody has it";
     drops("limit-connections-nft", title, Nft, |lab| {
-        serve_many(lab)?;
+        serve_any(lab)?;
         limit(lab, &format!("tcp dport {PORT} ct count over 1 drop"))?;
         stay(lab)
     })
@@ -49,7 +47,7 @@ fn connections_nft() -> Scenario {
 fn connections_iptables() -> Scenario {
     let title = "iptables (nft) rejects an address that has a connection already (connlimit)";
     let base = drops("limit-connections-iptables-nft", title, IptablesNft, |lab| {
-        serve_many(lab)?;
+        serve_any(lab)?;
         let above_one = "-m connlimit --connlimit-above 1 -j REJECT --reject-with tcp-reset";
         lab.iptables("iptables-nft", &format!("-A INPUT -p tcp --dport {PORT} --syn {above_one}"))?;
         stay(lab)
@@ -151,7 +149,7 @@ fn recent() -> Scenario {
 fn quota_nft() -> Scenario {
     let title = "nftables drops what exceeds a quota of bytes, and it is used up";
     drops("limit-quota-nft", title, Nft, |lab| {
-        serve_many(lab)?;
+        serve_any(lab)?;
         limit(lab, &format!("tcp dport {PORT} quota over 1 kbytes drop"))?;
         use_up(lab)
     })
@@ -161,7 +159,7 @@ fn quota_nft() -> Scenario {
 fn quota_iptables() -> Scenario {
     let title = "iptables (legacy) accepts a quota of bytes and drops what comes after it";
     let base = drops("limit-quota-iptables-legacy", title, IptablesLegacy, |lab| {
-        serve_many(lab)?;
+        serve_any(lab)?;
         lab.iptables("iptables-legacy", &format!("-A INPUT -p tcp --dport {PORT} -m quota --quota 1000 -j ACCEPT"))?;
         lab.iptables("iptables-legacy", &format!("-A INPUT -p tcp --dport {PORT} -j DROP"))?;
         use_up(lab)
@@ -192,18 +190,6 @@ fn drops(name: &'static str, title: &'static str, backend: Backend, break_it: fn
         },
         ..base
     }
-}
-
-/// A server that takes as many at once as come.
-fn serve_many(lab: &mut Lab) -> Result<(), LabError> {
-    let each_by_itself = |connection: TcpStream| {
-        // A client that goes away early is its own affair.
-        thread::spawn(|| drop(listener::serve(connection)));
-        Ok(())
-    };
-    let server = Listening::doing(&lab.wsl, Binding::new(lab.any(), PORT), each_by_itself)?;
-    lab.keep(server);
-    Ok(())
 }
 
 /// Loads a rule of nftables for INPUT.

@@ -97,6 +97,8 @@ pub struct Scenario {
     pub tracers: usize,
     /// How closely they watch.
     pub detail: Detail,
+    /// Whether it moves this whole process, with every socket that other labs make meanwhile.
+    pub alone: bool,
     /// Why the connection that is made must be said not to get on.
     pub stall: Option<Cause>,
     /// What must be told on standard error; empty: nothing in particular.
@@ -247,6 +249,7 @@ fn template(name: &'static str, title: &'static str, group: &'static str) -> Sce
         settle: |_| Ok(()),
         tracers: 1,
         detail: Detail::Auto,
+        alone: false,
         stall: None,
         note: "",
         mended: None,
