@@ -66,8 +66,11 @@ fn after_help() -> String {
 pub enum Command {
     /// Break a private network in one known way and show what the tracer says of it
     Demo {
-        /// What to break, or `bench` to measure the ways into WSL; without it, one is shown and all are listed
+        /// What to break, or `bench` to measure the ways into WSL; without it, the commonest fault is shown
         scenario: Option<String>,
+        /// List what can be broken, by subject
+        #[arg(long, conflicts_with = "scenario")]
+        list: bool,
     },
     /// Run every scenario of `demo` and say which stages, reasons and diagnoses work on this kernel
     Selftest {

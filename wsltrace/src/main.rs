@@ -25,7 +25,8 @@ fn main() -> ExitCode {
         Some(Command::Explain { word }) => command::explain::run(word.as_deref()).map(done),
         Some(Command::Completions { shell }) => command::manual::completions(*shell).map(done),
         Some(Command::Man) => command::manual::man().map(done),
-        Some(Command::Demo { scenario }) => command::demo::demo(scenario.as_deref()).map(done),
+        Some(Command::Demo { list: true, .. }) => command::demo::list().map(done),
+        Some(Command::Demo { scenario, .. }) => command::demo::demo(scenario.as_deref()).map(done),
         Some(Command::Selftest { json, part, scenarios }) => command::demo::selftest(scenarios, *part, *json).map(done),
     };
     match result {

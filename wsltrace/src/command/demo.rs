@@ -19,7 +19,12 @@ const BENCH: &str = "bench";
 /// How long each way is measured.
 const EACH: Duration = Duration::from_secs(2);
 
-/// Breaks a private network and shows what the tracer says; without a name, one scenario and the list of all.
+/// Lists what can be broken.
+pub fn list() -> Result<(), Failure> {
+    super::printed(lab::list(&mut io::stdout()))
+}
+
+/// Breaks a private network and shows what the tracer says.
 pub fn demo(scenario: Option<&str>) -> Result<(), Failure> {
     if scenario == Some(BENCH) {
         return bench();
@@ -71,7 +76,7 @@ fn told(result: Result<(), LabError>, words: &[&str]) -> Result<(), Failure> {
     match result {
         Ok(()) => Ok(()),
         Err(LabError::Output(error)) => super::printed(Err(error)),
-        Err(error @ LabError::Unknown(_)) => Err(Failure::usage(error.chain(), "wsltrace demo, as root, lists them all")),
+        Err(error @ LabError::Unknown(_)) => Err(Failure::usage(error.chain(), "wsltrace demo --list")),
         Err(error) => {
             let command = words.iter().map(|word| shell_word(word)).collect::<Vec<_>>().join(" ");
             let root = nix::unistd::geteuid().is_root();

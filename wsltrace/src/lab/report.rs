@@ -16,10 +16,11 @@ const SHOWCASE: &str = "drop-filter-iptables-nft";
 /// Lists the scenarios by subject.
 pub fn list(out: &mut dyn Write) -> io::Result<()> {
     let scenarios = all();
+    let width = scenarios.iter().map(|scenario| scenario.name.len()).max().unwrap_or_default();
     for group in scenarios.chunk_by(|a, b| a.group == b.group) {
         writeln!(out, "{}", group[0].group)?;
         for scenario in group {
-            writeln!(out, "{}", for_people(&format!("  {:<30} {}", scenario.name, scenario.title)))?;
+            writeln!(out, "{}", for_people(&format!("  {:<width$} {}", scenario.name, scenario.title)))?;
         }
     }
     Ok(())
@@ -30,8 +31,8 @@ fn for_people(line: &str) -> String {
     wrapped(line, &io::stdout(), 0)
 }
 
-/// Plays one scenario with the tracer's normal text output; without a name the showcase, then lists the others. The tracer
-/// `binary` writes to this process's own standard output, `out` must be that too.
+/// Plays one scenario with the tracer's normal text output; without a name the showcase. The tracer `binary` writes to this
+/// process's own standard output, `out` must be that too.
 pub fn demo(name: Option<&str>, binary: &Path, out: &mut dyn Write) -> Result<(), LabError> {
     let wanted = name.unwrap_or(SHOWCASE);
     let scenario = find(wanted).ok_or_else(|| LabError::Unknown(wanted.to_owned()))?;
@@ -40,8 +41,8 @@ pub fn demo(name: Option<&str>, binary: &Path, out: &mut dyn Write) -> Result<()
     }
     play(&scenario, binary, out)?;
     if name.is_none() {
-        let listed = writeln!(out, "\nOther scenarios (wsltrace demo NAME):").and_then(|()| list(out)).and_then(|()| out.flush());
-        listed.map_err(LabError::Output)?;
+        let more = format!("wsltrace demo --list lists {} more, wsltrace demo NAME shows one", all().len() - 1);
+        writeln!(out, "\n{}", for_people(&more)).and_then(|()| out.flush()).map_err(LabError::Output)?;
     }
     Ok(())
 }
