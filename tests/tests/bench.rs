@@ -12,7 +12,7 @@ use libtest_mimic::{Arguments, Trial};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use wsltrace::lab::{Lab, LabError, Namespace, WAYS};
+use wsltrace::lab::{Lab, LabError, Namespace, PORT, WAYS};
 use wsltrace_tests::decide;
 use wsltrace_tests::leftovers::{await_gone, children, held_by};
 use wsltrace_tests::server::Server;
@@ -22,7 +22,7 @@ const NOBODY: u32 = 65_534;
 type Test = fn(&Path) -> Result<(), Box<dyn Error>>;
 
 fn main() {
-    let tests: [(&'static str, Test); 11] = [
+    let tests: [(&'static str, Test); 12] = [
         ("a_run_is_valid_by_its_schema_and_counts_what_the_server_answered", valid),
         ("a_run_that_is_ended_prints_what_was_measured", interrupted),
         ("a_demonstration_that_is_ended_prints_what_was_measured_and_leaves_nothing", demonstration),
@@ -30,6 +30,7 @@ fn main() {
         ("as_many_open_files_as_it_says_it_needs_are_enough", descriptors),
         ("a_target_that_refuses_is_told_as_such", refused),
         ("a_target_without_a_way_there_is_told_as_such", unreachable),
+        ("a_syn_that_is_sent_again_counts_though_no_connection_is_made", unanswered),
         ("every_handshake_is_traced_and_its_parts_are_the_whole", traced),
         ("what_a_server_sends_again_is_counted_by_its_path", sent_again),
         ("the_page_is_written_and_holds_what_the_table_holds", page),
@@ -265,6 +266,30 @@ fn unreachable(binary: &Path) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// A rule for what comes in.
+fn load_rule(namespace: &Namespace, rule: &str) -> Result<(), Box<dyn Error>> {
+    let mut nft = Command::new("nft");
+    nft.arg(format!("table ip lossy {{\n chain input {{\n type filter hook input priority filter\n {rule}\n }}\n}}\n"));
+    let loaded = namespace.run(|| nft.output().map_err(|source| LabError::Io { doing: "run nft".into(), source }))?;
+    check(&loaded, loaded.status.success(), "a rule that loses packets")
+}
+
+/// A SYN is sent again after a second, and after two more.
+fn unanswered(binary: &Path) -> Result<(), Box<dyn Error>> {
+    let lab = Lab::new(None)?;
+    load_rule(&lab.wsl, &format!("tcp dport {PORT} drop"))?;
+    let target = format!("own=172.28.16.2:{PORT}");
+    let run = ["--no-trace", "-c", "2", "-d", "300ms", "--json", "--timeout", "1500ms", "--target", &target];
+    let before = lab.client.counter("TcpExt", "TCPSynRetrans")?;
+    let ran = bench_in(&lab.client, binary, &run)?;
+    let again = lab.client.counter("TcpExt", "TCPSynRetrans")? - before;
+    let value: Value = serde_json::from_slice(&ran.stdout)?;
+    let path = &value["paths"][0];
+    check(&ran, again > 0 && path["segments_sent_again"] == again, "the SYNs that were sent again")?;
+    let (tried, failed) = (path["connections"].as_u64(), path["failed"]["timed_out"].as_u64());
+    check(&ran, tried == failed && path["connections_sent_again"] == again, "of how many connections")
+}
+
 /// Each attempt of the client's is a handshake of its own, so there must be as many; and a path's kernel counts them too.
 fn traced(binary: &Path) -> Result<(), Box<dyn Error>> {
     let lab = Lab::new(None)?;
@@ -304,11 +329,7 @@ fn sent_again(binary: &Path) -> Result<(), Box<dyn Error>> {
     let port = lossy.address.rsplit(':').next().ok_or("no port")?;
     // Of what has a body, now and then one is lost.
     let rule = format!("tcp sport {port} meta length > 100 limit rate 10/second drop");
-    let script = format!("table ip lossy {{\n chain input {{\n type filter hook input priority filter\n {rule}\n }}\n}}\n");
-    let mut nft = Command::new("nft");
-    nft.arg(script);
-    let loaded = lab.wsl.run(|| nft.output().map_err(|source| LabError::Io { doing: "run nft".into(), source }))?;
-    check(&loaded, loaded.status.success(), "a rule that loses packets")?;
+    load_rule(&lab.wsl, &rule)?;
     let before = lab.wsl.counter("Tcp", "RetransSegs")?;
     let targets = [format!("clean={}", clean.address), format!("lossy={}", lossy.address)];
     let run = ["--target", &targets[0], "--target", &targets[1], "-c", "4", "-d", "1s", "--rounds", "2", "--json"];

@@ -10,6 +10,7 @@ use std::task::{Poll, ready};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -96,7 +97,7 @@ pub struct Segments {
     pub sent: u64,
 }
 
-/// A client's connection.
+/// A client's connection, or its attempt at one.
 pub struct Connection {
     stream: TcpStream,
 }
@@ -105,13 +106,27 @@ pub struct Connection {
 pub const BUFFER: usize = 16 << 10;
 
 impl Connection {
-    /// Connects.
-    pub async fn open(address: SocketAddr) -> Result<Self, Failure> {
+    /// Sends the SYN. The socket is there from then on, so that it can be asked for its segments also where nothing comes of it.
+    pub fn begin(address: SocketAddr) -> Result<Self, Failure> {
         let failed = |error: io::Error| Failure::of(&error);
-        let stream = TcpStream::connect(address).await.map_err(failed)?;
-        // What is written is a whole request each time.
-        stream.set_nodelay(true).map_err(failed)?;
-        Ok(Self { stream })
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).map_err(failed)?;
+        socket.set_nonblocking(true).map_err(failed)?;
+        match socket.connect(&address.into()) {
+            Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(failed(error)),
+            _ => {}
+        }
+        Ok(Self { stream: TcpStream::from_std(socket.into()).map_err(failed)? })
+    }
+
+    /// Waits for the answer to the SYN.
+    pub async fn made(&self) -> Result<(), Failure> {
+        let failed = |error: io::Error| Failure::of(&error);
+        self.stream.writable().await.map_err(failed)?;
+        match self.stream.take_error().map_err(failed)? {
+            Some(error) => Err(failed(error)),
+            // What is written is a whole request each time.
+            None => self.stream.set_nodelay(true).map_err(failed),
+        }
     }
 
     /// Sends a request and reads the whole answer; says what it was. `buffer` is read into, and holds

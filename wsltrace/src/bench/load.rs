@@ -220,8 +220,13 @@ impl Client {
         let (keeps, mut began) = (self.shared.load.mode == Mode::HttpKeepAlive, now);
         self.patience.begin(now);
         if self.connection.is_none() {
-            let opened = self.patience.over(Connection::open(self.shared.target.address)).await;
-            self.connection = Some(opened.unwrap_or(Err(Failure::TimedOut))?);
+            let connection = Connection::begin(self.shared.target.address)?;
+            let made = self.patience.over(connection.made()).await.unwrap_or(Err(Failure::TimedOut));
+            self.connection = Some(connection);
+            if let Err(failure) = made {
+                self.hang_up();
+                return Err(failure);
+            }
             if keeps {
                 began = Instant::now();
             }

@@ -126,7 +126,7 @@ pub struct Measured {
     pub segments_sent_again: u64,
     /// Why nothing is known of segments; null where it is.
     pub segments_unknown: Option<String>,
-    /// Connections that the client made.
+    /// Connections that the client made, or tried to make.
     #[serde(default)]
     pub connections: u64,
     /// How many of them had to send a segment again.
@@ -225,7 +225,7 @@ fn told(path: &Path, baseline: Option<&Path>, many_modes: bool, unknown: Option<
         failed: total.failed.clone(),
         segments_sent: total.segments.sent,
         segments_sent_again: total.segments.again,
-        segments_unknown: unknown.or((total.segments.sent == 0).then_some("no connection was made")).map(str::to_owned),
+        segments_unknown: unknown.or((total.segments.sent == 0).then_some("no segment was sent")).map(str::to_owned),
         connections: total.connections,
         connections_sent_again: total.connections_again,
         round_p50: path.shown().iter().map(median).collect(),

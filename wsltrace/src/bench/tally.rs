@@ -22,7 +22,7 @@ pub struct Tally {
     pub failed: BTreeMap<Failure, u64>,
     /// Segments of the client's side.
     pub segments: Segments,
-    /// The client's connections.
+    /// The client's connections, with those that were never made.
     pub connections: u64,
     /// How many of them had to send a segment again.
     pub connections_again: u64,
