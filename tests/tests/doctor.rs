@@ -204,9 +204,9 @@ fn one(binary: &Path, scenario: &Scenario) -> Result<Option<(String, bool)>, Box
     Ok(Some((said, before)))
 }
 
-/// Rules about questions for hardware addresses: what the table may say of them, whether the client is asked for over IPv6, and whether
+/// Rules and settings about questions for hardware addresses: what the table may say of them, whether the client is asked for over IPv6, and whether
 /// one that knows nobody's hardware address connects.
-const SEARCHES: [(&str, &str, bool, bool); 12] = [
+const SEARCHES: [(&str, &str, bool, bool); 16] = [
     ("true", "works", false, true),
     ("nft 'table arp t { chain c { type filter hook input priority 0; policy drop; }; }'", "fails", false, false),
     ("nft 'table arp t { chain c { type filter hook output priority 0; counter drop; }; }'", "fails", false, false),
@@ -217,6 +217,10 @@ const SEARCHES: [(&str, &str, bool, bool); 12] = [
         false,
     ),
     ("nft 'table arp t { chain c { type filter hook input priority 0; accept; }; }'", "works", false, true),
+    ("echo 8 > /proc/sys/net/ipv4/conf/eth0/arp_ignore", "fails", false, false),
+    ("echo 8 > /proc/sys/net/ipv4/conf/all/arp_ignore", "fails", false, false),
+    ("echo 2 > /proc/sys/net/ipv4/conf/eth0/arp_ignore", "works", false, true),
+    ("ip link set eth0 arp off", "fails", false, false),
     (
         "nft 'table ip6 t { chain c { type filter hook output priority 0; icmpv6 type nd-neighbor-advert drop; }; }'",
         "fails",

@@ -58,6 +58,14 @@ pub struct Finding {
 }
 
 impl Finding {
+    /// What is wrong, with what to type where that is one line.
+    pub fn in_a_sentence(&self) -> String {
+        match self.remedy.as_slice() {
+            [Line { shell: Shell::Linux, text }] if !text.starts_with('#') => format!("{}; type `{text}`", self.summary),
+            _ => self.summary.clone(),
+        }
+    }
+
     /// A finding; [`super::diagnose`] fills in the check's name.
     pub fn new(severity: Severity, summary: impl Into<String>) -> Self {
         Self { check: String::new(), severity, summary: summary.into(), evidence: Vec::new(), remedy: Vec::new() }

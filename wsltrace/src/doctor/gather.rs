@@ -23,7 +23,7 @@ use crate::kernel::addresses::{self, list_addresses};
 use crate::kernel::check::Machine;
 use crate::kernel::command::output_within;
 use crate::kernel::containers::interfaces_toward;
-use crate::kernel::links::{Link, filtered_interfaces, list_links};
+use crate::kernel::links::{ARPHRD_ETHER, Link, filtered_interfaces, list_links};
 use crate::kernel::netns::Netns;
 use crate::probe::{is_own_program, lookup_programs, netfilter_programs, tc_programs};
 use crate::simulate::read;
@@ -117,11 +117,15 @@ pub fn linux(netns: &Netns, port: u16, machine: &Machine, firewalls: &Firewalls)
     // What is led on comes by one of these, or its answer does.
     let entrances = outer.iter().chain(&bridge).chain(&translated_by_way_of).map(|(_, interface)| interface.clone());
     let entrances: BTreeSet<String> = entrances.collect();
-    settings.extend(
-        asked.take("the settings of forwarding", sysctls::of_forwarding(netns, &entrances.into_iter().collect::<Vec<_>>())),
-    );
+    let entrances: Vec<String> = entrances.into_iter().collect();
+    settings.extend(asked.take("the settings of forwarding", sysctls::of_forwarding(netns, &entrances)));
+    settings.extend(asked.take("the settings of ARP", sysctls::of_arp(netns, &entrances)));
+    // Others of Ethernet's kind have no need of it, such as ipvlan.
+    let asked_for = |link: &&Link| link.arphrd == ARPHRD_ETHER && matches!(link.kind.as_deref(), None | Some("veth" | "bridge"));
+    let silent = links.iter().filter(asked_for).filter(|link| link.no_arp).map(|link| link.name.clone()).collect();
     Linux {
         kernel: machine.release.clone(),
+        silent,
         root: machine.root,
         stopped,
         gone: asked.take("the local addresses", gone(netns, &listeners)),

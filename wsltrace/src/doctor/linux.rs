@@ -85,6 +85,9 @@ pub struct Linux {
     pub published_as: Vec<u16>,
     /// Settings by their names.
     pub settings: BTreeMap<String, String>,
+    /// The interfaces that have a hardware address, and do not answer who asks for it (`ip link set dev NAME arp off`).
+    #[serde(skip)]
+    pub silent: Vec<String>,
     /// BPF programs that choose the socket of a connection (`sk_lookup`).
     pub lookup_programs: Vec<String>,
     /// The control groups of the listeners on the port whose BPF programs decide about packets.

@@ -3,6 +3,8 @@
 
 use super::Facts;
 use super::firewall::{Firewalls, stopped};
+use crate::escape::{escape, shell_word};
+use crate::evidence::sysctls::arp_ignore;
 use crate::simulate::{Part, Prediction, predict_arp};
 use crate::wsl::{Entry, Gate, NetworkingMode};
 
@@ -15,7 +17,40 @@ pub(super) struct Searched {
     pub(super) what: &'static str,
 }
 
+/// Why an interface does not answer who asks for the hardware address, whatever the rules say.
+pub(super) struct Silence {
+    pub(super) why: String,
+    /// Commands that have it answer again.
+    pub(super) mend: Vec<String>,
+}
+
 impl Facts {
+    /// Whether the way's interface is set not to answer.
+    pub(super) fn silence(&self, entry: &Entry) -> Option<Silence> {
+        if entry.local || entry.interface == TOLD || !entry.destination.is_ipv4() {
+            return None;
+        }
+        let interface = self.linux.interface(&entry.interface)?;
+        let name = escape(&interface.name);
+        if self.linux.silent.contains(&interface.name) {
+            let mend = vec![format!("sudo ip link set dev {} arp on", shell_word(&interface.name))];
+            return Some(Silence {
+                why: format!("{name} is set to answer nobody who asks for its hardware address (NOARP)"),
+                mend,
+            });
+        }
+        let has = interface.addresses.iter().any(|own| own.address == entry.destination);
+        // linux/Documentation/networking/ip-sysctl.rst: the stricter of the two counts; 1 and 2 leave out addresses of other interfaces.
+        let refuses = |value: &str| value == "8" || !has && matches!(value, "1" | "2");
+        let settings = ["all", &interface.name].map(arp_ignore);
+        let set = settings.iter().filter_map(|setting| Some((setting, self.linux.setting(setting)?)));
+        let set: Vec<_> = set.filter(|(_, value)| refuses(value)).collect();
+        let (first, value) = set.first()?;
+        let why =
+            format!("{name} does not answer who asks for the hardware address of {} ({first} is {value})", entry.destination);
+        Some(Silence { why, mend: set.iter().map(|(setting, _)| format!("sudo sysctl -w {setting}=0")).collect() })
+    }
+
     /// What may keep a client that comes by this way from finding this machine: for certain, where something does, and else what
     /// depends on what is not known.
     pub(super) fn search(&self, entry: &Entry) -> Option<Searched> {
@@ -40,8 +75,9 @@ impl Facts {
 
     /// The same as a gate. In the modes that share Windows' addresses it is not known whether Windows asks.
     pub(super) fn unfindable(&self, entry: &Entry) -> Option<Gate> {
-        let searched = self.search(entry)?;
-        match stopped(&searched.prediction, searched.what)? {
+        let silence = self.silence(entry).map(|silence| Gate::Shut(silence.why));
+        let by_rules = || self.search(entry).and_then(|searched| stopped(&searched.prediction, searched.what));
+        match silence.or_else(by_rules)? {
             Gate::Shut(why) if matches!(self.mode(), Some(NetworkingMode::Mirrored | NetworkingMode::Consomme)) => {
                 Some(Gate::Unknown(why))
             }

@@ -23,6 +23,18 @@ pub fn of_forwarding(netns: &Netns, interfaces: &[String]) -> io::Result<Vec<(St
     read(netns, fitting.map(of).collect::<Vec<_>>())
 }
 
+/// Whom these interfaces answer that asks for an IPv4 address' hardware address.
+pub fn of_arp(netns: &Netns, interfaces: &[String]) -> io::Result<Vec<(String, String)>> {
+    let fitting = interfaces.iter().map(String::as_str).filter(|name| !name.contains('/') && *name != "..");
+    let of = |name: &str| (format!("/proc/sys/net/ipv4/conf/{name}/arp_ignore"), arp_ignore(name));
+    read(netns, std::iter::once("all").chain(fitting).map(of).collect::<Vec<_>>())
+}
+
+/// The name of an interface's setting of that.
+pub fn arp_ignore(interface: &str) -> String {
+    format!("net.ipv4.conf.{}.arp_ignore", interface.replace('.', "/"))
+}
+
 /// The settings that bear on a listener's silence.
 pub fn of_listeners(netns: &Netns) -> io::Result<Vec<(String, String)>> {
     by_name(netns, ["net.ipv4.tcp_syncookies", "net.core.somaxconn"])

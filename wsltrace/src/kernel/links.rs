@@ -31,6 +31,8 @@ pub struct Link {
     pub carrier: bool,
     /// The largest packet that it takes, bytes.
     pub mtu: u32,
+    /// It neither asks for hardware addresses nor answers who asks (`IFF_NOARP`), as devices without such addresses.
+    pub no_arp: bool,
     /// `ARPHRD_*`: 1 Ethernet, 772 loopback, 65534 none.
     pub arphrd: u16,
     /// Hardware address, bytes as on the wire.
@@ -56,6 +58,8 @@ impl Link {
     }
 }
 
+/// `ARPHRD_ETHER`.
+pub const ARPHRD_ETHER: u16 = 1;
 /// `ARPHRD_LOOPBACK`.
 pub const ARPHRD_LOOPBACK: u16 = 772;
 
@@ -75,6 +79,7 @@ fn link_of(message: LinkMessage) -> Link {
         index: message.header.index,
         up: message.header.flags.contains(LinkFlags::Up),
         carrier: message.header.flags.contains(LinkFlags::LowerUp),
+        no_arp: message.header.flags.contains(LinkFlags::Noarp),
         arphrd: message.header.link_layer_type.into(),
         ..Link::default()
     };

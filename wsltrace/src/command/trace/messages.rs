@@ -8,6 +8,7 @@ use super::session::Session;
 use crate::cli::TraceArgs;
 use crate::command::reporter::{Job, When};
 use crate::command::{Failure, printed};
+use crate::doctor::Finding;
 use crate::kernel::names::now_ns;
 use crate::output::contract::{self, Absence, Armed, Lost};
 use crate::output::{Start, Waited, Why, absence_message};
@@ -85,7 +86,7 @@ impl Session {
         near_misses.sort_by(|a, b| b.count.cmp(&a.count).then(a.port.cmp(&b.port)));
         let port = args.ports.first().map_or(0, |range| range.first);
         let found = self.surroundings.examine(&self.netns, port, &self.machine);
-        let summaries = found.into_iter().map(|finding| finding.summary).collect::<Vec<_>>();
+        let found = found.iter().map(Finding::in_a_sentence).collect::<Vec<_>>();
         self.send(Job::Absence(Box::new(Missed {
             absence: Absence {
                 r#type: contract::AbsenceTag::Absence,
@@ -94,7 +95,7 @@ impl Session {
                 seconds: why.duration().as_secs(),
                 ports: port_ranges(args),
                 interfaces: self.watched_interfaces(),
-                message: absence_message(&waited, mode.as_deref(), port, &summaries),
+                message: absence_message(&waited, mode.as_deref(), port, &found),
                 mode,
                 near_misses,
             },

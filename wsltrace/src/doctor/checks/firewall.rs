@@ -5,11 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::super::firewall::{Firewalls, described, in_words};
 use super::super::{Facts, Finding, Severity};
-use crate::diagnosis::{Obstacle, allow_neighbours, around, is_forwarder};
+use crate::diagnosis::{Obstacle, around, is_forwarder};
 use crate::escape::{escape, shell_word};
 use crate::evidence::{Owner, Rule};
 use crate::simulate::{End, Further, Goes, Part, Prediction};
-use crate::wsl::{Entry, Gate, NetworkingMode, taker};
+use crate::wsl::{Entry, Gate, taker};
 
 /// What is stopped, by which rule; each rule once.
 pub(super) fn firewall(facts: &Facts) -> Vec<Finding> {
@@ -123,45 +123,7 @@ fn led_away(syn: &Prediction) -> Option<SocketAddr> {
     }
 }
 
-/// Whether clients of the same network can find this machine: they ask for its hardware address before they send a SYN.
-pub(super) fn neighbours(facts: &Facts) -> Vec<Finding> {
-    let mut found: Vec<Finding> = Vec::new();
-    for v4 in [true, false] {
-        let asked = entries(facts).into_iter().filter(|(entry, _)| entry.destination.is_ipv4() == v4);
-        let first = asked.filter(|(entry, _)| passes(facts, entry)).find_map(|(entry, who)| Some((facts.search(&entry)?, who)));
-        if let Some((searched, who)) = first {
-            found.push(unfound(facts, &searched.prediction, &who, v4));
-        }
-    }
-    found
-}
-
-fn unfound(facts: &Facts, prediction: &Prediction, who: &str, v4: bool) -> Finding {
-    let protocol = if v4 { "ARP" } else { "ICMPv6" };
-    let (End::Dropped { rule, .. } | End::Rejected { rule, .. }) = &prediction.end else {
-        let summary = format!(
-            "whether {who} can find this machine cannot be said: rules decide about questions for hardware addresses ({protocol})"
-        );
-        let finding = Finding::new(Severity::Unknown, summary);
-        return prediction.maybe().iter().fold(finding, |finding, why| finding.because(format!("it depends on {why}")));
-    };
-    let severity = if shares_addresses(facts) { Severity::Warns } else { Severity::Fails };
-    let finding = Finding::new(
-        severity,
-        format!(
-            "{who} cannot find this machine: questions for its hardware address ({protocol}), or the answers, are dropped by {}",
-            described(rule)
-        ),
-    );
-    finding.because("the rules were read and followed").linux(format!("sudo {}", allow_neighbours(rule, !v4)))
-}
-
-/// Whether Windows has this Linux' addresses too, so that it is not known whom others ask for them.
-fn shares_addresses(facts: &Facts) -> bool {
-    matches!(facts.mode(), Some(NetworkingMode::Mirrored | NetworkingMode::Consomme))
-}
-
-fn passes(facts: &Facts, entry: &Entry) -> bool {
+pub(super) fn passes(facts: &Facts, entry: &Entry) -> bool {
     facts.predicted(entry, Part::Syn).is_some_and(|prediction| matches!(prediction.end, End::Passes { .. }))
 }
 

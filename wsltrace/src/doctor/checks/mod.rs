@@ -8,6 +8,7 @@ mod firewall;
 mod listener;
 mod loopback0;
 mod names;
+mod neighbours;
 mod proxy;
 #[cfg(test)]
 mod proxy_tests;
@@ -45,7 +46,7 @@ pub const CHECKS: &[Check] = &[
     Check { name: "listener_owner", judge: listener::unseen_owner },
     Check { name: "accept_queue", judge: listener::accept_queue },
     Check { name: "firewall", judge: firewall::firewall },
-    Check { name: "neighbours", judge: firewall::neighbours },
+    Check { name: "neighbours", judge: neighbours::neighbours },
     Check { name: "forwarding", judge: firewall::forwarding },
     Check { name: "container", judge: firewall::containers },
     Check { name: "firewall_managers", judge: firewall::managers },

@@ -308,6 +308,38 @@ fn an_interface_that_is_down_is_told_with_the_command_that_brings_it_up() {
 }
 
 #[test]
+fn an_interface_that_does_not_say_its_hardware_address_is_told() {
+    use crate::wsl::Answer::{Fails, Unknown, Works};
+    let answer = |facts: &Facts| facts.rows().into_iter().find(|row| row.way == Way::LanToAddress).unwrap().answer;
+    let set = |name: &str, value: &str| {
+        let mut facts = facts(None, "0.0.0.0");
+        let own = Address { address: "172.28.20.5".parse().unwrap(), prefix: 20 };
+        facts.linux.interfaces[1].addresses = vec![own];
+        facts.linux.settings.insert(format!("net.ipv4.conf.{name}.arp_ignore"), value.to_owned());
+        facts
+    };
+    for name in ["all", "eth0"] {
+        let facts = set(name, "8");
+        let found = finding(&facts, "neighbours");
+        assert_eq!(found.remedy[0].text, format!("sudo sysctl -w net.ipv4.conf.{name}.arp_ignore=0"));
+        assert_eq!(answer(&facts), Fails);
+        for value in ["0", "1", "2"] {
+            assert_eq!((wrong(&set(name, value)), answer(&set(name, value))), (vec![], Works), "{name} {value}");
+        }
+    }
+    let mut other = set("eth0", "1");
+    other.linux.interfaces[1].addresses.clear();
+    assert!(finding(&other, "neighbours").summary.contains("for the hardware address of 172.28.20.5"));
+    let mut silent = set("eth0", "0");
+    silent.linux.silent = vec!["eth0".to_owned()];
+    assert_eq!(finding(&silent, "neighbours").remedy[0].text, "sudo ip link set dev eth0 arp on");
+    // Whether Windows has these addresses as well, and asks, nobody knows.
+    let mut shared = set("eth0", "8");
+    shared.wsl.mode = Some((NetworkingMode::Mirrored, Source::Wslinfo));
+    assert_eq!(answer(&shared), Unknown);
+}
+
+#[test]
 fn each_family_has_routes_of_its_own() {
     use crate::wsl::Answer::{Unknown, Works};
     let mut facts = facts(None, "0.0.0.0 ::!");
