@@ -71,13 +71,14 @@ const RULERS: [&str; 4] = ["nft", "iptables", "ip6tables", "ufw"];
 const NOBODY: u32 = 65534;
 
 fn main() {
-    let tests: [(&'static str, Test); 9] = [
+    let tests: [(&'static str, Test); 10] = [
         ("an_examination_is_valid_by_its_schema", valid),
         ("the_exit_status_says_whether_something_will_fail", status),
         ("somebody_who_is_not_root_learns_what_was_not_seen", without_root),
         ("the_table_never_contradicts_the_client", table),
         ("clients_that_cannot_find_this_machine_are_told_of", neighbours),
         ("what_refuses_clients_is_taken_away_by_the_printed_command", refusers),
+        ("rules_between_tables_are_judged_by_the_marks_that_packets_have", marked),
         ("the_rules_of_nftables_are_read_without_nft", without_nft),
         ("the_script_is_one_and_nothing_is_changed", script),
         ("what_is_typed_wrongly_is_told", usage),
@@ -334,6 +335,61 @@ fn refusers(binary: &Path) -> Result<(), Box<dyn Error>> {
             remedy.and_then(|text| text.strip_prefix("sudo ")).ok_or_else(|| format!("no command against `{line}`: {value}"))?,
         )?;
         check_that(connected()?, &format!("{remedy:?} ends `{line}`"))?;
+    }
+    Ok(())
+}
+
+/// Rules of `ip rule` as VPNs and proxies have them, a line each, with what the table may say, and whether the client connects.
+const MARKED: [(&[&str], &str, bool); 11] = [
+    (&["ip rule add fwmark 0x80000/0xff0000 unreachable"], "works", true),
+    (&["ip rule add lookup 52", "ip route add 100.64.0.0/10 dev eth0 table 52"], "works", true),
+    (&["ip rule add not fwmark 51820 lookup 51820", "ip rule add lookup main suppress_prefixlength 0", LEADS_OFF], "works", true),
+    (&["ip rule add not fwmark 51820 lookup 51820", LEADS_OFF], "unknown", false),
+    (
+        &[
+            "ip rule add fwmark 1 blackhole",
+            "nft 'table ip t { chain c { type route hook output priority -150; tcp sport 8080 meta mark set 1; }; }'",
+        ],
+        "unknown",
+        false,
+    ),
+    (
+        &[
+            "ip rule add fwmark 1 blackhole",
+            "nft 'table ip t { chain c { type route hook output priority -150; tcp sport 9090 meta mark set 1; }; }'",
+        ],
+        "works",
+        true,
+    ),
+    (&["ip rule add fwmark 1 blackhole", MARKS_SYN], "works", true),
+    (&["ip rule add fwmark 1 blackhole", MARKS_SYN, "sysctl -w net.ipv4.tcp_fwmark_accept=1"], "unknown", false),
+    // The way back is looked for by the SYN's mark, and ends at this machine.
+    (&["ip rule add fwmark 1 lookup 100", LOCAL, MARKS_SYN], "works", true),
+    (&["ip rule add fwmark 1 lookup 100", LOCAL, MARKS_SYN, "sysctl -w net.ipv4.conf.all.src_valid_mark=1"], "unknown", false),
+    (&["ip rule add fwmark 1 lookup 100", LOCAL, "sysctl -w net.ipv4.conf.all.src_valid_mark=1"], "works", true),
+];
+const LEADS_OFF: &str = "ip route add unreachable default table 51820";
+const LOCAL: &str = "ip route add local default dev lo table 100";
+const MARKS_SYN: &str =
+    "nft 'table ip p { chain c { type filter hook prerouting priority -150; tcp dport 8080 meta mark set 1; }; }'";
+
+fn marked(binary: &Path) -> Result<(), Box<dyn Error>> {
+    for (lines, expected, connects) in MARKED {
+        let lab = lab(Ipv4Addr::UNSPECIFIED)?;
+        for line in lines {
+            let mut command = Command::new("sh");
+            command.args(["-c", line]);
+            let ran = lab.wsl.run(|| command.output().map_err(LabError::io("run a shell")))?;
+            check(&ran, ran.status.success(), &format!("that `{line}` succeeds"))?;
+        }
+        let target = (Lab::wsl_address(false), PORT).into();
+        let attempt = Attempt { target, from_port: 0, manner: Manner::Listens, patience: std::time::Duration::from_millis(600) };
+        let connected = attempt.make(&lab.client)?.seen == Seen::Connected;
+        let ran = examined(binary, &lab, &["--json"])?;
+        let value: Value = serde_json::from_slice(&ran.stdout)?;
+        let row = value["ways"].as_array().into_iter().flatten().find(|row| row["way"] == "lan_to_address").ok_or("no row")?;
+        let as_expected = row["answer"] == expected && connected == connects;
+        check(&ran, as_expected, &format!("{expected} of {lines:?}, connected: {connects} (it was {connected}; {row})"))?;
     }
     Ok(())
 }

@@ -92,6 +92,7 @@ pub fn linux(netns: &Netns, port: u16, machine: &Machine, firewalls: &Firewalls)
     let on_port = all.iter().filter(|found| found.listener.port == port);
     let handed_to = proxies(&all);
     let cgroups: BTreeSet<u64> = on_port.filter_map(|found| found.cgroup).collect();
+    let marks = marks_of(&all);
     // Rules may lead connections to a server on another port.
     let all = sockets::with_owners(all, OWNERS_LIMIT);
     let (mut stopped, proxied) = (sockets::stopped(&all), crate::evidence::proxied(&all));
@@ -108,11 +109,13 @@ pub fn linux(netns: &Netns, port: u16, machine: &Machine, firewalls: &Firewalls)
     let outer6 =
         outer.as_ref().filter(|(address, _)| address.is_ipv4()).and_then(|_| addresses::outer(&of_v6, &links).map(place));
     let gateway = asked.take("the default route", routes::default_gateway(netns));
-    let Routing { own: [own_routing, own_routing6], refused: refused_clients, arrives, toward_clients, clients } =
-        routing::routing(netns, ([&outer, &outer6], port), gateway.as_ref(), &addresses, &mut asked);
+    let translated_by_way_of = asked.take("where DNAT leads", toward_targets(netns, firewalls));
+    let marks = routing::Marks { firewalls, of_sockets: marks, ways: &translated_by_way_of, proxies: &handed_to };
+    let routed = (gateway.as_ref(), marks);
+    let Routing { own: [own_routing, own_routing6], refused: refused_clients, arrives, toward_clients, back, clients } =
+        routing::routing(netns, ([&outer, &outer6], port), routed, &addresses, &mut asked);
     let Elsewhere { listeners: elsewhere, stopped: stopped_inside, guarded, inside } = elsewhere(netns, &clients, &mut asked);
     stopped.extend(stopped_inside);
-    let translated_by_way_of = asked.take("where DNAT leads", toward_targets(netns, firewalls));
     let mut settings = settings(netns, outer.as_ref().map(|(_, interface)| interface.as_str()), &links, &mut asked);
     // What is led on comes by one of these, or its answer does.
     let entrances = outer.iter().chain(&bridge).chain(&translated_by_way_of).map(|(_, interface)| interface.clone());
@@ -129,6 +132,7 @@ pub fn linux(netns: &Netns, port: u16, machine: &Machine, firewalls: &Firewalls)
         root: machine.root,
         stopped,
         gone: asked.take("the local addresses", gone(netns, &listeners)),
+        loopback_strayed: asked.take("the local addresses", loopback_strayed(netns)),
         loopback_gone: asked.take("the local addresses", loopback_gone(netns)),
         default_by: asked.take("the default route", routes::default_interface(netns)),
         proxied,
@@ -154,6 +158,7 @@ pub fn linux(netns: &Netns, port: u16, machine: &Machine, firewalls: &Firewalls)
         own_routing6,
         refused_clients,
         arrives,
+        back,
         proxies: asked.saw(LISTENERS).then_some(handed_to),
         translated_by_way_of,
         published_as: match firewalls {
@@ -169,6 +174,14 @@ pub fn linux(netns: &Netns, port: u16, machine: &Machine, firewalls: &Firewalls)
         outer6,
         unseen: asked.unseen,
     }
+}
+
+/// The marks that answers of listeners have; `None` where that is not told.
+fn marks_of(all: &[sockets::Found]) -> Option<Vec<u32>> {
+    let mut marks = all.iter().map(|found| found.mark).collect::<Option<Vec<u32>>>()?;
+    marks.sort_unstable();
+    marks.dedup();
+    Some(marks)
 }
 
 /// What the kernel says to a server that wants the port, which is free here as far as its sockets tell: in some modes of WSL Windows
@@ -206,6 +219,22 @@ fn loopback_gone(netns: &Netns) -> io::Result<Vec<IpAddr>> {
         }
     }
     Ok(gone)
+}
+
+/// The loopback addresses that a table has and that packets do not get to, each with the interface that they leave by instead: a rule
+/// between tables comes before the one that leads to that table.
+fn loopback_strayed(netns: &Netns) -> io::Result<Vec<(IpAddr, Option<String>)>> {
+    let mut strayed = Vec::new();
+    for (address, any) in [
+        (Ipv4Addr::LOCALHOST.into(), Ipv4Addr::UNSPECIFIED.into()),
+        (Ipv6Addr::LOCALHOST.into(), IpAddr::from(Ipv6Addr::UNSPECIFIED)),
+    ] {
+        let way = routes::way_by(netns, routes::Question { from: any, to: address, came_by: None })?;
+        if way.as_deref() != Some("lo") && routes::is_local(netns, address)? {
+            strayed.push((address, way));
+        }
+    }
+    Ok(strayed)
 }
 
 /// Those of the control groups that have programs for what comes in or goes out.

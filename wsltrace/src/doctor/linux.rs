@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::unserved::Inside;
-use crate::evidence::{Cgroup, Listener, RefusedClient};
+use crate::evidence::{Back, Cgroup, Listener, RefusedClient};
 
 /// What Linux says.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -33,6 +33,9 @@ pub struct Linux {
     /// Loopback addresses that this Linux has lost: `127.0.0.1`, `::1`.
     #[serde(skip)]
     pub loopback_gone: Vec<IpAddr>,
+    /// Loopback addresses that packets do not get to, though a table has them, each with the interface that they leave by instead.
+    #[serde(skip)]
+    pub loopback_strayed: Vec<(IpAddr, Option<String>)>,
     /// The interface of the IPv4 default route of the main table, whether it names a next hop or not.
     #[serde(skip)]
     pub default_by: Option<String>,
@@ -75,6 +78,9 @@ pub struct Linux {
     /// Those of the two addresses whose packets get to them by the first rule, whatever others there are.
     #[serde(skip)]
     pub arrives: Vec<IpAddr>,
+    /// Of those of the two addresses whose packets may be led otherwise than usual: whom answers reach by the address' own interface.
+    #[serde(skip)]
+    pub back: Vec<(IpAddr, Back)>,
     /// Of the ports that have a listener, for IPv4 and IPv6: whether a rule (TPROXY) can hand connections to it, where that is known.
     /// `None` where the listeners are not.
     #[serde(skip)]
@@ -223,9 +229,20 @@ impl Linux {
     /// A client's address of the outer network to which answers leave by another interface, that interface, and whether that is so of
     /// all that were looked at.
     pub fn client_elsewhere(&self) -> Option<(IpAddr, &str, bool)> {
-        let (_, outer) = self.outer.as_ref()?;
+        let (own, outer) = self.outer.as_ref()?;
+        // Rules may lead answers rightly where the main table does not.
+        if self.is_answered(*own) {
+            return None;
+        }
         let (client, by) = self.toward_clients.iter().find(|(_, by)| by != outer)?;
         Some((*client, by, self.toward_clients.iter().all(|(_, by)| by != outer)))
+    }
+
+    /// Whether what comes to an address gets to it, and answers to every client of its network leave by its interface, whatever rules and
+    /// routes there are.
+    pub fn is_answered(&self, own: IpAddr) -> bool {
+        let reached = self.back.iter().any(|(of, back)| *of == own && *back != Back::Unclear);
+        reached && self.arrives.contains(&own)
     }
 
     /// The interface of a name.

@@ -114,6 +114,11 @@ impl Facts {
             // It leaves by a default route then, and rules may lead it elsewhere.
             return if self.is_led(entry) { Gate::Unknown(gone) } else { Gate::Shut(gone) };
         }
+        if let Some((own, by)) = self.linux.loopback_strayed.iter().find(|(own, _)| entry.local && entry.destination == *own) {
+            let to = by.as_ref().map_or_else(|| "nowhere".to_owned(), |by| format!("out by {by}"));
+            let strayed = format!("a rule of `ip rule` leads packets to {own} {to}, before the table of own addresses is asked");
+            return if self.is_led(entry) { Gate::Unknown(strayed) } else { Gate::Shut(strayed) };
+        }
         if interface.is_some_and(Interface::is_filtered) {
             return Gate::Unknown(format!("a program, filter or queue at {} may stop it", entry.interface));
         }

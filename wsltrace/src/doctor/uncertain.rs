@@ -7,7 +7,7 @@ use super::Facts;
 use super::firewall::stopped;
 use crate::diagnosis::refuser;
 use crate::evidence::RefusedClient;
-use crate::simulate::Part;
+use crate::simulate::{End, Goes, Part};
 use crate::wsl::{Entry, Gate, taker};
 
 impl Facts {
@@ -30,6 +30,14 @@ impl Facts {
         }
     }
 
+    /// Whether no rule leads a SYN elsewhere than to this Linux, where its routes would matter.
+    fn stays_here(&self, entry: &Entry) -> bool {
+        let stays =
+            |end: &&End| !matches!(end, End::Passes { goes: Goes::Forward | Goes::Out, .. } | End::Passes { address: None, .. });
+        let syn = self.predicted(entry, Part::Syn);
+        syn.is_some_and(|syn| syn.ends().is_some_and(|ends| ends.iter().all(stays)))
+    }
+
     /// Whether nothing comes of it even where all that is not known lets it pass.
     fn fails_anyway(&self, entry: &Entry, gate: &Gate) -> bool {
         let taken = taker(&self.linux.listeners, entry.destination, &entry.interface).is_some();
@@ -38,7 +46,8 @@ impl Facts {
 
     fn doubt(&self, entry: &Entry) -> Option<Doubt> {
         let linux = &self.linux;
-        if let Some(what) = self.own_routing(entry.destination).filter(|_| !entry.local) {
+        let is_routed = || linux.is_answered(entry.destination) && self.stays_here(entry);
+        if let Some(what) = self.own_routing(entry.destination).filter(|_| !entry.local && !is_routed()) {
             return Some(Doubt::Routing(what.clone()));
         }
         let is_outer = linux.outer.as_ref().is_some_and(|(own, _)| *own == entry.destination);

@@ -4,6 +4,7 @@
 pub mod addresses;
 mod arrival;
 mod aside;
+mod back;
 pub mod backend;
 mod behind;
 mod beyond;
@@ -50,6 +51,7 @@ mod way;
 pub use addresses::{OwnAddress, Unready};
 pub use arrival::Arrival;
 pub use aside::Redirect;
+pub use back::{Back, way_back};
 pub use behind::namespaces_behind;
 pub use beyond::XdpBeyond;
 pub use bridge_port::BridgePort;

@@ -248,6 +248,17 @@ impl Rules {
         !asks && before.into_iter().all(harmless)
     }
 
+    /// Whether they tell this machine's answers apart by nothing but addresses, marks and the server's port, of which the kernel can be
+    /// asked.
+    pub(super) fn tell_answers_by_ends(&self) -> bool {
+        self.0.iter().all(|rule| !rule.more && rule.uids.is_none() && rule.ports[1].is_none())
+    }
+
+    /// The networks of destinations that rules ask for.
+    pub(super) fn destinations(&self) -> impl Iterator<Item = (IpAddr, u8)> + '_ {
+        self.0.iter().filter_map(|rule| rule.destination)
+    }
+
     /// The clients' networks that rules which refuse ask for.
     pub(super) fn refused_networks(&self) -> impl Iterator<Item = (IpAddr, u8)> + '_ {
         let refusing = self.0.iter().filter(|rule| rule.refusal().is_some());

@@ -11,9 +11,12 @@ use rtnetlink::packet_route::{AddressFamily, IpProtocol, RouteNetlinkMessage};
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use serde::{Deserialize, Serialize};
 
+use super::clients::Server;
 use crate::kernel::netlink;
 use crate::kernel::netns::Netns;
 
+/// `IPPROTO_TCP`.
+const TCP: u8 = 6;
 /// `RT_TABLE_MAIN`.
 const MAIN_TABLE: u8 = 254;
 
@@ -73,6 +76,17 @@ pub fn way_by(netns: &Netns, packet: Question<'_>) -> io::Result<Option<String>>
             Ok(index.and_then(|index| name(index).ok()))
         })
         .map_err(io::Error::other)?
+}
+
+/// The number of the interface by which a server of this machine answers a client with a packet of this mark; `None` where it has no
+/// way to other machines. In the calling thread's namespace.
+pub(super) fn answered_by(server: Server<'_>, client: IpAddr, mark: u32) -> io::Result<Option<u32>> {
+    let mut request = question(Question { from: server.address, to: client, came_by: None })?;
+    let of_answer = [RouteAttribute::Mark(mark), RouteAttribute::IpProto(TCP), RouteAttribute::Sport(server.port)];
+    request.attributes.extend(of_answer);
+    let Way::Route(route) = asked(request)? else { return Ok(None) };
+    let oif = |attribute: &RouteAttribute| if let RouteAttribute::Oif(index) = attribute { Some(*index) } else { None };
+    Ok(route.attributes.iter().find_map(oif).filter(|_| route.header.kind == RouteType::Unicast))
 }
 
 /// Whether some table has this address as one of the machine's own.
@@ -262,18 +276,25 @@ enum Way {
     Unknown,
 }
 
-fn ask(Question { from, to, came_by }: Question<'_>) -> io::Result<Way> {
-    let bits = if to.is_ipv4() { 32 } else { 128 };
-    let Ok(mut request) =
-        RouteMessageBuilder::<IpAddr>::new().destination_prefix(to, bits).and_then(|to| to.source_prefix(from, bits))
-    else {
-        // Of two families.
+fn ask(packet: Question<'_>) -> io::Result<Way> {
+    if packet.from.is_ipv4() != packet.to.is_ipv4() {
         return Ok(Way::Unknown);
-    };
+    }
+    asked(question(packet)?)
+}
+
+fn question(Question { from, to, came_by }: Question<'_>) -> io::Result<RouteMessage> {
+    let bits = if to.is_ipv4() { 32 } else { 128 };
+    let request = RouteMessageBuilder::<IpAddr>::new().destination_prefix(to, bits).and_then(|to| to.source_prefix(from, bits));
+    let mut request = request.map_err(io::Error::other)?;
     if let Some(name) = came_by {
         request = request.input_interface(nix::net::if_::if_nametoindex(name)?);
     }
-    match netlink::ask(NETLINK_ROUTE, RouteNetlinkMessage::GetRoute(request.build())) {
+    Ok(request.build())
+}
+
+fn asked(request: RouteMessage) -> io::Result<Way> {
+    match netlink::ask(NETLINK_ROUTE, RouteNetlinkMessage::GetRoute(request)) {
         Ok(RouteNetlinkMessage::NewRoute(route)) if leads_on(&route) => Ok(Way::Route(Box::new(route))),
         Ok(RouteNetlinkMessage::NewRoute(_)) => Ok(Way::None),
         Ok(_) => Ok(Way::Unknown),

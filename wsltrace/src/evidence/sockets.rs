@@ -17,6 +17,7 @@ use super::Listener;
 use crate::kernel::netlink;
 use crate::kernel::netns::Netns;
 
+const INET_DIAG_MARK: u16 = 15;
 const INET_DIAG_CGROUP_ID: u16 = 21;
 const INET_DIAG_SOCKOPT: u16 = 22;
 
@@ -35,6 +36,8 @@ pub struct Found {
     pub cgroup: Option<u64>,
     /// Whether it takes connections for addresses that are not this machine's (`IP_TRANSPARENT`); `None` where the kernel does not tell.
     pub transparent: Option<bool>,
+    /// The mark that its answers have (`SO_MARK`); only root is told.
+    pub mark: Option<u32>,
 }
 
 /// The listeners on a TCP port in a namespace, IPv4 first; owners are not looked for.
@@ -108,6 +111,7 @@ fn found(answer: &InetResponse, netns: u32) -> Found {
         drops: drops(answer),
         cgroup: cgroup(answer),
         transparent: transparent(answer),
+        mark: value(answer, INET_DIAG_MARK).map(u32::from_ne_bytes),
     }
 }
 

@@ -57,6 +57,14 @@ pub fn by_name<const N: usize>(netns: &Netns, names: [&str; N]) -> io::Result<Ve
     read(netns, names.map(|name| (format!("/proc/sys/{}", name.replace('.', "/")), name.to_owned())))
 }
 
+/// Whether the mark of a SYN decides about the way of its answer: the answer gets it too, or the search for the way back to the client
+/// goes by it (`fib_validate_source`; a table of marked packets that has own addresses or refuses then drops the SYN, seen on 6.18).
+pub fn go_by_marks_of_syns(netns: &Netns, interface: &str) -> io::Result<bool> {
+    let of = |of: &str| (format!("/proc/sys/net/ipv4/conf/{of}/src_valid_mark"), of.to_owned());
+    let accept = ("/proc/sys/net/ipv4/tcp_fwmark_accept".to_owned(), "tcp_fwmark_accept".to_owned());
+    Ok(read(netns, [of("all"), of(interface), accept])?.iter().any(|(_, value)| value != "0"))
+}
+
 /// Reads settings by path and name.
 fn read(netns: &Netns, names: impl IntoIterator<Item = (String, String)> + Send) -> io::Result<Vec<(String, String)>> {
     let values = netns.run(|| {

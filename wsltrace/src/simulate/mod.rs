@@ -7,6 +7,7 @@ mod further;
 mod hooks;
 mod iptables;
 mod kernel;
+mod marks;
 mod nft;
 mod packet;
 mod read;
@@ -29,6 +30,7 @@ use serde::{Deserialize, Serialize};
 
 pub use arp::predict_arp;
 pub use further::{Behind, Further, further};
+pub use marks::marks_back;
 pub use packet::{Machine, Packet, Part, Standing, Way};
 pub use read::{Reader, Rulesets, read, read_by};
 pub use ruleset::Unread;

@@ -62,6 +62,22 @@ pub fn predict_as(rulesets: &Rulesets, packet: &Packet, machine: &Machine, stand
     Prediction { end, whole }
 }
 
+/// The marks that a SYN from outside, or an answer made here, may have when its way is chosen; `None` where they are not known.
+pub(super) fn marks(rulesets: &Rulesets, packet: &Packet, machine: &Machine) -> Option<BTreeSet<u32>> {
+    let hooks: &[Hook] = match packet.way {
+        Way::Outside { .. } => &[Hook::Ingress, Hook::Prerouting],
+        Way::Answer { .. } => &[Hook::Output],
+        _ => return None,
+    };
+    let journey = Journey { rulesets, packet, machine, standing: Standing::Established };
+    let (mut on, mut ends) = (vec![journey.start()], Vec::new());
+    for hook in hooks {
+        on = journey.hook(&journey.here(*hook), on, &mut ends);
+    }
+    let is_whole = rulesets.unread.is_empty() && ends.iter().all(|(end, _)| end.is_some());
+    on.into_iter().map(|state| state.mark).collect::<Option<_>>().filter(|_| is_whole)
+}
+
 /// Every end that was found, `None` for what was not followed.
 pub(super) fn all_ends(rulesets: &Rulesets, packet: &Packet, machine: &Machine, standing: Standing) -> Ends {
     Journey { rulesets, packet, machine, standing }.ends()

@@ -9,7 +9,7 @@ use crate::diagnosis::{Obstacle, around, is_forwarder};
 use crate::escape::{escape, shell_word};
 use crate::evidence::{Owner, Rule};
 use crate::simulate::{End, Further, Goes, Part, Prediction};
-use crate::wsl::{Entry, Gate, taker};
+use crate::wsl::{Entry, taker};
 
 /// What is stopped, by which rule; each rule once.
 pub(super) fn firewall(facts: &Facts) -> Vec<Finding> {
@@ -32,7 +32,7 @@ pub(super) fn firewall(facts: &Facts) -> Vec<Finding> {
         let Some(End::Dropped { rule, address, port, forward } | End::Rejected { rule, address, port, forward }) = chosen else {
             match &prediction.end {
                 End::Maybe { .. } if facts.unread().is_none() && told.insert(prediction.maybe().join(", ")) => {
-                    found.extend(maybe(facts, &entry, &who, (&prediction, packet)));
+                    found.extend(super::several::maybe(facts, &entry, &who, (&prediction, packet)));
                 }
                 End::Queued { rule } if told.insert(format!("{rule:?}")) => {
                     let summary = format!("{what} handed to a program, which decides (NFQUEUE)");
@@ -125,46 +125,6 @@ fn led_away(syn: &Prediction) -> Option<SocketAddr> {
 
 pub(super) fn passes(facts: &Facts, entry: &Entry) -> bool {
     facts.predicted(entry, Part::Syn).is_some_and(|prediction| matches!(prediction.end, End::Passes { .. }))
-}
-
-/// What is said of connections that end in one of several ways; nothing where all of them work.
-fn maybe(facts: &Facts, entry: &Entry, who: &str, (prediction, packet): (&Prediction, Part)) -> Option<Finding> {
-    let several = if packet == Part::Syn { facts.several(entry) } else { None };
-    let depends = |finding: Finding| {
-        prediction.maybe().iter().fold(finding, |finding, why| finding.because(format!("it depends on {why}")))
-    };
-    let mends = || {
-        let mut lines: Vec<String> = Vec::new();
-        for line in facts.mends_of_several(entry, prediction) {
-            if !lines.contains(&line) {
-                lines.push(line);
-            }
-        }
-        lines
-    };
-    match several {
-        Some(Gate::Open | Gate::Led { works: true, .. }) => None,
-        Some(Gate::Shut(why)) => {
-            let finding = Finding::new(Severity::Fails, format!("connections of {who} fail, whichever way they take: {why}"));
-            Some(mends().into_iter().fold(depends(finding), Finding::linux))
-        }
-        _ => {
-            let lines = mends();
-            let finding = if lines.is_empty() {
-                let summary = format!("whether the firewall lets a connection by {} pass cannot be said", entry.interface);
-                Finding::new(Severity::Unknown, summary)
-            } else {
-                let summary =
-                    format!("some connections of {who} may fail: rules lead them to several servers, and not all of those serve");
-                Finding::new(Severity::Warns, summary)
-            };
-            let finding = match several {
-                Some(Gate::Unknown(why)) => finding.because(why),
-                _ => depends(finding),
-            };
-            Some(lines.into_iter().fold(finding, Finding::linux))
-        }
-    }
 }
 
 /// The SYNs of the table, each once, with the words for who sends them.

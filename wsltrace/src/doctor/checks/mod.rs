@@ -16,6 +16,7 @@ mod routing;
 #[cfg(test)]
 mod server_tests;
 mod setting;
+mod several;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::wsl::{Answer, Row, Way};
 
 fn found(text: &str, transparent: Option<bool>) -> Found {
     let listener = Listener { port: 9090, ..listener(text) };
-    Found { listener, inode: 1, cookie: [0; 8], drops: None, cgroup: None, transparent }
+    Found { listener, inode: 1, cookie: [0; 8], drops: None, cgroup: None, transparent, mark: Some(0) }
 }
 
 #[test]

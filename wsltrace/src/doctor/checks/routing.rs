@@ -6,12 +6,31 @@ use super::super::{Facts, Finding, Interface, Linux, Severity};
 use crate::diagnosis::{refuser, removal};
 use crate::escape::{escape, shell_word};
 use crate::evidence::routes::covers;
-use crate::evidence::{Refusal, RefusedClient};
+use crate::evidence::{Back, Refusal, RefusedClient};
 use crate::wsl::{NetworkingMode, Wsl, taker};
 
 /// An address for others, and a way back to them.
 pub(super) fn network(facts: &Facts) -> Vec<Finding> {
-    loopback(facts).into_iter().chain(loopback_addresses(facts)).chain(outside(facts)).collect()
+    loopback(facts).into_iter().chain(loopback_addresses(facts)).chain(strayed(facts)).chain(outside(facts)).collect()
+}
+
+/// Packets to localhost that leave this machine: what leads to the table of own addresses is asked too late.
+fn strayed(facts: &Facts) -> Option<Finding> {
+    let linux = &facts.linux;
+    let is_served = |(own, _): &&(IpAddr, Option<String>)| taker(&linux.listeners, *own, "lo").is_some();
+    let (own, by) = linux.loopback_strayed.iter().find(is_served)?;
+    let to = by.as_ref().map_or_else(|| "nowhere".to_owned(), |by| format!("out by {}", escape(by)));
+    let summary = format!("connections to {own} do not stay in this Linux: a rule of `ip rule` leads them {to}");
+    let finding = Finding::new(Severity::Fails, summary);
+    let ip = if own.is_ipv4() { "ip" } else { "ip -6" };
+    Some(
+        finding
+            .because("the table `local` has the address, and another table is asked first")
+            .linux(format!(
+                "# usually the table `local` is asked first; to have it so again: sudo {ip} rule add pref 0 lookup local"
+            ))
+            .linux(format!("{ip} rule show")),
+    )
 }
 
 /// Nothing of this Linux reaches it without, by whichever address, and neither does WSL's relay.
@@ -255,12 +274,20 @@ fn refused(facts: &Facts) -> Option<Finding> {
 
 fn led(facts: &Facts) -> Vec<Finding> {
     let linux = &facts.linux;
-    let Some(what) = linux.own_routing.as_ref().or(linux.own_routing6.as_ref()) else { return Vec::new() };
+    let of = |own: &Option<(IpAddr, String)>, what: &Option<String>| Some((own.as_ref()?.0, what.clone()?));
+    let found = of(&linux.outer, &linux.own_routing).into_iter().chain(of(&linux.outer6, &linux.own_routing6));
+    // Where all answers leave as if there were no such rules, these are somebody else's business.
+    let mut found = found.filter(|(own, _)| !(linux.is_answered(*own) && linux.back.contains(&(*own, Back::Everywhere))));
+    let Some((own, what)) = found.next() else { return Vec::new() };
     let finding = Finding::new(
         Severity::Warns,
-        "packets of other machines, or the answers to them, may be refused here or go another way than usual",
+        if linux.is_answered(own) {
+            "answers to clients of other networks may be refused here or go another way than usual; those of the own network get them"
+        } else {
+            "packets of other machines, or the answers to them, may be refused here or go another way than usual"
+        },
     );
-    let ip = if linux.own_routing.is_some() { "ip" } else { "ip -6" };
+    let ip = if own.is_ipv4() { "ip" } else { "ip -6" };
     let finding = finding.because(format!("it depends on {what}"));
     vec![finding.linux(format!("{ip} rule show")).linux(format!("{ip} route show table all"))]
 }

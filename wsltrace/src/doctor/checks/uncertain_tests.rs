@@ -3,7 +3,7 @@
 
 use super::super::{Address, Facts, Firewalls, Severity, diagnose};
 use super::tests::{facts, finding, is, led, wrong};
-use crate::evidence::{Refusal, RefusedClient, Refusing, RefusingRule};
+use crate::evidence::{Back, Refusal, RefusedClient, Refusing, RefusingRule};
 use crate::simulate::tests::{chain, rule as nft_rule, rulesets};
 use crate::wsl::Answer::{self, Fails, Unknown, Works};
 use crate::wsl::{NetworkingMode, Way};
@@ -149,4 +149,39 @@ fn where_a_client_comes_from_is_not_known_and_does_not_matter_if_all_are_served(
     let redirected = |others: &[(&str, u16)]| led("0.0.0.0", others, &format!(r#"{from}, {{"redirect": {{"port": 9999}}}}"#));
     assert_eq!(answer(&redirected(&[("0.0.0.0", 9999)]), Way::LanToAddress), Works);
     assert_eq!(answer(&redirected(&[]), Way::LanToAddress), Unknown);
+}
+
+#[test]
+fn rules_between_tables_do_not_matter_where_answers_leave_as_they_should() {
+    let ruled = |back: Back, expressions: &str| {
+        let mut facts = led("0.0.0.0", &[], expressions);
+        let own = "172.28.20.5".parse().unwrap();
+        facts.linux.own_routing = Some("the rule of preference 5250 between routing tables".to_owned());
+        facts.linux.arrives = vec![own];
+        facts.linux.back = vec![(own, back)];
+        facts
+    };
+    let of = |back, expressions: &str| {
+        let facts = ruled(back, expressions);
+        (answer(&facts, Way::LanToAddress), wrong(&facts))
+    };
+    assert_eq!(of(Back::Everywhere, ""), (Works, vec![]));
+    assert_eq!(of(Back::Near, ""), (Works, is("own_routing", Severity::Warns)));
+    assert_eq!(of(Back::Unclear, ""), (Unknown, is("own_routing", Severity::Warns)));
+    // Another rule may come before the one that leads to own addresses.
+    let mut facts = ruled(Back::Everywhere, "");
+    facts.linux.arrives.clear();
+    assert_eq!(answer(&facts, Way::LanToAddress), Unknown);
+    // On the way through this Linux they decide about more than the answer.
+    let away = r#"{"dnat": {"family": "ip", "addr": "10.9.0.2", "port": 80}}"#;
+    assert_ne!(of(Back::Everywhere, away).0, Works);
+}
+
+#[test]
+fn localhost_that_a_rule_leads_away_is_told() {
+    let mut facts = facts(None, "0.0.0.0");
+    facts.linux.loopback_strayed = vec![("127.0.0.1".parse().unwrap(), Some("eth0".to_owned()))];
+    assert_eq!(answer(&facts, Way::Inside4), Fails);
+    assert_eq!(wrong(&facts), is("network", Severity::Fails));
+    assert!(finding(&facts, "network").remedy[0].text.ends_with("sudo ip rule add pref 0 lookup local"));
 }

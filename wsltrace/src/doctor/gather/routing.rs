@@ -1,12 +1,15 @@
 //! Asks for the routes and rules that bear on the clients of other machines.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
+use super::super::firewall::Firewalls;
 use super::Asked;
-use crate::evidence::{RefusedClient, Server, own_routing, refused_clients};
+use crate::evidence::{Back, RefusedClient, Server, own_routing, refused_clients, sysctls, way_back};
 use crate::kernel::addresses::Address;
 use crate::kernel::containers::interfaces_toward;
 use crate::kernel::netns::Netns;
+use crate::simulate::{Machine, Packet, Way, marks_back};
 
 /// What bears on other machines, of the addresses of both families by which they reach this one.
 pub(super) struct Routing {
@@ -15,15 +18,51 @@ pub(super) struct Routing {
     /// Addresses of this machine to whose table of own addresses the first rule leads all that comes.
     pub(super) arrives: Vec<IpAddr>,
     pub(super) toward_clients: Vec<(IpAddr, String)>,
+    /// Of those of the two addresses whose packets may be led otherwise than usual: whom answers reach by the address' own interface.
+    pub(super) back: Vec<(IpAddr, Back)>,
     /// Addresses that stand for those that other machines may have.
     pub(super) clients: Vec<IpAddr>,
+}
+
+/// What tells the marks of answers.
+pub(super) struct Marks<'a> {
+    pub(super) firewalls: &'a Firewalls,
+    /// Those of the listeners' sockets; `None` where they are not told.
+    pub(super) of_sockets: Option<Vec<u32>>,
+    pub(super) ways: &'a [(IpAddr, String)],
+    /// The proxies of both families.
+    pub(super) proxies: &'a [BTreeMap<u16, Option<bool>>; 2],
+}
+
+impl Marks<'_> {
+    /// The marks that decide about a server's answers; `None` where they are not known.
+    fn back(&self, netns: &Netns, server: Server<'_>, addresses: &[Address], asked: &mut Asked) -> Option<Vec<u32>> {
+        let Firewalls::Read(rulesets) = self.firewalls else { return None };
+        let machine = Machine {
+            addresses: addresses.iter().map(|own| (own.interface.clone(), own.address)).collect(),
+            ways: self.ways.iter().cloned().collect(),
+            proxies: Some(self.proxies[usize::from(server.address.is_ipv6())].clone()),
+        };
+        let device = Some(server.interface.to_owned());
+        let syn = Packet {
+            way: Way::Outside { device, bridged: false },
+            source: None,
+            source_port: None,
+            destination: server.address,
+            destination_port: server.port,
+            ecn: None,
+        };
+        let by_syn = asked.take("the settings of marks", sysctls::go_by_marks_of_syns(netns, server.interface));
+        let marks = marks_back(rulesets, &syn, &machine, self.of_sockets.as_deref()?, by_syn)?;
+        Some(marks.into_iter().collect())
+    }
 }
 
 /// Asks for both addresses, of which the second is of IPv6.
 pub(super) fn routing(
     netns: &Netns,
     (outer, port): ([&Option<(IpAddr, String)>; 2], u16),
-    gateway: Option<&(IpAddr, String)>,
+    (gateway, marks): (Option<&(IpAddr, String)>, Marks<'_>),
     addresses: &[Address],
     asked: &mut Asked,
 ) -> Routing {
@@ -39,9 +78,20 @@ pub(super) fn routing(
         refused.extend(found);
         arrives.extend(straight.then_some(*address));
     }
+    let mut back = Vec::new();
+    for ((address, interface), what) in outer.into_iter().zip(&own).filter_map(|(outer, what)| outer.as_ref().zip(what.as_ref()))
+    {
+        let server = Server { address: *address, interface, port };
+        let prefix = addresses.iter().find(|own| own.address == *address).map(|own| own.prefix);
+        let Some(prefix) = prefix else { continue };
+        let marks = marks.back(netns, server, addresses, asked);
+        // An error is no way.
+        let reached = way_back(netns, server, prefix, marks.as_deref()).map(Some);
+        back.extend(asked.take(&format!("whom answers reach, which depends on {what}"), reached).map(|back| (*address, back)));
+    }
     // Where a route refuses them, that is told of the routes.
     let toward_clients = interfaces_toward(netns, &clients).unwrap_or_default();
-    Routing { own, refused, arrives, toward_clients, clients }
+    Routing { own, refused, arrives, toward_clients, back, clients }
 }
 
 /// The first and the last address that a client in the network of an IPv4 address may have.
