@@ -19,6 +19,7 @@ mod neighbour;
 mod next;
 #[cfg(test)]
 mod next_tests;
+mod overlap;
 mod queue;
 mod reasons;
 mod rebind;
@@ -48,6 +49,7 @@ mod way_tests;
 
 pub use firewall::name as rule_name;
 pub(crate) use led::is_forwarder;
+pub(crate) use overlap::{another_range, overlapping};
 pub use reasons::{ReasonPage, reason_page, reason_pages};
 pub(crate) use refusers::{refuser, removal};
 pub(crate) use remedy::{Obstacle, allow_neighbours, around};

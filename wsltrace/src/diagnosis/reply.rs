@@ -64,11 +64,15 @@ pub(super) fn wrong_interface(case: &Case) -> Option<Finding> {
     let mend = route_back_by_entrance(case).unwrap_or_default();
     let (by_rule, by_mark) = (by_rule(case), by_mark(case));
     let marks = by_mark.is_some().then(|| case.root("nft -a list ruleset | grep mark"));
-    let why = by_rule.or(by_mark);
+    let took = case.journey.strayed_by().or_else(|| left_by(case)).or_else(|| waits_on(case));
+    let overlap = if by_rule.is_some() { None } else { super::overlap::of_answer(case, took, entered) };
+    let for_good = overlap.as_ref().map(|(took, _)| super::overlap::another_range(took));
+    let why = by_rule.or(overlap.map(|(_, why)| why)).or(by_mark);
     let iif = case.journey.answer_entrance().map(|name| format!(" iif {}", shell_word(name))).unwrap_or_default();
     let get = format!("{} route get {source} from {}{iif}", ip(case), case.journey.last_destination().0);
     let look = [case.root(&get), case.root(&format!("{} rule show", ip(case)))];
-    let finding = |finding: Finding| finding.remedy(case.where_to_type()).remedy(mend).remedy(look).remedy(marks);
+    let finding =
+        |finding: Finding| finding.remedy(case.where_to_type()).remedy(mend).remedy(for_good).remedy(look).remedy(marks);
     if let Some(port) = &case.evidence.bridge_port {
         return Some(sent_by_port(case, port));
     }

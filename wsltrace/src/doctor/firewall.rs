@@ -243,8 +243,11 @@ impl Facts {
     /// Answers that leave by another interface than the SYN came by: whether the client is reached by that, nobody here knows.
     fn answered_elsewhere(&self, entry: &Entry) -> Option<Gate> {
         let is_outer = self.linux.outer.as_ref().is_some_and(|(own, _)| *own == entry.destination);
-        let (client, by, _) = self.linux.client_elsewhere().filter(|_| is_outer && !entry.local)?;
-        Some(Gate::Unknown(format!("answers to clients such as {client} leave by {by}, and whether they get there is not known")))
+        let (client, by, _) = self.linux.client_elsewhere(entry.source).filter(|_| is_outer && !entry.local)?;
+        let overlap = self.linux.overlap(client, by).map(|overlap| format!(" ({overlap})")).unwrap_or_default();
+        Some(Gate::Unknown(format!(
+            "answers to clients such as {client} leave by {by}{overlap}, and whether they get there is not known"
+        )))
     }
 
     /// What the firewalls do with the packets of the handshake.

@@ -272,6 +272,8 @@ fn interfaces(netns: &Netns, links: &[Link], addresses: &[addresses::Address], a
         name: link.name.clone(),
         kind: link.kind.clone(),
         up: link.up,
+        // A bridge without containers has none either.
+        no_carrier: link.up && !link.carrier && link.kind.as_deref() != Some("bridge"),
         addresses: addresses
             .iter()
             .filter(|address| address.interface == link.name)

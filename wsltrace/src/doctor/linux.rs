@@ -7,7 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::unserved::Inside;
-use crate::evidence::{Back, Cgroup, Listener, RefusedClient};
+use crate::diagnosis::overlapping;
+use crate::evidence::{Back, Cgroup, Listener, RefusedClient, covers};
 
 /// What Linux says.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -113,6 +114,7 @@ pub struct Linux {
 /// An interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own, and no two make one")]
 pub struct Interface {
     /// Its name, as the kernel has it.
     pub name: String,
@@ -121,6 +123,9 @@ pub struct Interface {
     pub kind: Option<String>,
     /// It is switched on.
     pub up: bool,
+    /// It is, and nothing is at its other end.
+    #[serde(skip)]
+    pub no_carrier: bool,
     /// Its addresses.
     pub addresses: Vec<Address>,
     /// Whether an XDP program takes its packets first.
@@ -222,17 +227,20 @@ impl Linux {
     }
 
     /// A client's address of the outer network that `rp_filter` refuses: see [`client_elsewhere`](Self::client_elsewhere).
-    pub fn refused_client(&self) -> Option<(IpAddr, &str, bool)> {
-        self.client_elsewhere().filter(|_| self.outer.as_ref().is_some_and(|(_, interface)| self.is_strict(interface)))
+    pub fn refused_client(&self, source: Option<IpAddr>) -> Option<(IpAddr, &str, bool)> {
+        self.client_elsewhere(source).filter(|_| self.outer.as_ref().is_some_and(|(_, interface)| self.is_strict(interface)))
     }
 
     /// A client's address of the outer network to which answers leave by another interface, that interface, and whether that is so of
-    /// all that were looked at.
-    pub fn client_elsewhere(&self) -> Option<(IpAddr, &str, bool)> {
+    /// all that were looked at; of this client alone, where it is known who comes and one of them.
+    pub fn client_elsewhere(&self, source: Option<IpAddr>) -> Option<(IpAddr, &str, bool)> {
         let (own, outer) = self.outer.as_ref()?;
         // Rules may lead answers rightly where the main table does not.
         if self.is_answered(*own) {
             return None;
+        }
+        if let Some((client, by)) = self.toward_clients.iter().find(|(client, _)| Some(*client) == source) {
+            return (by != outer).then_some((*client, by, true));
         }
         let (client, by) = self.toward_clients.iter().find(|(_, by)| by != outer)?;
         Some((*client, by, self.toward_clients.iter().all(|(_, by)| by != outer)))
@@ -243,6 +251,16 @@ impl Linux {
     pub fn is_answered(&self, own: IpAddr) -> bool {
         let reached = self.back.iter().any(|(of, back)| *of == own && *back != Back::Unclear);
         reached && self.arrives.contains(&own)
+    }
+
+    /// How it is that what is for a client goes to this interface, where its network has the client's address.
+    pub fn overlap(&self, client: IpAddr, by: &str) -> Option<String> {
+        let net = |name: &str| {
+            let interface = self.interface(name)?;
+            let own = interface.addresses.iter().find(|own| covers(own.address, own.prefix, client))?;
+            Some((interface.name.as_str(), (own.address, own.prefix)))
+        };
+        Some(overlapping(net(by)?, self.outer.as_ref().and_then(|(_, outer)| net(outer))))
     }
 
     /// The interface of a name.

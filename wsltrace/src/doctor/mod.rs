@@ -109,6 +109,9 @@ impl Facts {
         if interface.is_some_and(|interface| !interface.up) {
             return Gate::Shut(format!("{} is down", entry.interface));
         }
+        if interface.is_some_and(|interface| interface.no_carrier) {
+            return Gate::Shut(format!("{} has no carrier: nothing is at its other end", entry.interface));
+        }
         if entry.local && self.linux.loopback_gone.contains(&entry.destination) {
             let gone = format!("lo has no address {} any longer", entry.destination);
             // It leaves by a default route then, and rules may lead it elsewhere.
@@ -128,7 +131,7 @@ impl Facts {
         }
         let is_outer = self.linux.outer.as_ref().is_some_and(|(own, _)| *own == entry.destination);
         let is_usual = self.own_routing(entry.destination).is_none();
-        if let Some((_, by, true)) = self.linux.refused_client().filter(|_| is_outer && is_usual && !entry.local) {
+        if let Some((_, by, true)) = self.linux.refused_client(entry.source).filter(|_| is_outer && is_usual && !entry.local) {
             return Gate::Shut(format!("rp_filter of {} is strict, and answers leave by {by}", entry.interface));
         }
         if self.linux.is_conntrack_full() {

@@ -51,7 +51,7 @@ impl Facts {
             return Some(Doubt::Routing(what.clone()));
         }
         let is_outer = linux.outer.as_ref().is_some_and(|(own, _)| *own == entry.destination);
-        if let Some((client, by, false)) = linux.refused_client().filter(|_| is_outer && !entry.local) {
+        if let Some((client, by, false)) = linux.refused_client(entry.source).filter(|_| is_outer && !entry.local) {
             let strict = format!("rp_filter of {} is strict, and answers", entry.interface);
             return Some(Doubt::Drops(format!("{strict} to some clients, such as {client}, leave by {by}")));
         }

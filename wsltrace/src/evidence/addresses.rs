@@ -1,7 +1,7 @@
 //! The addresses that a namespace has.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
@@ -48,6 +48,14 @@ impl OwnAddress {
         let IpAddr::V4(address) = self.address else { return None };
         // A network of one or two has none.
         (self.prefix < 31).then(|| Ipv4Addr::from_bits(address.to_bits() | u32::MAX >> self.prefix))
+    }
+}
+
+/// The first address of the network of so many bits that an address is in, which stands for it.
+pub fn network_of(address: IpAddr, bits: u8) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits() & !u32::MAX.checked_shr(bits.into()).unwrap_or(0)).into(),
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::MAX.checked_shr(bits.into()).unwrap_or(0)).into(),
     }
 }
 

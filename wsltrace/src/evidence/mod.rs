@@ -48,7 +48,7 @@ mod units;
 mod watched;
 mod way;
 
-pub use addresses::{OwnAddress, Unready};
+pub use addresses::{OwnAddress, Unready, network_of};
 pub use arrival::Arrival;
 pub use aside::Redirect;
 pub use back::{Back, way_back};

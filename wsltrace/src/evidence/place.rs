@@ -28,6 +28,10 @@ impl Watched {
         }
         self.add_older_connection(journey, died_at, span, evidence);
         self.add_way(journey, died_at, evidence).or_told(inum, "read the routes");
+        // Its network may have the client's address.
+        if evidence.way_back.is_some() && evidence.way_back.as_deref() != journey.entrance() {
+            self.add_addresses(evidence);
+        }
         if died_at == Some(Stage::Neighbour) {
             self.add_lost_address(journey, evidence);
         }

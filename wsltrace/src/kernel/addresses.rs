@@ -43,13 +43,13 @@ fn ip(storage: &SockaddrStorage) -> Option<IpAddr> {
     v4.or_else(|| storage.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
 }
 
-/// The address by which others reach the namespace: IPv4 before IPv6, hardware before what was made in software, no bridges.
+/// The address by which others reach the namespace: where something is at the other end first, then IPv4 before IPv6, hardware before what was made in software, no bridges.
 pub fn outer<'a>(addresses: &'a [Address], links: &[Link]) -> Option<&'a Address> {
     let rank = |address: &Address| {
         let link = links.iter().find(|link| link.name == address.interface)?;
         let kind = link.kind.as_deref();
         let inside = link.arphrd == ARPHRD_LOOPBACK || !link.up || kind == Some("bridge") || link.name == "loopback0";
-        (!inside && is_global(address.address)).then_some((kind.is_some(), address.address.is_ipv6(), link.index))
+        (!inside && is_global(address.address)).then_some((!link.carrier, kind.is_some(), address.address.is_ipv6(), link.index))
     };
     addresses
         .iter()

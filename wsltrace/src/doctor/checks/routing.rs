@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use super::super::{Facts, Finding, Interface, Linux, Severity};
-use crate::diagnosis::{refuser, removal};
+use super::super::{Facts, Finding, Interface, Severity};
+use crate::diagnosis::{another_range, refuser, removal};
 use crate::escape::{escape, shell_word};
 use crate::evidence::routes::covers;
 use crate::evidence::{Back, Refusal, RefusedClient};
@@ -68,7 +68,7 @@ fn outside(facts: &Facts) -> Vec<Finding> {
         return Vec::new();
     }
     let Some((address, interface)) = &linux.outer else {
-        if let Some(down) = down(linux) {
+        if let Some(down) = down(facts) {
             return vec![down];
         }
         let finding = Finding::new(
@@ -82,6 +82,9 @@ fn outside(facts: &Facts) -> Vec<Finding> {
             finding
         }];
     };
+    if let Some(finding) = no_carrier(facts, interface) {
+        return vec![finding];
+    }
     match &linux.gateway {
         Some((gateway, by)) if by != interface && linux.is_strict(interface) => {
             vec![strict(
@@ -107,7 +110,8 @@ fn outside(facts: &Facts) -> Vec<Finding> {
 }
 
 /// An interface that is switched off, and has an address for others.
-fn down(linux: &Linux) -> Option<Finding> {
+fn down(facts: &Facts) -> Option<Finding> {
+    let linux = &facts.linux;
     let outer = |interface: &&Interface| !interface.up && interface.addresses.iter().any(|own| !own.address.is_loopback());
     let interface = linux.interfaces.iter().find(outer)?;
     let (name, address) = (&interface.name, interface.addresses.first()?.address);
@@ -115,8 +119,21 @@ fn down(linux: &Linux) -> Option<Finding> {
         "{} is down, and no other interface has an address that others could reach: only localhost leads to the server",
         escape(name)
     );
-    let finding = Finding::new(Severity::Warns, summary).because(format!("it has the address {address}"));
+    // A server that listens on loopback only is not for others.
+    let is_for_others = linux.listeners.iter().any(|listener| !listener.address.to_canonical().is_loopback());
+    let severity = if is_for_others { Severity::Fails } else { Severity::Warns };
+    let finding = Finding::new(severity, summary).because(format!("it has the address {address}"));
     Some(finding.linux(format!("sudo ip link set {} up", shell_word(name))))
+}
+
+/// Nobody at the other end of the interface by which others come.
+fn no_carrier(facts: &Facts, interface: &str) -> Option<Finding> {
+    facts.linux.interface(interface).filter(|interface| interface.no_carrier)?;
+    let is_for_others = facts.linux.listeners.iter().any(|listener| !listener.address.to_canonical().is_loopback());
+    let severity = if is_for_others { Severity::Fails } else { Severity::Warns };
+    let summary = format!("{} has no carrier: nothing is at its other end, so that nobody comes by it", escape(interface));
+    let look = "# look at the cable, the radio, the other end of the veth or the program of the tunnel:";
+    Some(Finding::new(severity, summary).linux(look).linux(format!("ip link show dev {}", shell_word(interface))))
 }
 
 /// A default route without a next hop, as a tunnel's, by another interface than clients come by.
@@ -256,12 +273,22 @@ fn refuser_of(facts: &Facts, refused: &RefusedClient) -> Option<Finding> {
 }
 
 fn refused(facts: &Facts) -> Option<Finding> {
-    let (client, by, all) = facts.linux.client_elsewhere()?;
+    let (client, by, all) = facts.linux.client_elsewhere(None)?;
     let (_, interface) = facts.linux.outer.as_ref()?;
     if !facts.linux.is_strict(interface) {
         let summary = format!("answers to clients of {interface}'s network, such as {client}, leave by another interface: {by}");
         let finding = Finding::new(Severity::Warns, summary);
-        return Some(finding.because("a route leads there").linux(format!("ip route get {client}")));
+        return Some(match facts.linux.overlap(client, by) {
+            Some(overlap) => finding
+                .because(overlap)
+                .linux(format!("ip route get {client}"))
+                .linux(format!(
+                    "# for this client, until the next start: sudo ip route replace {client} dev {}",
+                    shell_word(interface)
+                ))
+                .linux(another_range(by)),
+            None => finding.because("a route leads there").linux(format!("ip route get {client}")),
+        });
     }
     let (severity, who) = if all {
         (Severity::Fails, format!("the clients of {interface}'s network"))
@@ -269,7 +296,11 @@ fn refused(facts: &Facts) -> Option<Finding> {
         (Severity::Warns, format!("some clients of {interface}'s network, such as {client},"))
     };
     let summary = format!("{who} are refused: a route leads answers to them to {by}");
-    Some(strict(severity, summary, interface, (by, &format!("ip route get {client}"))))
+    let finding = strict(severity, summary, interface, (by, &format!("ip route get {client}")));
+    Some(match facts.linux.overlap(client, by) {
+        Some(overlap) => finding.because(overlap).linux(another_range(by)),
+        None => finding,
+    })
 }
 
 fn led(facts: &Facts) -> Vec<Finding> {

@@ -1,11 +1,11 @@
 //! Asks for the routes and rules that bear on the clients of other machines.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::super::firewall::Firewalls;
 use super::Asked;
-use crate::evidence::{Back, RefusedClient, Server, own_routing, refused_clients, sysctls, way_back};
+use crate::evidence::{Back, RefusedClient, Server, covers, own_routing, refused_clients, sysctls, way_back};
 use crate::kernel::addresses::Address;
 use crate::kernel::containers::interfaces_toward;
 use crate::kernel::netns::Netns;
@@ -90,8 +90,21 @@ pub(super) fn routing(
         back.extend(asked.take(&format!("whom answers reach, which depends on {what}"), reached).map(|back| (*address, back)));
     }
     // Where a route refuses them, that is told of the routes.
-    let toward_clients = interfaces_toward(netns, &clients).unwrap_or_default();
+    let near = |client: &IpAddr| network.is_some_and(|own| covers(own.address, own.prefix, *client));
+    let overlapping = network.map(|own| inside_of(own, addresses)).unwrap_or_default();
+    let gateway = gateway.map(|(gateway, _)| *gateway).filter(near);
+    let asked_for: BTreeSet<IpAddr> = clients.iter().copied().chain(gateway).chain(overlapping).collect();
+    let toward_clients = interfaces_toward(netns, &asked_for.into_iter().collect::<Vec<_>>()).unwrap_or_default();
     Routing { own, refused, arrives, toward_clients, back, clients }
+}
+
+/// Addresses that clients in the network of an IPv4 address may have, and that smaller networks of other interfaces have too.
+fn inside_of(own: &Address, addresses: &[Address]) -> Vec<IpAddr> {
+    let is_inside = |other: &&Address| {
+        other.interface != own.interface && other.prefix > own.prefix && covers(own.address, own.prefix, other.address)
+    };
+    let found = addresses.iter().filter(is_inside).flat_map(|other| clients_of(other.address, other.prefix));
+    found.filter(|client| addresses.iter().all(|own| own.address != *client)).collect()
 }
 
 /// The first and the last address that a client in the network of an IPv4 address may have.
@@ -119,5 +132,15 @@ mod tests {
         assert_eq!(of("172.28.16.2", 20), ["172.28.16.1", "172.28.31.254"]);
         assert_eq!(of("10.0.0.1", 24), ["10.0.0.2", "10.0.0.254"]);
         assert!(of("10.0.0.1", 32).is_empty() && of("fd00::1", 64).is_empty());
+    }
+
+    #[test]
+    fn networks_inside_of_the_own_one_are_looked_at() {
+        let at =
+            |interface: &str, text: &str, prefix| Address { interface: interface.into(), address: text.parse().unwrap(), prefix };
+        let own = at("eth0", "172.28.16.2", 20);
+        let all = [own.clone(), at("br0", "172.28.17.1", 24), at("br1", "172.17.0.1", 16), at("br2", "172.28.0.1", 16)];
+        let found: Vec<String> = inside_of(&own, &all).iter().map(IpAddr::to_string).collect();
+        assert_eq!(found, ["172.28.17.2", "172.28.17.254"]);
     }
 }

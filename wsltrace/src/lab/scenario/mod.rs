@@ -25,6 +25,7 @@ mod mirrored;
 mod neighbour;
 mod nested;
 mod overflow;
+mod overlap;
 mod packet;
 mod policy;
 mod proxy;
@@ -203,6 +204,7 @@ pub fn all() -> Vec<Scenario> {
         stale::scenarios(),
         handshake::scenarios(),
         overflow::scenarios(),
+        overlap::scenarios(),
         served::scenarios(),
         stall::scenarios(),
         confirmation::scenarios(),
