@@ -108,6 +108,7 @@ pub(super) fn with_leader(case: &Case, code: Code, finding: Finding) -> Finding 
     let server = lead.passed_by.iter().find(|listener| !is_forwarder(listener)).filter(|_| dead_end);
     match server {
         Some(server) => past_a_server(case, lead, server, code, finding),
+        None if is_port_here(case, code) => to_a_port_of_nobody(case, lead, finding),
         None => finding,
     }
 }
@@ -116,6 +117,34 @@ pub(super) fn with_leader(case: &Case, code: Code, finding: Finding) -> Finding 
 pub(crate) fn is_forwarder(listener: &Listener) -> bool {
     // Whose server it is must be known: a forwarder of another distro is none to be left out.
     listener.command.as_deref().is_none_or(|command| FORWARDERS.contains(&command))
+}
+
+/// Whether a rule led it to a port of this very machine on which nobody listens, as a proxy's rules do.
+fn is_port_here(case: &Case, code: Code) -> bool {
+    code == Code::NoListener && case.elsewhere_netns().is_none()
+}
+
+/// A rule leads to a port that nobody listens on, and nobody that can be told has the one that was asked for.
+fn to_a_port_of_nobody(case: &Case, lead: &Lead, mut finding: Finding) -> Finding {
+    let Some(rule) = case.journey.translated.as_ref().and_then(|translated| translated.rule.as_ref()) else { return finding };
+    let (asked_for, led_to) = (case.journey.flow.destination_port, case.journey.last_destination().1);
+    let commands: Vec<String> = around(rule, asked_for, case.is_v6()).into_iter().map(|line| case.root(&line)).collect();
+    if commands.is_empty() {
+        return finding;
+    }
+    let then = match lead.passed_by.first() {
+        Some(listener) => format!("{} gets what asks for port {asked_for}", who(listener)),
+        None => format!("start the server on port {asked_for}, if it is not there yet"),
+    };
+    finding.remedy = [format!("# if that rule is left over, as of a proxy that is gone, take it out of the way, and {then}:")]
+        .into_iter()
+        .chain(commands)
+        .chain([
+            format!("# or else start what it leads to, on port {led_to}; who listens now:"),
+            case.root(&format!("ss -ltnp 'sport = :{led_to}'")),
+        ])
+        .collect();
+    finding
 }
 
 /// No rule sends packets there, and this one was sent there: connection tracking remembers one that did.
@@ -172,11 +201,13 @@ fn past_a_server(case: &Case, lead: &Lead, server: &Listener, code: Code, mut fi
         _ => None,
     };
     // Where somebody may be at the other end, which of the two is meant only the user knows.
-    let is_left_over = code != Code::NoListener && !lead.owned;
+    let is_left_over = code != Code::NoListener && !lead.owned || is_port_here(case, code);
     let then = format!("{} gets what asks for port {port}:", who(server));
     if is_left_over && !commands.is_empty() {
         let head = format!("# if that rule is left over from before, take it out of the way, and {then}");
-        finding.remedy = [head].into_iter().chain(manager).chain(commands).collect();
+        let led_to = case.journey.last_destination().1;
+        let start = is_port_here(case, code).then(|| format!("# or else start what it leads to, on port {led_to}"));
+        finding.remedy = [head].into_iter().chain(manager).chain(commands).chain(start).collect();
     } else {
         let advice = commands.into_iter().map(|line| format!("# {line}"));
         finding.remedy.push(format!("# or, if that rule is left over from before, take it out of the way, and {then}"));
@@ -188,9 +219,9 @@ fn past_a_server(case: &Case, lead: &Lead, server: &Listener, code: Code, mut fi
 #[cfg(test)]
 mod tests {
     use crate::diagnosis::{Code, Confidence::Inferred, Confidence::Proved, tests::expect};
-    use crate::evidence::{Evidence, Lead, OwnAddress};
-    use crate::journey::{DeathPlace, Outcome, Stage};
-    use crate::output::samples::{self, CONTAINER, ip};
+    use crate::evidence::{Backend, Evidence, Lead, Listener, OwnAddress, Owner, Rule};
+    use crate::journey::{DeathPlace, Outcome, Stage, Translated};
+    use crate::output::samples::{self, CONTAINER, ip, listener, with_listeners};
 
     #[test]
     fn forwarding_is_not_advised_in_a_container_that_has_another_address() {
@@ -209,5 +240,41 @@ mod tests {
         // Another container has it, or it is of a network behind this one.
         expect(&journey, &with("172.17.0.7", true), Code::NoForwarding, Proved);
         expect(&journey, &with("10.244.0.1", false), Code::NoForwarding, Proved);
+    }
+
+    #[test]
+    fn a_rule_to_a_port_of_nobody_is_taken_out_of_the_way_first() {
+        let mut journey = samples::bound_elsewhere().journey;
+        let destination = journey.flow.destination;
+        let translated = |rule| {
+            Some(Translated {
+                source: journey.flow.source,
+                source_port: 51234,
+                destination,
+                destination_port: 3128,
+                rule: Some(rule),
+            })
+        };
+        let text = Some("tcp dport 8080 redirect to :3128".to_owned());
+        let rule = Rule { backend: Backend::Nft, table: "nat".into(), chain: "prerouting".into(), text, ..samples::rule() };
+        let [own, by_firewalld] = [rule.clone(), Rule { owner: Owner::Firewalld, ..rule }].map(translated);
+        journey.translated = own;
+        let with = |passed_by: Vec<Listener>| Evidence {
+            lead: Some(Lead { owned: true, sent_by_rule: Some(true), passed_by, ..Lead::default() }),
+            ..with_listeners(Vec::new())
+        };
+        let nobody = expect(&journey, &with(Vec::new()), Code::NoListener, Proved).remedy;
+        let [condition, delete, or_else, look] = &nobody[..] else { unreachable!("{nobody:?}") };
+        assert!(condition.starts_with("# if that rule is left over") && condition.contains("start the server on port 8080"));
+        assert_eq!(delete, "sudo nft delete rule ip nat prerouting handle 4");
+        assert!(or_else.contains("on port 3128") && look == "sudo ss -ltnp 'sport = :3128'", "{nobody:?}");
+        let server = expect(&journey, &with(vec![listener("0.0.0.0")]), Code::NoListener, Proved).remedy;
+        assert!(server[0].ends_with("and server (pid 412) gets what asks for port 8080:"), "{server:?}");
+        assert_eq!(server[1], *delete);
+        assert!(server[2].contains("on port 3128"), "{server:?}");
+        // What a manager made, it would make again.
+        journey.translated = by_firewalld;
+        let managed = expect(&journey, &with(Vec::new()), Code::NoListener, Proved).remedy;
+        assert!(managed[0].starts_with("# start the server") && managed.iter().all(|line| !line.contains("nft delete")));
     }
 }

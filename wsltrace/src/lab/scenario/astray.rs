@@ -47,6 +47,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             },
             ..to_loopback()
         },
+        past_a_server(),
         dnat_to_loopback_v6(),
         dnat_out_of_loopback(),
         hops_used_up(),
@@ -69,6 +70,16 @@ fn to_loopback() -> Scenario {
             lab.wsl.nft("inet", "type nat hook prerouting priority dstnat", &rule)
         },
     )
+
+/// Of a proxy that is gone. The server has come back to its port since.
+fn past_a_server() -> Scenario {
+    let title = "a rule redirects the port to one without a server, past the server that listens on it";
+    let base = redirected("redirect-past-server", title, &["nft"], "which listens on it here", |lab| {
+        serve_any(lab)?;
+        let rule = format!("tcp dport {PORT} redirect to :{DEAD_PORT}");
+        lab.wsl.nft("inet", "type nat hook prerouting priority dstnat", &rule)
+    });
+    Scenario { mended: Some(Mended::Removed), ..base }
 }
 
 fn redirected(

@@ -134,6 +134,7 @@ const OVER_V6: &[OverV6] = &[
     ("route-blackhole-back", "route-blackhole-back-v6", "a blackhole route to the IPv6 client"),
     ("reply-mark-elsewhere", "reply-mark-elsewhere-v6", "a firewall marks the answers, and an IPv6 rule takes them elsewhere"),
     ("redirect-no-listener", "redirect-no-listener-v6", "a rule redirects the port over IPv6 to one without a server"),
+    ("redirect-past-server", "redirect-past-server-v6", "a rule redirects the port over IPv6 past the server that listens on it"),
     (
         "redirect-loopback-server",
         "redirect-loopback-server-v6",
