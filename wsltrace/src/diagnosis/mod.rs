@@ -20,6 +20,7 @@ mod next;
 #[cfg(test)]
 mod next_tests;
 mod overlap;
+mod published;
 mod queue;
 mod reasons;
 mod rebind;

@@ -98,6 +98,9 @@ pub(super) fn not_accepted(case: &Case) -> Option<Finding> {
         return Some(finding);
     }
     let takers = takers(case);
+    if let Some(finding) = super::published::with_keeper(case, &takers) {
+        return Some(finding);
+    }
     let listener = if not_accepted { only_with_waiting(&takers) } else { takers.iter().copied().find(|one| is_full(one)) };
     let summary = match listener {
         Some(l) if not_accepted => {

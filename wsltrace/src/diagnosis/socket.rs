@@ -221,7 +221,7 @@ pub(super) fn other_netns(case: &Case) -> Option<Finding> {
     }
     // A packet that was led on came to the very container that it was meant for; that another one has a server on the same port, as
     // most have on 80, is chance.
-    let led_on = asked(case) != case.destination() || case.elsewhere_netns().is_some();
+    let led_on = asked(case) != case.destination() || case.elsewhere_netns().is_some() || super::published::is_for_tcp(case);
     let listener = case.evidence.elsewhere.first().filter(|_| !led_on && case.evidence.sockets.is_some())?;
     let port = listener.port;
     let summary = format!(
@@ -270,7 +270,6 @@ pub(super) fn none(case: &Case) -> Option<Finding> {
         return Some(Finding::inferred(summary).remedy([look]));
     }
     debug_assert!(sockets.listeners.iter().all(|listener| mismatch(listener, case) != Mismatch::Nothing));
-    let start = "# start the server, or find the port that it really listens on:".to_owned();
     let nearest: Vec<String> = case.evidence.nearest.iter().map(|near| format!("{} ({})", near.port, owner_of(near))).collect();
     let nearest = match nearest.as_slice() {
         [] => String::new(),
@@ -284,6 +283,11 @@ pub(super) fn none(case: &Case) -> Option<Finding> {
     let past = case.evidence.led_on_to.map(|to| past_a_rule(case, to));
     let (past, instead) = past.unwrap_or_default();
     let (twin, apart) = twin(case).unwrap_or_default();
+    if let Some((published, mend)) = super::published::without_listener(case) {
+        let summary = format!("refused: nothing listens on port {port} (asked for {asked}){published}");
+        return Some(certain(case, summary).remedy(mend));
+    }
+    let start = "# start the server, or find the port that it really listens on:".to_owned();
     Some(
         certain(case, format!("refused: nothing listens on port {port} (asked for {asked}{by}){past}{nearest}{twin}"))
             .remedy(case.where_to_type())

@@ -168,6 +168,7 @@ impl Gatherer {
         if let Some(watched) = self.watched.get_mut(&journey.netns) {
             watched.add_translators(journey, began, &mut evidence);
             watched.add_rewriter(journey, &mut evidence);
+            watched.add_published(journey, &mut evidence);
             if journey.met_no_socket() {
                 watched.add_leading_rule(journey, began, &mut evidence);
             }

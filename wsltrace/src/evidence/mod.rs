@@ -28,6 +28,7 @@ mod neighbour;
 mod place;
 mod policy;
 mod proxy;
+mod published;
 mod readings;
 mod refused;
 mod resident;
@@ -69,6 +70,7 @@ pub use lead::Lead;
 pub use neighbour::Deaf;
 pub use policy::{LeadingRule, Refusal, RefusingRule, own_routing};
 pub use proxy::{Proxied, proxied};
+pub use published::{Published, is_held_by_docker};
 pub use readings::Silence;
 pub use resident::Resident;
 pub(crate) use routes::covers;
@@ -395,6 +397,8 @@ pub struct Evidence {
     pub led_on_to: Option<IpAddr>,
     /// The one address that such a rule is for.
     pub led_on_by: Option<IpAddr>,
+    /// The container for which Docker publishes the port, where the packet came to nobody on it.
+    pub published: Option<Published>,
     /// Listeners on other ports, the nearest first, where nothing has the packet's.
     pub nearest: Vec<Listener>,
     /// By how much the kernel's count of ICMP errors that it did not send rose in the namespace of the death since a reading from before the SYN; `None` also where the kernel does not count them.

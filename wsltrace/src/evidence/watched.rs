@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::backend::Firewalls;
 use super::hardware::Around;
+use super::published::Container;
 use super::readings::Readings;
 use super::rules::{FirewallTrace, LegacyCounters, Twins};
 use super::simulated::Rules;
@@ -82,6 +83,8 @@ pub(super) struct Watched {
     pub(super) table_holders: HashMap<(String, String), Kept<Option<TableHolder>>>,
     /// The rules that give packets another destination; `None` where nothing lists them.
     pub(super) translating_rules: Kept<Option<Vec<String>>>,
+    /// The containers of its Docker daemon.
+    pub(super) published: Kept<Vec<Container>>,
     /// The hardware addresses here and behind it.
     pub(super) around: Kept<Option<Around>>,
     /// What the simulation follows.
@@ -115,6 +118,7 @@ impl Watched {
             conntrack_settings: Kept::default(),
             table_holders: HashMap::new(),
             translating_rules: Kept::default(),
+            published: Kept::default(),
             around: Kept::default(),
             rules: Kept::default(),
             trace: None,

@@ -70,6 +70,7 @@ fn to_loopback() -> Scenario {
             lab.wsl.nft("inet", "type nat hook prerouting priority dstnat", &rule)
         },
     )
+}
 
 /// Of a proxy that is gone. The server has come back to its port since.
 fn past_a_server() -> Scenario {
