@@ -44,6 +44,7 @@ mod table;
 mod tests;
 mod transparent;
 mod unanswered;
+mod unmasked;
 mod various;
 #[cfg(test)]
 mod way_tests;

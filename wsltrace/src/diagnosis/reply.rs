@@ -359,7 +359,8 @@ pub(super) fn forwarded(case: &Case) -> Option<Finding> {
         let look = [case.root(&format!("ip route get {destination}")), case.root("ip -br link show")];
         return Some(Finding::proved(summary).remedy(look));
     }
-    Some(Finding::proved(format!("sent on to {to}{by}; what happens there is not seen from here")))
+    super::unmasked::sent_on(case, &to, &by)
+        .or_else(|| Some(Finding::proved(format!("sent on to {to}{by}; what happens there is not seen from here"))))
 }
 
 pub(super) fn stale(case: &Case) -> Option<Finding> {

@@ -169,6 +169,7 @@ impl Gatherer {
             watched.add_translators(journey, began, &mut evidence);
             watched.add_rewriter(journey, &mut evidence);
             watched.add_published(journey, &mut evidence);
+            watched.add_unmasked(journey, &mut evidence);
             if journey.met_no_socket() {
                 watched.add_leading_rule(journey, began, &mut evidence);
             }

@@ -46,6 +46,7 @@ mod transparent;
 mod tun;
 mod tunnel;
 mod units;
+mod unmasked;
 mod watched;
 mod way;
 
@@ -323,6 +324,8 @@ pub struct Evidence {
     pub shared_wire: Option<SharedWire>,
     /// The XDP program behind the device by which a SYN left that was not seen again.
     pub xdp_beyond: Option<XdpBeyond>,
+    /// This machine's address in a network of its own making, from which a packet was sent on with its own source and not answered.
+    pub unmasked: Option<OwnAddress>,
     /// The hardware address that a packet was sent to, where it was sent on or answered, and nobody is known to have it.
     pub unclaimed: Option<Unclaimed>,
     /// The ports of a bridge that sends nothing from one to the other, where it did not send the packet.

@@ -43,6 +43,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         ),
         masquerade(),
         masquerade_drop(),
+        unmasqueraded(),
         beyond(),
         input_snat(),
         input_snat_refused(),
@@ -266,6 +267,35 @@ fn masquerade() -> Scenario {
             outcomes: &[Outcome::Answered],
             codes: &[Code::Healthy],
             path: [through(Stage::TcEgress), back_through()].concat(),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+/// As Docker's container after `iptables -t nat -F`. The client of the others is the server here, and has no route to the container.
+fn unmasqueraded() -> Scenario {
+    let title = "a container connects to another machine, and nothing gives its packets WSL's address (masquerade)";
+    let base = template("masquerade-missing", title, "forwarding");
+    Scenario {
+        tools: &["iptables-nft"],
+        behind: Some(Side::Container),
+        from: Side::Container,
+        target: CLIENT_V4.into(),
+        break_it: |lab| {
+            serve_all(lab, Side::Client, PORT)?;
+            lab.forward()?;
+            lab.iptables("iptables-nft", "-t nat -P POSTROUTING ACCEPT")
+        },
+        client: Seen::NoAnswer,
+        mended: Some(Mended::Added(1)),
+        expect: Expect {
+            outcomes: &[Outcome::Forwarded],
+            codes: &[Code::Forwarded],
+            inferred: true,
+            says: "which is of the network behind docker0 here, and no answer came",
+            // By the bridge's port, and then by the bridge.
+            path: [vec![Step::Must(Stage::TcIngress)], through(Stage::TcEgress)].concat(),
             ..base.expect
         },
         ..base

@@ -95,6 +95,7 @@ const OVER_V6: &[OverV6] = &[
     ),
     ("forward-drop", "forward-drop-v6", "a port published over IPv6, but the FORWARD chain drops"),
     ("masquerade", "masquerade-v6", "nothing is broken: WSL forwards IPv6 to another machine under its own address"),
+    ("masquerade-missing", "masquerade-missing-v6", "a container connects to another machine over IPv6 under its own address"),
     ("forwarded-beyond", "forwarded-beyond-v6", "WSL forwards IPv6 to another machine, which does not answer"),
     ("input-snat", "input-snat-v6", "nothing is broken: a rule in INPUT gives the client another IPv6 address"),
     ("input-snat-no-listener", "input-snat-no-listener-v6", "the same, and nothing listens"),
