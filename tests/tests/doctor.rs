@@ -65,6 +65,12 @@ const UNSEEN: [(&str, &str); 45] = [
 ];
 /// Faults of the lab that an examination sees and that no rule of ours is to mend, with the reason.
 const WANTED: [(&str, &str); 1] = [("docker-internal", "Docker keeps the network internal, and takes containers into others")];
+/// Faults of the lab of which commands mend one half, and a person has to do the other.
+const BY_HAND: [(&str, &str); 3] = [
+    ("drop-before-no-listener", "a server has to be started"),
+    ("drop-before-no-listener-v6", "a server has to be started"),
+    ("drop-before-loopback", "the server has to be told to listen elsewhere"),
+];
 /// Programs that a firewall's rules are changed with.
 const RULERS: [&str; 4] = ["nft", "iptables", "ip6tables", "ufw"];
 /// Somebody who is not root.
@@ -143,7 +149,10 @@ fn status(binary: &Path) -> Result<(), Box<dyn Error>> {
 fn table(binary: &Path) -> Result<(), Box<dyn Error>> {
     let (mut wrong, mut known, mut unknown) = (Vec::new(), 0, Vec::new());
     let possible = |scenario: &Scenario| scenario.obstacle().is_none() && scenario.impossible().is_none();
-    for scenario in all().into_iter().filter(possible) {
+    // To look at some of them only.
+    let wanted = std::env::var("WSLTRACE_TEST_SCENARIOS").ok();
+    let chosen = |scenario: &Scenario| wanted.as_ref().is_none_or(|names| names.split(' ').any(|name| name == scenario.name));
+    for scenario in all().into_iter().filter(possible).filter(chosen) {
         match one(binary, &scenario) {
             Ok(None) => {}
             Ok(Some((said, _))) if said == "unknown" => unknown.push(scenario.name),
@@ -154,7 +163,7 @@ fn table(binary: &Path) -> Result<(), Box<dyn Error>> {
         }
     }
     let count = wrong.len();
-    if count > 0 || known < 30 {
+    if count > 0 || wanted.is_none() && known < 30 {
         return Err(format!(
             "{known} right, {} not known ({}), {count} wrong:\n{}",
             unknown.len(),
@@ -199,7 +208,8 @@ fn one(binary: &Path, scenario: &Scenario) -> Result<Option<(String, bool)>, Box
         let told = said == "fails" && !before && !mends && lines(&value).count() > 0;
         return if told { Ok(Some((said, before))) } else { Err(format!("expected words and no rule: {value}").into()) };
     }
-    if said == "fails" && !before && mend(&lab, &value)? && !connected()? {
+    let by_hand = BY_HAND.iter().any(|(name, _)| *name == scenario.name);
+    if said == "fails" && !before && mend(&lab, &value)? && !connected()? && !by_hand {
         return Err(format!("the commands do not mend it: {}", value["findings"]).into());
     }
     Ok(Some((said, before)))

@@ -1,6 +1,7 @@
 //! Rules that a program keeps in lists of its own: an exception beside them would not hold, or would let in more than this client.
 
 use super::remedy::Obstacle;
+use super::scope;
 use crate::escape::shell_word;
 use crate::evidence::{Backend, Owner, Rule};
 
@@ -148,7 +149,14 @@ fn in_ufws_words(obstacle: &Obstacle<'_>) -> String {
         (true, _, true) => format!("route allow proto tcp from any port {port} to any"),
         (_, true, false) => format!("allow out proto tcp to {} port {port}", server()),
         (_, true, true) => format!("allow out proto tcp from any port {port} to any"),
-        _ => format!("allow {port}/tcp"),
+        _ => match scope::plain(obstacle.rule) {
+            [None, None] => format!("allow {port}/tcp"),
+            [device, source] => {
+                let device = device.map(|device| format!("in on {device} ")).unwrap_or_default();
+                let source = source.map(|source| format!("from {source} ")).unwrap_or_default();
+                format!("allow {device}proto tcp {source}to any port {port}")
+            }
+        },
     }
 }
 
@@ -249,6 +257,7 @@ mod tests {
             verdict: "drop".to_owned(),
             owner,
             without_users_chain: false,
+            at_chains_end: false,
         }
     }
 
@@ -344,18 +353,28 @@ mod tests {
     }
 
     #[test]
+    fn what_ufw_denies_on_one_interface_is_allowed_there() {
+        let found =
+            mend(Owner::Ufw, "filter", "ufw-user-input", "iifname \"eth0\" ip saddr 10.0.0.1 tcp dport 8080 counter drop");
+        assert_eq!(found[0], "ufw insert 1 allow in on eth0 proto tcp from 10.0.0.1 to any port 8080");
+        let found = mend(Owner::Ufw, "filter", "ufw-user-input", "tcp dport 8080 counter drop");
+        assert_eq!(found[0], "ufw insert 1 allow 8080/tcp");
+    }
+
+    #[test]
     fn what_a_rule_keeps_from_one_address_is_opened_for_that_address_alone() {
         let server = "172.17.0.2".parse().ok();
         let open = |text: &str, forward| {
             let rule = rule(Owner::User, "raw", "PREROUTING", text);
             Obstacle { forward, server, ..on_the_way(&rule) }.mend().pop().unwrap_or_default()
         };
-        let narrow = "iptables-nft -t raw -I PREROUTING -d 172.17.0.2 -p tcp --dport 8080 -j ACCEPT";
+        let narrow = "iptables-nft -t raw -I PREROUTING ! -i docker0 -d 172.17.0.2 -p tcp --dport 8080 -j ACCEPT";
         assert_eq!(open("ip daddr 172.17.0.2 iifname != \"docker0\" counter drop", false), narrow);
         assert_eq!(open("-A PREROUTING -d 172.17.0.2/32 ! -i docker0 -j DROP", false), narrow);
         // What is no more than this machine's address now stands for any.
-        assert_eq!(open("iifname \"eth0\" drop", false), narrow.replace("-d 172.17.0.2 ", ""));
-        assert_eq!(open("iifname \"eth0\" drop", true), narrow);
+        let by_eth0 = narrow.replace("! -i docker0", "-i eth0");
+        assert_eq!(open("iifname \"eth0\" drop", false), by_eth0.replace("-d 172.17.0.2 ", ""));
+        assert_eq!(open("iifname \"eth0\" drop", true), by_eth0);
     }
 
     #[test]

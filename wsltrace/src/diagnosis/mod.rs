@@ -31,6 +31,7 @@ mod rerouted;
 mod resident;
 mod routes;
 mod routing;
+mod scope;
 #[cfg(test)]
 mod server_tests;
 mod socket;

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use super::case::Case;
 use super::managers;
+use super::scope;
 use crate::{
     escape::{escape, shell_word},
     evidence::{Backend, Further, Owner, Rule, TableHolder},
@@ -206,13 +207,17 @@ impl Obstacle<'_> {
         }
     }
 
-    /// One exception, in the words of nft and of iptables, before the rule or in front of a policy at the chain's beginning.
+    /// One exception, in the words of nft and of iptables, before the rule or in front of a policy: at the chain's end, or at its beginning
+    /// where that may not be reached.
     fn except_for(&self, nft: &str, matches: &str) -> String {
         let [family, table, chain] = self.place();
         let iptables = self.program();
         match (self.rule.backend, self.rule.handle) {
             (Backend::Nft, Some(handle)) => format!("nft insert rule {family} {table} {chain} handle {handle} {nft} accept"),
+            // What the chain refuses by rules of its own stays refused where the exception comes behind them.
+            (Backend::Nft, None) if self.rule.at_chains_end => format!("nft add rule {family} {table} {chain} {nft} accept"),
             (Backend::Nft, None) => format!("nft insert rule {family} {table} {chain} {nft} accept"),
+            (_, None) if self.rule.at_chains_end => format!("{iptables} -t {table} -A {chain} {matches} -j ACCEPT"),
             (Backend::IptablesNft | Backend::IptablesLegacy, _) => {
                 let before = self.rule.number.map(|number| format!(" {number}")).unwrap_or_default();
                 format!("{iptables} -t {table} -I {chain}{before} {matches} -j ACCEPT")
@@ -220,7 +225,7 @@ impl Obstacle<'_> {
         }
     }
 
-    /// Exceptions before the rule, or in front of a policy at the chain's beginning: for the port, and where the answers come through
+    /// Exceptions before the rule, or in front of a policy: for the port, and where the answers come through
     /// the same chain, for them.
     pub(super) fn except(&self) -> Vec<String> {
         let answers = self.except_for("ct state established,related", "-m conntrack --ctstate ESTABLISHED,RELATED");
@@ -231,8 +236,11 @@ impl Obstacle<'_> {
             (Some(server), false) => (format!("{} daddr {server} ", self.ip()), format!("-d {server} ")),
             (None, _) => (String::new(), String::new()),
         };
-        let for_port =
-            self.except_for(&format!("{nft}{}", self.nft_port()), &format!("{iptables}-p tcp {}", self.iptables_port()));
+        let scope = scope::of_exception(self.rule, self.v6);
+        let for_port = self.except_for(
+            &format!("{scope}{nft}{}", self.nft_port()),
+            &format!("{scope}{iptables}-p tcp {}", self.iptables_port()),
+        );
         both_ways.then_some(answers).into_iter().chain([for_port]).collect()
     }
 

@@ -424,3 +424,19 @@ fn a_rule_that_was_named_for_a_twin_proves_nothing() {
     assert_eq!((inferred.code, inferred.confidence), (Code::FirewallDrop, Confidence::Inferred));
     assert!(inferred.summary.contains("another attempt"), "{}", inferred.summary);
 }
+
+#[test]
+fn a_policy_is_met_at_its_chain_s_end_where_everything_comes_there() {
+    let journey = samples::firewall(None).journey;
+    let mend = |rule: Rule| {
+        let evidence = Evidence { rule: Some(rule), ..Evidence::default() };
+        expect(&journey, &evidence, Code::FirewallDrop, Proved).remedy.concat()
+    };
+    let policy = Rule { handle: None, text: Some("policy drop".into()), at_chains_end: true, ..samples::rule() };
+    assert_eq!(mend(policy.clone()), "sudo iptables-nft -t filter -A INPUT -p tcp --dport 8080 -j ACCEPT");
+    let nft = Rule { backend: Backend::Nft, ..policy.clone() };
+    assert_eq!(mend(nft.clone()), "sudo nft add rule ip filter INPUT tcp dport 8080 accept");
+    assert_eq!(mend(Rule { at_chains_end: false, ..nft }), "sudo nft insert rule ip filter INPUT tcp dport 8080 accept");
+    let returns = Rule { at_chains_end: false, ..policy };
+    assert_eq!(mend(returns), "sudo iptables-nft -t filter -I INPUT -p tcp --dport 8080 -j ACCEPT");
+}

@@ -156,6 +156,9 @@ pub struct Rule {
     /// Not part of what is told of a rule: it is Docker's, and nothing in FORWARD leads to DOCKER-USER, where an exception would belong.
     #[serde(skip)]
     pub without_users_chain: bool,
+    /// Nor is this: it is a policy, and what comes to it has passed all of its chain, for no rule there returns.
+    #[serde(skip)]
+    pub at_chains_end: bool,
 }
 
 /// A listening TCP socket.

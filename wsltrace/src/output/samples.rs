@@ -126,6 +126,7 @@ pub(crate) fn rule() -> Rule {
         verdict: "drop".into(),
         owner: Owner::User,
         without_users_chain: false,
+        at_chains_end: false,
     }
 }
 

@@ -335,5 +335,6 @@ fn unnamed(site: &Site, verdict: &str) -> Rule {
         verdict: verdict.to_owned(),
         owner: crate::evidence::Owner::User,
         without_users_chain: false,
+        at_chains_end: false,
     }
 }

@@ -238,6 +238,11 @@ fn not_forwarding(facts: &Facts) -> Vec<Finding> {
         End::Passes { address: Some(to), port, goes: Goes::Forward, translated_by, .. } => {
             Some((who, to, port, translated_by, facts.not_forwarding(&entry, to)?))
         }
+        // What FORWARD drops would not have come there.
+        End::Dropped { address: Some(to), port, forward: true, .. }
+        | End::Rejected { address: Some(to), port, forward: true, .. } => {
+            Some((who, to, port, None, facts.not_forwarding(&entry, to)?))
+        }
         _ => None,
     });
     let Some((who, to, port, rule, setting)) = led else { return Vec::new() };

@@ -201,6 +201,8 @@ pub(crate) fn rule(counted: &Counted, family: &str, all: &[Counted]) -> Rule {
     let of_policy = || owner::of_policy(&counted.chain, chains).filter(|_| counted.number.is_none());
     let owner = owner::by_chain(&counted.chain).or_else(of_policy).unwrap_or(Owner::User);
     let leads = |rule: &Counted| rule.table == counted.table && rule.chain == "FORWARD" && rule.target == owner::USERS_CHAIN;
+    let of_chain = |other: &&Counted| (&other.table, &other.chain) == (&counted.table, &counted.chain);
+    let goes_back = |rule: &Counted| rule.target == "RETURN" || rule.text.split(' ').any(|word| word == "-g");
     let comment = counted.text.split_once("--comment ").map(|(_, rest)| first_word(rest));
     Rule {
         backend: Backend::IptablesLegacy,
@@ -221,6 +223,7 @@ pub(crate) fn rule(counted: &Counted, family: &str, all: &[Counted]) -> Rule {
         .to_owned(),
         owner,
         without_users_chain: owner == Owner::Docker && counted.table == "filter" && !all.iter().any(leads),
+        at_chains_end: counted.number.is_none() && !all.iter().filter(of_chain).any(goes_back),
     }
 }
 

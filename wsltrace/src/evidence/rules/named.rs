@@ -1,7 +1,7 @@
 //! What the kernel named of a journey's packets: the rules that decided about them, as they are told.
 
 use super::event::{Identity, RuleRef, Verdict};
-use super::listing::{Base, Listing};
+use super::listing::{Base, Chain, Listing};
 use super::log::Decision;
 use super::questions::details;
 use super::targets::{self, translates};
@@ -164,7 +164,18 @@ pub(crate) fn told(rule: &RuleRef, base_chain: &str, verdict: &str, listing: Opt
         verdict: verdict.to_owned(),
         owner,
         without_users_chain: owner::lacks_users_chain(rule, owner, listing),
+        at_chains_end: rule.handle.is_none()
+            && listing.and_then(|listing| listing.chain_of(rule)).is_some_and(is_passed_to_its_end),
     }
+}
+
+/// Whether what comes to a chain's policy has met all of its rules: none of them returns, goes on to a chain which would, or may do so by a
+/// map whose elements are not part of its text.
+fn is_passed_to_its_end(chain: &Chain) -> bool {
+    let may_return = |text: &str| {
+        without_comment(text).split([' ', ',']).any(|word| matches!(word, "return" | "goto")) || text.contains("vmap @")
+    };
+    !chain.rules.iter().any(|(_, text)| may_return(text))
 }
 
 /// The client's ends that the journey's packet had, with its sequence number.

@@ -21,7 +21,7 @@ const IPTABLES_NFT: &[&str] = &["iptables-nft"];
 const LEGACY: &[&str] = &["iptables-legacy"];
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    [drops(), rejects(), vec![both_worlds(), deep(), second_table(), held()], reverse_path_checks()].concat()
+    [drops(), of_one_interface(), rejects(), vec![both_worlds(), deep(), second_table(), held()], reverse_path_checks()].concat()
 }
 
 /// What would change the rule, the kernel refuses: whose table it is has to be said instead.
@@ -64,6 +64,27 @@ fn drops() -> Vec<Scenario> {
         drop("drop-raw-nft", "nftables drops in a prerouting chain at priority raw", Nft, raw, |lab| {
             drop_by_nft(lab, "prerouting", "raw")
         }),
+    ]
+}
+
+/// Rules about more than the port, which are not to be opened wider than they close.
+fn of_one_interface() -> Vec<Scenario> {
+    let filter = Stage::InputFilter;
+    let added = |scenario| Scenario { mended: Some(Mended::Added(1)), ..scenario };
+    vec![
+        added(drop("drop-interface-nft", "nftables drops a range of ports on eth0", Nft, filter, |lab| {
+            serve_any(lab)?;
+            let chain = "type filter hook input priority filter; policy accept";
+            lab.wsl.nft("inet", chain, "iifname \"eth0\" tcp dport 8000-9000 drop")
+        })),
+        added(drop("drop-interface-iptables-nft", "iptables (nft) drops all but what comes by lo", IptablesNft, filter, |lab| {
+            serve_any(lab)?;
+            lab.iptables("iptables-nft", "-A INPUT ! -i lo -p tcp --dport 8000:9000 -j DROP")
+        })),
+        added(drop("drop-interface-iptables-legacy", "iptables (legacy) drops all on eth0", IptablesLegacy, filter, |lab| {
+            serve_any(lab)?;
+            lab.iptables("iptables-legacy", "-A INPUT -i eth0 -p tcp -j DROP")
+        })),
     ]
 }
 

@@ -25,6 +25,7 @@ const OVER_V6: &[OverV6] = &[
     ("drop-filter-nft", "drop-filter-nft-v6", "nftables drops IPv6 in an input chain"),
     ("drop-mangle-nft", "drop-mangle-nft-v6", "nftables drops IPv6 in a prerouting chain at priority mangle"),
     ("drop-raw-nft", "drop-raw-nft-v6", "nftables drops IPv6 in a prerouting chain at priority raw"),
+    ("drop-interface-nft", "drop-interface-nft-v6", "nftables drops a range of ports on eth0 over IPv6"),
     ("reject-reset-nft", "reject-reset-nft-v6", "nftables rejects IPv6 with a TCP reset"),
     ("reject-icmp-nft", "reject-icmp-nft-v6", "nftables rejects IPv6 as administratively prohibited"),
     ("reject-reset-iptables-nft", "reject-reset-ip6tables-nft", "ip6tables (nft) rejects with a TCP reset"),
