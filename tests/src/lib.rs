@@ -6,6 +6,8 @@ pub mod guest;
 pub mod leftovers;
 pub mod pretended;
 pub mod process;
+pub mod ran;
+pub mod recorded;
 pub mod rulesets;
 pub mod server;
 pub mod syns;

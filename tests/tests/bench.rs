@@ -15,6 +15,7 @@ use serde_json::Value;
 use wsltrace::lab::{Lab, LabError, Namespace, PORT, WAYS};
 use wsltrace_tests::decide;
 use wsltrace_tests::leftovers::{await_gone, children, held_by};
+use wsltrace_tests::ran::check;
 use wsltrace_tests::server::Server;
 
 const NOBODY: u32 = 65_534;
@@ -50,14 +51,6 @@ fn bench_in(namespace: &Namespace, binary: &Path, arguments: &[&str]) -> Result<
     let mut command = Command::new(binary);
     command.arg("bench").args(arguments);
     Ok(namespace.run(|| command.output().map_err(|source| LabError::Io { doing: "run the benchmark".into(), source }))?)
-}
-
-fn check(output: &Output, holds: bool, what: &str) -> Result<(), Box<dyn Error>> {
-    if holds {
-        return Ok(());
-    }
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Err(format!("expected {what}; {}\n{}\n{}", output.status, text(&output.stdout), text(&output.stderr)).into())
 }
 
 fn valid(binary: &Path) -> Result<(), Box<dyn Error>> {

@@ -10,6 +10,7 @@ use libtest_mimic::{Arguments, Trial};
 use serde_json::Value;
 use wsltrace::lab::{Attempt, Binding, Lab, LabError, Listening, Manner, Scenario, Seen, Side, all};
 use wsltrace_tests::decide;
+use wsltrace_tests::ran::check;
 
 type Test = fn(&Path) -> Result<(), Box<dyn Error>>;
 
@@ -101,14 +102,6 @@ fn doctor(binary: &Path, arguments: &[&str]) -> Result<Output, Box<dyn Error>> {
 fn examined(binary: &Path, lab: &Lab, arguments: &[&str]) -> Result<Output, Box<dyn Error>> {
     let path = lab.wsl.path().display().to_string();
     doctor(binary, &[&["--port", "8080", "--netns", &path], arguments].concat())
-}
-
-fn check(output: &Output, holds: bool, what: &str) -> Result<(), Box<dyn Error>> {
-    if holds {
-        return Ok(());
-    }
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Err(format!("expected {what}; {}\n{}\n{}", output.status, text(&output.stdout), text(&output.stderr)).into())
 }
 
 /// A lab with a server on one address.

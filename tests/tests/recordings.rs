@@ -1,122 +1,39 @@
 //! Recordings and exports through the real binary, on real packets: what was seen live is seen by somebody else, without root;
-//! other programs read the formats; a recording survives its tracer and a full disk.
+//! a recording survives its tracer and a full disk.
 
 use std::error::Error;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::os::unix::process::CommandExt as _;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use libtest_mimic::{Arguments, Trial};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use tempfile::TempDir;
-use wsltrace::lab::{Binding, Lab, LabError, Listening, PORT};
+use wsltrace::lab::{Lab, LabError};
+use wsltrace_tests::decide;
+use wsltrace_tests::ran::{check, output};
+use wsltrace_tests::recorded::{EMPTY, NOBODY, connections, lab, place, publish, read, read_as_root, trace, tracer};
 
 type Test = fn(&Path) -> Result<(), Box<dyn Error>>;
 
-/// A port with a rule against it.
-const SHUT: u16 = 8082;
-/// A port without a server.
-const EMPTY: u16 = 8081;
-/// Nobody: the reader of a recording who is not root.
-const NOBODY: u32 = 65534;
 const FORMATS: [(&str, &str); 5] =
     [("jsonl", "jsonl"), ("pcapng", "pcapng"), ("perfetto", "json"), ("hlog", "hlog"), ("html", "html")];
 
 fn main() {
-    let tests: [(&'static str, Option<&'static str>, Test); 9] = [
-        ("a_recording_tells_what_was_told_live", None, told_again),
-        ("exports_are_the_same_live_and_from_a_recording", None, same_exports),
-        ("stdout_carries_one_export", None, to_stdout),
-        ("a_killed_tracer_leaves_a_recording_that_opens", None, killed),
-        ("a_full_disk_ends_the_recording_and_not_the_tracing", None, full_disk),
-        ("a_recording_goes_on_in_other_files", None, rotated),
-        ("files_belong_to_the_person_behind_sudo_and_others_are_kept", None, owned),
-        ("wireshark_reads_the_packets", Some("tshark"), wireshark),
-        ("a_browser_shows_the_page", Some("chromium"), browser),
+    let tests: [(&'static str, Test); 7] = [
+        ("a_recording_tells_what_was_told_live", told_again),
+        ("exports_are_the_same_live_and_from_a_recording", same_exports),
+        ("stdout_carries_one_export", to_stdout),
+        ("a_killed_tracer_leaves_a_recording_that_opens", killed),
+        ("a_full_disk_ends_the_recording_and_not_the_tracing", full_disk),
+        ("a_recording_goes_on_in_other_files", rotated),
+        ("files_belong_to_the_person_behind_sudo_and_others_are_kept", owned),
     ];
-    let trials = tests.map(|(name, program, test)| Trial::ignorable_test(name, move || decide(name, program, test)));
+    let trials = tests.map(|(name, test)| Trial::ignorable_test(name, move || decide(name, test)));
     libtest_mimic::run(&Arguments::from_args(), trials.into()).exit();
-}
-
-#[expect(clippy::print_stdout, reason = "the line that continuous integration counts")]
-fn decide(name: &str, program: Option<&str>, test: Test) -> Result<Completion, Failed> {
-    if let Some(program) = program.filter(|program| Command::new(program).arg("--version").output().is_err()) {
-        println!("SKIP: {name}: {program} is not installed");
-        return Ok(Completion::ignored_with(format!("{program} is not installed")));
-    }
-    wsltrace_tests::decide(name, test)
-}
-
-/// A lab with a server on one port, nobody on the next, and a rule against the third.
-fn lab() -> Result<Lab, Box<dyn Error>> {
-    let mut lab = Lab::new(None)?;
-    let server = Listening::accepting(&lab.wsl, Binding::new(std::net::Ipv4Addr::UNSPECIFIED, PORT))?;
-    lab.keep(server);
-    let rules = format!(
-        "add table ip filter; add chain ip filter INPUT {{ type filter hook input priority 0; }}; \
-         add rule ip filter INPUT tcp dport {SHUT} counter drop comment \"block <b>web</b>\""
-    );
-    let listed = lab.wsl.run(|| output(Command::new("nft").arg(rules)))?;
-    check(&listed, listed.status.success(), "the rule")?;
-    Ok(lab)
-}
-
-fn output(command: &mut Command) -> Result<Output, LabError> {
-    command.output().map_err(|source| LabError::Io { doing: format!("run {command:?}"), source })
-}
-
-fn check(output: &Output, holds: bool, what: &str) -> Result<(), Box<dyn Error>> {
-    if holds {
-        return Ok(());
-    }
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let (out, err) = (text(&output.stdout), text(&output.stderr));
-    Err(format!("expected {what}; {}\nstdout:\n{out}\nstderr:\n{err}", output.status).into())
-}
-
-/// A shell's words for one connection to each of the ports; what does not answer is given up.
-fn connections() -> String {
-    let one = |port: u16| format!("timeout 0.4 bash -c 'exec 3<>/dev/tcp/{}/{port}' 2>/dev/null", Lab::wsl_address(false));
-    format!("{}; {}; {}; {}; true", one(PORT), one(EMPTY), one(EMPTY), one(SHUT))
-}
-
-/// A tracer of the three ports, to be run on the client's side.
-fn tracer(binary: &Path, lab: &Lab) -> Command {
-    let mut command = Command::new(binary);
-    command.arg("--netns").arg(lab.wsl.path()).args(["--port", &format!("{PORT}-{SHUT}")]);
-    command
-}
-
-/// Traces the connections with these arguments.
-fn trace(binary: &Path, lab: &Lab, arguments: &[&str]) -> Result<Output, Box<dyn Error>> {
-    let mut command = tracer(binary, lab);
-    command.args(arguments).args(["--", "bash", "-c", &connections()]);
-    Ok(lab.client.run(|| output(&mut command))?)
-}
-
-/// Runs it on recordings as somebody who is not root, and must succeed.
-fn read(binary: &Path, arguments: &[&str]) -> Result<Output, Box<dyn Error>> {
-    let ran = Command::new(binary).args(arguments).uid(NOBODY).gid(NOBODY).output()?;
-    check(&ran, ran.status.success(), &format!("that {arguments:?} succeeds"))?;
-    Ok(ran)
-}
-
-/// A directory for everybody, and the path of a recording in it.
-fn place() -> Result<(TempDir, String), Box<dyn Error>> {
-    let folder = tempfile::tempdir()?;
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777))?;
-    let path = folder.path().join("run.wsltrace").display().to_string();
-    Ok((folder, path))
-}
-
-/// Lets everybody read what only its owner may.
-fn publish(path: &str) -> Result<(), Box<dyn Error>> {
-    Ok(fs::set_permissions(path, fs::Permissions::from_mode(0o644))?)
 }
 
 fn told_again(binary: &Path) -> Result<(), Box<dyn Error>> {
@@ -262,12 +179,6 @@ fn killed(binary: &Path) -> Result<(), Box<dyn Error>> {
     check(&report, String::from_utf8_lossy(&report.stderr).replace("\n  ", " ").contains(&cut), "what is missing")
 }
 
-fn read_as_root(binary: &Path, arguments: &[&str]) -> Result<Output, Box<dyn Error>> {
-    let ran = Command::new(binary).args(arguments).output()?;
-    check(&ran, ran.status.success(), &format!("that {arguments:?} succeeds"))?;
-    Ok(ran)
-}
-
 fn journeys_in(binary: &Path, path: &str) -> Result<usize, Box<dyn Error>> {
     let ran = read_as_root(binary, &["report", "--json", path])?;
     Ok(String::from_utf8(ran.stdout)?.lines().filter(|line| line.contains(r#""type":"journey""#)).count())
@@ -407,101 +318,4 @@ fn kept(binary: &Path, lab: &Lab, path: &str, page: &str) -> Result<(), Box<dyn 
         return Err("--force did not overwrite".into());
     }
     Ok(())
-}
-
-fn wireshark(binary: &Path) -> Result<(), Box<dyn Error>> {
-    let lab = lab()?;
-    let (folder, _) = place()?;
-    let packets = folder.path().join("syns.pcapng").display().to_string();
-    let ran = trace(binary, &lab, &["--json", "--export", &format!("pcapng:{packets}")])?;
-    check(&ran, ran.status.success(), "that it ran")?;
-    let tshark = |arguments: &[&str]| -> Result<Vec<Vec<String>>, Box<dyn Error>> {
-        let ran = Command::new("tshark").args(["-r", &packets, "-T", "fields"]).args(arguments).output()?;
-        check(&ran, ran.status.success(), "that tshark reads it")?;
-        let text = String::from_utf8(ran.stdout)?;
-        Ok(text.lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect())
-    };
-    let fields = ["-e", "frame.interface_name", "-e", "tcp.flags", "-e", "tcp.dstport", "-e", "frame.time_epoch"];
-    let dropped = tshark(&[&["-Y", r#"frame.comment contains "dropped""#][..], &fields].concat())?;
-    if dropped.is_empty() || dropped.iter().any(|packet| packet[0] != "eth0" || packet[2] != SHUT.to_string()) {
-        return Err(format!("dropped: {dropped:?}").into());
-    }
-    let all = tshark(&fields)?;
-    let with = |flags: &str| all.iter().filter(|packet| packet[1] == flags).count();
-    // SYNs: one answered, two refused, one or more dropped. A SYN-ACK, and two resets.
-    if with("0x0002") < 4 || with("0x0012") != 1 || with("0x0014") != 2 {
-        return Err(format!("packets: {all:?}").into());
-    }
-    let lines: Vec<Value> = String::from_utf8(ran.stdout)?.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
-    // They are told in the order of their ends, and the packets stand in the order of their times.
-    let journeys = lines.iter().filter(|line| line["type"] == "journey");
-    let first = journeys.min_by_key(|line| line["time"].as_str().map(str::to_owned)).ok_or("no journey")?;
-    let nanoseconds = first["time"].as_str().and_then(|time| time.get(20..29)).ok_or("no time")?;
-    if !all[0][3].ends_with(nanoseconds) {
-        return Err(format!("the first packet is of {}, the journey of {}", all[0][3], first["time"]).into());
-    }
-    let bad = tshark(&["-Y", "ip.checksum.status == Bad || tcp.checksum.status == Bad || _ws.malformed", "-e", "frame.number"])?;
-    if bad.is_empty() { Ok(()) } else { Err(format!("malformed packets: {bad:?}").into()) }
-}
-
-fn browser(binary: &Path) -> Result<(), Box<dyn Error>> {
-    let lab = lab()?;
-    let (folder, path) = place()?;
-    let page = folder.path().join("page.html").display().to_string();
-    let ran = trace(binary, &lab, &["--record", &path])?;
-    check(&ran, ran.status.success(), "that it ran")?;
-    read_as_root(binary, &["convert", &path, "--to", "html", "-o", &page])?;
-    let picture = folder.path().join("page.png");
-    let mut chromium = Command::new("chromium");
-    chromium.args(["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--window-size=1000,2000"]);
-    chromium.env("HOME", folder.path()).arg(format!("--screenshot={}", picture.display())).arg(format!("file://{page}"));
-    let shot = chromium.output()?;
-    let mut head = [0; 8];
-    fs::File::open(&picture)?.read_exact(&mut head)?;
-    check(&shot, head == *b"\x89PNG\r\n\x1a\n" && fs::metadata(&picture)?.len() > 20_000, "a picture")?;
-    check(&shot, !String::from_utf8_lossy(&shot.stderr).contains("CONSOLE"), "an empty console")?;
-    let mut chromium = Command::new("chromium");
-    chromium.args(["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]).env("HOME", folder.path());
-    let dom = chromium.arg(format!("file://{page}")).output()?;
-    let text = String::from_utf8_lossy(&dom.stdout);
-    for part in [
-        "4 connection attempts",
-        "<desc id=\"path-description\">",
-        "1 firewall_drop",
-        "2 no_listener",
-        "nft delete rule ip filter INPUT handle",
-        // The script has run: headings became buttons, and everything is shown.
-        "<button type=\"button\">outcome</button>",
-        "4 of 4",
-        // A comment of a rule is foreign text.
-        "block &lt;b&gt;web&lt;/b&gt;",
-    ] {
-        check(&dom, text.contains(part), part)?;
-    }
-    check(&dom, !text.contains("http://") && !text.contains("https://"), "nothing from the network")?;
-    sorted_and_filtered(folder.path(), &fs::read_to_string(&page)?)
-}
-
-/// What a reader does with the table, done by a script behind the page's own.
-fn sorted_and_filtered(folder: &Path, page: &str) -> Result<(), Box<dyn Error>> {
-    const CLICKS: &str = r#"<script>
-        const ids = () => [...document.querySelectorAll("tbody[data-id]")].filter((row) => !row.hidden).map((row) => row.dataset.id);
-        const heading = document.querySelector('th[data-key="id"] button');
-        heading.click();
-        const up = ids();
-        heading.click();
-        const down = ids();
-        const find = document.getElementById("find");
-        find.value = "block <b>WEB";
-        find.dispatchEvent(new Event("input"));
-        document.title = [up, down, ids(), document.getElementById("shown").textContent].join(" | ");
-    </script>"#;
-    let clicked = folder.join("clicked.html");
-    fs::write(&clicked, page.replacen("</body>", &format!("{CLICKS}</body>"), 1))?;
-    let mut chromium = Command::new("chromium");
-    chromium.args(["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]).env("HOME", folder);
-    let dom = chromium.arg(format!("file://{}", clicked.display())).output()?;
-    let text = String::from_utf8_lossy(&dom.stdout);
-    let sorted = text.contains("<title>1,2,3,4 | 4,3,2,1 | ");
-    check(&dom, sorted && text.contains(" | 1 of 4</title>"), "a table that is sorted and filtered")
 }
