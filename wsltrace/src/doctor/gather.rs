@@ -112,7 +112,7 @@ pub fn linux(netns: &Netns, port: u16, machine: &Machine, firewalls: &Firewalls)
     let translated_by_way_of = asked.take("where DNAT leads", toward_targets(netns, firewalls));
     let marks = routing::Marks { firewalls, of_sockets: marks, ways: &translated_by_way_of, proxies: &handed_to };
     let routed = (gateway.as_ref(), marks);
-    let Routing { own: [own_routing, own_routing6], refused: refused_clients, arrives, toward_clients, back, clients } =
+    let Routing { own: [own_routing, own_routing6], refused: refused_clients, arrives, toward_clients, back, through, clients } =
         routing::routing(netns, ([&outer, &outer6], port), routed, &addresses, &mut asked);
     let Elsewhere { listeners: elsewhere, stopped: stopped_inside, guarded, inside } = elsewhere(netns, &clients, &mut asked);
     stopped.extend(stopped_inside);
@@ -159,6 +159,7 @@ pub fn linux(netns: &Netns, port: u16, machine: &Machine, firewalls: &Firewalls)
         refused_clients,
         arrives,
         back,
+        through,
         proxies: asked.saw(LISTENERS).then_some(handed_to),
         translated_by_way_of,
         published_as: match firewalls {

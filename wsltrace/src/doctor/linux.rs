@@ -82,6 +82,10 @@ pub struct Linux {
     /// Of those of the two addresses whose packets may be led otherwise than usual: whom answers reach by the address' own interface.
     #[serde(skip)]
     pub back: Vec<(IpAddr, Back)>,
+    /// Those of the two addresses, and where rules lead what comes to them: whatever other rules and routes there are, the way there and
+    /// back is there for every client of the address' network.
+    #[serde(skip)]
+    pub through: Vec<(IpAddr, IpAddr)>,
     /// Of the ports that have a listener, for IPv4 and IPv6: whether a rule (TPROXY) can hand connections to it, where that is known.
     /// `None` where the listeners are not.
     #[serde(skip)]

@@ -30,12 +30,16 @@ impl Facts {
         }
     }
 
-    /// Whether no rule leads a SYN elsewhere than to this Linux, where its routes would matter.
-    fn stays_here(&self, entry: &Entry) -> bool {
-        let stays =
-            |end: &&End| !matches!(end, End::Passes { goes: Goes::Forward | Goes::Out, .. } | End::Passes { address: None, .. });
-        let syn = self.predicted(entry, Part::Syn);
-        syn.is_some_and(|syn| syn.ends().is_some_and(|ends| ends.iter().all(stays)))
+    /// Whether a SYN gets where the rules of the firewall lead it, and its answer back, whatever else decides about ways here.
+    pub(super) fn is_routed(&self, entry: &Entry) -> bool {
+        let (linux, own) = (&self.linux, entry.destination);
+        let is_routed = |end: &&End| match end {
+            End::Passes { address: None, .. } | End::Passes { goes: Goes::Out, .. } => false,
+            End::Passes { address: Some(to), goes: Goes::Forward, .. } => linux.through.contains(&(own, *to)),
+            End::Passes { goes: Goes::Local | Goes::Proxy, .. } => linux.is_answered(own),
+            _ => true,
+        };
+        self.predicted(entry, Part::Syn).is_some_and(|syn| syn.ends().is_some_and(|ends| ends.iter().all(is_routed)))
     }
 
     /// Whether nothing comes of it even where all that is not known lets it pass.
@@ -46,7 +50,7 @@ impl Facts {
 
     fn doubt(&self, entry: &Entry) -> Option<Doubt> {
         let linux = &self.linux;
-        let is_routed = || linux.is_answered(entry.destination) && self.stays_here(entry);
+        let is_routed = || self.is_routed(entry);
         if let Some(what) = self.own_routing(entry.destination).filter(|_| !entry.local && !is_routed()) {
             return Some(Doubt::Routing(what.clone()));
         }

@@ -8,7 +8,7 @@ use rtnetlink::packet_route::route::{RouteMessage, RouteType};
 
 use super::clients::Server;
 use super::policy::Rules;
-use super::routes::{all, answered_by, bits, covers, network};
+use super::routes::{Question, all, answered_by, bits, covers, is_taken, led_by, network};
 use crate::kernel::netns::Netns;
 
 /// How many clients are asked for; where there are more to tell apart nothing is claimed.
@@ -27,7 +27,7 @@ pub enum Back {
     Everywhere,
 }
 
-/// Whom the answers of a server reach by its interface, in the network of so many bits that its address is in. An answer may have any
+/// Whether SYNs get to a server, and whom its answers reach by its interface, in the network of so many bits that its address is in. An answer may have any
 /// of these marks, or whichever.
 pub fn way_back(netns: &Netns, server: Server<'_>, prefix: u8, marks: Option<&[u32]>) -> io::Result<Back> {
     let rules = Rules::read(netns, server.address)?;
@@ -55,8 +55,18 @@ pub fn way_back(netns: &Netns, server: Server<'_>, prefix: u8, marks: Option<&[u
                 }
                 Ok(true)
             };
+            // The rules for what comes in may be others, and the address may be missing in the tables.
+            let arrives = |client: IpAddr| -> io::Result<bool> {
+                let syn = Question { from: client, to: server.address, came_by: Some(server.interface) };
+                for mark in marks {
+                    if !is_taken(syn, *mark)? {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            };
             for client in clients {
-                if !reaches(client)? {
+                if !arrives(client)? || !reaches(client)? {
                     return Ok(Back::Unclear);
                 }
             }
@@ -66,6 +76,39 @@ pub fn way_back(netns: &Netns, server: Server<'_>, prefix: u8, marks: Option<&[u
             }
             let far = FAR[usize::from(server.address.is_ipv6())];
             Ok(if reaches(far)? { Back::Everywhere } else { Back::Near })
+        })
+        .map_err(io::Error::other)?
+}
+
+/// Whether the way through this machine is there and back for every client in the network of an address of it (with so many bits of it),
+/// which they come to by this interface: to `target` by its interface, and from there. A packet may have any of these marks.
+pub fn is_way_through(
+    netns: &Netns,
+    (own, prefix, entered): (IpAddr, u8, &str),
+    (target, behind): (IpAddr, &str),
+    marks: &[u32],
+) -> io::Result<bool> {
+    let rules = Rules::read(netns, own)?;
+    let routes = netns.run(|| all(own)).map_err(io::Error::other)??;
+    if !rules.tell_by_addresses() {
+        return Ok(false);
+    }
+    let of_routes = routes.iter().filter(|route| leads(route)).map(|route| (network(route, own), bits(route)));
+    let clients = clients_of((own, prefix), rules.destinations().chain(rules.sources()).chain(of_routes));
+    if clients.is_empty() || clients.len() > MOST {
+        return Ok(false);
+    }
+    netns
+        .run(|| {
+            let [entered_by, left_by] = [nix::net::if_::if_nametoindex(entered)?, nix::net::if_::if_nametoindex(behind)?];
+            for (client, mark) in clients.iter().flat_map(|client| marks.iter().map(move |mark| (*client, *mark))) {
+                let there = Question { from: client, to: target, came_by: Some(entered) };
+                let back = Question { from: target, to: client, came_by: Some(behind) };
+                if led_by(there, mark)? != Some(left_by) || led_by(back, mark)? != Some(entered_by) {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
         })
         .map_err(io::Error::other)?
 }
@@ -124,7 +167,7 @@ mod tests {
     }
 
     /// What `ip` makes, and whom answers reach without a mark, and with the mark 1 as well.
-    const TABLE: [(&[&str], Back, Back); 12] = [
+    const TABLE: [(&[&str], Back, Back); 15] = [
         (&[], Back::Everywhere, Back::Everywhere),
         // Tailscale.
         (
@@ -155,6 +198,14 @@ mod tests {
         (&["rule add to 172.28.17.7 blackhole"], Back::Unclear, Back::Unclear),
         (&["route add 172.28.17.0/24 dev tun0"], Back::Unclear, Back::Unclear),
         (&["rule add from 10.0.0.0/8 blackhole"], Back::Everywhere, Back::Everywhere),
+        // What comes in does not get here.
+        (&["route del local 172.28.16.2 dev eth0 table local"], Back::Unclear, Back::Unclear),
+        (&["rule del pref 0", "rule add pref 40000 lookup local"], Back::Unclear, Back::Unclear),
+        (
+            &["rule add pref 5 iif eth0 blackhole", "rule del pref 0", "rule add pref 9 lookup local"],
+            Back::Unclear,
+            Back::Unclear,
+        ),
         // A client's port decides.
         (&["rule add ipproto tcp dport 50000-50001 blackhole"], Back::Unclear, Back::Unclear),
         (&["rule add ipproto tcp sport 8080 blackhole"], Back::Unclear, Back::Unclear),
@@ -180,6 +231,39 @@ mod tests {
             let asks = lines.iter().any(|line| line.contains("fwmark"));
             let whichever = way_back(&netns, server, 20, None).unwrap();
             assert_eq!(whichever, if asks { Back::Unclear } else { unmarked }, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_way_through_goes_there_and_back() {
+        let vpn = ["rule add not fwmark 51820 table 51820", "route add default dev tun0 table 51820"];
+        let main_first = "rule add table main suppress_prefixlength 0";
+        let table: [(&[&str], bool); 8] = [
+            (&[], true),
+            (&["rule add pref 5210 fwmark 0x80000/0xff0000 lookup main", "rule add pref 5270 lookup 52"], true),
+            (&vpn, false),
+            (&[vpn[0], vpn[1], main_first], true),
+            (&["rule add from 172.17.0.0/16 lookup 52", "route add default dev tun0 table 52"], false),
+            (&["rule add from 172.28.17.0/24 blackhole"], false),
+            (&["rule add iif br0 to 172.28.16.0/20 prohibit"], false),
+            (&["rule add ipproto tcp sport 80 blackhole"], false),
+        ];
+        for (lines, expected) in table {
+            let Some(netns) = fresh("a_way_through_goes_there_and_back") else { return };
+            for name in ["eth0", "tun0", "br0"] {
+                ip(&netns, &format!("link add {name} type veth peer name {name}x"));
+                ip(&netns, &format!("link set {name} up"));
+                ip(&netns, &format!("link set {name}x up"));
+            }
+            netns.run(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")).unwrap().unwrap();
+            ip(&netns, "address add 172.28.16.2/20 dev eth0");
+            ip(&netns, "address add 172.17.0.1/16 dev br0");
+            for line in lines {
+                ip(&netns, line);
+            }
+            let own: IpAddr = "172.28.16.2".parse().unwrap();
+            let target = ("172.17.0.2".parse().unwrap(), "br0");
+            assert_eq!(is_way_through(&netns, (own, 20, "eth0"), target, &[0]).unwrap(), expected, "{lines:?}");
         }
     }
 }

@@ -53,7 +53,7 @@ mod way;
 pub use addresses::{OwnAddress, Unready, network_of};
 pub use arrival::Arrival;
 pub use aside::Redirect;
-pub use back::{Back, way_back};
+pub use back::{Back, is_way_through, way_back};
 pub use behind::namespaces_behind;
 pub use beyond::XdpBeyond;
 pub use bridge_port::BridgePort;

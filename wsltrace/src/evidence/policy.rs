@@ -254,6 +254,16 @@ impl Rules {
         self.0.iter().all(|rule| !rule.more && rule.uids.is_none() && rule.ports[1].is_none())
     }
 
+    /// Whether they tell packets apart by nothing but addresses, interfaces and marks.
+    pub(super) fn tell_by_addresses(&self) -> bool {
+        self.0.iter().all(|rule| !rule.more && rule.uids.is_none() && rule.ports == [None, None])
+    }
+
+    /// The networks of sources that rules ask for.
+    pub(super) fn sources(&self) -> impl Iterator<Item = (IpAddr, u8)> + '_ {
+        self.0.iter().filter_map(|rule| rule.source)
+    }
+
     /// The networks of destinations that rules ask for.
     pub(super) fn destinations(&self) -> impl Iterator<Item = (IpAddr, u8)> + '_ {
         self.0.iter().filter_map(|rule| rule.destination)

@@ -84,6 +84,26 @@ pub(super) fn answered_by(server: Server<'_>, client: IpAddr, mark: u32) -> io::
     let mut request = question(Question { from: server.address, to: client, came_by: None })?;
     let of_answer = [RouteAttribute::Mark(mark), RouteAttribute::IpProto(TCP), RouteAttribute::Sport(server.port)];
     request.attributes.extend(of_answer);
+    leads_out(request)
+}
+
+/// Whether the kernel takes a packet of TCP with this mark, which comes in, for one of this machine's own. In the calling thread's
+/// namespace.
+pub(super) fn is_taken(packet: Question<'_>, mark: u32) -> io::Result<bool> {
+    let mut request = question(packet)?;
+    request.attributes.extend([RouteAttribute::Mark(mark), RouteAttribute::IpProto(TCP)]);
+    Ok(matches!(asked(request)?, Way::Route(route) if route.header.kind == RouteType::Local))
+}
+
+/// The number of the interface by which this machine sends on a packet of TCP with this mark; `None` where it does not. In the calling
+/// thread's namespace.
+pub(super) fn led_by(packet: Question<'_>, mark: u32) -> io::Result<Option<u32>> {
+    let mut request = question(packet)?;
+    request.attributes.extend([RouteAttribute::Mark(mark), RouteAttribute::IpProto(TCP)]);
+    leads_out(request)
+}
+
+fn leads_out(request: RouteMessage) -> io::Result<Option<u32>> {
     let Way::Route(route) = asked(request)? else { return Ok(None) };
     let oif = |attribute: &RouteAttribute| if let RouteAttribute::Oif(index) = attribute { Some(*index) } else { None };
     Ok(route.attributes.iter().find_map(oif).filter(|_| route.header.kind == RouteType::Unicast))

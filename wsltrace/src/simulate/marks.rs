@@ -1,6 +1,7 @@
 //! The marks that rules may give to a SYN, and to answers that are made here, by which `ip rule` would lead them elsewhere.
 
 use std::collections::{BTreeSet, HashSet};
+use std::net::IpAddr;
 
 use super::packet::{Machine, Packet, Way};
 use super::read::Rulesets;
@@ -30,6 +31,21 @@ pub fn marks_back(
         marks.extend(walk::marks(rulesets, syn, machine)?);
     }
     // What comes in without one is looked up to see whether its answer would leave by the same interface (rp_filter).
+    marks.insert(0);
+    Some(marks)
+}
+
+/// The marks that a SYN which is led on to `target`, and the answer from there, may have when their ways are chosen; `None` where they are
+/// not known.
+pub fn marks_through(rulesets: &Rulesets, syn: &Packet, machine: &Machine, target: IpAddr) -> Option<BTreeSet<u32>> {
+    let Way::Outside { device, .. } = &syn.way else { return None };
+    let way = Way::ForwardedAnswer { device: device.clone() };
+    let mut marks = walk::marks(rulesets, syn, machine)?;
+    for port in rulesets.ports_to(target, syn.destination_port) {
+        let answer = Packet { way: way.clone(), destination: target, destination_port: port?, ..syn.clone() };
+        marks.extend(walk::marks(rulesets, &answer, machine)?);
+    }
+    // As which a packet comes in that is looked at for its way back (rp_filter).
     marks.insert(0);
     Some(marks)
 }

@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 
 pub use arp::predict_arp;
 pub use further::{Behind, Further, further};
-pub use marks::marks_back;
+pub use marks::{marks_back, marks_through};
 pub use packet::{Machine, Packet, Part, Standing, Way};
 pub use read::{Reader, Rulesets, read, read_by};
 pub use ruleset::Unread;

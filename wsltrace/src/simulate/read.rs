@@ -87,6 +87,23 @@ impl Rulesets {
         self.chains.all().flat_map(|chain| &chain.rules).flat_map(|line| &line.statements).flat_map(of).collect()
     }
 
+    /// The ports to which rules lead packets at an address, where what comes to this port keeps it unless they give another; `None` for one
+    /// that is not known.
+    pub(super) fn ports_to(&self, address: IpAddr, own: u16) -> Vec<Option<u16>> {
+        let of = |target: &Target| {
+            let there = target.address.and_then(Known::value) == Some(address);
+            there.then(|| target.port.map_or(Some(own), Known::value))
+        };
+        let of = |statement: &Statement| match statement {
+            Statement::Dnat(Source::Constant(target)) => of(target).into_iter().collect(),
+            Statement::Dnat(Source::Map(_, entries)) => {
+                entries.iter().filter_map(|(_, target)| of(target.as_ref()?)).collect::<Vec<_>>()
+            }
+            _ => Vec::new(),
+        };
+        self.chains.all().flat_map(|chain| &chain.rules).flat_map(|line| &line.statements).flat_map(of).collect()
+    }
+
     /// Whether something in them may stop a packet, or could not be read. Rules that only translate do not: containers have such of
     /// Docker's for names.
     pub fn may_stop(&self) -> bool {

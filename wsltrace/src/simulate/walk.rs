@@ -62,10 +62,10 @@ pub fn predict_as(rulesets: &Rulesets, packet: &Packet, machine: &Machine, stand
     Prediction { end, whole }
 }
 
-/// The marks that a SYN from outside, or an answer made here, may have when its way is chosen; `None` where they are not known.
+/// The marks that a SYN from outside, or an answer, may have when its way is chosen; `None` where they are not known.
 pub(super) fn marks(rulesets: &Rulesets, packet: &Packet, machine: &Machine) -> Option<BTreeSet<u32>> {
     let hooks: &[Hook] = match packet.way {
-        Way::Outside { .. } => &[Hook::Ingress, Hook::Prerouting],
+        Way::Outside { .. } | Way::ForwardedAnswer { .. } => &[Hook::Ingress, Hook::Prerouting],
         Way::Answer { .. } => &[Hook::Output],
         _ => return None,
     };

@@ -9,7 +9,7 @@ use crate::simulate::tests::{chain, rule, rulesets};
 use crate::wsl::{Answer, Way};
 
 /// A port that is led to 10.9.0.2:80, a container of br0 that serves it, and nothing wrong.
-fn published() -> Facts {
+pub(super) fn published() -> Facts {
     let mut facts = led("", &[], r#"{"dnat": {"family": "ip", "addr": "10.9.0.2", "port": 80}}"#);
     for setting in ["net.ipv4.ip_forward", "net.ipv4.conf.eth0.forwarding", "net.ipv4.conf.br0.forwarding"] {
         facts.linux.settings.insert(setting.to_owned(), "1".to_owned());

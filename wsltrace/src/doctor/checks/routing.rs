@@ -308,7 +308,16 @@ fn led(facts: &Facts) -> Vec<Finding> {
     let of = |own: &Option<(IpAddr, String)>, what: &Option<String>| Some((own.as_ref()?.0, what.clone()?));
     let found = of(&linux.outer, &linux.own_routing).into_iter().chain(of(&linux.outer6, &linux.own_routing6));
     // Where all answers leave as if there were no such rules, these are somebody else's business.
-    let mut found = found.filter(|(own, _)| !(linux.is_answered(*own) && linux.back.contains(&(*own, Back::Everywhere))));
+    let is_of_others = |own: &IpAddr| {
+        let everybody = linux.is_answered(*own) && linux.back.contains(&(*own, Back::Everywhere));
+        everybody
+            && facts
+                .entries()
+                .iter()
+                .filter(|entry| !entry.local && entry.destination == *own)
+                .all(|entry| facts.is_routed(entry))
+    };
+    let mut found = found.filter(|(own, _)| !is_of_others(own));
     let Some((own, what)) = found.next() else { return Vec::new() };
     let finding = Finding::new(
         Severity::Warns,

@@ -172,9 +172,20 @@ fn rules_between_tables_do_not_matter_where_answers_leave_as_they_should() {
     let mut facts = ruled(Back::Everywhere, "");
     facts.linux.arrives.clear();
     assert_eq!(answer(&facts, Way::LanToAddress), Unknown);
-    // On the way through this Linux they decide about more than the answer.
-    let away = r#"{"dnat": {"family": "ip", "addr": "10.9.0.2", "port": 80}}"#;
-    assert_ne!(of(Back::Everywhere, away).0, Works);
+}
+
+#[test]
+fn on_the_way_through_this_linux_rules_decide_about_both_directions() {
+    let mut facts = super::container_tests::published();
+    let own = "172.28.20.5".parse().unwrap();
+    facts.linux.own_routing = Some("the rule of preference 5250 between routing tables".to_owned());
+    facts.linux.arrives = vec![own];
+    facts.linux.back = vec![(own, Back::Everywhere)];
+    assert_eq!(answer(&facts, Way::LanToAddress), Unknown);
+    assert!(wrong(&facts).contains(&("own_routing".to_owned(), Severity::Warns)));
+    facts.linux.through = vec![(own, "10.9.0.2".parse().unwrap())];
+    assert_eq!(answer(&facts, Way::LanToAddress), Works);
+    assert_eq!(wrong(&facts), []);
 }
 
 #[test]

@@ -5,11 +5,11 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::super::firewall::Firewalls;
 use super::Asked;
-use crate::evidence::{Back, RefusedClient, Server, covers, own_routing, refused_clients, sysctls, way_back};
+use crate::evidence::{Back, RefusedClient, Server, covers, is_way_through, own_routing, refused_clients, sysctls, way_back};
 use crate::kernel::addresses::Address;
 use crate::kernel::containers::interfaces_toward;
 use crate::kernel::netns::Netns;
-use crate::simulate::{Machine, Packet, Way, marks_back};
+use crate::simulate::{Machine, Packet, Way, marks_back, marks_through};
 
 /// What bears on other machines, of the addresses of both families by which they reach this one.
 pub(super) struct Routing {
@@ -20,6 +20,8 @@ pub(super) struct Routing {
     pub(super) toward_clients: Vec<(IpAddr, String)>,
     /// Of those of the two addresses whose packets may be led otherwise than usual: whom answers reach by the address' own interface.
     pub(super) back: Vec<(IpAddr, Back)>,
+    /// Those of the two addresses, and where rules lead what comes to them: the way there and back is there.
+    pub(super) through: Vec<(IpAddr, IpAddr)>,
     /// Addresses that stand for those that other machines may have.
     pub(super) clients: Vec<IpAddr>,
 }
@@ -38,23 +40,37 @@ impl Marks<'_> {
     /// The marks that decide about a server's answers; `None` where they are not known.
     fn back(&self, netns: &Netns, server: Server<'_>, addresses: &[Address], asked: &mut Asked) -> Option<Vec<u32>> {
         let Firewalls::Read(rulesets) = self.firewalls else { return None };
-        let machine = Machine {
-            addresses: addresses.iter().map(|own| (own.interface.clone(), own.address)).collect(),
-            ways: self.ways.iter().cloned().collect(),
-            proxies: Some(self.proxies[usize::from(server.address.is_ipv6())].clone()),
-        };
-        let device = Some(server.interface.to_owned());
-        let syn = Packet {
-            way: Way::Outside { device, bridged: false },
-            source: None,
-            source_port: None,
-            destination: server.address,
-            destination_port: server.port,
-            ecn: None,
-        };
+        let (syn, machine) = (syn(server), self.machine(server.address, addresses));
         let by_syn = asked.take("the settings of marks", sysctls::go_by_marks_of_syns(netns, server.interface));
         let marks = marks_back(rulesets, &syn, &machine, self.of_sockets.as_deref()?, by_syn)?;
         Some(marks.into_iter().collect())
+    }
+
+    /// The marks that decide about the way of what is led on to a target, and of what comes back from there.
+    fn through(&self, server: Server<'_>, target: IpAddr, addresses: &[Address]) -> Option<Vec<u32>> {
+        let Firewalls::Read(rulesets) = self.firewalls else { return None };
+        let machine = self.machine(server.address, addresses);
+        let marks = marks_through(rulesets, &syn(server), &machine, target)?;
+        Some(marks.into_iter().collect())
+    }
+
+    fn machine(&self, own: IpAddr, addresses: &[Address]) -> Machine {
+        Machine {
+            addresses: addresses.iter().map(|own| (own.interface.clone(), own.address)).collect(),
+            ways: self.ways.iter().cloned().collect(),
+            proxies: Some(self.proxies[usize::from(own.is_ipv6())].clone()),
+        }
+    }
+}
+
+fn syn(server: Server<'_>) -> Packet {
+    Packet {
+        way: Way::Outside { device: Some(server.interface.to_owned()), bridged: false },
+        source: None,
+        source_port: None,
+        destination: server.address,
+        destination_port: server.port,
+        ecn: None,
     }
 }
 
@@ -89,13 +105,28 @@ pub(super) fn routing(
         let reached = way_back(netns, server, prefix, marks.as_deref()).map(Some);
         back.extend(asked.take(&format!("whom answers reach, which depends on {what}"), reached).map(|back| (*address, back)));
     }
+    let mut through = Vec::new();
+    for (address, interface) in
+        outer.into_iter().zip(&own).filter(|(_, what)| what.is_some()).filter_map(|(outer, _)| outer.as_ref())
+    {
+        let prefix = addresses.iter().find(|own| own.address == *address).map(|own| own.prefix);
+        let targets = marks.ways.iter().filter(|(target, _)| target.is_ipv4() == address.is_ipv4());
+        for ((target, by), prefix) in targets.filter_map(|target| Some((target, prefix?))) {
+            let server = Server { address: *address, interface, port };
+            let Some(marks) = marks.through(server, *target, addresses) else { continue };
+            let way = is_way_through(netns, (*address, prefix, interface), (*target, by), &marks);
+            if asked.take("the ways through this Linux", way) {
+                through.push((*address, *target));
+            }
+        }
+    }
     // Where a route refuses them, that is told of the routes.
     let near = |client: &IpAddr| network.is_some_and(|own| covers(own.address, own.prefix, *client));
     let overlapping = network.map(|own| inside_of(own, addresses)).unwrap_or_default();
     let gateway = gateway.map(|(gateway, _)| *gateway).filter(near);
     let asked_for: BTreeSet<IpAddr> = clients.iter().copied().chain(gateway).chain(overlapping).collect();
     let toward_clients = interfaces_toward(netns, &asked_for.into_iter().collect::<Vec<_>>()).unwrap_or_default();
-    Routing { own, refused, arrives, toward_clients, back, clients }
+    Routing { own, refused, arrives, toward_clients, back, through, clients }
 }
 
 /// Addresses that clients in the network of an IPv4 address may have, and that smaller networks of other interfaces have too.
