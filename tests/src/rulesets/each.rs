@@ -1,7 +1,7 @@
 //! Every kind of expression by itself: rulesets of which some drop the SYN and some do not, as the kernel says.
 
 /// The rule of a chain at INPUT that is reached behind a chain at PREROUTING.
-pub const NFT: [&str; 132] = [
+pub const NFT: [&str; 142] = [
     "tcp dport 8080 drop",
     "tcp dport != 8080 drop",
     "tcp dport 8000-8100 drop",
@@ -72,6 +72,16 @@ pub const NFT: [&str; 132] = [
     "ct state invalid,untracked drop",
     "ct state vmap { established : drop, new : continue }",
     "ct state vmap { established : accept, new : drop }",
+    "meta l4proto tcp ct original proto-dst 8080 drop",
+    "meta l4proto tcp ct original proto-dst 9090 drop",
+    "meta l4proto tcp ct original proto-dst != 22 drop",
+    "ct original ip daddr 172.28.16.0/20 drop",
+    "ct original ip daddr != 172.28.16.0/20 drop",
+    "numgen random mod 2 vmap { 0 : drop, 1 : drop }",
+    "numgen random mod 3 offset 100 < 100 drop",
+    "numgen inc mod 3 offset 100 >= 100 drop",
+    "jhash ip saddr mod 2 vmap { 0 : drop, 1 : drop }",
+    "jhash ip saddr mod 4 seed 0xbeef offset 8 < 8 drop",
     "ct direction original drop",
     "ct direction reply drop",
     "ct status dnat drop",
@@ -220,7 +230,11 @@ pub const TABLES: [&str; 39] = [
 ];
 
 /// Matches of iptables, of either kind.
-pub const IPTABLES: [&str; 50] = [
+pub const IPTABLES: [&str; 54] = [
+    "-m conntrack --ctorigdstport 8080 --ctdir ORIGINAL",
+    "-m conntrack --ctorigdstport 9090 --ctdir ORIGINAL",
+    "-m conntrack --ctorigdst 172.28.16.0/20",
+    "-m conntrack ! --ctorigdst 172.28.16.0/20",
     "-p tcp --dport 80:9000",
     "-p tcp ! --dport 80:9000",
     "-p tcp --dport 5:",

@@ -191,7 +191,16 @@ pub(super) enum Statement {
 impl Statement {
     /// Whether it makes the kernel track connections.
     fn tracks(&self) -> bool {
-        const FIELDS: [Field; 5] = [Field::State, Field::XtState, Field::Status, Field::Direction, Field::ConnectionMark];
+        const FIELDS: [Field; 8] = [
+            Field::State,
+            Field::XtState,
+            Field::Status,
+            Field::Direction,
+            Field::ConnectionMark,
+            Field::AskedPort,
+            Field::AskedAddress { ipv4: true },
+            Field::AskedAddress { ipv4: false },
+        ];
         match self {
             Self::Match { left: operands, .. } | Self::Verdicts { key: operands, .. } => {
                 operands.iter().any(|operand| FIELDS.contains(&operand.field))

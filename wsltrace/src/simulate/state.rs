@@ -117,6 +117,8 @@ pub(super) struct Here<'a> {
     pub(super) output: Option<String>,
     /// Whether it is on its way over `lo`.
     pub(super) loopback: bool,
+    /// The address and port that the packet came with.
+    pub(super) asked: (IpAddr, u16),
     /// Which packet of the handshake it is.
     pub(super) part: Part,
     /// What connection tracking makes of it where it follows a SYN.
@@ -153,6 +155,7 @@ impl Here<'_> {
             Field::HopLimit => Seen::Unknown(unknown::named("hl", unknown::EXPRESSION)),
             Field::PacketType | Field::DestinationType { .. } if self.part.is_of_neighbours() => Seen::Unknown(unknown::FIB),
             Field::Source { ipv4 } => address(ipv4, state.source, unknown::SOURCE),
+            Field::Destination { ipv4 } if self.part == Part::Answer => address(ipv4, state.destination, unknown::SOURCE),
             Field::Destination { ipv4 } => address(ipv4, state.destination, unknown::DESTINATION),
             Field::SourcePort => port(state.source_port, unknown::SOURCE_PORT),
             // An answer goes to the client's.
@@ -178,10 +181,20 @@ impl Here<'_> {
             Field::State => self.state(state, 0, 0),
             Field::XtState => self.state(state, XT_DNAT, XT_SNAT),
             Field::Status => Self::status(state),
-            Field::Direction | Field::ConnectionMark if state.tracked == Tracked::Unclear => Seen::Unknown(unknown::CT),
-            Field::Direction | Field::ConnectionMark if !matches!(state.tracked, Tracked::New | Tracked::Established) => {
+            Field::Direction | Field::ConnectionMark | Field::AskedAddress { .. } | Field::AskedPort
+                if state.tracked == Tracked::Unclear =>
+            {
+                Seen::Unknown(unknown::CT)
+            }
+            Field::Direction | Field::ConnectionMark | Field::AskedAddress { .. } | Field::AskedPort
+                if !matches!(state.tracked, Tracked::New | Tracked::Established) =>
+            {
                 Seen::Absent
             }
+            // An answer is told by the server's end, to which rules may have led it.
+            Field::AskedAddress { .. } | Field::AskedPort if self.part == Part::Answer => Seen::Unknown(unknown::CT),
+            Field::AskedAddress { ipv4 } => address(ipv4, Some(self.asked.0), unknown::CT),
+            Field::AskedPort => Seen::number(self.asked.1),
             Field::Direction if self.part == Part::Answer => Seen::number(1u8),
             Field::ConnectionMark => state.connection_mark.map_or(Seen::Unknown(unknown::MARK), Seen::number),
             Field::PacketType if self.loopback || self.part == Part::Answer => {

@@ -97,7 +97,9 @@ const TYPES: [(&str, u128); 8] = [
 /// The number by which a field has what a word says.
 pub(super) fn number(field: Field, word: &str) -> Option<u128> {
     let table: &[(&str, u128)] = match field {
-        Field::Source { .. } | Field::Destination { .. } => return word.parse::<IpAddr>().ok().map(number_of),
+        Field::Source { .. } | Field::Destination { .. } | Field::AskedAddress { .. } => {
+            return word.parse::<IpAddr>().ok().map(number_of);
+        }
         Field::State | Field::XtState => &STATES,
         Field::Status => &STATUSES,
         Field::TcpFlags => &FLAGS,

@@ -40,6 +40,11 @@ pub(super) enum Field {
     Status,
     Direction,
     ConnectionMark,
+    /// Where the connection was to go before any translation, as connection tracking remembers it.
+    AskedAddress {
+        ipv4: bool,
+    },
+    AskedPort,
     PacketType,
     /// `fib daddr type`; with the device, an address of another device is not local.
     DestinationType {

@@ -116,7 +116,8 @@ impl<'a> Journey<'a> {
         };
         let part = self.packet.way.part();
         let (family, ecn) = (self.packet.family(), self.packet.ecn);
-        Here { hook, family, machine: self.machine, input, output, loopback, part, standing: self.standing, ecn }
+        let asked = (self.packet.destination, self.packet.destination_port);
+        Here { hook, family, machine: self.machine, input, output, loopback, asked, part, standing: self.standing, ecn }
     }
 
     fn start(&self) -> State {

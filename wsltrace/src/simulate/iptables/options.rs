@@ -108,6 +108,8 @@ fn one(module: &str, option: &str, values: &[&str], negated: bool, ipv4: bool) -
         ("conntrack", "--ctstate", [list]) => bits(Field::XtState, list, negated),
         ("state", "--state", [list]) => bits(Field::State, list, negated),
         ("conntrack", "--ctdir", [direction]) => is(Field::Direction, words(Field::Direction, direction)),
+        ("conntrack", "--ctorigdstport", [range]) => is(Field::AskedPort, vec![ports(range)]),
+        ("conntrack", "--ctorigdst", [text]) => address(Field::AskedAddress { ipv4 }, text, ipv4, negated),
         ("conntrack", ..) => Some(Statement::Perhaps(unknown::CT)),
         ("addrtype", "--dst-type", [list]) => {
             let field = Field::DestinationType { device: false };

@@ -112,14 +112,18 @@ impl Reader<'_> {
                 _ => None,
             });
         }
-        let (field, len) = match (key, expression.bytes(DIRECTION)) {
-            (0, None) => (Field::State, 4),
-            (1, None) => (Field::Direction, 1),
-            (2, None) => (Field::Status, 4),
-            (MARK, None) => (Field::ConnectionMark, 4),
-            _ => (Field::Unknown(unknown::CT), ALL),
+        // What is of a direction, here the original one, is as it stands in the packet.
+        let (field, len, big) = match (key, expression.bytes(DIRECTION)) {
+            (0, None) => (Field::State, 4, false),
+            (1, None) => (Field::Direction, 1, false),
+            (2, None) => (Field::Status, 4, false),
+            (MARK, None) => (Field::ConnectionMark, 4, false),
+            (12, Some([0])) => (Field::AskedPort, 2, true),
+            (20, Some([0])) => (Field::AskedAddress { ipv4: true }, 4, true),
+            (22, Some([0])) => (Field::AskedAddress { ipv4: false }, 16, true),
+            _ => (Field::Unknown(unknown::CT), ALL, false),
         };
-        Ok(self.load(must(expression, DREG)?, field, len, false))
+        Ok(self.load(must(expression, DREG)?, field, len, big))
     }
 
     /// A field of another header, or an option of TCP.

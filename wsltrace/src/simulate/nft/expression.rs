@@ -44,6 +44,9 @@ fn field(name: &str, inner: &Value) -> Field {
             ("status", None) => Field::Status,
             ("direction", None) => Field::Direction,
             ("mark", None) => Field::ConnectionMark,
+            ("proto-dst", Some(direction)) if direction == "original" => Field::AskedPort,
+            ("ip daddr", Some(direction)) if direction == "original" => Field::AskedAddress { ipv4: true },
+            ("ip6 daddr", Some(direction)) if direction == "original" => Field::AskedAddress { ipv4: false },
             _ => Field::Unknown(unknown::CT),
         },
         "fib" => {
@@ -151,7 +154,7 @@ fn constant(field: Field, value: &Value) -> Option<Item> {
         return Some(Item::Range(bits(field, from)?, bits(field, to)?));
     }
     if let Some(prefix) = value.get("prefix") {
-        let (Field::Source { ipv4 } | Field::Destination { ipv4 }) = field else { return None };
+        let (Field::Source { ipv4 } | Field::Destination { ipv4 } | Field::AskedAddress { ipv4 }) = field else { return None };
         let length = u32::try_from(prefix.get("len")?.as_u64()?).ok()?;
         return Some(network(bits(field, prefix.get("addr")?)?, length, ipv4));
     }

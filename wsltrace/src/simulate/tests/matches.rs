@@ -127,10 +127,23 @@ fn what_the_kernel_keeps_with_the_packet() {
         (by_key("ct", "in", "status", r#""dnat""#), "pass"),
         (by_key("ct", "in", "status", r#""confirmed""#), "maybe ct"),
         (by_key("ct", "==", "id", "1"), "maybe ct"),
+        (of_direction("original", "proto-dst", "8080"), "drop 9"),
+        (of_direction("original", "proto-dst", "9090"), "pass"),
+        (of_direction("original", "ip daddr", r#"{"prefix": {"addr": "172.28.16.0", "len": 20}}"#), "drop 9"),
+        (of_direction("original", "ip daddr", r#""172.28.16.3""#), "pass"),
+        (of_direction("original", "ip6 daddr", r#""fd00::2""#), "pass"),
+        (of_direction("original", "ip saddr", r#""172.28.16.1""#), "maybe ct"),
+        (of_direction("reply", "proto-dst", "8080"), "maybe ct"),
         (by_key("socket", "==", "transparent", "1"), "maybe socket"),
         (by_key("osf", "==", "name", r#""Linux""#), "maybe osf"),
         (by_key("rt", "==", "nexthop", r#""1.2.3.4""#), "maybe rt"),
     ]);
+}
+
+/// A field of the connection that is of a direction.
+fn of_direction(direction: &str, key: &str, right: &str) -> String {
+    let left = format!(r#"{{"ct": {{"key": "{key}", "dir": "{direction}"}}}}"#);
+    format!(r#"{{"match": {{"op": "==", "left": {left}, "right": {right}}}}}"#)
 }
 
 #[test]
