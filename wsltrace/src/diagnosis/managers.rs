@@ -1,7 +1,7 @@
 //! Rules that a program keeps in lists of its own: an exception beside them would not hold, or would let in more than this client.
 
 use super::remedy::Obstacle;
-use super::scope;
+use super::{scope, vpn};
 use crate::escape::shell_word;
 use crate::evidence::{Backend, Owner, Rule};
 
@@ -26,7 +26,7 @@ pub(super) fn mend(obstacle: &Obstacle<'_>) -> Option<Vec<String>> {
             "# sudo cscli decisions delete --ip ADDRESS".to_owned(),
         ]);
     }
-    if let Some(commands) = by_kubernetes(rule) {
+    if let Some(commands) = by_kubernetes(rule).or_else(|| vpn::mend(obstacle)) {
         return Some(commands);
     }
     // An exception would open the port of every container to every network, and the answers would still be stopped.

@@ -47,6 +47,7 @@ mod transparent;
 mod unanswered;
 mod unmasked;
 mod various;
+mod vpn;
 #[cfg(test)]
 mod way_tests;
 

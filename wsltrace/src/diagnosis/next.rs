@@ -1,10 +1,11 @@
-//! What awaits the next attempt once the fault that was found is mended: a server that is not there, or that does not take it. It is told
+//! What awaits the next attempt once the fault that was found is mended: a server that is not there, or that does not take it, or a rule that
+//! stops its answer, as kill switches close both directions. It is told
 //! beside the finding, for it is no event of this packet's.
 
 use super::case::{Case, Finding, endpoint};
-use super::firewall::behind;
+use super::firewall::{behind, name};
 use super::listener::{Mismatch, between, who};
-use super::remedy::mend_further;
+use super::remedy::{mend_answers, mend_further};
 use super::{Code, rebind};
 use crate::evidence::{Arrival, Listener};
 use crate::wsl::takers;
@@ -32,6 +33,13 @@ fn with_rules(case: &Case, mut finding: Finding) -> Finding {
 
 fn with_server(case: &Case, mut finding: Finding) -> Finding {
     let Some(arrival) = &case.evidence.arrival else { return finding };
+    if let Some(rule) = &arrival.answer_stopped_by {
+        let how = if rule.verdict == "reject" { "rejected" } else { "dropped" };
+        finding.summary =
+            format!("{}; behind that, as the rules are now, the answer would be {how} by {}", finding.summary, name(rule));
+        finding.remedy.push("# and for the answers:".to_owned());
+        finding.remedy.extend(mend_answers(case, rule, arrival.port));
+    }
     let device = case.interface();
     if !takers(&arrival.listeners, arrival.address, device).is_empty() {
         return finding;
@@ -45,7 +53,7 @@ fn with_server(case: &Case, mut finding: Finding) -> Finding {
 
 /// Why nobody takes it, and what helps; `None` where a listener would, but for something that is not looked at here.
 fn unserved(case: &Case, arrival: &Arrival) -> Option<(String, Vec<String>)> {
-    let Arrival { address, port, listeners } = arrival;
+    let Arrival { address, port, listeners, .. } = arrival;
     let stands = |listener: &Listener| between(listener, *address, case.interface());
     let of = |wanted| listeners.iter().find(|listener| stands(listener) == wanted);
     if of(Mismatch::Nothing).is_some() {

@@ -7,8 +7,12 @@ use crate::journey::Stage;
 use crate::output::samples::{self, PREROUTING, ip, listener};
 
 fn behind_a_firewall(listeners: Vec<Listener>) -> (String, Vec<String>) {
+    with_answer(listeners, None)
+}
+
+fn with_answer(listeners: Vec<Listener>, answer_stopped_by: Option<Rule>) -> (String, Vec<String>) {
     let report = samples::firewall(Some(samples::rule()));
-    let arrival = Some(Arrival { address: ip("172.28.16.2"), port: 8080, listeners });
+    let arrival = Some(Arrival { address: ip("172.28.16.2"), port: 8080, listeners, answer_stopped_by });
     let found = expect(&report.journey, &Evidence { arrival, ..(*report.evidence).clone() }, Code::FirewallDrop, Proved);
     (found.summary, found.remedy)
 }
@@ -52,4 +56,14 @@ fn a_wall_behind_routing_is_told_with_it() {
         "{:?}",
         found.remedy
     );
+}
+
+#[test]
+fn a_rule_that_stops_the_answer_is_told_and_mended_with_the_first() {
+    let policy =
+        Rule { chain: "OUTPUT".into(), handle: None, text: Some("policy drop".into()), at_chains_end: true, ..samples::rule() };
+    let (summary, remedy) = with_answer(vec![listener("0.0.0.0")], Some(policy));
+    assert!(summary.ends_with("the answer would be dropped by the policy of ip filter OUTPUT"), "{summary}");
+    let open = "sudo iptables-nft -t filter -A OUTPUT -p tcp --sport 8080 ! --syn -j ACCEPT";
+    assert_eq!(remedy.last().map(String::as_str), Some(open));
 }

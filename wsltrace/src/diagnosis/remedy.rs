@@ -92,7 +92,11 @@ pub(super) fn who_holds(holder: &TableHolder) -> String {
 
 /// The commands against a rule that an answer met which left its server.
 pub(super) fn mend_for_answer(case: &Case, rule: &Rule) -> Vec<String> {
-    let port = case.journey.last_destination().1;
+    mend_answers(case, rule, case.journey.last_destination().1)
+}
+
+/// The commands against a rule that answers from a port would meet.
+pub(super) fn mend_answers(case: &Case, rule: &Rule, port: u16) -> Vec<String> {
     let obstacle =
         Obstacle { rule, port, answer: true, v6: case.is_v6(), forward: false, leaves_by: None, server: None, loopback: false };
     obstacle.mend().into_iter().map(|line| if line.starts_with('#') { line } else { case.root(&line) }).collect()

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::gather::Gatherer;
 use super::told::OrTold as _;
 use super::watched::{Watched, others};
-use super::{Evidence, Listener};
+use super::{Evidence, Listener, Rule};
 use crate::journey::Journey;
 use crate::kernel::netns::Netns;
 use crate::probe::lookup_programs;
@@ -23,6 +23,8 @@ pub struct Arrival {
     pub port: u16,
     /// Who listens on that port there.
     pub listeners: Vec<Listener>,
+    /// The rule or policy that would stop the answer from there.
+    pub answer_stopped_by: Option<Rule>,
 }
 
 impl Gatherer {
@@ -34,8 +36,9 @@ impl Gatherer {
             return;
         }
         let Some(found) = watched.listeners(at.1, None).or_told(inum, "list the listeners") else { return };
+        let answer_stopped_by = watched.stopper_of_answer(journey, at);
         let listeners = self.all_with_owners(found);
-        evidence.arrival = Some(Arrival { address: at.0, port: at.1, listeners });
+        evidence.arrival = Some(Arrival { address: at.0, port: at.1, listeners, answer_stopped_by });
     }
 }
 

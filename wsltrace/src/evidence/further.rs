@@ -57,6 +57,24 @@ fn is_lost_in_routing(journey: &Journey) -> bool {
     journey.outcome == Outcome::Dropped && journey.died_at == Some(Stage::Routing) && journey.answer.is_none()
 }
 
+impl Watched {
+    /// The rule that would stop the answer from a port of this namespace to a journey's client, where it is certain by the rules as they are
+    /// and somebody may change it.
+    pub(super) fn stopper_of_answer(&mut self, journey: &Journey, from: (IpAddr, u16)) -> Option<Rule> {
+        let inum = self.netns.inum();
+        let rules = self.rules.get(|| Rules::read(&self.netns)).or_told(inum, "read the firewall rules")?;
+        let came = syn(journey);
+        let way = match came.way {
+            Way::Outside { device, .. } => Way::Answer { device },
+            _ => Way::LoopbackAnswer,
+        };
+        let answer = Packet { way, destination: from.0, destination_port: from.1, ..came };
+        let rule = rules.dropper_of(&answer)?;
+        let to_open = !rule.is_wall_of_docker() && !rule.is_limit() && !rule.remembers() && !rule.asks_for_way_back();
+        (to_open && self.holder(&rule).is_none()).then_some(rule)
+    }
+}
+
 fn kept(rules: &mut Rules, packet: &Packet, rule: Option<&Rule>) -> Behind {
     let at = |rule: &Rule| (rule.family.clone(), rule.table.clone(), rule.chain.clone(), rule.handle, rule.number);
     let key = (packet.clone(), rule.map(at));

@@ -12,7 +12,16 @@ use crate::lab::{Binding, Lab, LabError, PORT, Side};
 const NEXT: &str = "once that lets it through, rule";
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![twice_by_legacy(), twice_by_iptables(), two_tables(), two_worlds(), nobody_behind(), loopback_behind(), wall_behind()]
+    vec![
+        twice_by_legacy(),
+        twice_by_iptables(),
+        two_tables(),
+        two_worlds(),
+        nobody_behind(),
+        loopback_behind(),
+        wall_behind(),
+        both_directions(),
+    ]
 }
 
 /// A script that ran twice. The two look alike where they are listed.
@@ -104,4 +113,29 @@ fn wall_behind() -> Scenario {
         expect: Expect { says: "once that lets it through, the policy of ip", ..base.expect },
         ..base
     }
+}
+
+/// A kill switch closes what comes in and what goes out.
+fn both_directions() -> Scenario {
+    let title = "a kill switch drops in INPUT and rejects in OUTPUT all but a tunnel";
+    let base = drop("drop-both-directions", title, Nft, Stage::InputFilter, |lab| {
+        serve_any(lab)?;
+        lab.wsl.nft_script(
+            "table inet kill {
+                chain input {
+                    type filter hook input priority filter; policy drop
+                    iifname { lo, wg0 } accept
+                    icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
+                    ct state established,related accept
+                }
+                chain output {
+                    type filter hook output priority filter; policy accept
+                    icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
+                    oifname != wg0 fib daddr type != local reject
+                }
+            }",
+        )
+    });
+    let expect = Expect { says: "the answer would be rejected by rule handle", ..base.expect };
+    Scenario { mended: Some(Mended::Added(2)), options: &["NFT_FIB_INET"], expect, ..base }
 }

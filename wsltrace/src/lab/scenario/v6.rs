@@ -102,6 +102,7 @@ const OVER_V6: &[OverV6] = &[
     ("input-snat-no-listener", "input-snat-no-listener-v6", "the same, and nothing listens"),
     ("ip-forward-off", "forwarding-off-v6", "DNAT to another machine over IPv6 while forwarding is off"),
     ("drop-before-no-listener", "drop-before-no-listener-v6", "nftables drops the port over IPv6, and nothing listens on it"),
+    ("drop-both-directions", "drop-both-directions-v6", "a kill switch drops IPv6 in INPUT and rejects it in OUTPUT"),
     ("ip-forward-off-before-drop", "forwarding-off-before-drop-v6", "IPv6 forwarding is off, and the FORWARD chain drops"),
     ("blackhole-route", "blackhole-route-v6", "a blackhole route to the IPv6 destination"),
     ("reply-drop-forward", "reply-drop-forward-v6", "the FORWARD chain drops a container's answers over IPv6"),
