@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::Facts;
 use crate::diagnosis::rule_name;
 use crate::evidence::{Listener, Rule};
-use crate::simulate::{End, Further, Goes, Machine, Packet, Part, Prediction, Rulesets, Way, further, predict};
+use crate::simulate::{Behind, End, Goes, Machine, Packet, Part, Prediction, Rulesets, Way, further, predict};
 use crate::wsl::{Entry, Gate, taker, takers};
 
 /// The ends of the ports that clients of Windows as well as of Linux take by themselves.
@@ -56,9 +56,9 @@ impl Facts {
         Some(predict(rulesets, &packet, &machine))
     }
 
-    /// The rules behind the one that stops a SYN, which would stop it next.
-    pub(super) fn behind(&self, entry: &Entry, rule: &Rule) -> Vec<Further> {
-        let Firewalls::Read(rulesets) = &self.firewalls else { return Vec::new() };
+    /// What stands behind the rule that stops a SYN: the rules which would stop it next, and where it comes to.
+    pub(super) fn behind(&self, entry: &Entry, rule: &Rule) -> Behind {
+        let Firewalls::Read(rulesets) = &self.firewalls else { return Behind::default() };
         let way = if entry.local {
             Way::Loopback
         } else {
@@ -66,7 +66,7 @@ impl Facts {
         };
         let (source, destination) = (entry.source, entry.destination);
         let packet = Packet { way, source, source_port: None, destination, destination_port: self.port, ecn: None };
-        further(rulesets, &packet, &self.machine(entry.destination), Some(rule)).further
+        further(rulesets, &packet, &self.machine(entry.destination), Some(rule))
     }
 
     /// Whether rules may give a SYN another destination.

@@ -8,7 +8,7 @@ use super::super::{Facts, Finding, Severity};
 use crate::diagnosis::{Obstacle, around, is_forwarder};
 use crate::escape::{escape, shell_word};
 use crate::evidence::{Owner, Rule};
-use crate::simulate::{End, Further, Goes, Part, Prediction};
+use crate::simulate::{Behind, End, Further, Goes, Part, Prediction};
 use crate::wsl::{Entry, taker};
 
 /// What is stopped, by which rule; each rule once.
@@ -67,7 +67,8 @@ pub(super) fn firewall(facts: &Facts) -> Vec<Finding> {
             )));
             continue;
         }
-        let behind = if packet == Part::Syn && !rule.is_wall_of_docker() { facts.behind(&entry, rule) } else { Vec::new() };
+        let behind = packet == Part::Syn && !rule.is_wall_of_docker();
+        let Behind { further: behind, arrives_at } = if behind { facts.behind(&entry, rule) } else { Behind::default() };
         let finding = match behind.first() {
             Some(next) => {
                 let summary =
@@ -85,8 +86,28 @@ pub(super) fn firewall(facts: &Facts) -> Vec<Finding> {
         let lines = further.chain(obstacle.mend());
         let lines = lines.map(|line| if line.starts_with('#') { line } else { format!("sudo {line}") });
         found.push(lines.fold(finding, Finding::linux));
+        let answer = arrives_at.and_then(|at| stopper_of_answer(facts, &entry, at.into()));
+        let answer = answer.filter(|rule| told.insert(format!("{rule:?}")));
+        found.extend(answer.map(|rule| about_answers(&obstacle, &rule, arrives_at.map_or(facts.port, |(_, port)| port), &who)));
     }
     found
+}
+
+/// The rule that would stop the answer to a SYN which comes to a port here once it is let through, where anybody may change it.
+fn stopper_of_answer(facts: &Facts, entry: &Entry, from: SocketAddr) -> Option<Rule> {
+    match facts.answered_from(entry, from)?.end {
+        End::Dropped { rule, .. } | End::Rejected { rule, .. } => {
+            Some(rule).filter(|rule| !facts.linux.held.contains(&(rule.family.clone(), rule.table.clone())))
+        }
+        _ => None,
+    }
+}
+
+fn about_answers(of_syn: &Obstacle<'_>, rule: &Rule, port: u16, who: &str) -> Finding {
+    let summary = format!("and then the answers to connections of {who} would be stopped by {}", described(rule));
+    let lines = Obstacle { rule, port, answer: true, forward: false, server: None, ..*of_syn }.mend();
+    let lines = lines.into_iter().map(|line| if line.starts_with('#') { line } else { format!("sudo {line}") });
+    lines.fold(Finding::new(Severity::Fails, summary), Finding::linux)
 }
 
 /// The packet of the handshake that does not pass for certain, or else the last. Only what comes to a socket here is answered here.
