@@ -9,7 +9,7 @@ use super::{
     refusers::{of_table, refuser, removal},
 };
 use crate::escape::{escape, shell_word};
-use crate::evidence::{self, Astray, Listener, Unready};
+use crate::evidence::{self, Astray, Listener, OwnAddress, Unready};
 use crate::journey::{FREES_IN_ROUTING, Outcome, Stage};
 
 /// What refuses a packet, in words, and the commands that take it away.
@@ -29,7 +29,7 @@ pub(super) fn route(case: &Case) -> Option<Finding> {
     if case.reason() == Some("IPV6DISABLED") {
         return Some(ipv6_is_off(case));
     }
-    if let Some(finding) = no_ipv6(case).or_else(|| own_address_sought(case)) {
+    if let Some(finding) = no_ipv6(case).or_else(|| own_address_sought(case)).or_else(|| link_local_of_another(case)) {
         return Some(finding);
     }
     if case.journey.outcome == Outcome::Unfinished {
@@ -103,6 +103,32 @@ fn own_address_sought(case: &Case) -> Option<Finding> {
     let summary = format!("not taken by this machine: {}, so it was sent out{on}, where nobody answers for it", refusal.what);
     let look = case.root(&format!("{} route get {destination}", ip(case)));
     Some(Finding::inferred(summary).remedy(case.where_to_type()).remedy(refusal.mend).remedy([look]))
+}
+
+/// A link-local address is its interface's alone, whatever the routes say.
+fn link_local_of_another(case: &Case) -> Option<Finding> {
+    let (destination, port) = case.journey.last_destination();
+    let IpAddr::V6(address) = destination else { return None };
+    if !address.is_unicast_link_local() || !case.died_at(&[Stage::Routing]) || case.journey.outcome != Outcome::Dropped {
+        return None;
+    }
+    let came_by = case.journey.entrance()?;
+    let all = || case.evidence.addresses.iter();
+    let holder = all().find(|own| own.address == destination)?;
+    if all().any(|own| own.address == destination && own.interface == came_by) {
+        return None;
+    }
+    let by = escape(came_by);
+    let summary = format!(
+        "dropped by routing: {destination} is the link-local address of {} here, which counts there only, and the packet came by {by}",
+        escape(&holder.interface)
+    );
+    let fits = |own: &&OwnAddress| own.address.is_ipv6() && own.interface == came_by && own.unready.is_none();
+    let ask = all()
+        .find(fits)
+        .map(|own| format!("# let the client ask for {}, which {by} has", super::case::endpoint(own.address, port)));
+    let look = case.root(&format!("ip -6 -br address show dev {}", shell_word(came_by)));
+    Some(Finding::inferred(summary).remedy(case.where_to_type()).remedy(ask).remedy([look]))
 }
 
 fn ipv6_is_off(case: &Case) -> Finding {

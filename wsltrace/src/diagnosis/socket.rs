@@ -33,7 +33,10 @@ pub(super) fn bound_elsewhere(case: &Case) -> Option<Finding> {
     );
     let bridge = bridge.lines().map(str::to_owned).collect::<Vec<_>>();
     // A socat in another namespace would listen in the wrong one; a loopback destination cannot be another address of ours.
-    let bridge = if case.elsewhere_netns().is_none() && !address.is_loopback() && !gone { bridge } else { Vec::new() };
+    // Of a link-local one socat wants the interface as well.
+    let scoped = [address, listener.address].into_iter().any(|one| matches!(one, IpAddr::V6(one) if one.is_unicast_link_local()));
+    let here = case.elsewhere_netns().is_none() && !address.is_loopback() && !gone && !scoped;
+    let bridge = if here { bridge } else { Vec::new() };
     Some(certain(case, summary).remedy(rebind::advice(case, listener, all)).remedy(bridge))
 }
 

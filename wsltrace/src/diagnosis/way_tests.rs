@@ -7,7 +7,7 @@ use crate::{
         Astray, BridgePort, Down, Evidence, Hop, IpsecPolicy, LeadingRule, Mirror, OwnAddress, Queue, Refusing, RefusingRule,
         Silence, Unready,
     },
-    journey::{DeathPlace, Journey, Origin, Outcome, Stage, StageVisit, Translated},
+    journey::{DeathPlace, Family, Journey, Origin, Outcome, Stage, StageVisit, Translated},
     output::samples::{self, PREROUTING, after_prerouting, ip, journey, listener, with_listeners},
 };
 
@@ -41,6 +41,19 @@ fn what_is_for_an_own_address_is_no_matter_of_forwarding() {
     assert_eq!(found.remedy[0], "sudo ip rule del pref 10 from all iif eth0 prohibit");
     let if_marked = Evidence { refusing_rule: Some(rule(true)), ..Evidence::default() };
     expect(&unrouted, &if_marked, Code::NoForwarding, Proved);
+}
+
+#[test]
+fn a_link_local_address_of_another_interface_is_no_matter_of_rules() {
+    let mut stray = dropped("IP_INADDRERRORS", "ip6_forward+0x642");
+    (stray.flow.family, stray.flow.source, stray.flow.destination) = (Family::Ipv6, ip("fe80::1"), ip("fe80::d0"));
+    let on = |interface: &str, address: &str| OwnAddress { interface: interface.to_owned(), ..own(address) };
+    let with = |addresses| Evidence { addresses, ..Evidence::default() };
+    let other = expect(&stray, &with(vec![on("d0", "fe80::d0"), on("eth0", "fd00::2")]), Code::NoRoute, Inferred);
+    assert!(other.summary.contains("fe80::d0 is the link-local address of d0 here"), "{}", other.summary);
+    assert_eq!(other.remedy[0], "# let the client ask for [fd00::2]:8080, which eth0 has");
+    let same = expect(&stray, &with(vec![on("d0", "fe80::d0"), on("eth0", "fe80::d0")]), Code::NoRoute, Inferred);
+    assert!(!same.summary.contains("link-local"), "{}", same.summary);
 }
 
 #[test]
