@@ -81,8 +81,10 @@ impl Facts {
         })
     }
 
-    fn is_bridged(&self, entry: &Entry) -> bool {
-        self.linux.bridge.as_ref().is_some_and(|(_, name)| *name == entry.interface)
+    pub(super) fn is_bridged(&self, entry: &Entry) -> bool {
+        let of_containers = self.linux.bridge.as_ref().is_some_and(|(_, name)| *name == entry.interface);
+        of_containers
+            || self.linux.interface(&entry.interface).is_some_and(|interface| interface.kind.as_deref() == Some("bridge"))
     }
 
     /// The addresses of this Linux, and the proxies for packets to one.

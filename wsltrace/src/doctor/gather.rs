@@ -101,13 +101,18 @@ pub fn linux(netns: &Netns, port: u16, machine: &Machine, firewalls: &Firewalls)
     let links = asked.take("the interfaces", list_links(netns));
     let addresses = asked.take("the addresses", list_addresses(netns));
     let place = |address: &addresses::Address| (address.address, address.interface.clone());
-    let bridge = links.iter().filter(|link| link.up && link.kind.as_deref() == Some("bridge"));
+    let default_by = asked.take("the default route", routes::default_interface(netns));
+    let outer = led_bridge(&links, &addresses, default_by.as_deref()).or_else(|| addresses::outer(&addresses, &links)).map(place);
+    let is_outer = |link: &&Link| outer.as_ref().is_some_and(|(_, interface)| *interface == link.name);
+    let bridge = links.iter().filter(|link| link.up && link.kind.as_deref() == Some("bridge") && !is_outer(link));
     let bridge = bridge.flat_map(|link| addresses.iter().filter(|address| address.interface == link.name));
     let bridge = bridge.min_by_key(|address| address.address.is_ipv6()).map(place);
-    let outer = addresses::outer(&addresses, &links).map(place);
     let of_v6: Vec<addresses::Address> = addresses.iter().filter(|address| address.address.is_ipv6()).cloned().collect();
-    let outer6 =
-        outer.as_ref().filter(|(address, _)| address.is_ipv4()).and_then(|_| addresses::outer(&of_v6, &links).map(place));
+    let outer6 = outer.as_ref().filter(|(address, _)| address.is_ipv4()).and_then(|(_, interface)| {
+        let beside = of_v6.iter().filter(|own| own.interface == *interface && addresses::is_global(own.address));
+        let beside = beside.min_by_key(|own| own.prefix).filter(|_| default_by.as_ref() == Some(interface));
+        beside.filter(|_| is_bridge(&links, interface)).or_else(|| addresses::outer(&of_v6, &links)).map(place)
+    });
     let gateway = asked.take("the default route", routes::default_gateway(netns));
     let translated_by_way_of = asked.take("where DNAT leads", toward_targets(netns, firewalls));
     let marks = routing::Marks { firewalls, of_sockets: marks, ways: &translated_by_way_of, proxies: &handed_to };
@@ -134,7 +139,7 @@ pub fn linux(netns: &Netns, port: u16, machine: &Machine, firewalls: &Firewalls)
         gone: asked.take("the local addresses", gone(netns, &listeners)),
         loopback_strayed: asked.take("the local addresses", loopback_strayed(netns)),
         loopback_gone: asked.take("the local addresses", loopback_gone(netns)),
-        default_by: asked.take("the default route", routes::default_interface(netns)),
+        default_by,
         proxied,
         inside,
         listeners,
@@ -183,6 +188,21 @@ fn marks_of(all: &[sockets::Found]) -> Option<Vec<u32>> {
     marks.sort_unstable();
     marks.dedup();
     Some(marks)
+}
+
+/// The address of a bridge to which the default route leads: one that has the LAN's interface as a port, as for virtual machines, and
+/// not one of containers alone.
+fn led_bridge<'a>(
+    links: &[Link],
+    addresses: &'a [addresses::Address],
+    default_by: Option<&str>,
+) -> Option<&'a addresses::Address> {
+    let name = default_by.filter(|name| is_bridge(links, name))?;
+    addresses.iter().find(|own| own.interface == name && own.address.is_ipv4() && addresses::is_global(own.address))
+}
+
+fn is_bridge(links: &[Link], name: &str) -> bool {
+    links.iter().any(|link| link.name == name && link.up && link.kind.as_deref() == Some("bridge"))
 }
 
 /// What the kernel says to a server that wants the port, which is free here as far as its sockets tell: in some modes of WSL Windows
@@ -349,8 +369,29 @@ fn managers(netns: &Netns, outer: Option<&str>) -> Managers {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bridge_that_the_default_route_leads_to_is_the_lan() {
+        let link = |name: &str, kind: Option<&str>| Link {
+            name: name.to_owned(),
+            up: true,
+            kind: kind.map(str::to_owned),
+            ..Link::default()
+        };
+        let links = [link("eth0", None), link("br0", Some("bridge")), link("docker0", Some("bridge"))];
+        let own = |interface: &str, text: &str| addresses::Address {
+            interface: interface.to_owned(),
+            address: text.parse().unwrap(),
+            prefix: 24,
+        };
+        let all = [own("br0", "fe80::1"), own("br0", "192.168.1.5"), own("docker0", "172.17.0.1"), own("eth0", "10.0.0.5")];
+        let led = |by| led_bridge(&links, &all, by).map(|own| own.address.to_string());
+        assert_eq!(led(Some("br0")).as_deref(), Some("192.168.1.5"));
+        assert_eq!((led(Some("eth0")), led(None)), (None, None));
+    }
 
     #[test]
     fn answers_about_localhost_are_read() {

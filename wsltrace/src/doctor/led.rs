@@ -69,7 +69,7 @@ impl Facts {
     /// What the firewalls would do with the packets that follow a SYN which is led on.
     pub(super) fn led_on(&self, entry: &Entry, to: SocketAddr) -> Vec<(Prediction, Part)> {
         let device = Some(entry.interface.clone());
-        let bridged = self.linux.bridge.as_ref().is_some_and(|(_, name)| *name == entry.interface);
+        let bridged = self.is_bridged(entry);
         let next = Way::Confirmation { device: device.clone(), bridged };
         let next = if entry.local { None } else { self.simulated(&next, entry.source, (entry.destination, self.port)) };
         // The answer comes back through the same firewalls.

@@ -58,7 +58,8 @@ pub fn outer<'a>(addresses: &'a [Address], links: &[Link]) -> Option<&'a Address
         .map(|(_, address)| address)
 }
 
-fn is_global(address: IpAddr) -> bool {
+/// Whether it is neither of this machine nor of a link alone.
+pub fn is_global(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => !address.is_loopback() && !address.is_link_local(),
         IpAddr::V6(address) => !address.is_loopback() && !address.is_unicast_link_local(),
