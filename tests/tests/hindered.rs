@@ -165,7 +165,7 @@ fn behind_a_silent_client(binary: &Path) -> Result<(), Box<dyn Error>> {
     }
     let (diagnosis, mut client) = traced(binary, &lab)?;
     check(diagnosis["code"] == "not_accepted", "that it is not accepted", &diagnosis)?;
-    let who = format!("waits for what {} sends on another connection", first.local_addr()?);
+    let who = format!("was waiting for what {} sends on another connection", first.local_addr()?);
     check(says(&diagnosis, &who), &who, &diagnosis)?;
     drop(first);
     check(is_greeted(&mut client)?, "that it is served once the other has gone", &diagnosis)

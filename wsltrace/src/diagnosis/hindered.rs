@@ -50,13 +50,13 @@ fn without_files(listener: Option<&Listener>, pid: u32, limit: &FileLimit, findi
 
 fn busy(case: &Case, listener: Option<&Listener>, pid: u32, work: &Work, finding: Finding) -> Finding {
     let does = match work {
-        Work::Computes => "computes".to_owned(),
-        Work::Sleeps => "sleeps".to_owned(),
-        Work::AwaitsProcess => "waits for another process to end".to_owned(),
-        Work::AwaitsLock => "waits for a lock".to_owned(),
-        Work::Reads(other) => format!("waits for what {other} sends on another connection"),
-        Work::Writes(other) => format!("waits for {other} to take what it sends on another connection"),
-        Work::Awaits(file) => format!("waits for {}", escape(file)),
+        Work::Computes => "was computing".to_owned(),
+        Work::Sleeps => "was asleep".to_owned(),
+        Work::AwaitsProcess => "was waiting for another process to end".to_owned(),
+        Work::AwaitsLock => "was waiting for a lock".to_owned(),
+        Work::Reads(other) => format!("was waiting for what {other} sends on another connection"),
+        Work::Writes(other) => format!("was waiting for {other} to take what it sends on another connection"),
+        Work::Awaits(file) => format!("was waiting for {}", escape(file)),
     };
     let summary = format!("{}; when it was looked at, the only thread of {} {does}", finding.summary, it(listener, pid));
     let several = "# most likely it serves one connection after the other: have it use threads, workers or an event loop, such as python's ThreadingHTTPServer, gunicorn --threads 4, PHP_CLI_SERVER_WORKERS=4 php -S";

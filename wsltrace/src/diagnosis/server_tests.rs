@@ -142,11 +142,13 @@ fn what_keeps_a_server_from_accepting_is_told_with_its_own_remedy() {
     let work = |pid, work| with(pid, Hindrance::Work(work));
     let reads = work(412, Work::Reads("172.28.16.1:50000".parse().unwrap()));
     assert!(
-        reads.summary.ends_with("the only thread of that process waits for what 172.28.16.1:50000 sends on another connection")
+        reads
+            .summary
+            .ends_with("the only thread of that process was waiting for what 172.28.16.1:50000 sends on another connection")
     );
     assert!(reads.remedy.iter().any(|line| line.contains("end what 172.28.16.1:50000 belongs to")), "{:?}", reads.remedy);
-    assert!(work(7, Work::Computes).summary.contains("the only thread of process 7, which has the same socket, computes"));
-    assert!(work(412, Work::Awaits("/mnt/c/a\x1b[31m".into())).summary.contains("waits for /mnt/c/a\\x1b"));
+    assert!(work(7, Work::Computes).summary.contains("the only thread of process 7, which has the same socket, was computing"));
+    assert!(work(412, Work::Awaits("/mnt/c/a\x1b[31m".into())).summary.contains("was waiting for /mnt/c/a\\x1b"));
     // What was found of a socket without a queue is of another.
     let evidence = Evidence {
         hindered: Some(Hindered { pid: 412, by: Hindrance::Work(Work::Computes) }),

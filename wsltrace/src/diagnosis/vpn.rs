@@ -1,6 +1,6 @@
 //! Rules of programs that keep a VPN's kill switch, or a network of their own: they make them anew when they connect, so what is typed beside
-//! them does not last. What each program's own command does was read in its sources (mullvadvpn-app's and nordvpn-linux's rules of nftables,
-//! tailscale's of iptables); none was run.
+//! them does not last. What their own commands do is from public documentation and sources (mullvadvpn-app, nordvpn-linux, tailscale); none
+//! was run.
 
 use super::remedy::Obstacle;
 
