@@ -24,11 +24,12 @@ const NOBODY: u32 = 65_534;
 type Test = fn(&Path) -> Result<(), Box<dyn Error>>;
 
 fn main() {
-    let tests: [(&'static str, Test); 12] = [
+    let tests: [(&'static str, Test); 13] = [
         ("who_listens_is_said_at_the_start", who_listens),
         ("without_a_port_what_listens_is_listed", without_a_port),
         ("a_command_connects_and_ends_the_run", a_command),
         ("a_command_that_never_connects_is_told_so", a_command_elsewhere),
+        ("a_syn_for_another_hardware_address_is_told_as_such", a_command_astray),
         ("a_command_keeps_out_of_the_json_and_is_not_root", a_command_with_json),
         ("failures_of_one_cause_are_told_once", failures_fold),
         ("other_clients_are_hidden", other_clients),
@@ -140,6 +141,18 @@ fn a_command_elsewhere(binary: &Path) -> Result<(), Box<dyn Error>> {
     ran.expect(ran.status == Some(4), "the status for no SYN")?;
     ran.expect(ran.stdout.contains("? no SYN to port 8080 came while the command ran"), "that no SYN came")?;
     ran.expect(ran.stdout.contains("near miss port 8081 on eth0, once"), "the port that it went to")
+}
+
+/// The client has kept a hardware address that this machine no longer has.
+fn a_command_astray(binary: &Path) -> Result<(), Box<dyn Error>> {
+    let lab = Lab::new(None)?;
+    let wrong = format!("ip neighbour replace {} lladdr 02:00:00:00:00:99 dev eth0 nud permanent", Lab::wsl_address(false));
+    let script = format!("{wrong} && timeout 0.5 bash -c '{}'", connect(PORT));
+    let ran = trace(binary, &lab, &["--check", "--", "bash", "-c", &script], &[])?;
+    ran.expect(ran.status == Some(4), "the status for no SYN")?;
+    ran.expect(ran.stdout.contains("? no SYN to port 8080 for this machine's hardware address came"), "that none was for it")?;
+    ran.expect(ran.stdout.contains("near miss port 8080 on eth0, once, for another hardware address"), "what came")?;
+    ran.expect(ran.stdout.contains("the client has a wrong entry"), "why")
 }
 
 fn a_command_with_json(binary: &Path) -> Result<(), Box<dyn Error>> {

@@ -255,7 +255,7 @@ pub struct Record {
     pub stages: [StageEntry; MAX_STAGES],
 }
 
-/// Counts SYNs to ports that are not traced, by interface and port.
+/// Counts SYNs to ports that are not traced, by interface and port; and those to a port that is, which came for another hardware address.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct NearMiss {

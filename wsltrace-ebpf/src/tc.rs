@@ -59,10 +59,19 @@ fn ingress(context: &TcContext, link_header: u32) -> Option<()> {
         unsafe { ((*raw(context)).protocol, (*raw(context)).ifindex, (*raw(context)).pkt_type) };
     // A frame for another's hardware address is a reader's, or a flood's, and goes no further, unless a bridge hands it on, or
     // it is a macvlan's, which may stand in another namespace.
-    if packet_type == PACKET_OTHERHOST && !is_handed_on(raw(context) as u64) {
+    let astray = packet_type == PACKET_OTHERHOST && !is_handed_on(raw(context) as u64);
+    if astray && !switched_on(SWITCH_NEAR_MISSES) {
         return None;
     }
     let packet = packet::from_frame(raw(context), link_header, u16::from_be(protocol as u16))?;
+    if astray {
+        let place = Place { netns: skb_netns(packet.carrier.skb)?, ifindex };
+        return if packet.kind == Kind::SYN && port_is_traced(packet.flow.destination_port) {
+            count(&packet, place)
+        } else {
+            None
+        };
+    }
     if packet.kind == Kind::ACK {
         acknowledged(&packet);
         return None;
@@ -82,6 +91,12 @@ fn near_miss(packet: &Packet, place: Place) -> Option<()> {
     if !switched_on(SWITCH_NEAR_MISSES) || port_is_traced(packet.flow.destination_port) {
         return None;
     }
+    count(packet, place)
+}
+
+/// Counts a SYN of which there is no journey.
+#[inline(always)]
+fn count(packet: &Packet, place: Place) -> Option<()> {
     // SAFETY: a value is one word.
     if *unsafe { NETWORK_NAMESPACES.get(place.netns) }? != NAMESPACE_TRACED {
         return None;

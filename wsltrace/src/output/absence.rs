@@ -37,6 +37,9 @@ pub struct Waited {
     pub interfaces: Vec<String>,
     /// How many came from elsewhere and are hidden.
     pub hidden: u64,
+    /// SYNs to the traced ports that came for another hardware address than the interface has.
+    #[serde(default)]
+    pub astray: Option<NearMiss>,
 }
 
 /// What to look at when no SYN for `port` reached Linux; `mode` is what `wslinfo --networking-mode` prints, `found` what an
@@ -56,6 +59,12 @@ pub fn absence_message(waited: &Waited, mode: Option<&str>, port: u16, found: &[
         let syns = if waited.hidden == 1 { "1 SYN came" } else { &format!("{} SYNs came", waited.hidden) };
         return format!(
             "{syns} from other addresses, which --source hides: look whether the client has the address that you think"
+        );
+    }
+    if let Some(miss) = &waited.astray {
+        return format!(
+            "what came for this port by {} has another hardware address as its destination, so the kernel takes none of it: it is for another machine, or the client has a wrong entry for this one, as after this one got another hardware address. Delete it where the client is (Windows: arp -d ADDRESS; Linux: ip neighbour flush to ADDRESS)",
+            escape(&miss.interface)
         );
     }
     let found = match found.first() {
@@ -133,14 +142,15 @@ mod tests {
     use super::*;
 
     fn told(mode: Option<&str>) -> String {
-        let waited = Waited { interfaces: Vec::new(), why: Why::Time(Duration::from_secs(10)), from: Vec::new(), hidden: 0 };
+        let waited =
+            Waited { interfaces: Vec::new(), why: Why::Time(Duration::from_secs(10)), from: Vec::new(), hidden: 0, astray: None };
         absence_message(&waited, mode, 8080, &[])
     }
 
     #[test]
     fn what_other_interfaces_saw_is_not_denied() {
         let interfaces = vec!["lo".to_owned()];
-        let waited = Waited { why: Why::Time(Duration::from_secs(10)), from: Vec::new(), interfaces, hidden: 0 };
+        let waited = Waited { why: Why::Time(Duration::from_secs(10)), from: Vec::new(), interfaces, hidden: 0, astray: None };
         let told = absence_message(&waited, None, 8080, &[]);
         assert!(told.contains("by lo; one that came by another") && !told.contains("has refused it"), "{told}");
     }
@@ -173,6 +183,15 @@ mod tests {
         assert_eq!(told(Some("virtioproxy")), told(Some("consomme")));
         assert!(!told(Some("mirrored")).contains("wslrelay") && !told(Some("nat")).contains("HyperV"));
         assert!(told(None).contains("portproxy"), "what is not known to be otherwise");
+    }
+
+    #[test]
+    fn what_came_for_another_hardware_address_is_not_denied() {
+        let miss = NearMiss { port: 8080, interface: "eth0".to_owned(), count: 3 };
+        let why = Why::Time(Duration::from_secs(10));
+        let waited = Waited { why, from: Vec::new(), interfaces: Vec::new(), hidden: 0, astray: Some(miss) };
+        let told = absence_message(&waited, Some("nat"), 8080, &[]);
+        assert!(told.contains("by eth0 has another hardware address") && !told.contains("no SYN"), "{told}");
     }
 
     #[test]

@@ -323,7 +323,7 @@ pub struct Absence {
     pub mode: Option<String>,
     /// What that means.
     pub message: String,
-    /// SYNs to other ports in that time.
+    /// SYNs to other ports in that time, and to a traced one for another hardware address.
     pub near_misses: Vec<NearMiss>,
 }
 

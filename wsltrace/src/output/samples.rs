@@ -274,6 +274,7 @@ pub(crate) fn waited() -> super::Waited {
         from: Vec::new(),
         interfaces: Vec::new(),
         hidden: 0,
+        astray: None,
     }
 }
 

@@ -281,9 +281,11 @@ impl<O: Write, E: Write> TextOutput<O, E> {
                 format!("no SYN from {from} to {}", ports(&absence.ports))
             }
         };
+        let mine = if waited.astray.is_some() { " for this machine's hardware address" } else { "" };
         let verdict = match waited.why {
+            Why::Time(time) if waited.astray.is_some() => format!("{sought}{mine} in {} s", time.as_secs_f64()),
             Why::Time(time) => format!("{sought} in {} s: the packet has not reached Linux", time.as_secs_f64()),
-            Why::Command(_) => format!("{sought} came while the command ran"),
+            Why::Command(_) => format!("{sought}{mine} came while the command ran"),
         };
         let mut text = format!("{} {}\n", page.paint(BAD, "?"), page.wrap(&verdict, 2, 2, STRONG));
         if self.options.verbosity != Verbosity::Quiet {
@@ -297,7 +299,8 @@ impl<O: Write, E: Write> TextOutput<O, E> {
             }
             for miss in &absence.near_misses {
                 let times = if miss.count == 1 { "once".to_owned() } else { format!("{} times", miss.count) };
-                text.push_str(&page.labelled("near miss", &format!("port {} on {}, {times}", miss.port, miss.interface)));
+                let whose = if waited.astray.as_ref() == Some(miss) { ", for another hardware address" } else { "" };
+                text.push_str(&page.labelled("near miss", &format!("port {} on {}, {times}{whose}", miss.port, miss.interface)));
             }
             text.push('\n');
         }

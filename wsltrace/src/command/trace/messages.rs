@@ -70,7 +70,6 @@ impl Session {
     }
 
     pub(super) fn say_absence(&mut self, args: &TraceArgs, why: Why) -> Result<(), Failure> {
-        let waited = Waited { why, from: args.sources.clone(), interfaces: args.interfaces.clone(), hidden: self.hidden };
         let mode = self.surroundings.seen().mode.map(|(mode, _)| mode.name().to_owned());
         let name = |index: u32| {
             self.links.iter().find(|link| link.index == index).map_or_else(|| index.to_string(), |link| link.name.clone())
@@ -84,6 +83,15 @@ impl Session {
             })
             .collect();
         near_misses.sort_by(|a, b| b.count.cmp(&a.count).then(a.port.cmp(&b.port)));
+        let of_traced =
+            |miss: &&contract::NearMiss| args.ports.iter().any(|range| (range.first..=range.last).contains(&miss.port));
+        let waited = Waited {
+            why,
+            from: args.sources.clone(),
+            interfaces: args.interfaces.clone(),
+            hidden: self.hidden,
+            astray: near_misses.iter().find(of_traced).cloned(),
+        };
         let port = args.ports.first().map_or(0, |range| range.first);
         let found = self.surroundings.examine(&self.netns, port, &self.machine);
         let found = found.iter().map(Finding::in_a_sentence).collect::<Vec<_>>();
