@@ -2,6 +2,7 @@
 //! kernel and what it leaves behind.
 
 pub mod bpf;
+pub mod examined;
 pub mod guest;
 pub mod leftovers;
 pub mod pretended;
