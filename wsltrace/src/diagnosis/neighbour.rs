@@ -172,8 +172,9 @@ fn kept_apart(case: &Case, whom: IpAddr, SharedWire { device, kind }: &SharedWir
 #[cfg(test)]
 mod tests {
     use crate::diagnosis::{Code, Confidence::Inferred, tests::dropped, tests::expect};
-    use crate::evidence::{Evidence, SharedWire};
-    use crate::journey::Stage;
+    use crate::evidence::{Evidence, Rule, SharedWire};
+    use crate::journey::{Origin, Stage, Translated};
+    use crate::output::samples::{self, ip};
 
     #[test]
     fn a_container_on_the_same_wire_is_no_stopped_one() {
@@ -183,5 +184,35 @@ mod tests {
         assert!(found.summary.contains("by a macvlan on eth0"), "{}", found.summary);
         assert!(found.remedy.contains(&"sudo ip link add macvlan0 link eth0 type macvlan mode bridge".to_owned()));
         assert!(!found.remedy.iter().any(|line| line.contains("docker ps")));
+    }
+
+    /// A program here asks for 127.0.0.1, and a rule leads that into a container.
+    #[test]
+    fn a_source_that_no_container_answers_is_no_stopped_one() {
+        let mut waited = dropped(&[Stage::Output, Stage::Neighbour], "NEIGH_FAILED", "arp_error_report+0x1");
+        waited.origin = Origin::Local;
+        waited.translated = Some(Translated {
+            source: ip("127.0.0.1"),
+            source_port: 50000,
+            destination: ip("172.17.0.2"),
+            destination_port: 80,
+            rule: Some(samples::rule()),
+        });
+        let found = expect(&waited, &Evidence::default(), Code::NoNeighbour, Inferred);
+        assert!(found.summary.contains("with the source 127.0.0.1, which no other machine or container answers"));
+        assert_eq!(
+            found.remedy.last().map(String::as_str),
+            Some("sudo iptables-nft -t nat -A POSTROUTING -s 127.0.0.1 -d 172.17.0.2 -p tcp --dport 80 -j MASQUERADE")
+        );
+        let marker = Rule { chain: "WSLOUTPUT".to_owned(), ..samples::rule() };
+        let overwritten = Evidence { marked_by_wsl: Some(marker), ..Evidence::default() };
+        let found = expect(&waited, &overwritten, Code::NoNeighbour, Inferred);
+        assert!(found.summary.contains("was overwritten by") && found.remedy[0].contains("meta mark != 0 return"));
+        // From outside, as in mirrored mode, no other source can be given to it.
+        waited.origin = Origin::Remote;
+        let found = expect(&waited, &Evidence::default(), Code::NoNeighbour, Inferred);
+        assert!(found.remedy[0].contains("accept") || found.remedy[0].contains("ACCEPT"), "{:?}", found.remedy);
+        waited.translated = waited.translated.map(|translated| Translated { source: ip("172.28.16.1"), ..translated });
+        assert!(crate::diagnosis::diagnose(&waited, &Evidence::default()).summary.contains("does not answer ARP"));
     }
 }
