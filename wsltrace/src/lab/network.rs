@@ -1,6 +1,7 @@
 //! Links, addresses and routes inside a namespace, by rtnetlink. What must be usable afterwards is waited for by the
 //! kernel's own notifications.
 
+use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::AsRawFd as _;
 use std::time::Duration;
@@ -162,8 +163,13 @@ impl Namespace {
         })
     }
 
-    /// Waits until the kernel has given up asking for the hardware address of this neighbour.
+    /// Waits until the kernel has given up asking for the hardware address of this neighbour, and has freed what waited for it.
     pub(super) fn await_failed_neighbour(&self, address: IpAddr) -> Result<(), LabError> {
+        self.await_failure(address)?;
+        await_bottom_halves().map_err(LabError::io("wait for the kernel's timers"))
+    }
+
+    fn await_failure(&self, address: IpAddr) -> Result<(), LabError> {
         let groups = [MulticastGroup::Neigh];
         self.netlink(&format!("wait until {address} is found to be nobody's"), &groups, async move |handle, mut events| {
             let mut known = handle.neighbours().get().execute();
@@ -206,6 +212,16 @@ impl Namespace {
             handle.route().add(route.build()).execute().await
         })
     }
+}
+
+/// Waits for the end of what the kernel was at, on any processor, in a bottom half. A neighbour may be seen failed, and the client told so,
+/// while its timer still frees the packets that waited.
+fn await_bottom_halves() -> io::Result<()> {
+    /// `MEMBARRIER_CMD_GLOBAL` of linux/membarrier.h: it waits for a grace period of RCU, whose readers bottom halves are.
+    const GLOBAL: libc::c_int = 1;
+    // SAFETY: the call is given numbers, and touches no memory of this process.
+    let done = unsafe { libc::syscall(libc::SYS_membarrier, GLOBAL, 0, 0) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 async fn link(handle: &Handle, name: &str) -> Result<LinkMessage, rtnetlink::Error> {
