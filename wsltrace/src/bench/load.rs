@@ -20,7 +20,7 @@ use tokio::sync::{Semaphore, watch};
 use super::attempt::{BUFFER, Connection, Failure, Mode};
 use super::http::{Answered, request};
 use super::patience::Patience;
-use super::slice;
+use super::slice::{self, Rounds};
 use super::tally::{Tally, per_second};
 use super::target::Resolved;
 
@@ -58,6 +58,7 @@ struct Shared {
     /// How many of its numbers are taken.
     taken: AtomicU64,
     turns: Semaphore,
+    rounds: Rounds,
     /// For what is read.
     buffer: Mutex<Vec<u8>>,
     /// Held for some stores to memory only, and by this thread alone until it has ended.
@@ -95,6 +96,7 @@ impl Shared {
             threads,
             taken: AtomicU64::new(0),
             turns: Semaphore::new(0),
+            rounds: Rounds::new(load.clients),
             buffer: Mutex::new(vec![0; BUFFER]),
             tally: Mutex::default(),
             load,
@@ -201,6 +203,7 @@ impl Client {
                     self.answered += 1;
                     self.until = ended;
                     self.shared.tally(|tally| tally.answered(ended - waited_since, ended - began, answer.is_error));
+                    self.shared.rounds.answered();
                 }
                 Err(failure) => {
                     self.until = ended.min(self.shared.end);

@@ -3,8 +3,14 @@
 //! A thread of the load and one of the server often want the same processor. Whoever has it keeps it for about 3 ms by default, and an answer that
 //! came meanwhile is only looked at afterwards: then the clients' own wait is most of the slowest attempts. Threads that ask for shorter
 //! slices get their turn sooner and give it back sooner, and no more of the processor's time.
+//!
+//! With many clients a thread always has an answer to read, and never waits of its own accord: the server's thread then runs when the kernel's
+//! clock ticks, every 4 ms, whatever the slices. So the processor is offered to others after each round of answers: the slowest hundredth of
+//! the attempts over 100 kept connections took 1.0 ms instead of 4.3, with as many requests a second (two processors, Linux 6.18, 250 ticks a
+//! second).
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Nanoseconds. Shorter ones cost more changes of threads than they save.
 const SLICE: u64 = 1_000_000;
@@ -32,6 +38,29 @@ fn ask() -> io::Result<()> {
     // SAFETY: as above; the structure says how long it is.
     let written = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) };
     if written == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// More answers than this are not read in a row: with a thousand clients a round takes as long as a tick.
+const LONGEST_ROUND: u64 = 100;
+
+/// The rounds of a thread: an answer for each of its clients, or [`LONGEST_ROUND`].
+pub(super) struct Rounds {
+    length: u64,
+    answered: AtomicU64,
+}
+
+impl Rounds {
+    /// For a thread of so many clients.
+    pub(super) fn new(clients: u32) -> Self {
+        Self { length: u64::from(clients).min(LONGEST_ROUND), answered: AtomicU64::new(0) }
+    }
+
+    /// An answer was read; offers the processor to others at the end of a round. A thread with one client waits for each answer anyway.
+    pub(super) fn answered(&self) {
+        if self.length > 1 && self.answered.fetch_add(1, Ordering::Relaxed) % self.length == self.length - 1 {
+            std::thread::yield_now();
+        }
+    }
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "some dozens of bytes")]
