@@ -6,7 +6,7 @@ use std::io::{self, Read as _, Write as _};
 use std::net::IpAddr;
 use std::os::linux::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -15,10 +15,10 @@ use super::watched::Watched;
 use super::{Evidence, Listener};
 use crate::journey::Journey;
 
-/// How long the daemon may take for each part of its answer.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How long the daemon may take for its whole answer.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// No answer about running containers is longer.
-const MAX_ANSWER: u64 = 16 << 20;
+const MAX_ANSWER: usize = 16 << 20;
 /// The containers that run. HTTP/1.0 has the daemon close the connection, and send nothing in chunks.
 const QUESTION: &[u8] = b"GET /containers/json HTTP/1.0\r\nHost: docker\r\n\r\n";
 
@@ -93,12 +93,23 @@ fn published(netns: u32) -> io::Result<Vec<Container>> {
 }
 
 fn ask(mut daemon: UnixStream) -> io::Result<Vec<u8>> {
-    daemon.set_read_timeout(Some(PATIENCE))?;
+    let end = Instant::now() + PATIENCE;
     daemon.set_write_timeout(Some(PATIENCE))?;
     daemon.write_all(QUESTION)?;
-    let mut answer = Vec::new();
-    daemon.take(MAX_ANSWER).read_to_end(&mut answer)?;
-    Ok(answer)
+    let (mut answer, mut part) = (Vec::new(), vec![0; 64 << 10]);
+    loop {
+        // A daemon that sends a little now and then must not keep us either.
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        daemon.set_read_timeout(Some(left))?;
+        match daemon.read(&mut part)? {
+            0 => return Ok(answer),
+            _ if answer.len() > MAX_ANSWER => return Err(io::ErrorKind::FileTooLarge.into()),
+            bytes => answer.extend_from_slice(part.get(..bytes).unwrap_or_default()),
+        }
+    }
 }
 
 /// The containers in the daemon's answer.
@@ -129,7 +140,10 @@ fn of_port(containers: &[Container], address: IpAddr, port: u16) -> Option<Publi
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
-    use super::{Published, containers, of_port};
+    use std::io::{ErrorKind, Write as _};
+    use std::os::unix::net::UnixStream;
+
+    use super::{Published, ask, containers, of_port};
 
     /// As Docker 20.10 answers, shortened.
     const ANSWER: &[u8] = b"HTTP/1.0 200 OK\r\nApi-Version: 1.41\r\nContent-Type: application/json\r\n\r\n\
@@ -139,6 +153,21 @@ mod tests {
         {\"IP\":\"0.0.0.0\",\"PrivatePort\":90,\"PublicPort\":9090,\"Type\":\"udp\"},\
         {\"IP\":\"127.0.0.1\",\"PrivatePort\":70,\"PublicPort\":7070,\"Type\":\"tcp\"},\
         {\"PrivatePort\":443,\"Type\":\"tcp\"}],\"State\":\"running\"},{\"Names\":[\"/none\"],\"Ports\":[]}]\n";
+
+    #[test]
+    fn a_daemon_is_asked_for_no_more_than_its_answer() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        theirs.write_all(ANSWER).unwrap();
+        theirs.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(ask(ours).unwrap(), ANSWER);
+        let (ours, _silent) = UnixStream::pair().unwrap();
+        assert!(matches!(ask(ours).unwrap_err().kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut));
+        let (ours, mut endless) = UnixStream::pair().unwrap();
+        let writing = std::thread::spawn(move || while endless.write_all(&[b'x'; 4096]).is_ok() {});
+        let error = ask(ours).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::FileTooLarge | ErrorKind::TimedOut), "{error}");
+        writing.join().unwrap();
+    }
 
     #[test]
     fn a_published_port_is_found_with_its_container() {
