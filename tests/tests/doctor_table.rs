@@ -5,7 +5,7 @@ use std::path::Path;
 
 use libtest_mimic::{Arguments, Trial};
 use serde_json::Value;
-use wsltrace::lab::{Lab, LabError, Scenario, Seen, Side, all};
+use wsltrace::lab::{Lab, LabError, Scenario, Seen, Side, all, find};
 use wsltrace_tests::decide;
 use wsltrace_tests::examined::{examined, lines, mend, said_of};
 
@@ -86,6 +86,9 @@ fn table(binary: &Path, part: usize) -> Result<(), Box<dyn Error>> {
     let possible = |scenario: &Scenario| scenario.obstacle().is_none() && scenario.impossible().is_none();
     // To look at some of them only.
     let wanted = std::env::var("WSLTRACE_TEST_SCENARIOS").ok();
+    if let Some(name) = wanted.iter().flat_map(|names| names.split(' ')).find(|name| find(name).is_none()) {
+        return Err(format!("no scenario is called '{name}'").into());
+    }
     let chosen = |scenario: &Scenario| wanted.as_ref().is_none_or(|names| names.split(' ').any(|name| name == scenario.name));
     for scenario in all().into_iter().skip(part).step_by(PARTS).filter(possible).filter(chosen) {
         match one(binary, &scenario) {
