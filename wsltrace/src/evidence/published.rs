@@ -104,10 +104,14 @@ fn ask(mut daemon: UnixStream) -> io::Result<Vec<u8>> {
             return Err(io::ErrorKind::TimedOut.into());
         }
         daemon.set_read_timeout(Some(left))?;
-        match daemon.read(&mut part)? {
-            0 => return Ok(answer),
-            _ if answer.len() > MAX_ANSWER => return Err(io::ErrorKind::FileTooLarge.into()),
-            bytes => answer.extend_from_slice(part.get(..bytes).unwrap_or_default()),
+        match daemon.read(&mut part) {
+            Ok(0) => return Ok(answer),
+            Ok(_) if answer.len() > MAX_ANSWER => return Err(io::ErrorKind::FileTooLarge.into()),
+            Ok(bytes) => answer.extend_from_slice(part.get(..bytes).unwrap_or_default()),
+            // With a time limit a read ends so even where no signal is handled: when the process is stopped or frozen and goes on
+            // (signal(7), "Interruption of system calls and library functions by stop signals").
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
 }

@@ -77,7 +77,11 @@ pub(super) fn connect_by_hand(to: SocketAddr, spoil: u16, answers: u32, patience
     let mut heard = 0;
     while heard < answers {
         let mut packet = [0; IP_BYTES + TCP_BYTES];
-        let read = (&ear).read(&mut packet)?;
+        let read = match (&ear).read(&mut packet) {
+            // With a time limit a read ends so when the process was stopped or frozen (signal(7)).
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            read => read?,
+        };
         heard += u32::from(read == packet.len() && answers_to(&packet, from.port()));
     }
     Ok(from.into())
