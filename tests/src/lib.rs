@@ -12,6 +12,7 @@ pub mod recorded;
 pub mod rulesets;
 pub mod server;
 pub mod syns;
+pub mod terminal;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};

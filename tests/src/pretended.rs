@@ -56,6 +56,20 @@ impl Pretended {
         Ok(self)
     }
 
+    /// The same with a PowerShell that works until [`Self::answer`].
+    pub fn that_works(self) -> std::io::Result<Self> {
+        let answer = self.root.path().join("answer");
+        fs::rename(&answer, self.root.path().join("later"))?;
+        nix::unistd::mkfifo(&answer, nix::sys::stat::Mode::S_IRUSR | nix::sys::stat::Mode::S_IWUSR)?;
+        Ok(self)
+    }
+
+    /// Has a PowerShell that works give its answer, once it has been started.
+    pub fn answer(&self) -> std::io::Result<()> {
+        fs::copy(self.root.path().join("later"), self.root.path().join("answer"))?;
+        Ok(())
+    }
+
     /// Runs a program in it; `alone` also without sight of other processes, as a distro has it beside others.
     pub fn command(&self, program: &Path, arguments: &[&str], alone: bool) -> Command {
         let mut command = Command::new("unshare");

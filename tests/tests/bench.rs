@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::BufReader;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -17,6 +17,7 @@ use wsltrace_tests::decide;
 use wsltrace_tests::leftovers::{await_gone, children, held_by};
 use wsltrace_tests::ran::check;
 use wsltrace_tests::server::Server;
+use wsltrace_tests::terminal::await_shown;
 
 const NOBODY: u32 = 65_534;
 
@@ -138,16 +139,6 @@ fn demonstration(binary: &Path) -> Result<(), Box<dyn Error>> {
     }
     let left = await_gone(&held)?;
     check(&ran, !helpers.is_empty() && left.is_empty(), &format!("that nothing is left; left are {left:?}"))
-}
-
-fn await_shown(screen: &mut impl BufRead, what: &[u8]) -> Result<(), Box<dyn Error>> {
-    let (last, mut seen) = (*what.last().ok_or("nothing to wait for")?, Vec::new());
-    while !seen.ends_with(what) {
-        if screen.read_until(last, &mut seen)? == 0 {
-            return Err(format!("the terminal was closed after {}", String::from_utf8_lossy(&seen)).into());
-        }
-    }
-    Ok(())
 }
 
 fn usage(binary: &Path) -> Result<(), Box<dyn Error>> {

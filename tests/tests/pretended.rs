@@ -2,9 +2,11 @@
 //! documentation and from WSL's sources; what Linux does is what clients in the lab see.
 
 use std::error::Error;
+use std::fs::File;
+use std::io::{BufReader, Read as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::Output;
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use libtest_mimic::{Arguments, Trial};
@@ -12,6 +14,7 @@ use serde_json::{Value, json};
 use wsltrace::lab::{Binding, Lab, LabError, Listening, Namespace, mirror};
 use wsltrace_tests::decide;
 use wsltrace_tests::pretended::Pretended;
+use wsltrace_tests::terminal::await_shown;
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 type Test = fn(&Path) -> Outcome;
@@ -39,9 +42,10 @@ const LIKE_NAT: [(&str, &str); 6] = [
 const SERVERS: [&[&str]; 6] = [&["0.0.0.0"], &["127.0.0.1"], &["::"], &["::1"], &["::!"], &[]];
 
 fn main() {
-    let tests: [(&'static str, Test); 8] = [
+    let tests: [(&'static str, Test); 9] = [
         ("every_mode_with_every_kind_of_server", every_mode),
         ("a_windows_that_gives_no_answer_makes_nothing_certain", no_answer),
+        ("while_windows_works_the_terminal_says_so", progress),
         ("the_language_of_windows_does_not_matter", languages),
         ("a_server_of_another_distro_has_no_owner", another_distro),
         ("mistakes_in_the_files_of_wsl_are_told", files),
@@ -208,6 +212,39 @@ fn no_answer(binary: &Path) -> Outcome {
     let value = examined(binary, &lab, &Pretended::new("nat", EMPTY.as_bytes())?, false)?;
     expect(answers(&value).as_str(), "FFFWF--", "nobody listens on Windows", &value)?;
     expect(told(&value, "relay"), vec!["fails"], "nobody listens on Windows", &value)
+}
+
+fn progress(binary: &Path) -> Outcome {
+    const LINE: &str = "asking Windows (PowerShell), which takes some seconds";
+    const WIPED: &[u8] = b"\x1b[2K";
+    let lab = lab(false, &["0.0.0.0"])?;
+    let wsl = Pretended::new("nat", NAT.as_bytes())?.that_works()?;
+    let terminal = nix::pty::openpty(None, None)?;
+    let mut command = wsl.command(binary, &["doctor", "--port", "8080", "--json"], false);
+    command.env("TERM", "xterm").stdout(Stdio::piped()).stderr(terminal.slave);
+    let child = lab.wsl.run(|| command.spawn().map_err(LabError::io("start the doctor")))?;
+    // It holds the terminal's other end, without which there would be no end to read.
+    drop(command);
+    let mut screen = BufReader::new(File::from(terminal.master));
+    await_shown(&mut screen, LINE.as_bytes())?;
+    wsl.answer()?;
+    let mut rest = Vec::new();
+    match screen.read_to_end(&mut rest) {
+        // A terminal that nobody has open any more ends so.
+        Err(error) if error.raw_os_error() == Some(libc::EIO) => {}
+        read => drop(read?),
+    }
+    let ran = child.wait_with_output()?;
+    let value = serde_json::from_slice(&ran.stdout)?;
+    expect(answers(&value).as_str(), "WWFWF--", "what Windows answered", &value)?;
+    // The line is wiped out, so that the table stands alone.
+    let shown = String::from_utf8_lossy(&rest).into_owned();
+    let after = shown.rsplit(LINE).next().unwrap_or_default();
+    let is_wiped = rest.windows(WIPED.len()).any(|part| part == WIPED) && !after.contains("asking");
+    expect(is_wiped, true, &format!("{shown:?}"), &value)?;
+    // A file or another program gets no such line.
+    let ran = doctor(binary, &lab, &Pretended::new("nat", NAT.as_bytes())?, &["--json"], false)?;
+    expect(String::from_utf8_lossy(&ran.stderr).into_owned(), String::new(), "without a terminal", &value)
 }
 
 fn languages(binary: &Path) -> Outcome {
