@@ -243,7 +243,7 @@ pub(super) fn recursion_misses(program: impl AsFd) -> io::Result<u64> {
 pub(crate) fn lookup_programs(netns: impl AsFd) -> io::Result<Vec<String>> {
     const BPF_SK_LOOKUP: u32 = 36;
     let target = u32::try_from(netns.as_fd().as_raw_fd()).map_err(io::Error::other)?;
-    query(target, BPF_SK_LOOKUP, 0)?.into_iter().map(|(program, _)| program_name(program)).collect()
+    query(target, BPF_SK_LOOKUP, 0, false)?.into_iter().map(|(program, _)| program_name(program)).collect()
 }
 
 /// Names of the programs at tc of a device of the calling thread's network namespace, in the order in which they run, each with the
@@ -251,7 +251,11 @@ pub(crate) fn lookup_programs(netns: impl AsFd) -> io::Result<Vec<String>> {
 pub(crate) fn tc_programs(ifindex: u32, ingress: bool) -> io::Result<Vec<(String, Option<u32>)>> {
     const BPF_TCX_INGRESS: u32 = 46;
     const BPF_TCX_EGRESS: u32 = 47;
-    let all = query(ifindex, if ingress { BPF_TCX_INGRESS } else { BPF_TCX_EGRESS }, 0)?;
+    let all = match query(ifindex, if ingress { BPF_TCX_INGRESS } else { BPF_TCX_EGRESS }, 0, true) {
+        // Kernels before 6.6 know nothing of TCX, so nothing is attached by it (seen with 6.1).
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return Ok(Vec::new()),
+        all => all?,
+    };
     all.into_iter().map(|(program, link)| Ok((program_name(program)?, (link != 0).then_some(link)))).collect()
 }
 
@@ -262,7 +266,7 @@ pub(crate) fn cgroup_programs(directory: impl AsFd, ingress: bool) -> io::Result
     const BPF_F_QUERY_EFFECTIVE: u32 = 1;
     let target = u32::try_from(directory.as_fd().as_raw_fd()).map_err(io::Error::other)?;
     let attach_type = if ingress { BPF_CGROUP_INET_INGRESS } else { BPF_CGROUP_INET_EGRESS };
-    query(target, attach_type, BPF_F_QUERY_EFFECTIVE)?.into_iter().map(|(program, _)| program_name(program)).collect()
+    query(target, attach_type, BPF_F_QUERY_EFFECTIVE, false)?.into_iter().map(|(program, _)| program_name(program)).collect()
 }
 
 /// Names of the BPF programs that are attached to netfilter, in any network namespace: the kernel does not say in which.
@@ -303,8 +307,8 @@ pub(crate) fn choosing_programs() -> io::Result<Vec<String>> {
 }
 
 /// The numbers of the programs that are attached to something, and of the links that hold them: 0 where there is none, or where
-/// the kernel does not say.
-fn query(target: u32, attach_type: u32, flags: u32) -> io::Result<Vec<(u32, u32)>> {
+/// the kernel does not say, or is not asked: those before 6.6 refuse a question that has room for links.
+fn query(target: u32, attach_type: u32, flags: u32, with_links: bool) -> io::Result<Vec<(u32, u32)>> {
     const MOST: usize = 64;
     let (mut programs, mut links) = ([0_u32; MOST], [0_u32; MOST]);
     let mut attr = empty_attr();
@@ -315,7 +319,7 @@ fn query(target: u32, attach_type: u32, flags: u32) -> io::Result<Vec<(u32, u32)
     query.attach_type = attach_type;
     query.query_flags = flags;
     query.prog_ids = programs.as_mut_ptr() as u64;
-    query.link_ids = links.as_mut_ptr() as u64;
+    query.link_ids = if with_links { links.as_mut_ptr() as u64 } else { 0 };
     query.__bindgen_anon_2.count = u32::try_from(MOST).map_err(io::Error::other)?;
     bpf(bpf_cmd::BPF_PROG_QUERY, &mut attr)?;
     // SAFETY: the same variant; the kernel has written how many there are.

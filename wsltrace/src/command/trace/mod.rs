@@ -30,9 +30,8 @@ pub fn run(args: &TraceArgs) -> Result<u8, Failure> {
     }
     let machine = check::Machine::read()?;
     let problems = check::problems(&machine, &typed_command());
-    if let Some(first) = problems.first() {
-        let message = problems.iter().map(|problem| problem.message.as_str()).collect::<Vec<_>>().join("; ");
-        return Err(Failure { message, hint: Some(first.hint.clone()), status: 1 });
+    if let Some(failure) = untraceable(&problems, machine.root, args.ports.first().map_or(0, |range| range.first)) {
+        return Err(failure);
     }
     let ready = args.ready_file.as_deref().map(ReadyFile::prepare).transpose()?;
     let netns = netns(args.netns.as_deref())?;
@@ -43,6 +42,18 @@ pub fn run(args: &TraceArgs) -> Result<u8, Failure> {
     let ending = runtime.block_on(session.trace(args, ready, client))?;
     let status = if args.check { ending.status()? } else { 0 };
     Ok(if status == 0 { u8::from(ending.tally.files_failed) } else { status })
+}
+
+/// Why nothing can be traced here; `None` where it can. The doctor needs neither a new kernel nor its types.
+fn untraceable(problems: &[check::Problem], root: bool, port: u16) -> Option<Failure> {
+    let first = problems.first()?;
+    let message = problems.iter().map(|problem| problem.message.as_str()).collect::<Vec<_>>().join("; ");
+    let hint = if root {
+        format!("{}; or, without tracing: sudo wsltrace doctor --port {port}", first.hint)
+    } else {
+        first.hint.clone()
+    };
+    Some(Failure { message, hint: Some(hint), status: 1 })
 }
 
 /// What a run has shown.
@@ -91,5 +102,20 @@ mod tests {
         assert_eq!(status(0, 0, 0), Ok(4));
         assert_eq!(status(3, 0, 1), Err(1));
         assert_eq!(status(0, 0, 1), Err(1));
+    }
+
+    #[test]
+    fn where_nothing_can_be_traced_the_doctor_is_named() {
+        let problem = |message: &str, hint: &str| check::Problem { message: message.to_owned(), hint: hint.to_owned() };
+        let problems =
+            [problem("the kernel is too old", "boot a newer kernel"), problem("it describes no types", "build it with BTF")];
+        let failure = untraceable(&problems, true, 8080).map(|failure| (failure.message, failure.hint, failure.status));
+        let hint = "boot a newer kernel; or, without tracing: sudo wsltrace doctor --port 8080";
+        assert_eq!(failure, Some(("the kernel is too old; it describes no types".to_owned(), Some(hint.to_owned()), 1)));
+        // Who only has to type sudo is told that alone.
+        let problems = [problem("not root", "sudo wsltrace --port 8080")];
+        let hint = untraceable(&problems, false, 8080).and_then(|failure| failure.hint);
+        assert_eq!(hint.as_deref(), Some("sudo wsltrace --port 8080"));
+        assert!(untraceable(&[], true, 8080).is_none());
     }
 }
