@@ -4,13 +4,15 @@
 use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::ops::ControlFlow;
+use std::time::Duration;
 
 use procfs::process::{FDTarget, LimitValue, Process};
 use serde::{Deserialize, Serialize};
 
 use super::sockets::Found;
 use super::told::OrTold as _;
+use crate::kernel::processes;
 
 /// The process that is to accept the connections of a socket whose queue is not empty.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -92,19 +94,14 @@ pub(super) fn kept(found: &Found, limit: Duration) -> Option<Hindered> {
 
 /// The processes that have a socket; none where not all could be looked at.
 fn holders(inode: u64, limit: Duration) -> Vec<Process> {
-    let end = Instant::now() + limit;
     let mut holders = Vec::new();
-    // Processes end while we look, and some may not be looked into: none of these has it.
-    for process in procfs::process::all_processes().into_iter().flatten().flatten() {
-        if Instant::now() >= end {
-            return Vec::new();
-        }
-        let mut files = process.fd().into_iter().flatten().flatten();
-        if files.any(|file| matches!(file.target, FDTarget::Socket(socket) if socket == inode)) {
+    let all = processes::each(limit, |process| {
+        if processes::sockets(&process).any(|socket| socket == inode) {
             holders.push(process);
         }
-    }
-    holders
+        ControlFlow::Continue(())
+    });
+    if all { holders } else { Vec::new() }
 }
 
 /// The limit of open files, where every number below it is in use: a file that is opened gets the lowest free one.

@@ -1,10 +1,9 @@
 //! The containers for which Docker publishes a port, as the daemon itself tells. It is asked only where a packet for such a port came to
 //! nobody: then the rules that lead into the container are not there, as after a flush.
 
-use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::net::IpAddr;
-use std::os::linux::fs::MetadataExt as _;
+use std::ops::ControlFlow;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -14,7 +13,10 @@ use super::told::OrTold as _;
 use super::watched::Watched;
 use super::{Evidence, Listener};
 use crate::journey::Journey;
+use crate::kernel::processes;
 
+/// Its process.
+const DAEMON: &str = "dockerd";
 /// How long the daemon may take for its whole answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// No answer about running containers is longer.
@@ -75,21 +77,27 @@ impl Watched {
 /// Whether a listener is the socket by which Docker keeps a published port from others, where no proxy of its own serves it
 /// (`userland-proxy: false`; seen with Docker 20.10). It accepts nothing.
 pub fn is_held_by_docker(listener: &Listener) -> bool {
-    listener.command.as_deref() == Some("dockerd")
+    listener.command.as_deref() == Some(DAEMON)
 }
 
 /// The running containers of the Docker daemon of a network namespace; none where none is seen there.
 fn published(netns: u32) -> io::Result<Vec<Container>> {
-    for process in procfs::process::all_processes().map_err(io::Error::other)? {
-        // Processes end while we look.
-        let Some(folder) = process.ok().map(|process| format!("/proc/{}", process.pid())) else { continue };
-        let is_daemon = fs::read(format!("{folder}/comm")).is_ok_and(|name| name == b"dockerd\n");
-        let is_here = || fs::metadata(format!("{folder}/ns/net")).is_ok_and(|file| file.st_ino() == u64::from(netns));
-        if is_daemon && is_here() {
-            return containers(&ask(UnixStream::connect(format!("{folder}/root/run/docker.sock"))?)?);
+    let mut daemon = None;
+    let looked = processes::each(PATIENCE, |process| {
+        let Some((pid, _)) = processes::named(&process).filter(|(_, name)| name == DAEMON) else {
+            return ControlFlow::Continue(());
+        };
+        if !processes::is_in(&process, netns) {
+            return ControlFlow::Continue(());
         }
+        daemon = Some(pid);
+        ControlFlow::Break(())
+    });
+    match daemon {
+        Some(pid) => containers(&ask(UnixStream::connect(format!("/proc/{pid}/root/run/docker.sock"))?)?),
+        None if looked => Ok(Vec::new()),
+        None => Err(io::ErrorKind::TimedOut.into()),
     }
-    Ok(Vec::new())
 }
 
 fn ask(mut daemon: UnixStream) -> io::Result<Vec<u8>> {

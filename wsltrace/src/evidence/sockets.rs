@@ -3,19 +3,20 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::ops::ControlFlow;
+use std::time::Duration;
 
 use netlink_packet_core::Nla as _;
 use netlink_packet_sock_diag::SockDiagMessage;
 use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP};
 use netlink_packet_sock_diag::inet::nlas::Nla;
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags};
-use procfs::process::FDTarget;
 use rtnetlink::sys::protocols::NETLINK_SOCK_DIAG;
 
 use super::Listener;
 use crate::kernel::netlink;
 use crate::kernel::netns::Netns;
+use crate::kernel::processes::{self, is_stopped};
 
 const INET_DIAG_MARK: u16 = 15;
 const INET_DIAG_CGROUP_ID: u16 = 21;
@@ -204,29 +205,16 @@ pub fn with_owners(found: Vec<Found>, limit: Duration) -> Vec<Listener> {
 /// The processes that hold these sockets (inode numbers, each once), as far as /proc shows them and the time allows; of several the first
 /// found that nobody has stopped, or else the last.
 pub fn owners(inodes: &[u64], limit: Duration) -> HashMap<u64, SocketOwner> {
-    let end = Instant::now() + limit;
     let (mut owners, mut stopped) = (HashMap::new(), HashSet::new());
-    // Processes end while we look, and some may not be looked into: each such one is only not the owner.
-    for process in procfs::process::all_processes().into_iter().flatten().flatten() {
+    let all = processes::each(limit, |process| {
         // Of several that hold a socket one that is not stopped can serve it.
         if owners.len() == inodes.len() && stopped.is_empty() {
-            break;
+            return ControlFlow::Break(());
         }
-        if Instant::now() >= end {
-            log::warn!(
-                "not all processes could be looked at within {} ms: a server may be told without its process",
-                limit.as_millis()
-            );
-            break;
-        }
-        for descriptor in process.fd().into_iter().flatten().flatten() {
-            if let FDTarget::Socket(inode) = descriptor.target
-                && inodes.contains(&inode)
-                && (!owners.contains_key(&inode) || stopped.contains(&inode))
-                && let Ok(pid) = u32::try_from(process.pid())
-                && let Ok(name) = std::fs::read(format!("/proc/{pid}/comm"))
+        for inode in processes::sockets(&process).filter(|inode| inodes.contains(inode)) {
+            if (!owners.contains_key(&inode) || stopped.contains(&inode))
+                && let Some((pid, command)) = processes::named(&process)
             {
-                let command = String::from_utf8_lossy(name.strip_suffix(b"\n").unwrap_or(&name)).into_owned();
                 let is_first = owners.insert(inode, SocketOwner { pid, command }).is_none();
                 if is_stopped(pid) {
                     stopped.insert(inode);
@@ -235,6 +223,13 @@ pub fn owners(inodes: &[u64], limit: Duration) -> HashMap<u64, SocketOwner> {
                 }
             }
         }
+        ControlFlow::Continue(())
+    });
+    if !all {
+        log::warn!(
+            "not all processes could be looked at within {} ms: a server may be told without its process",
+            limit.as_millis()
+        );
     }
     owners
 }
@@ -242,12 +237,6 @@ pub fn owners(inodes: &[u64], limit: Duration) -> HashMap<u64, SocketOwner> {
 /// The processes of these listeners that somebody has stopped.
 pub fn stopped(listeners: &[Listener]) -> Vec<u32> {
     listeners.iter().filter_map(|listener| listener.pid).filter(|pid| is_stopped(*pid)).collect()
-}
-
-/// Whether somebody has stopped a process (`SIGSTOP`, Ctrl-Z). One that has ended is not.
-fn is_stopped(pid: u32) -> bool {
-    let stat = i32::try_from(pid).ok().and_then(|pid| procfs::process::Process::new(pid).ok()?.stat().ok());
-    stat.is_some_and(|stat| stat.state == 'T')
 }
 
 #[cfg(test)]

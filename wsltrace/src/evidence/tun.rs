@@ -1,7 +1,8 @@
 //! The program to which a tun or tap device hands what is sent by it, as those of VPNs: what it does with a packet no kernel tells.
 
 use std::fs;
-use std::time::{Duration, Instant};
+use std::ops::ControlFlow;
+use std::time::Duration;
 
 use procfs::process::FDTarget;
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,7 @@ use super::told::OrTold as _;
 use super::watched::Watched;
 use crate::journey::{Journey, Outcome, Stage};
 use crate::kernel::links::list_links;
+use crate::kernel::processes;
 
 /// Longest time that the search may take; without it the device is told without its program.
 const LIMIT: Duration = Duration::from_secs(1);
@@ -50,29 +52,22 @@ impl Watched {
 
 /// The one process that has a device of this name open. Of several the one in its namespace: other namespaces may have one of the same name.
 fn only_holder(device: &str, netns: u32) -> Option<(u32, String)> {
-    let end = Instant::now() + LIMIT;
     let mut holders = Vec::new();
-    // Processes end while we look, and some may not be looked into: such a one is only not found.
-    for process in procfs::process::all_processes().into_iter().flatten().flatten() {
-        if Instant::now() >= end {
-            log::warn!(
-                "not all processes could be looked at within {} ms: {device} is told without its program",
-                LIMIT.as_millis()
-            );
-            return None;
-        }
+    let all = processes::each(LIMIT, |process| {
         let is_of = |fd: procfs::process::FDInfo| {
             matches!(&fd.target, FDTarget::Path(path) if path.as_os_str() == TUN)
                 && fs::read_to_string(format!("/proc/{}/fdinfo/{}", process.pid, fd.fd)).is_ok_and(|info| holds(&info, device))
         };
         if process.fd().into_iter().flatten().flatten().any(is_of)
-            && let Ok(pid) = u32::try_from(process.pid)
-            && let Ok(name) = fs::read(format!("/proc/{pid}/comm"))
+            && let Some(named) = processes::named(&process)
         {
-            let place = fs::read_link(format!("/proc/{pid}/ns/net")).ok();
-            let is_here = place.is_some_and(|link| link.as_os_str() == format!("net:[{netns}]").as_str());
-            holders.push((is_here, (pid, String::from_utf8_lossy(name.strip_suffix(b"\n").unwrap_or(&name)).into_owned())));
+            holders.push((processes::is_in(&process, netns), named));
         }
+        ControlFlow::Continue(())
+    });
+    if !all {
+        log::warn!("not all processes could be looked at within {} ms: {device} is told without its program", LIMIT.as_millis());
+        return None;
     }
     the_one(holders)
 }

@@ -15,6 +15,7 @@ pub mod neighbours;
 pub(crate) mod netlink;
 pub mod netns;
 pub mod person;
+pub(crate) mod processes;
 pub mod programs;
 pub mod symbols;
 
