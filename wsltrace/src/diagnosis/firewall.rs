@@ -113,6 +113,12 @@ fn why_unanswered(case: &Case) -> String {
     if !resets && case.evidence.icmp_suppressed.is_none_or(|rise| rise > 0) {
         return "the kernel limits such answers, and none was sent for this attempt".to_owned();
     }
+    let answer = case.journey.answer.and_then(|at| case.journey.stages.get(at..)).unwrap_or_default();
+    if answer.iter().any(|visit| visit.stage == Stage::Input) {
+        return "its answer was on its way in to the client, which is here: most likely this rule or another drops that, too, so the client \
+                sees nothing"
+            .to_owned();
+    }
     "its answer did not leave: most likely another rule here drops that, so the client sees nothing".to_owned()
 }
 

@@ -103,6 +103,23 @@ fn a_reject_whose_answer_was_suppressed_is_told_by_its_rule() {
 }
 
 #[test]
+fn a_reject_whose_answer_came_back_to_a_client_here_did_leave() {
+    let mut rule = samples::rule();
+    rule.verdict = "reject".into();
+    let evidence = Evidence { rule: Some(rule), icmp_suppressed: Some(0), ..Evidence::default() };
+    let answer = [Stage::Output, Stage::TcEgress, Stage::Input];
+    let mut journey =
+        dropped(&after_prerouting(&[&[Stage::InputFilter], &answer[..]].concat()), "NETFILTER_DROP", "nft_do_chain+0x3e8");
+    journey.died_at = Some(Stage::InputFilter);
+    journey.answer = Some(journey.stages.len() - answer.len());
+    let found = expect(&journey, &evidence, Code::FirewallReject, Proved);
+    assert!(found.summary.contains("this rule or another drops that, too"), "{}", found.summary);
+    journey.stages.pop();
+    let found = expect(&journey, &evidence, Code::FirewallReject, Proved);
+    assert!(found.summary.contains("its answer did not leave"), "{}", found.summary);
+}
+
+#[test]
 fn a_reject_whose_answer_was_suppressed_is_inferred_from_the_counter() {
     let journey = dropped(&after_prerouting(&[Stage::InputFilter]), "NETFILTER_DROP", "nft_do_chain+0x3e8");
     let held_back = Evidence { icmp_suppressed: Some(2), dropped_by_netfilter: 2, ..Evidence::default() };
