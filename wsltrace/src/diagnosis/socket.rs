@@ -329,6 +329,10 @@ fn past_a_rule(case: &Case, to: IpAddr) -> (String, Option<String>) {
             Some(format!("# have the rule's like for {}, or let the client come by the other; or:", family(case.is_v6()))),
         );
     }
+    if let Some(except) = case.evidence.led_on_except.as_deref().filter(|except| case.journey.entrance() == Some(*except)) {
+        let past = format!("{past}: it leaves alone what comes in by {except}");
+        return (past, Some(format!("# let the client, which is behind {except}, ask {to} itself; or:")));
+    }
     if case.journey.origin == Origin::Remote {
         return (past, None);
     }

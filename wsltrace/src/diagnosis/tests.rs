@@ -172,6 +172,12 @@ fn refused_is_told_apart_by_the_listeners() {
         found.summary.contains("but only for those who ask 172.28.16.3") && found.remedy[0].contains("ask for 172.28.16.3"),
         "{found:?}"
     );
+    let except = |name: &str| Evidence { led_on_except: Some(name.to_owned()), ..led.clone() };
+    let found = expect(&j, &except("eth0"), Code::NoListener, Proved);
+    assert!(found.summary.contains("it leaves alone what comes in by eth0"), "{}", found.summary);
+    assert!(found.remedy[0].contains("ask 172.17.0.2 itself"), "{found:?}");
+    let found = expect(&j, &except("docker0"), Code::NoListener, Proved);
+    assert!(!found.summary.contains("leaves alone"), "{}", found.summary);
     let v6 = Evidence { led_on_to: Some(ip("fd00::2")), ..with_listeners(Vec::new()) };
     assert!(expect(&j, &v6, Code::NoListener, Proved).summary.contains("it is for IPv6, and the client came by IPv4"));
     expect(&j, &with_listeners(Vec::new()), Code::NoListener, Proved);

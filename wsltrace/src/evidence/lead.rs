@@ -63,8 +63,9 @@ impl Watched {
         let rules = self.translating_rules.get_since(began, || translating_rules(&self.netns));
         let rules = rules.or_told(self.netns.inum(), "list the rules that translate").and_then(Option::as_ref);
         let led = rules.and_then(|rules| leads_on(rules, journey.flow.destination_port, journey.flow.destination));
-        evidence.led_on_to = led.map(|(to, _)| to);
-        evidence.led_on_by = led.and_then(|(_, by)| by);
+        evidence.led_on_to = led.as_ref().map(|led| led.to);
+        evidence.led_on_by = led.as_ref().and_then(|led| led.by);
+        evidence.led_on_except = led.and_then(|led| led.except);
     }
 
     /// What this namespace, into which the packet came at that time, knows of where it was led.

@@ -403,6 +403,8 @@ pub struct Evidence {
     pub led_on_to: Option<IpAddr>,
     /// The one address that such a rule is for.
     pub led_on_by: Option<IpAddr>,
+    /// The interface whose packets such a rule leaves alone.
+    pub led_on_except: Option<String>,
     /// The container for which Docker publishes the port, where the packet came to nobody on it.
     pub published: Option<Published>,
     /// Listeners on other ports, the nearest first, where nothing has the packet's.

@@ -68,9 +68,19 @@ fn leading_to(rules: &[String], port: u16) -> Vec<u16> {
     ports
 }
 
-/// The address to which a rule leads connections for this port on, where one does, and the one that it has to be asked by;
-/// rather one of the family of `like`.
-pub(crate) fn leads_on(rules: &[String], port: u16, like: IpAddr) -> Option<(IpAddr, Option<IpAddr>)> {
+/// Where a rule leads connections on, and which it leaves alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Leading {
+    /// The address that it gives them.
+    pub to: IpAddr,
+    /// The only one that it has to be asked by.
+    pub by: Option<IpAddr>,
+    /// The interface whose packets it leaves alone, as Docker's rules do where no proxy of its own serves containers.
+    pub except: Option<String>,
+}
+
+/// The rule that leads connections for this port on, where one does; rather one of the family of `like`.
+pub(crate) fn leads_on(rules: &[String], port: u16, like: IpAddr) -> Option<Leading> {
     let leads = |rule: &String| {
         let (matches, target) = rule.split_once("dnat").or_else(|| rule.split_once("--to-destination"))?;
         let words: Vec<&str> = matches.split_whitespace().collect();
@@ -82,10 +92,14 @@ pub(crate) fn leads_on(rules: &[String], port: u16, like: IpAddr) -> Option<(IpA
             let value = words.get(at + 1).filter(|_| matches!(*word, "daddr" | "-d") && !turned)?;
             value.trim_end_matches("/32").trim_end_matches("/128").parse().ok()
         });
-        Some((to, by))
+        let except = words.windows(3).find_map(|three| match three {
+            ["iifname" | "iif", "!=", name] | ["!", "-i", name] => Some(name.trim_matches('"').to_owned()),
+            _ => None,
+        });
+        Some(Leading { to, by, except })
     };
     let all = || rules.iter().filter_map(leads);
-    all().find(|(to, _)| to.is_ipv6() == like.is_ipv6()).or_else(|| all().next())
+    all().find(|leading| leading.to.is_ipv6() == like.is_ipv6()).or_else(|| all().next())
 }
 
 /// Whether one of the rules that give another destination sends packets to an address; `None` where they do not tell: one takes its
@@ -155,7 +169,7 @@ fn addresses(text: &str) -> impl Iterator<Item = IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use super::{addresses, leading_to, leads_on, one_sends_to, rewrites, translates};
+    use super::{Leading, addresses, leading_to, leads_on, one_sends_to, rewrites, translates};
 
     #[test]
     fn rules_that_write_addresses_or_ports_are_told_from_those_that_compare_them() {
@@ -203,9 +217,9 @@ mod tests {
         assert_eq!(leading_to(&rules, 80), [7000, 8080, 8443]);
         assert_eq!(leading_to(&rules, 8082), [82]);
         let like = std::net::IpAddr::from([172, 28, 16, 2]);
-        let told = |(to, by): (std::net::IpAddr, Option<std::net::IpAddr>)| match by {
-            Some(by) => format!("{by} to {to}"),
-            None => to.to_string(),
+        let told = |Leading { to, by, except }: Leading| {
+            let by = by.map(|by| format!("{by} to ")).unwrap_or_default();
+            format!("{by}{to}{}", except.map(|except| format!(" not {except}")).unwrap_or_default())
         };
         let leads = |port| leads_on(&rules, port, like).map_or_else(String::new, told);
         assert_eq!([leads(8080), leads(7000)], ["172.17.0.2", "fd00::2"]);
@@ -220,7 +234,7 @@ mod tests {
         let rules = rules.map(str::to_owned);
         let leads = |port| leads_on(&rules, port, like).map_or_else(String::new, told);
         let all = [leads(1), leads(2), leads(3), leads(4)];
-        assert_eq!(all, ["172.28.16.3 to 172.17.0.2", "172.17.0.2", "127.0.0.1 to 172.17.0.2", "172.17.0.2"]);
+        assert_eq!(all, ["172.28.16.3 to 172.17.0.2 not br0", "172.17.0.2", "127.0.0.1 to 172.17.0.2", "172.17.0.2"]);
         assert!(leading_to(&rules, 81).is_empty());
     }
 
