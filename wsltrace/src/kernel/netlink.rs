@@ -33,6 +33,16 @@ fn send<I: NetlinkSerializable>(socket: &Socket, message: I, flags: u16) -> io::
     socket.send(&bytes, 0).map(drop)
 }
 
+/// The next datagram. Where there is a time limit a signal, or a stop and what ends it, interrupts the call (signal(7)); that is no answer.
+fn receive(socket: &Socket) -> io::Result<Vec<u8>> {
+    loop {
+        match socket.recv_from_full() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            received => return Ok(received?.0),
+        }
+    }
+}
+
 /// How far a dump has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Progress {
@@ -78,7 +88,7 @@ where
         send(&socket, message.clone(), NLM_F_DUMP)?;
         let (mut answers, mut interrupted) = (Vec::new(), false);
         loop {
-            let (bytes, _) = socket.recv_from_full()?;
+            let bytes = receive(&socket)?;
             let progress = decode(&bytes, &mut answers)?;
             interrupted |= progress.interrupted;
             if progress.ended {
@@ -99,7 +109,7 @@ where
 {
     let socket = socket(protocol)?;
     send(&socket, message, 0)?;
-    let (bytes, _) = socket.recv_from_full()?;
+    let bytes = receive(&socket)?;
     let mut answers = Vec::new();
     decode(&bytes, &mut answers)?;
     answers.pop().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "netlink: the kernel gave no answer"))
