@@ -253,7 +253,7 @@ pub(super) fn place(case: &Case) -> String {
         }
         Some("bridge") => format!("a chain of the bridge{on}"),
         // Behind tc, and before any hook of this machine's own.
-        None if case.died_at(&[Stage::TcIngress]) && case.symbol() == Some("nft_do_chain") => {
+        None if case.died_at(&[Stage::TcIngress]) && matches!(case.symbol(), Some("nft_do_chain" | "nf_hook_slow")) => {
             format!("a chain at the ingress of its device, or of the bridge that the device belongs to,{on}")
         }
         _ => case.place(),
@@ -276,6 +276,9 @@ fn sentence(case: &Case, verb: &str) -> String {
             (None, Some("nft_do_chain")) => "an nftables chain did it (nft or iptables-nft), ",
             (None, Some("nf_hook_slow")) if case.died_at(&SHARED_WITH_CONNTRACK) => {
                 "a chain, a BPF program or connection tracking itself did it, "
+            }
+            (None, Some("nf_hook_slow")) if case.died_at(&[Stage::TcIngress]) => {
+                "ebtables did it (before Linux 6.7 perhaps nftables), "
             }
             (None, Some("nf_hook_slow")) => "iptables-legacy or a BPF program did it (before Linux 6.7 also nftables), ",
             _ => "",

@@ -52,6 +52,13 @@ fn a_firewall_is_proved_by_its_drop_but_not_where_conntrack_acts() {
     expect(&dropped(&filter, "NOT_SPECIFIED", "nf_hook_slow+0xa1"), &none, Code::FirewallDrop, Inferred);
     expect(&dropped(&PREROUTING[..4], "NETFILTER_DROP", "nf_hook_slow+0xa1"), &none, Code::ConntrackDrop, Inferred);
     expect(&dropped(&PREROUTING[..4], "NETFILTER_DROP", "nft_do_chain+0x3e8"), &none, Code::FirewallDrop, Proved);
+    // Of the bridge's and the device's hooks the kernel before 6.7 tells no more than that a hook refused the packet.
+    let found = expect(&dropped(&[Stage::TcIngress], "NETFILTER_DROP", "nf_hook_slow+0xa1"), &none, Code::FirewallDrop, Proved);
+    assert!(
+        found.summary.contains(
+            "or of the bridge that the device belongs to, on eth0; ebtables did it (before Linux 6.7 perhaps nftables)"
+        )
+    );
     let at_input = after_prerouting(&[Stage::Input]);
     expect(&dropped(&at_input, "NETFILTER_DROP", "nf_hook_slow+0xa1"), &none, Code::FirewallDrop, Inferred);
     let legacy = Evidence { backend: Some(Backend::IptablesLegacy), ..Evidence::default() };
