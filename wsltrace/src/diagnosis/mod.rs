@@ -45,6 +45,7 @@ mod table;
 mod tests;
 mod transparent;
 mod unanswered;
+mod unlistened;
 mod unmasked;
 mod various;
 mod vpn;

@@ -290,14 +290,12 @@ pub(super) fn none(case: &Case) -> Option<Finding> {
         let summary = format!("refused: nothing listens on port {port} (asked for {asked}){published}");
         return Some(certain(case, summary).remedy(mend));
     }
-    let start = "# start the server, or find the port that it really listens on:".to_owned();
-    Some(
-        certain(case, format!("refused: nothing listens on port {port} (asked for {asked}{by}){past}{nearest}{twin}"))
-            .remedy(case.where_to_type())
-            .remedy(apart)
-            .remedy(instead)
-            .remedy([start, case.root("ss -ltnp")]),
-    )
+    let (otherwise, mend) = super::unlistened::told(case).unwrap_or_else(|| {
+        let start = "# start the server, or find the port that it really listens on:".to_owned();
+        (String::new(), vec![start, case.root("ss -ltnp")])
+    });
+    let summary = format!("refused: nothing listens on port {port} (asked for {asked}{by}){past}{otherwise}{nearest}{twin}");
+    Some(certain(case, summary).remedy(case.where_to_type()).remedy(apart).remedy(instead).remedy(mend))
 }
 
 /// What to say of two containers with one address: to which of them this machine sends, its list of neighbours decides.

@@ -305,6 +305,7 @@ impl Gatherer {
         let Some(all) = all.cloned() else { return };
         let nearest = sockets::nearest(all, journey.last_destination().1, NEAREST);
         evidence.nearest = self.all_with_owners(nearest);
+        evidence.unlistened = self.unlistened(inum, journey.last_destination().1);
     }
 
     fn find_owners<'a>(&mut self, found: impl Iterator<Item = &'a Found>) {

@@ -46,6 +46,7 @@ mod transparent;
 mod tun;
 mod tunnel;
 mod units;
+mod unlistened;
 mod unmasked;
 mod watched;
 mod way;
@@ -82,6 +83,7 @@ pub use transparent::Unled;
 pub use tun::Handed;
 pub use tunnel::Tunnel;
 pub use units::SocketUnit;
+pub use unlistened::Unlistened;
 
 use std::net::IpAddr;
 
@@ -407,6 +409,8 @@ pub struct Evidence {
     pub led_on_except: Option<String>,
     /// The container for which Docker publishes the port, where the packet came to nobody on it.
     pub published: Option<Published>,
+    /// Who has the packet's port without listening on it, where nothing does.
+    pub unlistened: Option<Unlistened>,
     /// Listeners on other ports, the nearest first, where nothing has the packet's.
     pub nearest: Vec<Listener>,
     /// By how much the kernel's count of ICMP errors that it did not send rose in the namespace of the death since a reading from before the SYN; `None` also where the kernel does not count them.

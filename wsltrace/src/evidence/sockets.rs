@@ -72,7 +72,7 @@ pub fn cgroup_of_client(netns: &Netns, from: (IpAddr, u16)) -> io::Result<Option
     let family = if from.0.is_ipv4() { [AF_INET, AF_INET6] } else { [AF_INET6, AF_INET6] };
     let look = || {
         for family in family {
-            let answers = dump(family, Some(from.1), StateFlags::SYN_SENT)?;
+            let answers = dump(family, IPPROTO_TCP, Some(from.1), StateFlags::SYN_SENT)?;
             let is_it = |answer: &&InetResponse| {
                 let id = &answer.header.socket_id;
                 (id.source_address.to_canonical(), id.source_port) == from
@@ -87,13 +87,14 @@ pub fn cgroup_of_client(netns: &Netns, from: (IpAddr, u16)) -> io::Result<Option
 }
 
 fn dump_here(netns: u32, port: Option<u16>) -> io::Result<Vec<Found>> {
-    let mut answers = dump(AF_INET, port, StateFlags::LISTEN)?;
-    answers.extend(dump(AF_INET6, port, StateFlags::LISTEN)?);
+    let mut answers = dump(AF_INET, IPPROTO_TCP, port, StateFlags::LISTEN)?;
+    answers.extend(dump(AF_INET6, IPPROTO_TCP, port, StateFlags::LISTEN)?);
     let wanted = answers.iter().filter(|answer| port.is_none_or(|port| answer.header.socket_id.source_port == port));
     Ok(wanted.map(|answer| found(answer, netns)).collect())
 }
 
-fn found(answer: &InetResponse, netns: u32) -> Found {
+/// A socket of the calling thread's namespace, whose inode number is `netns`.
+pub(super) fn found(answer: &InetResponse, netns: u32) -> Found {
     let id = &answer.header.socket_id;
     Found {
         listener: Listener {
@@ -159,17 +160,13 @@ fn v6only(answer: &InetResponse) -> bool {
         && answer.nlas.iter().any(|attribute| matches!(attribute, Nla::SkV6Only(true)))
 }
 
-fn dump(family: u8, port: Option<u16>, states: StateFlags) -> io::Result<Vec<InetResponse>> {
+/// The sockets of a family and protocol in these states, by their own port where one is given.
+pub(super) fn dump(family: u8, protocol: u8, port: Option<u16>, states: StateFlags) -> io::Result<Vec<InetResponse>> {
     let mut socket_id = if family == AF_INET { SocketId::new_v4() } else { SocketId::new_v6() };
     // 0 asks for every port.
     socket_id.source_port = port.unwrap_or(0);
-    let request = SockDiagMessage::InetRequest(InetRequest {
-        family,
-        protocol: IPPROTO_TCP,
-        extensions: ExtensionFlags::SKMEMINFO,
-        states,
-        socket_id,
-    });
+    let request =
+        SockDiagMessage::InetRequest(InetRequest { family, protocol, extensions: ExtensionFlags::SKMEMINFO, states, socket_id });
     let answers = netlink::dump(NETLINK_SOCK_DIAG, &request)?;
     Ok(answers
         .into_iter()

@@ -1,8 +1,9 @@
 //! The packet arrives, but nobody takes it there.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use nix::errno::Errno;
+use socket2::{Domain, Socket, Type};
 
 use super::{Expect, Scenario, serve, template};
 use crate::diagnosis::Code;
@@ -39,6 +40,19 @@ pub(super) fn scenarios() -> Vec<Scenario> {
                 let any = lab.any();
                 serve(lab, Side::Wsl, Binding::new(any, PORT + 1))?;
                 serve(lab, Side::Wsl, Binding::new(any, PORT + 10_000))
+            })
+        },
+        // Kernels before 6.8 do not tell of a socket that does not listen.
+        Scenario {
+            expect: Expect { says: "nothing listens on port 8080", ..no_listener().expect },
+            ..refused("listener-not-yet", "a program has bound the port, and does not listen on it", &[Code::NoListener], |lab| {
+                bind(lab, Type::STREAM)
+            })
+        },
+        Scenario {
+            expect: Expect { says: ") has that port for UDP, by which no TCP connection is taken", ..no_listener().expect },
+            ..refused("listener-udp", "the server has the port for UDP alone, as one of QUIC", &[Code::NoListener], |lab| {
+                bind(lab, Type::DGRAM)
             })
         },
         Scenario {
@@ -96,6 +110,18 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             ..accept_queue_full()
         },
     ]
+}
+
+/// A socket of this type that has the port on every address of WSL.
+fn bind(lab: &mut Lab, kind: Type) -> Result<(), LabError> {
+    let address = SocketAddr::new(lab.any(), PORT);
+    let bound = || {
+        let socket = Socket::new(Domain::for_address(address), kind, None)?;
+        socket.bind(&address.into()).map(|()| socket)
+    };
+    let socket = lab.wsl.run(|| bound().map_err(LabError::io(format!("bind a socket to port {PORT}"))))?;
+    lab.keep(socket);
+    Ok(())
 }
 
 fn no_listener() -> Scenario {

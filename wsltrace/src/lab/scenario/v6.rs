@@ -156,6 +156,7 @@ const OVER_V6: &[OverV6] = &[
     ("ingress-reject-nft", "ingress-reject-nft-v6", "nftables rejects IPv6 in the ingress chain of the device"),
     ("reply-drop-egress", "reply-drop-egress-v6", "nftables drops the answers over IPv6 in the egress chain of the device"),
     ("reply-drop-qdisc", "reply-drop-qdisc-v6", "the queueing discipline has no room for answers over IPv6"),
+    ("listener-udp", "listener-udp-v6", "the server has the port for UDP alone, asked over IPv6"),
     ("no-listener-near", "no-listener-near-v6", "the server listens on the next port, asked over IPv6"),
     ("accept-queue-of-one", "accept-queue-of-one-v6", "the queue has room for one (backlog 0), asked over IPv6"),
     ("limit-rate-nft", "limit-rate-nft-v6", "nftables lets every IPv6 address connect once an hour, and it has done so"),
