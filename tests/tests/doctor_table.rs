@@ -11,7 +11,7 @@ use wsltrace_tests::examined::{examined, lines, mend, said_of};
 
 /// Faults of the lab that an examination does not see, with the reason. Of each it may say that the way works, and the tracer is
 /// there to say that it does not.
-const UNSEEN: [(&str, &str); 45] = [
+const UNSEEN: [(&str, &str); 48] = [
     ("reverse-path-filter", "it depends on the client's address"),
     ("no-route-back", "it depends on the client's address"),
     ("reply-wrong-interface", "it depends on the client's address"),
@@ -28,6 +28,9 @@ const UNSEEN: [(&str, &str); 45] = [
     ("container-moved", "hardware addresses are not looked at"),
     ("container-moved-cold", "hardware addresses are not looked at"),
     ("neighbour-deaf-container", "it is inside of the container"),
+    ("neighbour-deaf-container-request", "it is inside of the container"),
+    ("neighbour-ignoring-container", "it is inside of the container"),
+    ("neighbour-noarp-container", "it is inside of the container"),
     ("container-switched-off", "it is inside of the container"),
     ("reply-unanswered", "the client's side decides"),
     ("reply-reset-by-client", "the client's side decides"),

@@ -1,34 +1,9 @@
 //! Frames that went to a hardware address which nobody has: of a container that has stopped, or one that somebody has set by hand.
 
-use std::net::IpAddr;
-
 use super::case::{Case, Finding, endpoint};
-use super::firewall::name;
-use super::remedy::allow_neighbours;
 use crate::escape::{escape, shell_word};
-use crate::evidence::{Deaf, Unclaimed};
+use crate::evidence::Unclaimed;
 use crate::journey::Outcome;
-
-/// The neighbour is there, and a rule of its own keeps it from answering the question for its hardware address.
-pub(super) fn deaf(case: &Case, neighbour: IpAddr, there: &Deaf) -> Finding {
-    let Deaf { netns, entrance, rule } = there;
-    let of_answer = case.journey.outcome == Outcome::AnswerDropped || case.journey.facts.syn_ack;
-    let what = if of_answer { "the answer" } else { "the packet" };
-    let search = if neighbour.is_ipv4() { "ARP" } else { "neighbour discovery" };
-    let summary = format!(
-        "{what} waited for the hardware address of {neighbour} in vain: {} in network namespace {netns}, which has that address, drops the question for it, or its answer ({search})",
-        name(rule)
-    );
-    let allow = allow_neighbours(rule, neighbour.is_ipv6());
-    let mend = match entrance {
-        Some(entrance) => vec![format!("sudo {entrance} {allow}")],
-        None => vec![
-            format!("# in the network namespace with inode {netns} (lsns -t net shows its processes; enter it with nsenter -n):"),
-            format!("sudo {allow}"),
-        ],
-    };
-    Finding::inferred(summary).remedy(mend)
-}
 
 /// A SYN that was sent on, to nobody.
 pub(super) fn sent_to_nobody(case: &Case) -> Option<Finding> {
@@ -83,9 +58,9 @@ mod tests {
         Confidence::Proved,
         tests::{dropped, expect},
     };
-    use crate::evidence::{Backend, Deaf, Evidence, Isolated, Rule, Unclaimed};
+    use crate::evidence::{Evidence, Isolated, Unclaimed};
     use crate::journey::{Facts, Outcome, Stage};
-    use crate::output::samples::{self, CONTAINER, ip};
+    use crate::output::samples::{self, ip};
 
     fn to(neighbour: &str, change: impl FnOnce(&mut Unclaimed)) -> Evidence {
         let mut entry = Unclaimed {
@@ -128,25 +103,6 @@ mod tests {
         // A gateway's may be meant so.
         let gateway = expect(&journey, &to("172.28.16.77", |entry| entry.permanent = true), Code::ReplyUnanswered, Proved);
         assert!(gateway.remedy[0].starts_with("# if that is not the gateway's: sudo ip neighbour del"), "{:?}", gateway.remedy);
-    }
-
-    #[test]
-    fn a_rule_of_the_neighbours_own_is_named_and_mended_there() {
-        let waited = dropped(&[Stage::TcIngress, Stage::Neighbour], "NEIGH_FAILED", "arp_error_report+0x1");
-        expect(&waited, &Evidence::default(), Code::NoNeighbour, Proved);
-        let rule = Rule { backend: Backend::Nft, family: "arp".into(), table: "f".into(), chain: "i".into(), ..samples::rule() };
-        let there = Deaf { netns: CONTAINER, entrance: Some("nsenter -t 412 -n".into()), rule };
-        let deaf = Evidence { deaf: Some(there.clone()), ..Evidence::default() };
-        let found = expect(&waited, &deaf, Code::NoNeighbour, Inferred);
-        assert!(
-            found.summary.contains("of arp f i in network namespace") && found.summary.ends_with("(ARP)"),
-            "{}",
-            found.summary
-        );
-        assert_eq!(found.remedy, ["sudo nsenter -t 412 -n nft insert rule arp f i accept"]);
-        let unknown = Evidence { deaf: Some(Deaf { entrance: None, ..there }), ..Evidence::default() };
-        let found = expect(&waited, &unknown, Code::NoNeighbour, Inferred);
-        assert!(found.remedy[0].starts_with("# in the network namespace with inode"), "{:?}", found.remedy);
     }
 
     #[test]

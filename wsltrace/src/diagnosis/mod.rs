@@ -5,6 +5,7 @@ mod aside;
 mod case;
 mod cgroup;
 mod confirmation;
+mod deaf;
 mod firewall;
 mod hairpin;
 mod handed;

@@ -9,7 +9,7 @@ use super::{
     remedy::{allow_neighbours, iptables},
 };
 use crate::escape::{escape, shell_word};
-use crate::evidence::{Backend, Rule, SharedWire};
+use crate::evidence::{Backend, SharedWire, Unheard};
 use crate::journey::{FREES_UNRESOLVED, Journey, Origin, Outcome, Stage};
 
 pub(super) fn neighbour(case: &Case) -> Option<Finding> {
@@ -67,11 +67,11 @@ pub(super) fn neighbour(case: &Case) -> Option<Finding> {
         format!("dropped on the way to {whom}: it does not answer {asks}{device}, as when a container is stopped")
     };
     let neighbour = gateway.unwrap_or(whom);
-    if let Some(rule) = &case.evidence.unheard {
-        return Some(unheard(case, neighbour, rule));
+    if let Some(by) = &case.evidence.unheard {
+        return Some(unheard(case, neighbour, by));
     }
     if let Some(there) = &case.evidence.deaf {
-        return Some(super::hardware::deaf(case, neighbour, there));
+        return Some(super::deaf::deaf(case, neighbour, there));
     }
     if let Some(wire) = case.evidence.shared_wire.as_ref().filter(|_| !of_answer) {
         return Some(kept_apart(case, whom, wire));
@@ -96,12 +96,14 @@ pub(super) fn neighbour(case: &Case) -> Option<Finding> {
 }
 
 /// A neighbour that may well answer, and a rule here that keeps the question or the answer from getting through.
-fn unheard(case: &Case, neighbour: IpAddr, rule: &Rule) -> Finding {
+fn unheard(case: &Case, neighbour: IpAddr, Unheard { rule, certain }: &Unheard) -> Finding {
     let what =
         if case.journey.outcome == Outcome::AnswerDropped || case.journey.facts.syn_ack { "the answer" } else { "the packet" };
     let search = if neighbour.is_ipv4() { "ARP" } else { "neighbour discovery" };
+    // The same looks at what is not known, and nothing else there can have done it.
+    let though = if *certain { ":" } else { " though it is there: most likely" };
     let summary = format!(
-        "{what} waited for the hardware address of {neighbour} in vain: {} here drops this machine's question for it, or what comes back ({search})",
+        "{what} waited for the hardware address of {neighbour} in vain{though} {} here drops this machine's question for it, or what comes back ({search})",
         firewall::name(rule)
     );
     let allow = allow_neighbours(rule, neighbour.is_ipv6());

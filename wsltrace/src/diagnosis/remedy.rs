@@ -137,7 +137,10 @@ fn is_behind_snat(case: &Case) -> bool {
 /// The command that lets pass what neighbours ask and answer to find each other, before a rule or in front of a policy.
 pub(crate) fn allow_neighbours(rule: &Rule, v6: bool) -> String {
     if !v6 {
-        return format!("nft insert rule arp {} {} accept", shell_word(&rule.table), shell_word(&rule.chain));
+        // Of the other families only what is ARP's; those of `arp` see nothing else.
+        let what = if rule.family == "arp" { "" } else { "meta protocol arp " };
+        let (table, chain) = (shell_word(&rule.table), shell_word(&rule.chain));
+        return format!("nft insert rule {} {table} {chain} {what}accept", rule.family);
     }
     let obstacle = Obstacle { rule, port: 0, answer: false, v6, forward: false, leaves_by: None, server: None, loopback: false };
     obstacle.except_for("icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert }", "-p ipv6-icmp")

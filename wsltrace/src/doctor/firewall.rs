@@ -41,6 +41,8 @@ impl Facts {
             (false, Part::Confirmation) => Way::Confirmation { device, bridged },
             (_, Part::Solicitation) => Way::Solicitation { device, own: false },
             (_, Part::Advertisement) => Way::Advertisement { device, own: true },
+            // No rule of IP sees them: they are followed as a search.
+            (_, Part::ArpQuestion | Part::ArpAnswer) => return None,
         };
         self.simulated(&way, entry.source, (entry.destination, self.port))
     }
@@ -88,7 +90,7 @@ impl Facts {
     }
 
     /// The addresses of this Linux, and the proxies for packets to one.
-    fn machine(&self, destination: IpAddr) -> Machine {
+    pub(super) fn machine(&self, destination: IpAddr) -> Machine {
         let own = |interface: &super::Interface| {
             interface.addresses.iter().map(|address| (interface.name.clone(), address.address)).collect::<Vec<_>>()
         };

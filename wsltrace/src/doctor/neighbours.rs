@@ -4,8 +4,9 @@
 use super::Facts;
 use super::firewall::{Firewalls, stopped};
 use crate::escape::{escape, shell_word};
+use crate::evidence::ignoring;
 use crate::evidence::sysctls::arp_ignore;
-use crate::simulate::{Part, Prediction, predict_arp};
+use crate::simulate::{Part, Port, Prediction, Search, predict_search};
 use crate::wsl::{Entry, Gate, NetworkingMode};
 
 /// The device of mirrored mode and consomme, whose other end is in a table and never asked for.
@@ -40,11 +41,9 @@ impl Facts {
             });
         }
         let has = interface.addresses.iter().any(|own| own.address == entry.destination);
-        // linux/Documentation/networking/ip-sysctl.rst: the stricter of the two counts; 1 and 2 leave out addresses of other interfaces.
-        let refuses = |value: &str| value == "8" || !has && matches!(value, "1" | "2");
         let settings = ["all", &interface.name].map(arp_ignore);
-        let set = settings.iter().filter_map(|setting| Some((setting, self.linux.setting(setting)?)));
-        let set: Vec<_> = set.filter(|(_, value)| refuses(value)).collect();
+        let set = settings.into_iter().filter_map(|setting| Some((setting.clone(), self.linux.setting(&setting)?.to_owned())));
+        let set = ignoring(&set.collect::<Vec<_>>(), &interface.name, has);
         let (first, value) = set.first()?;
         let why =
             format!("{name} does not answer who asks for the hardware address of {} ({first} is {value})", entry.destination);
@@ -60,7 +59,15 @@ impl Facts {
         }
         let packets: Vec<Searched> = if entry.destination.is_ipv4() {
             let what = "what clients ask for the hardware address, or the answer to it (ARP), is ";
-            predict_arp(rulesets).into_iter().map(|prediction| Searched { prediction, what }).collect()
+            let searched = |prediction| Searched { prediction, what };
+            let search = Search {
+                whom: entry.destination,
+                asker: entry.source,
+                device: Some(entry.interface.clone()),
+                port: if self.is_bridged(entry) { Port::Any } else { Port::NoBridge },
+                own: false,
+            };
+            predict_search(rulesets, &search, &self.machine(entry.destination)).into_iter().map(searched).collect()
         } else {
             let question = (Part::Solicitation, "the client's question for the hardware address is ");
             let answer = (Part::Advertisement, "the answer to the client's question for the hardware address is ");

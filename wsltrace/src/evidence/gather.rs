@@ -205,7 +205,7 @@ impl Gatherer {
         if let Some(at) = watched.add_further(journey, &mut evidence) {
             self.add_arrival(journey, at, &mut evidence);
         }
-        self.add_deaf(journey, &mut evidence);
+        self.add_search(journey, &mut evidence);
         self.add_resident(journey, &mut evidence);
         self.add_shared_wire(journey, &mut evidence);
         self.add_beyond(journey, &mut evidence);

@@ -71,6 +71,23 @@ pub(super) struct Only<'a> {
     pub(super) addresses: &'a [OwnAddress],
 }
 
+/// A neighbour that is seen: the interface by which it is to be found.
+#[derive(Debug)]
+pub(super) struct Stands {
+    /// The inode number of its namespace.
+    pub(super) netns: u32,
+    /// The interface there that frames come to, or its bridge.
+    pub(super) device: String,
+    /// Where that is a bridge, its port.
+    pub(super) port: Option<String>,
+    /// Whether the interface, not another one there, has the address.
+    pub(super) has: bool,
+    /// It is switched on.
+    pub(super) up: bool,
+    /// It answers nobody who asks for its hardware address.
+    pub(super) no_arp: bool,
+}
+
 /// A namespace and what is behind it.
 pub(super) struct Around {
     pub(super) links: Vec<Link>,
@@ -166,6 +183,32 @@ impl Around {
         let link = self.named(device)?;
         let is_bridge = |master: &&Link| Some(master.index) == link.master && master.kind.as_deref() == Some("bridge");
         Some(self.links.iter().find(is_bridge).unwrap_or(link))
+    }
+
+    /// The ports of a bridge that are switched on.
+    pub(super) fn ports(&self, bridge: &str) -> Option<impl Iterator<Item = &Link>> {
+        let bridge = self.named(bridge).filter(|device| device.kind.as_deref() == Some("bridge"))?;
+        Some(self.links.iter().filter(|link| link.up && link.master == Some(bridge.index)))
+    }
+
+    /// The neighbour with an address, where it is seen at the other end of a device, or of a port of the bridge that it is.
+    pub(super) fn stands(&self, device: &str, address: IpAddr) -> Option<Stands> {
+        let ends = self.ports(device).map(Iterator::collect::<Vec<_>>).or_else(|| Some(vec![self.named(device)?]))?;
+        let stands = |other: &Other, end: &Link| {
+            let own = other.addresses.iter().find(|own| own.address == address)?;
+            let is_bridge = |master: &&Link| Some(master.index) == end.master && master.kind.as_deref() == Some("bridge");
+            let bridge = other.links.iter().find(is_bridge);
+            let at = bridge.unwrap_or(end);
+            Some(Stands {
+                netns: other.netns,
+                device: at.name.clone(),
+                port: bridge.map(|_| end.name.clone()),
+                has: own.interface == at.name,
+                up: at.up && end.up,
+                no_arp: at.no_arp,
+            })
+        };
+        ends.into_iter().find_map(|link| self.others.iter().find_map(|other| stands(other, other.end_of(link)?)))
     }
 
     fn unclaimed(&self, device: &Link, neighbour: IpAddr) -> Option<Unclaimed> {
@@ -295,6 +338,28 @@ mod tests {
         let mut unknown = around(99);
         unknown.neighbours.clear();
         assert_eq!(found(&unknown), None);
+    }
+
+    #[test]
+    fn a_neighbour_is_found_behind_a_bridge_and_from_behind_it() {
+        let found = |around: &Around, device: &str, address: &str| {
+            let Stands { netns, device, port, has, up, no_arp } = around.stands(device, ip(address))?;
+            Some((netns, device, port, [has, up, no_arp]))
+        };
+        let mut around = around(99);
+        let eth0 = |netns, is: [bool; 3]| Some((netns, "eth0".to_owned(), None, is));
+        assert_eq!(found(&around, "br0", "10.9.0.2"), eth0(15, [true, true, false]));
+        assert_eq!([found(&around, "br0", "10.9.0.9"), found(&around, "vk2", "10.9.0.3")], [None, None]);
+        (around.others[1].links[0].up, around.others[1].links[0].no_arp) = (false, true);
+        around.others[1].addresses[0].interface = "lo".to_owned();
+        assert_eq!(found(&around, "br0", "10.9.0.2"), eth0(15, [false, false, true]));
+        // A container that looks for the address of its bridge.
+        let address = OwnAddress { address: ip("10.9.0.1"), prefix: 24, interface: "br0".to_owned(), unready: None };
+        let host = Other { netns: 1, links: around.links.clone(), addresses: vec![address] };
+        let container =
+            Around { links: vec![veth(15, "eth0", None, 5)], neighbours: vec![], learned: vec![], others: vec![host] };
+        let bridge = Some((1, "br0".to_owned(), Some("vk2".to_owned()), [true, true, false]));
+        assert_eq!(found(&container, "eth0", "10.9.0.1"), bridge);
     }
 
     #[test]

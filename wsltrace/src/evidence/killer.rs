@@ -32,9 +32,6 @@ impl Watched {
             return;
         }
         self.name_rule(journey, evidence);
-        if evidence.rule.is_none() && died_at == Some(Stage::Neighbour) {
-            self.add_unheard(journey, evidence);
-        }
         if evidence.rule.is_none()
             && let Some(stage) = died_at.filter(|_| is_firewalled(journey))
         {

@@ -69,7 +69,8 @@ pub use hardware::{BRIDGE_FREES, Isolated, Unclaimed};
 pub use hindered::{FileLimit, Hindered, Hindrance, Work};
 pub use ipsec::IpsecPolicy;
 pub use lead::Lead;
-pub use neighbour::Deaf;
+pub(crate) use neighbour::ignoring;
+pub use neighbour::{Deaf, Deafness, Unheard};
 pub use policy::{LeadingRule, Refusal, RefusingRule, own_routing};
 pub use proxy::{Proxied, proxied};
 pub use published::{Published, is_held_by_docker};
@@ -319,9 +320,8 @@ pub struct Evidence {
     pub route_back: Option<bool>,
     /// The rule or policy by which this machine's questions for a hardware address die, or the answers to them, where a packet waited for
     /// a neighbour; by the rules as they are now.
-    pub unheard: Option<Rule>,
-    /// The rule of the namespace that has the address for whose hardware address a packet waited, by which that one does not answer; by the
-    /// rules as they are now.
+    pub unheard: Option<Unheard>,
+    /// The namespace that has the address for whose hardware address a packet waited, where that one did not answer.
     pub deaf: Option<Deaf>,
     /// The only container on a bridge where nobody has the address for whose hardware address a packet waited.
     pub resident: Option<Resident>,

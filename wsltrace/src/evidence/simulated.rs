@@ -9,7 +9,7 @@ use crate::journey::{Journey, Origin};
 use crate::kernel::addresses::list_addresses;
 use crate::kernel::containers::interfaces_toward;
 use crate::kernel::netns::Netns;
-use crate::simulate::{End, Machine, Packet, Rulesets, Way, predict, predict_arp};
+use crate::simulate::{End, Machine, Packet, Rulesets, Way, predict};
 
 /// The rulesets of a namespace, and the addresses that they are followed with.
 #[derive(Debug)]
@@ -42,14 +42,6 @@ impl Rules {
             End::Dropped { rule, .. } | End::Rejected { rule, .. } => Some(rule),
             End::Passes { .. } | End::Maybe { .. } | End::Queued { .. } => None,
         }
-    }
-
-    /// The same for ARP, in either direction.
-    pub(super) fn arp_dropper(&self) -> Option<Rule> {
-        predict_arp(&self.rulesets).into_iter().find_map(|prediction| match prediction.end {
-            End::Dropped { rule, .. } => Some(rule),
-            _ => None,
-        })
     }
 }
 

@@ -54,7 +54,8 @@ impl Namespace {
         self.tool("tc", &arguments, "")
     }
 
-    fn tool(&self, tool: &str, arguments: &[&str], input: &str) -> Result<(), LabError> {
+    /// Runs a tool with these arguments and this input.
+    pub(super) fn tool(&self, tool: &str, arguments: &[&str], input: &str) -> Result<(), LabError> {
         let program = locate(tool).ok_or_else(|| LabError::Unsupported(format!("{tool} is not installed")))?;
         let output = self.run(|| feed(&program, arguments, input).map_err(LabError::io(format!("run {}", program.display()))))?;
         if output.status.success() {

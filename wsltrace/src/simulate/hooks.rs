@@ -3,7 +3,7 @@
 use super::chain::{Exit, Exits, Walk, add, alone};
 use super::packet::Part;
 use super::ruleset::{Chain, Chains, Hook};
-use super::state::{Here, State, Tracked};
+use super::state::{Here, Layer, State, Tracked};
 use super::unknown;
 use crate::journey::Family;
 
@@ -54,11 +54,16 @@ fn hangs(chain: &Chain, here: &Here<'_>) -> bool {
     };
     match (chain.place.family.as_str(), here.hook) {
         // Devices that are not known may be this one.
+        // Of the family `inet` it sees IP alone.
+        ("inet", Hook::Ingress | Hook::Egress) if here.part.is_arp() => false,
         ("netdev" | "inet", Hook::Ingress | Hook::Egress) => match (&base.devices, device) {
             (Some(devices), Some(device)) => devices.contains(device),
             _ => true,
         },
         (_, Hook::Ingress | Hook::Egress) => false,
+        ("arp", _) => here.layer == Layer::Arp,
+        ("bridge", _) => here.layer == Layer::Bridge,
+        _ if here.layer != Layer::Network => false,
         ("inet", _) => true,
         ("ip", _) => here.family == Family::Ipv4,
         ("ip6", _) => here.family == Family::Ipv6,
@@ -259,6 +264,7 @@ fn tracked(here: &Here<'_>, position: i64, state: State) -> State {
     let tracks = matches!(here.hook, Hook::Prerouting | Hook::Output);
     let tracked = match state.tracked {
         // Questions for neighbours are no connections.
+        _ if here.layer != Layer::Network => state.tracked,
         Tracked::NotYet | Tracked::Unclear if tracks && position > CONNTRACK && here.part.is_of_neighbours() => {
             Tracked::Untracked
         }

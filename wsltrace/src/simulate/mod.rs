@@ -1,7 +1,6 @@
 //! One SYN through the firewalls of a namespace before it came: what they would do with it. It is never guessed: where something
 //! is not understood or not known both ways are followed, and when they end differently the answer is "maybe".
 
-mod arp;
 mod chain;
 mod further;
 mod hooks;
@@ -12,6 +11,7 @@ mod nft;
 mod packet;
 mod read;
 mod ruleset;
+mod search;
 mod state;
 mod suspects;
 mod symbol;
@@ -28,12 +28,12 @@ use std::net::IpAddr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use arp::predict_arp;
 pub use further::{Behind, Further, further};
 pub use marks::{marks_back, marks_through};
 pub use packet::{Machine, Packet, Part, Standing, Way};
 pub use read::{Reader, Rulesets, read, read_by};
 pub use ruleset::Unread;
+pub use search::{Port, Search, predict_search};
 pub use suspects::{Suspect, suspects};
 pub use unknown::Because;
 pub use walk::{predict, predict_as};

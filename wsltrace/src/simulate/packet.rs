@@ -20,12 +20,21 @@ pub enum Part {
     Solicitation,
     /// The answer to that question.
     Advertisement,
+    /// The same of IPv4 (ARP).
+    ArpQuestion,
+    /// The answer to that.
+    ArpAnswer,
 }
 
 impl Part {
     /// Whether it belongs to the search for a hardware address.
     pub(super) fn is_of_neighbours(self) -> bool {
         matches!(self, Self::Solicitation | Self::Advertisement)
+    }
+
+    /// Whether it is one of ARP, which no rule of IP sees.
+    pub(super) fn is_arp(self) -> bool {
+        matches!(self, Self::ArpQuestion | Self::ArpAnswer)
     }
 
     /// The type of its `ICMPv6` message, for what is one (RFC 4861); its code is 0.

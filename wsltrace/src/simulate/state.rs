@@ -6,11 +6,15 @@ use std::net::IpAddr;
 use super::packet::{Machine, Part, Standing};
 use super::ruleset::Hook;
 use super::symbol::{
-    ACK, ECN, ESTABLISHED, ICMPV6, INVALID, LOCAL, NEW, PSH, STATUS_DNAT, STATUS_SNAT, SYN, TCP, UNTRACKED, XT_DNAT, XT_SNAT,
+    ACK, ARP, ARP_REPLY, ARP_REQUEST, ECN, ESTABLISHED, ICMPV6, INVALID, IPV4, IPV6, LOCAL, NEW, PSH, STATUS_DNAT, STATUS_SNAT,
+    SYN, TCP, UNTRACKED, XT_DNAT, XT_SNAT,
 };
 use super::unknown::{self, Because};
-use super::value::{Field, Operand, Seen, number_of};
+use super::value::{Arp, Field, Operand, Seen, number_of};
 use crate::journey::Family;
+
+/// `NFPROTO_BRIDGE`.
+const BRIDGE: u8 = 7;
 
 /// What connection tracking makes of the packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,6 +129,19 @@ pub(super) struct Here<'a> {
     pub(super) standing: Standing,
     /// Whether it asks for congestion notification.
     pub(super) ecn: Option<bool>,
+    /// Whose chains see it.
+    pub(super) layer: Layer,
+}
+
+/// Whose chains see a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Layer {
+    /// IP's.
+    Network,
+    /// Those of the family `arp`.
+    Arp,
+    /// Those of the family `bridge`.
+    Bridge,
 }
 
 impl Here<'_> {
@@ -141,7 +158,14 @@ impl Here<'_> {
             None => Seen::Unknown(name),
         };
         let port = |port: Option<u16>, name| port.map_or(Seen::Unknown(name), Seen::number);
+        if self.part.is_arp() {
+            return self.arp(state, field);
+        }
         match field {
+            Field::Arp(_) => Seen::Absent,
+            // Who asks the bridge for connections is not followed.
+            Field::State | Field::XtState | Field::Status if self.layer == Layer::Bridge => Seen::Unknown(unknown::CT),
+            Field::NetworkFamily if self.layer == Layer::Bridge => Seen::number(BRIDGE),
             // Where TCP has the client's port, ICMPv6 has its type and code.
             Field::SourcePort if self.part.is_of_neighbours() => Seen::number(self.part.icmpv6() << 8),
             // What else stands there is not followed.
@@ -174,7 +198,7 @@ impl Here<'_> {
             }
             Field::NetworkFamily if matches!(self.hook, Hook::Ingress | Hook::Egress) => Seen::Unknown(unknown::EXPRESSION),
             Field::NetworkFamily => Seen::number(if ipv4 { 2u8 } else { 10 }),
-            Field::EtherType => Seen::number(if ipv4 { 0x800u16 } else { 0x86dd }),
+            Field::EtherType => Seen::number(if ipv4 { IPV4 } else { IPV6 }),
             Field::InputName => self.input(),
             Field::OutputName => self.output(),
             Field::Mark => state.mark.map_or(Seen::Unknown(unknown::MARK), Seen::number),
@@ -217,9 +241,36 @@ impl Here<'_> {
         }
     }
 
+    /// A field of a question of ARP, or of its answer: what is IP's it has not.
+    fn arp(&self, state: &State, field: Field) -> Seen {
+        let address = |address: Option<IpAddr>, name| address.map_or(Seen::Unknown(name), |one| Seen::number(number_of(one)));
+        match field {
+            Field::EtherType => Seen::number(ARP),
+            Field::Arp(Arp::HardwareType) => Seen::number(1u8),
+            Field::Arp(Arp::ProtocolType) => Seen::number(IPV4),
+            Field::Arp(Arp::HardwareLength) => Seen::number(6u8),
+            Field::Arp(Arp::ProtocolLength) => Seen::number(4u8),
+            Field::Arp(Arp::Operation) => Seen::number(if self.part == Part::ArpQuestion { ARP_REQUEST } else { ARP_REPLY }),
+            Field::Arp(Arp::Sender) => address(state.source, unknown::SOURCE),
+            Field::Arp(Arp::Target) => address(state.destination, unknown::DESTINATION),
+            Field::InputName => self.input(),
+            Field::OutputName => self.output(),
+            Field::Mark => state.mark.map_or(Seen::Unknown(unknown::MARK), Seen::number),
+            Field::Between { first, last, name } => Seen::Between(first.into(), last.into(), name),
+            Field::Unknown(name) => Seen::Unknown(name),
+            Field::NetworkFamily => Seen::Unknown(unknown::EXPRESSION),
+            Field::PacketType => Seen::Unknown(unknown::named("pkttype", unknown::EXPRESSION)),
+            Field::DestinationType { .. } | Field::SourceType => Seen::Unknown(unknown::FIB),
+            Field::State | Field::XtState | Field::Status | Field::Direction | Field::ConnectionMark => {
+                Seen::Unknown(unknown::CT)
+            }
+            _ => Seen::Absent,
+        }
+    }
+
     fn flags(&self) -> Seen {
         match self.part {
-            Part::Syn | Part::Solicitation | Part::Advertisement => {}
+            Part::Syn | Part::Solicitation | Part::Advertisement | Part::ArpQuestion | Part::ArpAnswer => {}
             // It may agree to congestion notification.
             Part::Answer => return Seen::Bits { value: SYN | ACK, known: !ECN, open: unknown::FLAGS },
             Part::Confirmation => return Seen::Bits { value: ACK, known: !ECN, open: unknown::FLAGS },

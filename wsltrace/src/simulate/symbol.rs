@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::unknown;
-use super::value::{Field, Item, number_of};
+use super::value::{Arp, Field, Item, number_of};
 
 /// The bits of conntrack's states, for `ct state`.
 pub(super) const INVALID: u128 = 1;
@@ -25,6 +25,13 @@ pub(super) const PSH: u128 = 8;
 pub(super) const ECN: u128 = 0xc0;
 pub(super) const TCP: u128 = 6;
 pub(super) const ICMPV6: u128 = 58;
+/// `ETH_P_IP`, `ETH_P_IPV6`, `ETH_P_ARP`.
+pub(super) const IPV4: u128 = 0x0800;
+pub(super) const IPV6: u128 = 0x86dd;
+pub(super) const ARP: u128 = 0x0806;
+/// `ARPOP_REQUEST`, `ARPOP_REPLY`.
+pub(super) const ARP_REQUEST: u128 = 1;
+pub(super) const ARP_REPLY: u128 = 2;
 
 const STATES: [(&str, u128); 7] = [
     ("invalid", INVALID),
@@ -80,7 +87,8 @@ const PROTOCOLS: [(&str, u128); 20] = [
     ("udplite", 136),
 ];
 const FAMILIES: [(&str, u128); 2] = [("ipv4", 2), ("ipv6", 10)];
-const ETHER_TYPES: [(&str, u128); 4] = [("ip", 0x800), ("ip6", 0x86dd), ("arp", 0x806), ("vlan", 0x8100)];
+const ETHER_TYPES: [(&str, u128); 4] = [("ip", IPV4), ("ip6", IPV6), ("arp", ARP), ("vlan", 0x8100)];
+const ARP_OPERATIONS: [(&str, u128); 2] = [("request", ARP_REQUEST), ("reply", ARP_REPLY)];
 const DIRECTIONS: [(&str, u128); 2] = [("original", 0), ("reply", 1)];
 const PACKET_TYPES: [(&str, u128); 5] = [("host", 0), ("unicast", 0), ("broadcast", 1), ("multicast", 2), ("other", 3)];
 const TYPES: [(&str, u128); 8] = [
@@ -97,7 +105,7 @@ const TYPES: [(&str, u128); 8] = [
 /// The number by which a field has what a word says.
 pub(super) fn number(field: Field, word: &str) -> Option<u128> {
     let table: &[(&str, u128)] = match field {
-        Field::Source { .. } | Field::Destination { .. } | Field::AskedAddress { .. } => {
+        Field::Source { .. } | Field::Destination { .. } | Field::AskedAddress { .. } | Field::Arp(Arp::Sender | Arp::Target) => {
             return word.parse::<IpAddr>().ok().map(number_of);
         }
         Field::State | Field::XtState => &STATES,
@@ -105,7 +113,8 @@ pub(super) fn number(field: Field, word: &str) -> Option<u128> {
         Field::TcpFlags => &FLAGS,
         Field::TransportProtocol | Field::NextHeader { .. } => &PROTOCOLS,
         Field::NetworkFamily => &FAMILIES,
-        Field::EtherType => &ETHER_TYPES,
+        Field::EtherType | Field::Arp(Arp::ProtocolType) => &ETHER_TYPES,
+        Field::Arp(Arp::Operation) => &ARP_OPERATIONS,
         Field::Direction => &DIRECTIONS,
         Field::PacketType => &PACKET_TYPES,
         Field::DestinationType { .. } | Field::SourceType => &TYPES,

@@ -81,7 +81,7 @@ pub const LIST: [Unknown; 72] = [
     entry(MATCH, "a match or an option that is not on either list"),
     entry(TARGET, "a target or an option that is not on either list"),
     entry(ORDER, "the order in which they were made decides, which is not kept"),
-    entry(ARP, "what IPv4 neighbours ask and answer is not simulated"),
+    entry(ARP, "the tables of the old arptables are not read"),
     entry(BRIDGE, "frames on a bridge are not simulated"),
     entry(UNREAD, "a program that lists rules is missing or failed"),
     entry(TOO_MANY, "so many things are not known that not all of their ends were followed"),

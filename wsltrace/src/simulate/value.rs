@@ -54,6 +54,8 @@ pub(super) enum Field {
     SourceType,
     /// The hop limit of IPv6.
     HopLimit,
+    /// Of the question for the hardware address of an IPv4 neighbour, or of its answer.
+    Arp(Arp),
     /// A header that a TCP packet of IP has not.
     Absent,
     /// One of IPv6 that stands before what it carries, which no packet here has.
@@ -65,6 +67,20 @@ pub(super) enum Field {
         name: &'static str,
     },
     Unknown(&'static str),
+}
+
+/// A field of ARP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Arp {
+    HardwareType,
+    ProtocolType,
+    HardwareLength,
+    ProtocolLength,
+    Operation,
+    /// The address of IPv4 of who sends it.
+    Sender,
+    /// The address of IPv4 that it is about, or for.
+    Target,
 }
 
 impl Field {

@@ -7,7 +7,7 @@ use super::hooks::through;
 use super::packet::{Machine, Packet, Part, Standing, Way};
 use super::read::Rulesets;
 use super::ruleset::{Hook, Line};
-use super::state::{Here, Site, State, Tracked};
+use super::state::{Here, Layer, Site, State, Tracked};
 use super::unknown::{self, Because};
 use super::{End, Goes, Prediction};
 use crate::evidence::Rule;
@@ -30,28 +30,34 @@ pub fn predict(rulesets: &Rulesets, packet: &Packet, machine: &Machine) -> Predi
 
 /// What the firewalls would do with a packet of which is known what connection tracking makes of it. Nothing is asked of the system.
 pub fn predict_as(rulesets: &Rulesets, packet: &Packet, machine: &Machine, standing: Standing) -> Prediction {
-    let ends = all_ends(rulesets, packet, machine, standing);
+    let forwarded = |possible: &[End]| {
+        possible.iter().any(|end| matches!(end, End::Passes { goes: Goes::Forward | Goes::Out, .. }))
+            && !matches!(packet.way.part(), Part::Answer | Part::Advertisement)
+    };
+    let bridged = matches!(packet.way, Way::Outside { bridged: true, .. } | Way::Confirmation { bridged: true, .. });
+    concluded(rulesets, &all_ends(rulesets, packet, machine, standing), |possible| {
+        (rulesets.chains.bridges && (bridged || forwarded(possible)))
+            .then(|| Because { name: unknown::BRIDGE.to_owned(), place: String::new() })
+    })
+}
+
+/// What all ends that were found come to; `more` is what it depends on besides.
+pub(super) fn concluded(rulesets: &Rulesets, ends: &Ends, more: impl FnOnce(&[End]) -> Option<Because>) -> Prediction {
     let mut because: BTreeSet<Because> = ends.iter().flat_map(|(_, because)| because.clone()).collect();
     let mut possible: Vec<End> = Vec::new();
-    for (end, _) in &ends {
+    for (end, _) in ends {
         if let Some(end) = end.as_ref().filter(|end| !possible.contains(end)) {
             possible.push(end.clone());
         }
     }
     let whole = ends.iter().all(|(end, _)| end.is_some());
-    let certain = whole && possible.len() == 1;
-    if certain {
+    if whole && possible.len() == 1 {
         because.clear();
     }
     for unread in &rulesets.unread {
         because.insert(Because { name: unknown::UNREAD.to_owned(), place: format!("{}: {}", unread.what, unread.why) });
     }
-    let forwarded = possible.iter().any(|end| matches!(end, End::Passes { goes: Goes::Forward | Goes::Out, .. }))
-        && !matches!(packet.way.part(), Part::Answer | Part::Advertisement);
-    let bridged = matches!(packet.way, Way::Outside { bridged: true, .. } | Way::Confirmation { bridged: true, .. });
-    if rulesets.chains.bridges && (forwarded || bridged) {
-        because.insert(Because { name: unknown::BRIDGE.to_owned(), place: String::new() });
-    }
+    because.extend(more(&possible));
     let end = match possible.pop() {
         Some(only) if because.is_empty() && possible.is_empty() => only,
         last => {
@@ -117,7 +123,19 @@ impl<'a> Journey<'a> {
         let part = self.packet.way.part();
         let (family, ecn) = (self.packet.family(), self.packet.ecn);
         let asked = (self.packet.destination, self.packet.destination_port);
-        Here { hook, family, machine: self.machine, input, output, loopback, asked, part, standing: self.standing, ecn }
+        Here {
+            hook,
+            family,
+            machine: self.machine,
+            input,
+            output,
+            loopback,
+            asked,
+            part,
+            standing: self.standing,
+            ecn,
+            layer: Layer::Network,
+        }
     }
 
     fn start(&self) -> State {
@@ -228,7 +246,7 @@ impl<'a> Journey<'a> {
         for state in on {
             for (exit, state) in through(&self.rulesets.chains, here, state) {
                 match exit {
-                    Exit::End(fate) => ends.push((Some(self.end(&fate, here.hook, &state)), state.because)),
+                    Exit::End(fate) => ends.push((Some(end_of(self.rulesets, &fate, here.hook, &state)), state.because)),
                     Exit::Lost => ends.push((None, state.because)),
                     _ => add(&mut next, Exit::Accept, state),
                 }
@@ -279,16 +297,17 @@ impl<'a> Journey<'a> {
             goes: if handed.is_some() { Goes::Proxy } else { goes },
         }
     }
+}
 
-    fn end(&self, fate: &Fate, hook: Hook, state: &State) -> End {
-        let forward = hook == Hook::Forward;
-        let (address, port) = (state.destination, state.destination_port);
-        let rule = |site: &Site, verdict: &str| rule_of(self.rulesets, site, verdict);
-        match fate {
-            Fate::Dropped(site) => End::Dropped { rule: rule(site, "drop"), address, port, forward },
-            Fate::Rejected(site) => End::Rejected { rule: rule(site, "reject"), address, port, forward },
-            Fate::Queued(site) => End::Queued { rule: rule(site, "queue") },
-        }
+/// What a packet's fate is told as.
+pub(super) fn end_of(rulesets: &Rulesets, fate: &Fate, hook: Hook, state: &State) -> End {
+    let forward = hook == Hook::Forward;
+    let (address, port) = (state.destination, state.destination_port);
+    let rule = |site: &Site, verdict: &str| rule_of(rulesets, site, verdict);
+    match fate {
+        Fate::Dropped(site) => End::Dropped { rule: rule(site, "drop"), address, port, forward },
+        Fate::Rejected(site) => End::Rejected { rule: rule(site, "reject"), address, port, forward },
+        Fate::Queued(site) => End::Queued { rule: rule(site, "queue") },
     }
 }
 

@@ -18,7 +18,9 @@ pub(super) fn firewall(facts: &Facts) -> Vec<Finding> {
     for (entry, who) in entries(facts) {
         let Some((prediction, packet)) = deciding(facts, &entry) else { continue };
         let what = match packet {
-            Part::Syn | Part::Solicitation | Part::Advertisement => format!("connections of {who} are"),
+            Part::Syn | Part::Solicitation | Part::Advertisement | Part::ArpQuestion | Part::ArpAnswer => {
+                format!("connections of {who} are")
+            }
             Part::Answer => format!("answers to connections of {who} are"),
             Part::Confirmation | Part::Data => {
                 format!("connections of {who} are answered and then stopped: what the client sends next (its ACK) is")

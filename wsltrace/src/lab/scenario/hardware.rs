@@ -12,7 +12,7 @@ use crate::lab::{Binding, Lab, LabError, Seen, Side, Step};
 const GROUP: &str = "neighbours";
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![stopped(), wrong_container(), wrong_client(), deaf(), moved(), moved_and_forgotten(), without_ipv6(), switched_off()]
+    vec![stopped(), wrong_container(), wrong_client(), moved(), moved_and_forgotten(), without_ipv6(), switched_off()]
 }
 
 /// The neighbour's entry outlives its container for half a minute or more, and the bridge sends what it does not know by every port.
@@ -77,29 +77,6 @@ fn wrong_client() -> Scenario {
             path: unconfirmed(),
             ..base.expect
         },
-        ..base
-    }
-}
-
-/// The container lives, and its own rules keep it from saying where it is.
-fn deaf() -> Scenario {
-    let base = super::neighbour::stopped_container();
-    Scenario {
-        name: "neighbour-deaf-container",
-        title: "a published port whose container drops the questions for its hardware address (table arp)",
-        tools: &["nft", "ip"],
-        break_it: |lab| {
-            serve_all(lab, Side::Container, INNER_PORT)?;
-            publish(lab, CONTAINER)?;
-            lab.side(Side::Container)?.nft("arp", "type filter hook input priority 0; policy drop", "")?;
-            lab.wsl.set_sysctl("net.ipv4.neigh.docker0.retrans_time_ms", "900")?;
-            // Some seconds after it has used what it knows of its gateway it would ask that, which tells where it is.
-            lab.side(Side::Container)?.ip("neighbour flush dev eth0")?;
-            lab.wsl.ip(&format!("neighbour del {CONTAINER} dev docker0"))
-        },
-        settle: |lab| lab.wsl.await_failed_neighbour(CONTAINER.into()),
-        mended: Some(Mended::Added(1)),
-        expect: Expect { proved: false, inferred: true, says: "which has that address, drops the question", ..base.expect },
         ..base
     }
 }

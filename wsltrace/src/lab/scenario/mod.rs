@@ -6,6 +6,7 @@ mod beside;
 mod bridge;
 mod confirmation;
 mod conntrack;
+mod deaf;
 mod detail;
 mod docker;
 mod firewall;
@@ -190,6 +191,7 @@ pub fn all() -> Vec<Scenario> {
         reader::scenarios(),
         neighbour::scenarios(),
         hardware::scenarios(),
+        deaf::scenarios(),
         led::scenarios(),
         nested::scenarios(),
         beside::scenarios(),

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use nix::errno::Errno;
 
 use super::{
-    Expect, Scenario, astray, back, confirmation, conntrack, firewall, foreign, forwarding, further, handshake, ingress, ipsec,
-    led, limits, listener, loopback, neighbour, overflow, packet, policy, queue, reader, reply, routing, served, synproxy,
+    Expect, Scenario, astray, back, confirmation, conntrack, deaf, firewall, foreign, forwarding, further, handshake, ingress,
+    ipsec, led, limits, listener, loopback, neighbour, overflow, packet, policy, queue, reader, reply, routing, served, synproxy,
     tables, untaken,
 };
 use crate::lab::Seen;
@@ -156,6 +156,11 @@ const OVER_V6: &[OverV6] = &[
     ("ingress-reject-nft", "ingress-reject-nft-v6", "nftables rejects IPv6 in the ingress chain of the device"),
     ("reply-drop-egress", "reply-drop-egress-v6", "nftables drops the answers over IPv6 in the egress chain of the device"),
     ("reply-drop-qdisc", "reply-drop-qdisc-v6", "the queueing discipline has no room for answers over IPv6"),
+    (
+        "bridge-drop-arp-nft",
+        "bridge-drop-discovery-nft-v6",
+        "nftables drops on the bridge the question for a container's IPv6 neighbour",
+    ),
     ("listener-udp", "listener-udp-v6", "the server has the port for UDP alone, asked over IPv6"),
     ("no-listener-near", "no-listener-near-v6", "the server listens on the next port, asked over IPv6"),
     ("accept-queue-of-one", "accept-queue-of-one-v6", "the queue has room for one (backlog 0), asked over IPv6"),
@@ -234,6 +239,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         forwarding::scenarios(),
         routing::scenarios(),
         neighbour::scenarios(),
+        deaf::scenarios(),
         led::scenarios(),
         loopback::scenarios(),
         overflow::scenarios(),
@@ -292,7 +298,7 @@ fn over_v6_expected(name: &str, expect: Expect) -> Expect {
     let expect = Expect { translated, ..expect };
     match name {
         // Who is given up here gives no reason, and neither does what is not sent on.
-        "neighbour-stopped" | "ipsec-block-forward" => {
+        "neighbour-stopped" | "bridge-drop-arp-nft" | "ipsec-block-forward" => {
             Expect { reason: Some(("NOT_SPECIFIED", (5, 18))), proved: false, inferred: true, ..expect }
         }
         // Here the reason is that of other refusals too, and only the setting tells.

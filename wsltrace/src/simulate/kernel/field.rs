@@ -6,12 +6,25 @@ use super::registers::{Content, Piece, Scale};
 use super::rule::{ALL, Read, Reader, must, named, size};
 use crate::simulate::ruleset::{Mark, Statement};
 use crate::simulate::unknown;
-use crate::simulate::value::Field;
+use crate::simulate::value::{Arp, Field};
 
-/// `NFT_PAYLOAD_NETWORK_HEADER`, `NFT_PAYLOAD_TRANSPORT_HEADER`.
+/// `NFT_PAYLOAD_LL_HEADER`, `NFT_PAYLOAD_NETWORK_HEADER`, `NFT_PAYLOAD_TRANSPORT_HEADER`.
+const LINK_HEADER: u32 = 0;
 const NETWORK_HEADER: u32 = 1;
 const TRANSPORT_HEADER: u32 = 2;
-/// Fields of IPv4, IPv6 and TCP: where they begin, their bytes.
+/// Of a frame of Ethernet: where a field begins, its bytes.
+const FRAME: [(usize, usize, Field); 1] = [(12, 2, Field::EtherType)];
+/// The same of ARP for IPv4 over Ethernet.
+const ARP: [(usize, usize, Field); 7] = [
+    (0, 2, Field::Arp(Arp::HardwareType)),
+    (2, 2, Field::Arp(Arp::ProtocolType)),
+    (4, 1, Field::Arp(Arp::HardwareLength)),
+    (5, 1, Field::Arp(Arp::ProtocolLength)),
+    (6, 2, Field::Arp(Arp::Operation)),
+    (14, 4, Field::Arp(Arp::Sender)),
+    (24, 4, Field::Arp(Arp::Target)),
+];
+/// The same of IPv4, IPv6 and TCP.
 const IPV4: [(usize, usize, Field); 5] = [
     (0, 1, Field::IpVersion { ipv4: true }),
     (6, 2, Field::FragmentOffset),
@@ -36,6 +49,9 @@ impl Reader<'_> {
         const LEN: u16 = 4;
         let (base, offset, len) = (must(expression, BASE)?, size(expression, OFFSET)?, size(expression, LEN)?);
         let fields: &[(usize, usize, Field)] = match (base, self.ipv4) {
+            // Elsewhere there may be none.
+            (LINK_HEADER, _) if self.sees_frames() => &FRAME,
+            (NETWORK_HEADER, _) if self.arp => &ARP,
             (NETWORK_HEADER, Some(true)) => &IPV4,
             (NETWORK_HEADER, Some(false)) => &IPV6,
             (TRANSPORT_HEADER, _) => &TCP,
@@ -48,10 +64,10 @@ impl Reader<'_> {
                 .iter()
                 .filter(|(_, _, field)| !matches!(field, Field::IpVersion { .. } | Field::FragmentOffset | Field::HopLimit));
             let matters = read.filter(|(_, _, field)| !matches!(field, Field::NextHeader { .. })).any(touches);
-            let is_known = !fields.is_empty() || base == 0;
+            let is_known = !fields.is_empty() || base == LINK_HEADER;
             return Ok((matters || !is_known).then_some(Statement::Anything(unknown::EXPRESSION)));
         };
-        let other = if base == 0 { "ether" } else { "payload" };
+        let other = if base == LINK_HEADER { "ether" } else { "payload" };
         let (mut at, mut contents) = (offset, Vec::new());
         while at < offset + len {
             let left = offset + len - at;

@@ -16,6 +16,8 @@ use crate::simulate::value::{Elements, Field, Item, Operand, Step};
 const FAMILIES: [(u128, bool); 2] = [(2, true), (10, false)];
 /// `ETH_P_IP`, `ETH_P_IPV6`.
 const ETHER_TYPES: [(u128, bool); 2] = [(0x0800, true), (0x86dd, false)];
+/// `ETH_P_ARP`.
+const ARP: u128 = 0x0806;
 /// The bytes of all registers: nobody knows how many a field has that is not known here, and none of them may be taken for another.
 pub(super) const ALL: usize = 64;
 /// The bytes of a number that chance or a hash decides.
@@ -35,6 +37,8 @@ pub(super) struct Reader<'a> {
     pub(super) registers: Registers,
     /// Whether the header of the network is that of IPv4, once that is known.
     pub(super) ipv4: Option<bool>,
+    /// Whether it is that of ARP.
+    pub(super) arp: bool,
 }
 
 impl<'a> Reader<'a> {
@@ -44,7 +48,13 @@ impl<'a> Reader<'a> {
             "ip6" => Some(false),
             _ => None,
         };
-        Self { sets, place, devices, registers: Registers::default(), ipv4 }
+        let arp = place.family == "arp";
+        Self { sets, place, devices, registers: Registers::default(), ipv4, arp }
+    }
+
+    /// Whether it sees frames as they are on the wire.
+    pub(super) fn sees_frames(&self) -> bool {
+        matches!(self.place.family.as_str(), "bridge" | "netdev")
     }
 
     /// The statements; `saved` is the same rule as iptables prints it, where it does.
@@ -212,6 +222,7 @@ impl<'a> Reader<'a> {
                 _ => continue,
             };
             if number == to {
+                self.arp = piece.operand.field == Field::EtherType && *number == ARP;
                 self.ipv4 = known.iter().find(|(known, _)| known == number).map(|(_, ipv4)| *ipv4);
             }
         }

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::only;
 use crate::simulate::symbol::{self, network};
 use crate::simulate::unknown;
-use crate::simulate::value::{Field, Item, Operand, Step};
+use crate::simulate::value::{Arp, Field, Item, Operand, Step};
 
 /// The parts of the left side, of which a concatenation has several.
 pub(super) fn operands(value: &Value) -> Vec<Operand> {
@@ -87,10 +87,24 @@ fn payload(protocol: &str, field: &str) -> Field {
         ("tcp" | "th", "dport") => Field::DestinationPort,
         ("tcp", "flags") => Field::TcpFlags,
         // nft puts a check of the protocol before them, which it does not print.
-        ("udp" | "udplite" | "icmp" | "icmpv6" | "igmp" | "sctp" | "dccp" | "ah" | "esp" | "comp" | "arp", _) => Field::Absent,
+        ("udp" | "udplite" | "icmp" | "icmpv6" | "igmp" | "sctp" | "dccp" | "ah" | "esp" | "comp", _) => Field::Absent,
+        ("arp", field) => arp(field),
         ("ether" | "vlan", _) => Field::Unknown(unknown::named("ether", unknown::EXPRESSION)),
         _ => Field::Unknown(unknown::named("payload", unknown::EXPRESSION)),
     }
+}
+
+fn arp(field: &str) -> Field {
+    Field::Arp(match field {
+        "htype" => Arp::HardwareType,
+        "ptype" => Arp::ProtocolType,
+        "hlen" => Arp::HardwareLength,
+        "plen" => Arp::ProtocolLength,
+        "operation" => Arp::Operation,
+        "saddr ip" => Arp::Sender,
+        "daddr ip" => Arp::Target,
+        _ => return Field::Unknown(unknown::named("payload", unknown::EXPRESSION)),
+    })
 }
 
 fn meta(key: &str) -> Field {
@@ -154,7 +168,11 @@ fn constant(field: Field, value: &Value) -> Option<Item> {
         return Some(Item::Range(bits(field, from)?, bits(field, to)?));
     }
     if let Some(prefix) = value.get("prefix") {
-        let (Field::Source { ipv4 } | Field::Destination { ipv4 } | Field::AskedAddress { ipv4 }) = field else { return None };
+        let ipv4 = match field {
+            Field::Source { ipv4 } | Field::Destination { ipv4 } | Field::AskedAddress { ipv4 } => ipv4,
+            Field::Arp(Arp::Sender | Arp::Target) => true,
+            _ => return None,
+        };
         let length = u32::try_from(prefix.get("len")?.as_u64()?).ok()?;
         return Some(network(bits(field, prefix.get("addr")?)?, length, ipv4));
     }

@@ -2,7 +2,7 @@
 
 use super::{address, chain, end, machine, rule, rulesets, syn, told};
 use crate::evidence::rules::legacy::parse;
-use crate::simulate::{Packet, Rulesets, Way, predict, predict_arp};
+use crate::simulate::{Packet, Port, Rulesets, Search, Way, predict, predict_search};
 
 const ACCEPT: &str = r#"{"accept": null}"#;
 
@@ -75,25 +75,17 @@ fn its_type_decides() {
     assert_eq!(legacy("DROP", "OUTPUT", &["-p tcp -j ACCEPT"], &answer), "drop policy");
 }
 
-/// Tables of the family `arp`: a policy or a rule for all of them is followed, a rule with a condition is not.
+/// What is asked of ARP itself is tested beside what uses it.
 #[test]
-fn of_arp_only_what_is_the_same_for_all_is_followed() {
-    let arp = |hook: &str, policy: &str, rules: &[&str]| {
-        let chain = chain("c", 1, hook, 0, policy);
-        let rules = rules.iter().zip(2..).map(|(rule_text, handle)| rule("c", handle, rule_text));
-        let objects: Vec<String> = std::iter::once(chain).chain(rules).map(|text| text.replace("\"inet\"", "\"arp\"")).collect();
-        predict_arp(&rulesets(&objects.join(","))).map_or("nothing".to_owned(), |prediction| told(&prediction))
-    };
-    let (drops, condition) =
-        (r#"{"drop": null}"#, of(r#"{"payload": {"protocol": "arp", "field": "operation"}}"#, r#""request""#));
-    assert_eq!([arp("input", "accept", &[]), arp("input", "drop", &[])], ["nothing", "drop policy"]);
-    assert_eq!([arp("output", "accept", &[drops]), arp("output", "drop", &[ACCEPT])], ["drop 2", "nothing"]);
-    assert_eq!(
-        [arp("input", "drop", &[&condition]), arp("input", "accept", &[&condition])],
-        ["maybe arp tables", "maybe arp tables"]
-    );
-    assert_eq!(predict_arp(&Rulesets::default()), None);
-    assert!(predict_arp(&Rulesets { arptables: true, ..Rulesets::default() }).is_some());
-    // Rules of IP see none of them, and those of ARP no SYN.
-    assert_eq!(told(&end(&[chain("c", 1, "input", 0, "drop").replace("\"inet\"", "\"arp\"")], &syn())), "pass");
+fn rules_of_ip_see_none_of_arp_and_those_of_arp_no_syn() {
+    let search =
+        Search { whom: address("172.28.16.2"), asker: None, device: Some("eth0".to_owned()), port: Port::NoBridge, own: false };
+    let said = |rulesets: &Rulesets| predict_search(rulesets, &search, &machine()).map(|prediction| told(&prediction));
+    let policy = chain("c", 1, "input", 0, "drop");
+    assert_eq!(said(&rulesets(&policy)), ["pass", "pass"]);
+    let of_arp = policy.replace("\"inet\"", "\"arp\"");
+    assert_eq!(said(&rulesets(&of_arp)), ["drop policy", "pass"]);
+    assert_eq!(told(&end(&[of_arp], &syn())), "pass");
+    let unread = Rulesets { arptables: true, ..Rulesets::default() };
+    assert_eq!(said(&unread), ["maybe arp tables", "maybe arp tables"]);
 }

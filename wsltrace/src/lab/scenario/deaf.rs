@@ -1,0 +1,125 @@
+//! A container that lives, and whose hardware address this machine does not learn: rules or settings, its own or this machine's, keep the
+//! question for it or the answer from getting through.
+
+use super::forwarding::{INNER_PORT, publish};
+use super::{Expect, Mended, Scenario, serve_all};
+use crate::lab::sides::CONTAINER;
+use crate::lab::{Lab, LabError, Side};
+
+pub(super) fn scenarios() -> Vec<Scenario> {
+    let there = "which has that address, drops the question";
+    let rule = Some(Mended::Added(1));
+    let on_bridge = "of bridge lab output here drops this machine's question for it";
+    vec![
+        Scenario {
+            mended: rule,
+            ..unheard(
+                "neighbour-deaf-container",
+                "a published port whose container drops the questions for its hardware address (table arp)",
+                there,
+                |lab| {
+                    lab.side(Side::Container)?.nft("arp", "type filter hook input priority 0; policy drop", "")?;
+                    cold(lab)
+                },
+            )
+        },
+        Scenario {
+            mended: rule,
+            ..unheard(
+                "neighbour-deaf-container-request",
+                "a published port whose container drops ARP requests, and nothing else of ARP",
+                there,
+                |lab| {
+                    let hook = "type filter hook input priority 0";
+                    lab.side(Side::Container)?.nft("arp", hook, "arp operation request counter drop")?;
+                    cold(lab)
+                },
+            )
+        },
+        Scenario {
+            mended: Some(Mended::Set),
+            ..unheard(
+                "neighbour-ignoring-container",
+                "a published port whose container answers no ARP (arp_ignore)",
+                "answers nobody who asks eth0 for it (net.ipv4.conf.all.arp_ignore is 8)",
+                |lab| {
+                    lab.side(Side::Container)?.set_sysctl("net.ipv4.conf.all.arp_ignore", "8")?;
+                    cold(lab)
+                },
+            )
+        },
+        Scenario {
+            mended: Some(Mended::Up("eth0")),
+            ..unheard(
+                "neighbour-noarp-container",
+                "a published port whose container's interface answers no ARP (NOARP)",
+                "answers nobody who asks for its hardware address (NOARP)",
+                |lab| {
+                    lab.side(Side::Container)?.ip("link set eth0 arp off")?;
+                    cold(lab)
+                },
+            )
+        },
+        Scenario {
+            options: &["NF_TABLES_BRIDGE"],
+            mended: rule,
+            ..unheard(
+                "bridge-drop-arp-nft",
+                "nftables drops on the bridge what asks for a container's hardware address",
+                on_bridge,
+                |lab| {
+                    let what = if lab.v6 { "icmpv6 type nd-neighbor-solicit" } else { "ether type arp" };
+                    lab.wsl.nft("bridge", "type filter hook output priority 0", &format!("{what} counter drop"))?;
+                    cold(lab)
+                },
+            )
+        },
+        Scenario {
+            tools: &["nft", "ip", "ebtables-nft"],
+            options: &["NF_TABLES_BRIDGE"],
+            mended: rule,
+            ..unheard(
+                "bridge-drop-arp-ebtables",
+                "ebtables drops on the bridge what asks for a container's hardware address, by a match of its own",
+                "in vain though it is there: most likely rule handle",
+                |lab| {
+                    let arguments = format!("-A OUTPUT -p ARP --arp-ip-dst {CONTAINER} -j DROP");
+                    lab.wsl.tool("ebtables-nft", &arguments.split(' ').collect::<Vec<_>>(), "")?;
+                    cold(lab)
+                },
+            )
+        },
+    ]
+}
+
+/// The packet waits for the container, of which it is not known where it is.
+fn unheard(
+    name: &'static str,
+    title: &'static str,
+    says: &'static str,
+    break_it: fn(&mut Lab) -> Result<(), LabError>,
+) -> Scenario {
+    let base = super::neighbour::stopped_container();
+    Scenario {
+        name,
+        title,
+        tools: &["nft", "ip"],
+        break_it,
+        settle: |lab| lab.wsl.await_failed_neighbour(lab.at(CONTAINER)),
+        expect: Expect { proved: false, inferred: true, says, ..base.expect },
+        ..base
+    }
+}
+
+/// A published port of a container that serves, and whose neighbours do not know it (any longer). What breaks it comes before: it would be
+/// learned again.
+fn cold(lab: &mut Lab) -> Result<(), LabError> {
+    serve_all(lab, Side::Container, INNER_PORT)?;
+    publish(lab, CONTAINER)?;
+    let family = if lab.v6 { "ipv6" } else { "ipv4" };
+    // Not at the same time as the client, which sends again after every second.
+    lab.wsl.set_sysctl(&format!("net.{family}.neigh.docker0.retrans_time_ms"), "900")?;
+    // Some seconds after it has used what it knows of its gateway it would ask that, which tells where it is.
+    lab.side(Side::Container)?.ip("neighbour flush dev eth0")?;
+    lab.ip(&format!("neighbour del {} dev docker0", lab.at(CONTAINER)))
+}
