@@ -37,6 +37,9 @@ const TOOLS: &[&str] = &[
     "tc",
 ];
 
+/// Those that single scenarios run, which are skipped where this machine does not have them.
+const TOOLS_OF_FEW: &[&str] = &["bpftool"];
+
 /// What busybox is in the guest; programs that are there already are not among them.
 const APPLETS: &[&str] = &["cat", "mkdir", "mknod", "mount", "poweroff", "sh", "sleep", "sync", "sysctl", "uname"];
 
@@ -89,7 +92,8 @@ impl Contents {
     fn programs(&mut self) -> Result<(), Error> {
         let mut linked = vec![places::program(true)];
         self.file("/usr/bin/wsltrace".into(), Kind::Program, places::program(true));
-        for tool in TOOLS {
+        let of_few = TOOLS_OF_FEW.iter().filter(|tool| machine::find(tool).is_some());
+        for tool in TOOLS.iter().chain(of_few) {
             linked.push(self.tool(tool)?);
         }
         for plugin in list(Path::new(PLUGINS))? {
