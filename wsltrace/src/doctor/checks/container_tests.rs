@@ -6,7 +6,7 @@ use super::super::{Address, Facts, Firewalls, Inside, Interface, Severity};
 use super::tests::{facts, finding, is, led, listener, wrong};
 use crate::evidence::Listener;
 use crate::simulate::tests::{chain, rule, rulesets};
-use crate::wsl::{Answer, Way};
+use crate::wsl::{Answer, NetworkingMode, Source, Way, Wsl};
 
 /// A port that is led to 10.9.0.2:80, a container of br0 that serves it, and nothing wrong.
 pub(super) fn published() -> Facts {
@@ -54,6 +54,32 @@ fn a_container_that_serves_works() {
     let facts = published();
     assert_eq!(outside(&facts).0, Answer::Works, "{:?}", outside(&facts));
     assert_eq!(wrong(&facts), []);
+}
+
+#[test]
+fn windows_localhost_does_not_lead_where_only_a_rule_leads() {
+    let in_wsl = |mode| {
+        let mut facts = published();
+        facts.wsl.wsl = Wsl::Two;
+        facts.wsl.mode = Some((mode, Source::Wslinfo));
+        facts
+    };
+    let facts = in_wsl(NetworkingMode::Nat);
+    let found = finding(&facts, "published");
+    assert_eq!(found.severity, Severity::Warns);
+    assert!(found.summary.contains("localhost:8080/ is refused, while http://172.28.20.5:8080/ works"), "{}", found.summary);
+    let row = |way| facts.rows().into_iter().find(|row| row.way == way).unwrap().answer;
+    assert_eq!([row(Way::WindowsLocalhost), row(Way::WindowsToAddress)], [Answer::Fails, Answer::Works]);
+    let told = |facts: &Facts| wrong(facts).iter().any(|(check, _)| check == "published");
+    // As Docker's proxy listens.
+    let mut proxied = facts.clone();
+    proxied.linux.listeners = vec![listener("0.0.0.0")];
+    assert!(!told(&proxied));
+    // Nothing leads there: then it is told what stops it.
+    let mut stopped = facts.clone();
+    stopped.linux.settings.insert("net.ipv4.conf.eth0.forwarding".to_owned(), "0".to_owned());
+    assert!(!told(&stopped));
+    assert!(!told(&in_wsl(NetworkingMode::Mirrored)) && !told(&published()));
 }
 
 #[test]

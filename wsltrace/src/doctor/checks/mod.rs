@@ -12,6 +12,7 @@ mod neighbours;
 mod proxy;
 #[cfg(test)]
 mod proxy_tests;
+mod published;
 mod routing;
 #[cfg(test)]
 mod server_tests;
@@ -54,6 +55,7 @@ pub const CHECKS: &[Check] = &[
     Check { name: "two_firewalls", judge: firewall::two_worlds },
     Check { name: "firewall_unread", judge: firewall::unread },
     Check { name: "docker", judge: listener::docker },
+    Check { name: "published", judge: published::localhost },
     Check { name: "network", judge: routing::network },
     Check { name: "own_routing", judge: routing::own },
     Check { name: "loopback0", judge: loopback0::loopback0 },
