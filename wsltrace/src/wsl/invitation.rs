@@ -14,8 +14,10 @@ pub struct Place<'a> {
     pub mode: Option<NetworkingMode>,
     /// The address of this machine that others may reach.
     pub address: Option<IpAddr>,
-    /// The listeners on the port; with none, a server on every address is thought of.
+    /// The listeners on the port; with none, a server on every address is thought of, or one of a container's.
     pub listeners: &'a [Listener],
+    /// Whether there are containers: a rule alone may lead to one, from this machine's address and not from localhost.
+    pub containers: bool,
 }
 
 /// What a server can be reached by, from its listeners.
@@ -51,7 +53,12 @@ impl Reach {
 
 /// What to do once every probe is on, one sentence: `now open http://localhost:8080/ in a browser on Windows`.
 pub fn invitation(place: Place<'_>, port: u16) -> String {
-    let reach = Reach::of(place.listeners, place.address);
+    let mut reach = Reach::of(place.listeners, place.address);
+    // In the other modes Windows' localhost comes by an interface of its own, and meets the rules that lead to containers.
+    let by_sockets = place.wsl == Wsl::No || matches!(place.mode, Some(NetworkingMode::Nat | NetworkingMode::Bridged));
+    if place.containers && by_sockets && place.listeners.is_empty() && place.address.is_some() {
+        reach = Reach { loopback4: false, loopback6: false, relay4: false, relay6: false, ..reach };
+    }
     let own = place.address.filter(|_| reach.address).map(|address| SocketAddr::new(address, port).to_string());
     if place.wsl == Wsl::No {
         return match own {
@@ -143,7 +150,7 @@ mod tests {
     fn said(wsl: Wsl, mode: Option<NetworkingMode>, addresses: &[&str]) -> String {
         let listeners: Vec<_> = addresses.iter().map(|address| listener(address, false)).collect();
         let address = Some("172.28.16.2".parse().unwrap());
-        invitation(Place { wsl, mode, address, listeners: &listeners }, 8080)
+        invitation(Place { wsl, mode, address, listeners: &listeners, containers: false }, 8080)
     }
 
     #[test]
@@ -156,6 +163,20 @@ mod tests {
         assert!(nat(&["::"]).starts_with(&format!("{plain} (not 127.0.0.1")));
         assert!(nat(&["172.28.16.2"]).starts_with("now open http://172.28.16.2:8080/ in a browser on Windows (not localhost"));
         assert!(nat(&["127.0.0.2"]).starts_with("Windows cannot reach this server"));
+    }
+
+    #[test]
+    fn a_port_of_a_container_that_nothing_here_listens_on_is_asked_for_by_the_address() {
+        let address = Some("172.28.16.2".parse().unwrap());
+        let said =
+            |wsl, mode, listeners: &[Listener]| invitation(Place { wsl, mode, address, listeners, containers: true }, 8080);
+        let nat = Some(NetworkingMode::Nat);
+        assert!(said(Wsl::Two, nat, &[]).starts_with("now open http://172.28.16.2:8080/ in a browser on Windows (not localhost"));
+        assert_eq!(said(Wsl::No, None, &[]), "now open http://172.28.16.2:8080/ from the client");
+        let mirrored = said(Wsl::Two, Some(NetworkingMode::Mirrored), &[]);
+        assert_eq!(mirrored, "now open http://127.0.0.1:8080/ in a browser on Windows");
+        // As Docker's proxy listens.
+        assert_eq!(said(Wsl::Two, nat, &[listener("0.0.0.0", false)]), "now open http://localhost:8080/ in a browser on Windows");
     }
 
     #[test]
@@ -180,7 +201,7 @@ mod tests {
 
     #[test]
     fn browsers_are_not_sent_to_ports_of_other_protocols() {
-        let place = Place { wsl: Wsl::Two, mode: None, address: None, listeners: &[] };
+        let place = Place { wsl: Wsl::Two, mode: None, address: None, listeners: &[], containers: true };
         assert_eq!(invitation(place, 22), "now connect to localhost:22 from Windows");
         assert_eq!(invitation(place, 443), "now open https://localhost:443/ in a browser on Windows");
     }

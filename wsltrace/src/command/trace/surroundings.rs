@@ -25,7 +25,7 @@ const OWNERS_LIMIT: Duration = Duration::from_secs(1);
 
 /// Checks of the doctor whose findings can be why no SYN comes at all into WSL: Windows looks at the listeners before it sends one. A
 /// rule or a setting is not among them: the SYN comes, and dies.
-const HIDES: [&str; 5] = ["listener", "listener_address", "mode", "neighbours", "xdp"];
+const HIDES: [&str; 6] = ["listener", "listener_address", "mode", "neighbours", "published", "xdp"];
 /// Those of them that are not about WSL: a client that cannot find this machine sends no SYN anywhere, and what an XDP program takes
 /// nobody sees.
 const HIDES_ANYWHERE: [&str; 2] = ["neighbours", "xdp"];
@@ -144,7 +144,7 @@ impl Surroundings {
         let listening = seen.listeners.iter().map(|listener| listener.port).find(|port| is_traced(*port));
         let port = listening.or(args.ports.first().map(|range| range.first)).unwrap_or(0);
         let on_it: Vec<Listener> = seen.listeners.iter().filter(|listener| listener.port == port).cloned().collect();
-        let place = Place { wsl, mode: seen.mode.map(|(mode, _)| mode), address: seen.address, listeners: &on_it };
+        let place = Place { wsl, mode: seen.mode.map(|(mode, _)| mode), address: seen.address, listeners: &on_it, containers };
         Start { listeners: seen.listeners.clone(), containers, invitation: wsl::invitation(place, port) }
     }
 }
