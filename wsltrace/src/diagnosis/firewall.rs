@@ -6,7 +6,7 @@
 
 use super::{
     Confidence, case::Case, case::Finding, confirmation::unconfirmed, icmp, remedy::iptables, remedy::mend, remedy::mend_further,
-    remedy::without_port, routes::mend_way_back, stages::stage_page,
+    remedy::without_port, routes::Refusal, routes::mend_way_back, routes::refused_by_tables, stages::stage_page,
 };
 use crate::{
     evidence::{Backend, Owner, Rule},
@@ -288,8 +288,12 @@ fn sentence(case: &Case, verb: &str) -> String {
     let comment = rule.comment.as_ref().map(|comment| format!(" (\"{comment}\")")).unwrap_or_default();
     let text = rule.text.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
     let twin = if case.evidence.rule_of_twin { ", as the kernel named it for another attempt of this client" } else { "" };
-    let reverse =
-        if rule.asks_for_way_back() { "; it lets in only what this machine would answer by the same interface" } else { "" };
+    let reverse = if rule.asks_for_way_back() {
+        let refused = no_way_back(case).map(|refusal| format!(", and {}", refusal.what)).unwrap_or_default();
+        format!("; it lets in only what this machine would answer by the same interface{refused}")
+    } else {
+        String::new()
+    };
     let limit = match (rule.is_limit(), rule.remembers()) {
         (true, _) => "; it is a limit, which what came before has used up, so a later attempt may pass",
         (_, true) => "; it asks how often this address came before, so a later attempt may pass",
@@ -344,11 +348,21 @@ pub(super) fn remedy(case: &Case) -> Vec<String> {
 
 /// The commands against a rule; one that asks for the way back is content when there is one.
 fn mend_rule(case: &Case, rule: &Rule) -> Vec<String> {
-    let right_way = if rule.asks_for_way_back() { mend_way_back(case) } else { None };
+    let right_way = if rule.asks_for_way_back() {
+        // A route beside one that refuses would not be asked.
+        no_way_back(case).map(|refusal| refusal.mend).or_else(|| mend_way_back(case))
+    } else {
+        None
+    };
     // Who set it wanted it, perhaps with another number.
     let limits = rule.is_limit() || rule.remembers();
     let raise = limits.then(|| "# wait until it lets more in, or change its numbers; or else:".to_owned());
     right_way.unwrap_or_else(|| raise.into_iter().chain(mend(case, rule)).collect())
+}
+
+/// What refuses the answer to a packet whose way back a rule asks for.
+fn no_way_back(case: &Case) -> Option<Refusal> {
+    refused_by_tables(case, case.journey.answer_destination())
 }
 
 /// Commands that show the rules which can have done it.

@@ -275,6 +275,24 @@ fn what_refuses_an_answer_in_routing_is_told() {
 }
 
 #[test]
+fn what_refuses_the_way_back_that_a_rule_asks_for_is_taken_away() {
+    let killed = dropped("NETFILTER_DROP", "nft_do_chain+0x3e8");
+    let rule = crate::evidence::Rule { text: Some("fib saddr . iif oif missing drop".into()), ..samples::rule() };
+    let no_way = Evidence { rule: Some(rule), route_back: Some(false), ..Evidence::default() };
+    let found = expect(&killed, &no_way, Code::FirewallDrop, Proved);
+    assert!(found.remedy[0].starts_with("sudo ip route add 172.28.16.1 dev eth0"), "{:?}", found.remedy);
+    let route =
+        Refusing { kind: "blackhole".into(), destination: (ip("172.28.16.1"), 32), table: 254, marked: false, nexthop: None };
+    let found = expect(&killed, &Evidence { refusing_route: Some(route), ..no_way }, Code::FirewallDrop, Proved);
+    assert!(
+        found.summary.contains("the same interface, and the route \"blackhole 172.28.16.1/32\" refuses"),
+        "{}",
+        found.summary
+    );
+    assert_eq!(found.remedy, ["sudo ip route del blackhole 172.28.16.1/32"]);
+}
+
+#[test]
 fn an_interface_is_blamed_for_forwarding_only_where_the_setting_of_all_is_on() {
     let unrouted = dropped("IP_INADDRERRORS", "ip_error+0x8a");
     let with = |value: &str| Evidence { sysctls: vec![("net.ipv4.ip_forward".into(), value.into())], ..Evidence::default() };

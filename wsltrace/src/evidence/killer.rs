@@ -38,7 +38,7 @@ impl Watched {
             self.name_by_counter(journey, stage, span.began, evidence);
         }
         if evidence.rule.as_ref().is_some_and(Rule::asks_for_way_back) {
-            way::add_way_back(&self.netns, journey, evidence).or_told(inum, "read the routes");
+            way::add_way_back_or_refusal(&self.netns, journey, evidence).or_told(inum, "read the routes");
         }
         let rejects = evidence.rule.as_ref().is_some_and(|rule| rule.verdict == "reject");
         if rejects && journey.outcome == Outcome::Dropped {

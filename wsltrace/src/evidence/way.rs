@@ -101,6 +101,15 @@ pub(super) fn add_way_back(netns: &Netns, journey: &Journey, evidence: &mut Evid
     Ok(())
 }
 
+/// Where answers go, and what refuses them where they go nowhere.
+pub(super) fn add_way_back_or_refusal(netns: &Netns, journey: &Journey, evidence: &mut Evidence) -> io::Result<()> {
+    add_way_back(netns, journey, evidence)?;
+    if evidence.route_back == Some(false) {
+        add_refusal(netns, &answer(journey), evidence)?;
+    }
+    Ok(())
+}
+
 /// Where the packet was to go that no neighbour answered for, and the device on which it waited.
 pub(super) fn waited_for(journey: &Journey) -> Option<(IpAddr, &str)> {
     let waited = journey.stages.iter().rfind(|visit| visit.stage == Stage::Neighbour)?;
