@@ -8,7 +8,7 @@ use super::super::{Facts, Finding, Severity};
 use crate::escape::escape;
 use crate::evidence::{Listener, Owner};
 use crate::simulate::Part;
-use crate::wsl::{Answer, Gate, Held, NetworkingMode, Way, Wsl, is_relayed, taker};
+use crate::wsl::{Answer, Gate, Held, NetworkingMode, Row, Way, Wsl, is_relayed, taker};
 
 /// How many other ports are named when nobody listens on the one.
 const OTHERS: usize = 8;
@@ -164,6 +164,9 @@ pub(super) fn address(facts: &Facts) -> Vec<Finding> {
         return vec![bound];
     }
     let rows = facts.rows_of_sockets();
+    if rules_lead_past(facts, &rows) {
+        return Vec::new();
+    }
     let windows = rows.iter().filter(|row| is_from_windows(row.way));
     let mut windows = windows.peekable();
     let all: Vec<String> = listeners.iter().map(socket).collect();
@@ -248,6 +251,13 @@ fn bound_to_device(facts: &Facts) -> Option<Finding> {
 
 fn is_from_windows(way: Way) -> bool {
     matches!(way, Way::WindowsLocalhost | Way::WindowsLoopback4 | Way::WindowsToAddress)
+}
+
+/// Whether rules lead connections to the server that its addresses alone would not get.
+fn rules_lead_past(facts: &Facts, of_sockets: &[Row]) -> bool {
+    let works = |rows: &[Row], way: Way| rows.iter().any(|row| row.way == way && row.answer == Answer::Works);
+    let rows = facts.rows();
+    rows.iter().any(|row| works(&rows, row.way) && !works(of_sockets, row.way))
 }
 
 fn only_loopback(facts: &Facts, all: &str) -> Finding {

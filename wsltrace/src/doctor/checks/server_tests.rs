@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use super::super::{Facts, Inside, Severity};
-use super::tests::{facts, finding, is, listener, wrong};
+use super::tests::{facts, finding, is, led, listener, wrong};
 use crate::evidence::Listener;
 use crate::wsl::{Answer, NetworkingMode, Way};
 
@@ -43,6 +43,16 @@ fn a_server_of_a_device_takes_what_comes_by_it() {
     let mut both = bound(None, "eth0");
     both.linux.listeners.push(listener("0.0.0.0"));
     assert_eq!(wrong(&both), []);
+}
+
+#[test]
+fn others_reach_a_server_on_localhost_by_a_rule_that_leads_there() {
+    let mut facts = led("127.0.0.1", &[], r#"{"dnat": {"family": "ip", "addr": "127.0.0.1", "port": 8080}}"#);
+    assert_eq!(row(&facts, Way::LanToAddress).0, Answer::Fails);
+    assert!(wrong(&facts).contains(&("listener_address".to_owned(), Severity::Warns)), "{:?}", wrong(&facts));
+    facts.linux.settings.insert("net.ipv4.conf.eth0.route_localnet".to_owned(), "1".to_owned());
+    assert_eq!(row(&facts, Way::LanToAddress).0, Answer::Works);
+    assert_eq!(wrong(&facts), []);
 }
 
 #[test]
