@@ -10,12 +10,14 @@ mod firewall;
 mod hairpin;
 mod handed;
 mod hardware;
+mod held_back;
 mod hindered;
 mod icmp;
 mod ipsec;
 mod led;
 mod listener;
 mod managers;
+mod misaddressed;
 mod neighbour;
 mod next;
 #[cfg(test)]

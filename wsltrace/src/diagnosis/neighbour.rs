@@ -14,7 +14,7 @@ use crate::journey::{FREES_UNRESOLVED, Journey, Origin, Outcome, Stage};
 
 pub(super) fn neighbour(case: &Case) -> Option<Finding> {
     if case.journey.outcome == Outcome::Forwarded {
-        return super::hardware::sent_to_nobody(case);
+        return super::misaddressed::sent_on(case).or_else(|| super::hardware::sent_to_nobody(case));
     }
     // It would not have to be asked for.
     if super::routes::is_sought_outside(case) {

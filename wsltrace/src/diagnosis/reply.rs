@@ -196,7 +196,7 @@ pub(super) fn dropped(case: &Case) -> Option<Finding> {
     {
         return Some(finding);
     }
-    if let Some(finding) = super::rerouted::answer(case) {
+    if let Some(finding) = super::rerouted::answer(case).or_else(|| super::misaddressed::freed_by_bridge(case)) {
         return Some(finding);
     }
     if case.evidence.rule.is_none()
@@ -359,7 +359,8 @@ pub(super) fn forwarded(case: &Case) -> Option<Finding> {
         let look = [case.root(&format!("ip route get {destination}")), case.root("ip -br link show")];
         return Some(Finding::proved(summary).remedy(look));
     }
-    super::unmasked::sent_on(case, &to, &by)
+    super::held_back::sent_on(case)
+        .or_else(|| super::unmasked::sent_on(case, &to, &by))
         .or_else(|| Some(Finding::proved(format!("sent on to {to}{by}; what happens there is not seen from here"))))
 }
 

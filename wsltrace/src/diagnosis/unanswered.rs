@@ -12,6 +12,10 @@ use crate::journey::{Facts, Journey, Outcome};
 
 pub(super) fn unanswered(case: &Case) -> Option<Finding> {
     let Facts { syn_ack, syn_ack_again, acknowledged, established, .. } = case.journey.facts;
+    let unconfirmed = !acknowledged || case.journey.is_confirmed_in_vain();
+    if let Some(finding) = super::held_back::answer(case).filter(|_| unconfirmed && !established) {
+        return Some(finding);
+    }
     if case.journey.is_confirmed_in_vain() && !case.journey.is_unconfirmed() {
         return Some(confirmed_in_vain(case));
     }
@@ -31,7 +35,8 @@ pub(super) fn unanswered(case: &Case) -> Option<Finding> {
         return not_taken(case);
     }
     let source = case.journey.flow.source;
-    let (by_hand, forget) = super::hardware::set_by_hand(case).unwrap_or_default();
+    let misaddressed = super::misaddressed::unconfirmed(case).or_else(|| super::hardware::set_by_hand(case));
+    let (by_hand, forget) = misaddressed.unwrap_or_default();
     let summary = format!(
         "answered, but {source} never confirmed: the SYN-ACK was sent again and no ACK came in, so the answer is lost on the way back{by_hand}"
     );

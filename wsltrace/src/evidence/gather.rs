@@ -181,6 +181,8 @@ impl Gatherer {
             self.add_lead(journey, began, &mut evidence);
         }
         self.add_hardware(journey, &mut evidence);
+        self.add_misaddressed(journey, &mut evidence);
+        self.add_held_back(journey, &mut evidence);
         if is_refused_to_client(journey) {
             let client = (journey.flow.source, journey.flow.source_port);
             let cgroup = self.watched.get(&journey.netns).map(|watched| sockets::cgroup_of_client(&watched.netns, client));

@@ -160,7 +160,7 @@ impl Gatherer {
 
 /// The namespace and the interface that a packet was last seen leaving, and where it was to go: a SYN that was sent on, or an answer that
 /// nobody has confirmed.
-fn sent(journey: &Journey) -> Option<(u32, &str, IpAddr)> {
+pub(super) fn sent(journey: &Journey) -> Option<(u32, &str, IpAddr)> {
     let facts = journey.facts;
     let to = match journey.outcome {
         Outcome::Forwarded => journey.last_destination().0,
@@ -179,7 +179,7 @@ impl Around {
     }
 
     /// The interface that routing knows: of a port it is the bridge.
-    fn routed(&self, device: &str) -> Option<&Link> {
+    pub(super) fn routed(&self, device: &str) -> Option<&Link> {
         let link = self.named(device)?;
         let is_bridge = |master: &&Link| Some(master.index) == link.master && master.kind.as_deref() == Some("bridge");
         Some(self.links.iter().find(is_bridge).unwrap_or(link))
@@ -211,7 +211,7 @@ impl Around {
         ends.into_iter().find_map(|link| self.others.iter().find_map(|other| stands(other, other.end_of(link)?)))
     }
 
-    fn unclaimed(&self, device: &Link, neighbour: IpAddr) -> Option<Unclaimed> {
+    pub(super) fn unclaimed(&self, device: &Link, neighbour: IpAddr) -> Option<Unclaimed> {
         let entry = self.neighbours.iter().find(|entry| entry.index == device.index && entry.address == neighbour)?;
         let theirs = self.others.iter().flat_map(|other| &other.links);
         let has = |link: &Link| link.address == entry.hardware;

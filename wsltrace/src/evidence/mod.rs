@@ -20,10 +20,12 @@ mod followed;
 mod further;
 mod gather;
 mod hardware;
+mod held_back;
 mod hindered;
 mod ipsec;
 mod killer;
 pub mod lead;
+mod misaddressed;
 mod neighbour;
 mod place;
 mod policy;
@@ -66,9 +68,11 @@ pub use first_data::Obstacle;
 pub use followed::Dropped;
 pub use gather::Gatherer;
 pub use hardware::{BRIDGE_FREES, Isolated, Unclaimed};
+pub use held_back::HeldBack;
 pub use hindered::{FileLimit, Hindered, Hindrance, Work};
 pub use ipsec::IpsecPolicy;
 pub use lead::Lead;
+pub use misaddressed::{Misaddress, Misaddressed};
 pub(crate) use neighbour::ignoring;
 pub use neighbour::{Deaf, Deafness, Unheard};
 pub use policy::{LeadingRule, Refusal, RefusingRule, own_routing};
@@ -333,6 +337,10 @@ pub struct Evidence {
     pub unmasked: Option<OwnAddress>,
     /// The hardware address that a packet was sent to, where it was sent on or answered, and nobody is known to have it.
     pub unclaimed: Option<Unclaimed>,
+    /// The queueing discipline that holds packets back at the device by which a packet or an answer was seen to leave in vain.
+    pub held_back: Option<HeldBack>,
+    /// What was wrong with the hardware address to which a packet or an answer was sent that nobody took.
+    pub misaddressed: Option<Misaddressed>,
     /// The ports of a bridge that sends nothing from one to the other, where it did not send the packet.
     pub isolated: Option<Isolated>,
     /// The gateway to which the routes lead the packet that waited for a neighbour; `None` also where its destination is the neighbour.

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use rtnetlink::packet_route::link::{
     InfoBridgePort, InfoPortData, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp, XdpAttached,
 };
-use rtnetlink::packet_route::tc::{TcAttribute, TcHandle, TcMessage};
+use rtnetlink::packet_route::tc::{TcAttribute, TcHandle, TcMessage, TcStats2};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{Socket, SocketAddr};
@@ -127,18 +127,37 @@ pub fn list_links(netns: &Netns) -> io::Result<Vec<Link>> {
 
 /// The kind of the queueing discipline that a device's packets enter first; `None` when there is none.
 pub fn root_qdisc(netns: &Netns, index: u32) -> io::Result<Option<String>> {
+    Ok(root(netns, index)?.and_then(|message| message.attributes.into_iter().find_map(kind)))
+}
+
+/// The kind of an interface's root queueing discipline and how many packets wait in it, where it is one that sends slowly or late.
+pub fn shaper(netns: &Netns, index: u32) -> io::Result<Option<(String, u32)>> {
+    let Some(message) = root(netns, index)? else { return Ok(None) };
+    let packets = message.attributes.iter().find_map(|attribute| match attribute {
+        TcAttribute::Stats2(stats) => {
+            stats.iter().find_map(|one| if let TcStats2::Queue(queue) = one { Some(queue.qlen) } else { None })
+        }
+        _ => None,
+    });
+    let kind = message.attributes.into_iter().find_map(kind).filter(|kind| !PLAIN_QUEUES.contains(&kind.as_str()));
+    Ok(kind.zip(packets))
+}
+
+fn root(netns: &Netns, index: u32) -> io::Result<Option<TcMessage>> {
     let request = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default());
     let answers = netns.try_run(|| netlink::dump(NETLINK_ROUTE, &request))?;
-    let root = answers.into_iter().find_map(|answer| match answer {
+    Ok(answers.into_iter().find_map(|answer| match answer {
         RouteNetlinkMessage::NewQueueDiscipline(message)
             if u32::try_from(message.header.index) == Ok(index) && message.header.parent == TcHandle::ROOT =>
         {
             Some(message)
         }
         _ => None,
-    });
-    let kind = |attribute| if let TcAttribute::Kind(kind) = attribute { Some(kind) } else { None };
-    Ok(root.and_then(|message| message.attributes.into_iter().find_map(kind)))
+    }))
+}
+
+fn kind(attribute: TcAttribute) -> Option<String> {
+    if let TcAttribute::Kind(kind) = attribute { Some(kind) } else { None }
 }
 
 /// Queueing disciplines that drop nothing but what does not fit. Not `pfifo` and `bfifo`: somebody has chosen their length.

@@ -11,7 +11,7 @@ use crate::journey::{Outcome, Stage};
 use crate::lab::mend::Mended;
 use crate::lab::network::Way;
 use crate::lab::path::{answer, back_through, inbound, into_container, into_container_up_to};
-use crate::lab::sides::{CLIENT_V4, CONTAINER, join};
+use crate::lab::sides::{CLIENT_V4, CONTAINER, DOCKER0, join};
 use crate::lab::{Lab, LabError, Namespace, Seen, Side, Step};
 
 const GROUP: &str = "containers' answers";
@@ -19,7 +19,7 @@ const GROUP: &str = "containers' answers";
 const VPN: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 9);
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![no_gateway(), led_elsewhere(), refused_behind_bridge(), leaves_elsewhere()]
+    vec![no_gateway(), led_elsewhere(), refused_behind_bridge(), leaves_elsewhere(), to_nobody()]
 }
 
 /// A container that answers, published.
@@ -92,6 +92,31 @@ fn leaves_elsewhere() -> Scenario {
             inferred: true,
             says: "the answer left by tun1, and was not seen again",
             path: [into_container(), vec![Step::Must(Stage::SynAck)], answer()].concat(),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+/// The bridge has no other port by which it could be sent.
+fn to_nobody() -> Scenario {
+    let title = "somebody has set a wrong hardware address for the container's gateway, in the container";
+    let base = unanswered("container-gateway-by-hand", title);
+    Scenario {
+        break_it: |lab| {
+            published(lab)?;
+            let gateway = lab.at(DOCKER0);
+            let commands = format!("neighbour replace {gateway} lladdr 02:de:ad:be:ef:01 dev eth0 nud permanent");
+            lab.side(Side::Container)?.ip_of(lab.v6, &commands)
+        },
+        mended: Some(Mended::Removed),
+        expect: Expect {
+            outcomes: &[Outcome::AnswerDropped],
+            died: Some((Stage::TcIngress, Side::Wsl)),
+            codes: &[Code::ReplyDropped],
+            inferred: true,
+            says: "set by hand (permanent); ",
+            path: [into_container(), vec![Step::Must(Stage::SynAck)], answer(), vec![Step::Must(Stage::TcIngress)]].concat(),
             ..base.expect
         },
         ..base

@@ -12,7 +12,33 @@ use crate::lab::{Binding, Lab, LabError, Seen, Side, Step};
 const GROUP: &str = "neighbours";
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![stopped(), wrong_container(), wrong_client(), moved(), moved_and_forgotten(), without_ipv6(), switched_off()]
+    vec![
+        asks_nobody(),
+        stopped(),
+        wrong_container(),
+        wrong_client(),
+        moved(),
+        moved_and_forgotten(),
+        without_ipv6(),
+        switched_off(),
+    ]
+}
+
+/// What it sends goes to its own hardware address.
+fn asks_nobody() -> Scenario {
+    let base = stopped();
+    Scenario {
+        name: "bridge-noarp",
+        title: "the bridge of the container's network asks for no hardware addresses (NOARP)",
+        break_it: |lab| {
+            serve_all(lab, Side::Container, INNER_PORT)?;
+            publish(lab, CONTAINER)?;
+            lab.wsl.ip("link set docker0 arp off")
+        },
+        mended: Some(Mended::Up("docker0")),
+        expect: Expect { says: "the interface docker0 asks nobody for hardware addresses (NOARP)", ..base.expect },
+        ..base
+    }
 }
 
 /// The neighbour's entry outlives its container for half a minute or more, and the bridge sends what it does not know by every port.

@@ -1,6 +1,6 @@
 //! The SYN is answered, and the fault, if any, lies on the answer's way.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 
 use super::forwarding::{INNER_PORT, publish};
 use super::{Expect, Scenario, serve_all, serve_any, template};
@@ -12,7 +12,7 @@ use crate::lab::mend::Mended;
 use crate::lab::network::Way;
 use crate::lab::path::{acknowledged_again, answer, inbound, into_container, through, unconfirmed, up_to_answer};
 use crate::lab::sides::{CLIENT_V4, CONTAINER, WSL_V4};
-use crate::lab::{Manner, PORT, Seen, Side, Step};
+use crate::lab::{LabError, Manner, PORT, Seen, Side, Step};
 
 const GROUP: &str = "answers";
 /// An address of the client outside of every network that WSL knows.
@@ -35,6 +35,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         dropped_by_tc(),
         dropped_at_egress(),
         dropped_by_queue(),
+        held_back(),
         never_confirmed(),
         two_tracers(template("two-tracers", "nothing is broken: two tracers watch at once", GROUP)),
         two_tracers(Scenario {
@@ -327,6 +328,34 @@ fn dropped_by_queue() -> Scenario {
         },
         mended: Some(Mended::Set),
         expect: Expect { reason: Some(("QDISC_DROP", (5, 18))), says: "it is `pfifo`", ..base.expect },
+        ..base
+    }
+}
+
+/// As by a rate that somebody has set for too little. The first packet takes what the class may send at once.
+fn held_back() -> Scenario {
+    let base = template("reply-held-back", "a queueing discipline of the device holds the answers back", GROUP);
+    Scenario {
+        tools: &["tc"],
+        options: &["NET_SCH_HTB"],
+        break_it: |lab| {
+            serve_any(lab)?;
+            lab.wsl.tc("qdisc add dev eth0 root handle 1: htb default 10")?;
+            lab.wsl.tc("class add dev eth0 parent 1: classid 1:10 htb rate 8bit burst 1 cburst 1")?;
+            let to = SocketAddr::new(lab.at(CLIENT_V4), 9);
+            let send = || UdpSocket::bind(SocketAddr::new(lab.any(), 0))?.send_to(&[0], to);
+            lab.wsl.run(|| send().map(drop).map_err(LabError::io("send a packet to the client")))
+        },
+        client: Seen::NoAnswer,
+        settle: |lab| lab.wsl.await_counter("TcpExt", "TCPSynRetrans", 1),
+        mended: Some(Mended::Set),
+        expect: Expect {
+            codes: &[Code::ReplyUnanswered],
+            inferred: true,
+            says: "in the queueing discipline `htb` of eth0",
+            path: unconfirmed(),
+            ..base.expect
+        },
         ..base
     }
 }

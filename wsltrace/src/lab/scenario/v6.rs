@@ -161,6 +161,12 @@ const OVER_V6: &[OverV6] = &[
         "bridge-drop-discovery-nft-v6",
         "nftables drops on the bridge the question for a container's IPv6 neighbour",
     ),
+    (
+        "container-gateway-by-hand",
+        "container-gateway-by-hand-v6",
+        "somebody has set a wrong hardware address for the container's IPv6 gateway, in the container",
+    ),
+    ("reply-held-back", "reply-held-back-v6", "a queueing discipline of the device holds answers over IPv6 back"),
     ("listener-udp", "listener-udp-v6", "the server has the port for UDP alone, asked over IPv6"),
     ("no-listener-near", "no-listener-near-v6", "the server listens on the next port, asked over IPv6"),
     ("accept-queue-of-one", "accept-queue-of-one-v6", "the queue has room for one (backlog 0), asked over IPv6"),
