@@ -9,7 +9,7 @@ use super::{
     remedy::without_port, routes::Refusal, routes::mend_way_back, routes::refused_by_tables, stages::stage_page,
 };
 use crate::{
-    evidence::{Backend, Owner, Rule},
+    evidence::{Backend, NamedBy, Owner, Rule},
     journey::{Outcome, Stage, Translated},
 };
 
@@ -225,8 +225,8 @@ fn dropped_by_reader(case: &Case) -> Finding {
 }
 
 /// How sure it is that the rule which is known did it.
-fn by_rule_of(case: &Case) -> Confidence {
-    if case.evidence.rule_of_twin { Confidence::Inferred } else { Confidence::Proved }
+pub(super) fn by_rule_of(case: &Case) -> Confidence {
+    if case.evidence.named_by == NamedBy::Packet { Confidence::Proved } else { Confidence::Inferred }
 }
 
 /// How sure it is that a rule or policy (and not conntrack) refused the packet; `None` when no hook did.
@@ -252,11 +252,26 @@ pub(super) fn place(case: &Case) -> String {
             format!("the nftables egress chain of its device{on}")
         }
         Some("bridge") => format!("a chain of the bridge{on}"),
+        Some("ip" | "ip6") if case.died_at(&[Stage::TcIngress]) => format!("the very beginning of PREROUTING{on}"),
+        Some("inet") if case.died_at(&[Stage::TcIngress]) => {
+            format!("the very beginning of PREROUTING, or a chain at the ingress of its device,{on}")
+        }
         // Behind tc, and before any hook of this machine's own.
         None if case.died_at(&[Stage::TcIngress]) && matches!(case.symbol(), Some("nft_do_chain" | "nf_hook_slow")) => {
-            format!("a chain at the ingress of its device, or of the bridge that the device belongs to,{on}")
+            format!(
+                "a chain at the ingress of its device, of the bridge that the device belongs to, or at the very beginning of PREROUTING,{on}"
+            )
         }
         _ => case.place(),
+    }
+}
+
+/// What a rule is known by that no event of the packet names.
+pub(super) fn known_by(case: &Case) -> &'static str {
+    match case.evidence.named_by {
+        NamedBy::Packet => "",
+        NamedBy::Twin => ", as the kernel named it for another attempt of this client",
+        NamedBy::Rules => ", which by the rules as they are now is the only one there that may do so",
     }
 }
 
@@ -278,7 +293,7 @@ fn sentence(case: &Case, verb: &str) -> String {
                 "a chain, a BPF program or connection tracking itself did it, "
             }
             (None, Some("nf_hook_slow")) if case.died_at(&[Stage::TcIngress]) => {
-                "ebtables did it (before Linux 6.7 perhaps nftables), "
+                "ebtables or a BPF program did it (before Linux 6.7 perhaps nftables), "
             }
             (None, Some("nf_hook_slow")) => "iptables-legacy or a BPF program did it (before Linux 6.7 also nftables), ",
             _ => "",
@@ -287,7 +302,7 @@ fn sentence(case: &Case, verb: &str) -> String {
     };
     let comment = rule.comment.as_ref().map(|comment| format!(" (\"{comment}\")")).unwrap_or_default();
     let text = rule.text.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
-    let twin = if case.evidence.rule_of_twin { ", as the kernel named it for another attempt of this client" } else { "" };
+    let twin = known_by(case);
     let reverse = if rule.asks_for_way_back() {
         let refused = no_way_back(case).map(|refusal| format!(", and {}", refusal.what)).unwrap_or_default();
         format!("; it lets in only what this machine would answer by the same interface{refused}")

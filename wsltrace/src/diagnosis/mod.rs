@@ -46,6 +46,7 @@ mod stray_tests;
 mod table;
 #[cfg(test)]
 mod tests;
+mod to_many;
 mod transparent;
 mod unanswered;
 mod unlistened;

@@ -196,7 +196,10 @@ pub(super) fn dropped(case: &Case) -> Option<Finding> {
     {
         return Some(finding);
     }
-    if let Some(finding) = super::rerouted::answer(case).or_else(|| super::misaddressed::freed_by_bridge(case)) {
+    if let Some(finding) = super::rerouted::answer(case)
+        .or_else(|| super::misaddressed::freed_by_bridge(case))
+        .or_else(|| super::various::short_lived_answer(case))
+    {
         return Some(finding);
     }
     if case.evidence.rule.is_none()
@@ -224,7 +227,7 @@ pub(super) fn dropped(case: &Case) -> Option<Finding> {
     let detail = match (&case.evidence.rule, case.reason()) {
         (Some(rule), _) => {
             let text = rule.text.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
-            format!(" by {}{text}", firewall::name(rule))
+            format!(" by {}{text}{}", firewall::name(rule), firewall::known_by(case))
         }
         (None, Some("NETFILTER_DROP")) => "; which rule is not known".to_owned(),
         (None, Some("BPF_CGROUP_EGRESS")) => match &case.evidence.cgroup {
@@ -239,8 +242,11 @@ pub(super) fn dropped(case: &Case) -> Option<Finding> {
         (None, None) => String::new(),
     };
     summary.push_str(&detail);
-    let confidence =
-        if case.reason().is_some() || case.evidence.rule.is_some() { Confidence::Proved } else { Confidence::Inferred };
+    let confidence = match (&case.evidence.rule, case.reason()) {
+        (Some(_), _) => firewall::by_rule_of(case),
+        (None, Some(_)) => Confidence::Proved,
+        (None, None) => Confidence::Inferred,
+    };
     let look = match (&case.evidence.rule, case.reason()) {
         (Some(rule), _) => mend(case, rule),
         _ if !by.is_empty() => vec![case.root("nft -a list ruleset")],

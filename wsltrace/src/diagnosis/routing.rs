@@ -26,7 +26,7 @@ const ROUTE_INPUT: [&str; 6] = [
 ];
 
 /// Whether the input route refused the packet.
-fn at_route(case: &Case) -> bool {
+pub(super) fn at_route(case: &Case) -> bool {
     case.died_at(&[Stage::Routing]) && case.symbol().is_some_and(|symbol| ROUTE_INPUT.contains(&symbol))
 }
 
@@ -73,13 +73,13 @@ pub(super) fn martian(case: &Case) -> Option<Finding> {
     let flow = &case.journey.flow;
     let (source, destination) = (flow.source, case.journey.last_destination().0);
     if case.journey.outcome == Outcome::Ignored {
-        return ignored_broadcast(case);
+        return super::to_many::found(case);
     }
     if let Some(finding) = loopback_beyond(case)
         .or_else(|| to_itself(case))
         .or_else(|| loopback_out(case))
         .or_else(|| loopback_v6(case))
-        .or_else(|| broadcast(case))
+        .or_else(|| super::to_many::found(case))
     {
         return Some(finding);
     }
@@ -269,33 +269,6 @@ fn loopback_v6(case: &Case) -> Option<Finding> {
     Some(Finding::inferred(summary).remedy([advice]))
 }
 
-/// TCP frees what was sent to many without a word.
-fn broadcast(case: &Case) -> Option<Finding> {
-    let destination = case.journey.last_destination().0;
-    let taken_by_tcp = case.symbol().is_some_and(|symbol| symbol.starts_with("tcp_v")) && case.reason().is_none();
-    let all = matches!(destination, IpAddr::V4(address) if address.is_broadcast()) || destination.is_multicast();
-    if !taken_by_tcp || !all && !is_of_whole_network(case, destination) || case.evidence.has_address(destination) {
-        return None;
-    }
-    Some(Finding::inferred(format!(
-        "dropped by TCP: {destination} is a broadcast or multicast address, and a connection is made with one machine"
-    )))
-}
-
-/// A listener makes no answer to what was sent to many.
-fn ignored_broadcast(case: &Case) -> Option<Finding> {
-    let destination = case.journey.last_destination().0;
-    let all = matches!(destination, IpAddr::V4(address) if address.is_broadcast()) || destination.is_multicast();
-    if !all && (!is_of_whole_network(case, destination) || case.evidence.has_address(destination)) {
-        return None;
-    }
-    let summary = format!(
-        "ignored by its listener: {destination} is a broadcast or multicast address, and a connection is made with one machine"
-    );
-    let own = "# let the client ask for an address of this machine: ip -br address show".to_owned();
-    Some(Finding::inferred(summary).remedy([own]))
-}
-
 pub(super) fn forwarding(case: &Case) -> Option<Finding> {
     if let Some(finding) = super::hairpin::sent_back(case).or_else(|| super::hairpin::isolated(case)) {
         return Some(finding);
@@ -338,7 +311,7 @@ fn martian_by_address(case: &Case) -> bool {
 }
 
 /// Whether it is the broadcast address of a network that this machine is in.
-fn is_of_whole_network(case: &Case, address: IpAddr) -> bool {
+pub(super) fn is_of_whole_network(case: &Case, address: IpAddr) -> bool {
     case.evidence.addresses.iter().any(|own| own.broadcast().is_some_and(|all| IpAddr::V4(all) == address))
 }
 

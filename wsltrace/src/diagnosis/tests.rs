@@ -55,9 +55,11 @@ fn a_firewall_is_proved_by_its_drop_but_not_where_conntrack_acts() {
     // Of the bridge's and the device's hooks the kernel before 6.7 tells no more than that a hook refused the packet.
     let found = expect(&dropped(&[Stage::TcIngress], "NETFILTER_DROP", "nf_hook_slow+0xa1"), &none, Code::FirewallDrop, Proved);
     assert!(
-        found.summary.contains(
-            "or of the bridge that the device belongs to, on eth0; ebtables did it (before Linux 6.7 perhaps nftables)"
-        )
+        found
+            .summary
+            .contains("at the very beginning of PREROUTING, on eth0; ebtables or a BPF program did it (before Linux 6.7"),
+        "{}",
+        found.summary
     );
     let at_input = after_prerouting(&[Stage::Input]);
     expect(&dropped(&at_input, "NETFILTER_DROP", "nf_hook_slow+0xa1"), &none, Code::FirewallDrop, Inferred);
@@ -448,7 +450,7 @@ fn ipv6_gets_its_own_tools() {
 fn a_rule_that_was_named_for_a_twin_proves_nothing() {
     let report = samples::firewall(Some(samples::rule()));
     let proved = diagnose(&report.journey, &report.evidence);
-    let evidence = Evidence { rule_of_twin: true, ..Evidence::clone(&report.evidence) };
+    let evidence = Evidence { named_by: crate::evidence::NamedBy::Twin, ..Evidence::clone(&report.evidence) };
     let inferred = diagnose(&report.journey, &evidence);
     assert_eq!((proved.code, proved.confidence), (Code::FirewallDrop, Confidence::Proved));
     assert_eq!((inferred.code, inferred.confidence), (Code::FirewallDrop, Confidence::Inferred));

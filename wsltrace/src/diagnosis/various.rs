@@ -56,6 +56,9 @@ fn behind_xdp(case: &Case, XdpBeyond { netns, entrance, device }: &XdpBeyond) ->
     Finding::inferred(summary).remedy(entrance.as_ref().map(|_| [look, off]).into_iter().flatten())
 }
 
+/// What is said of a packet that a router may not send on.
+const USED_UP: &str =
+    "its time to live has run out: it came with 1, or a rule here set that, and this machine would have had to send it on";
 /// Queueing disciplines that the kernel itself gives devices.
 const OWN_QDISCS: [&str; 6] = ["noqueue", "noop", "pfifo_fast", "fq_codel", "mq", "fq"];
 
@@ -222,9 +225,7 @@ pub(super) fn bad_packet(case: &Case) -> Option<Finding> {
         "UNICAST_IN_L2_MULTICAST" => return Some(frame_to_many(case)),
         "TCP_CSUM" | "SKB_CSUM" => "its TCP checksum is wrong",
         "IP_CSUM" => "the checksum of its IP header is wrong",
-        "IP_INHDR" if matches!(case.symbol(), Some("ip_forward" | "ip6_forward")) => {
-            "its time to live has run out: it came with 1, and this machine would have had to send it on"
-        }
+        "IP_INHDR" if matches!(case.symbol(), Some("ip_forward" | "ip6_forward")) => USED_UP,
         "IP_INHDR" => "its IP header is malformed",
         "PKT_TOO_SMALL" | "HDR_TRUNC" => "it is shorter than its headers say",
         "UNHANDLED_PROTO" if case.symbol() == Some("ip6_tlvopt_unknown") => {
@@ -235,14 +236,8 @@ pub(super) fn bad_packet(case: &Case) -> Option<Finding> {
         "TCP_FLAGS" => "its TCP flags make no sense together",
         _ => return None,
     };
-    let short_lived = case.reason() == Some("IP_INHDR") && fault.starts_with("its time to live");
-    // Rules can set it as well.
-    let lives = short_lived.then(|| {
-        [
-            "# on the client's machine; 64 is usual: sysctl net.ipv4.ip_default_ttl".to_owned(),
-            format!("# or a rule here sets it: {}", case.root("nft list ruleset | grep -iE 'ttl|hoplimit'")),
-        ]
-    });
+    let short_lived = fault == USED_UP;
+    let lives = short_lived.then(|| longer_life(case, "on the client's machine"));
     let offload = case.interface().map(|name| case.root(&format!("ethtool -K {} tx off rx off", shell_word(name))));
     // The checksum of an IP header is never left to a device.
     let offload = offload.filter(|_| matches!(case.reason(), Some("TCP_CSUM" | "SKB_CSUM")));
@@ -257,6 +252,22 @@ pub(super) fn bad_packet(case: &Case) -> Option<Finding> {
             .remedy(lives.into_iter().flatten())
             .remedy(offload),
     )
+}
+
+/// What gives packets a longer time to live; rules can set it as well.
+fn longer_life(case: &Case, whose: &str) -> [String; 2] {
+    let setting = if case.is_v6() { "net.ipv6.conf.all.hop_limit" } else { "net.ipv4.ip_default_ttl" };
+    [
+        format!("# {whose}; 64 is usual: sysctl {setting}"),
+        format!("# or a rule here sets it: {}", case.root("nft list ruleset | grep -iE 'ttl|hoplimit'")),
+    ]
+}
+
+/// An answer that came to this machine on its last hop, and would have had to go on.
+pub(super) fn short_lived_answer(case: &Case) -> Option<Finding> {
+    let used_up = case.reason() == Some("IP_INHDR") && matches!(case.symbol(), Some("ip_forward" | "ip6_forward"));
+    let summary = format!("the listener answered, but its SYN-ACK was dropped in {}: {USED_UP}", case.place());
+    used_up.then(|| Finding::proved(summary).remedy(longer_life(case, "where the server is, such as in its container")))
 }
 
 /// Why the kernel freed it, by its reason and its function.

@@ -399,6 +399,17 @@ fn a_time_to_live_that_ran_out_is_no_malformed_header() {
 }
 
 #[test]
+fn an_answer_with_no_hop_left_is_told_by_its_time_to_live() {
+    let stages = [Stage::TcIngress, Stage::SynAck, Stage::TcEgress, Stage::Routing];
+    let place = Some(("IP_INHDR", "ip_forward+0x2c0"));
+    let mut answer = journey(&stages, Outcome::AnswerDropped, Some(Stage::Routing), place);
+    answer.facts.syn_ack = true;
+    let found = expect(&answer, &Evidence::default(), Code::ReplyDropped, Proved);
+    assert!(found.summary.contains("its time to live has run out"), "{}", found.summary);
+    assert!(found.remedy[0].ends_with("sysctl net.ipv4.ip_default_ttl"), "{:?}", found.remedy);
+}
+
+#[test]
 fn a_queue_that_drops_is_told_with_its_device() {
     let mut full = journey(
         &[Stage::Output, Stage::TcEgress],

@@ -8,7 +8,7 @@ use super::rules::{Came, Ends, FirewallTrace, LegacyCounters, table_holder};
 use super::simulated::Rules;
 use super::told::OrTold as _;
 use super::watched::{Watched, others};
-use super::{Backend, Evidence, Rule, TableHolder, backend, way};
+use super::{Backend, Evidence, NamedBy, Rule, TableHolder, backend, way};
 use crate::journey::{Family, Journey, Origin, Outcome, Stage};
 use crate::probe::netfilter_programs;
 
@@ -36,6 +36,9 @@ impl Watched {
             && let Some(stage) = died_at.filter(|_| is_firewalled(journey))
         {
             self.name_by_counter(journey, stage, span.began, evidence);
+        }
+        if evidence.rule.is_none() && died_at == Some(Stage::TcIngress) {
+            self.follow_behind_device(journey, evidence);
         }
         if evidence.rule.as_ref().is_some_and(Rule::asks_for_way_back) {
             way::add_way_back_or_refusal(&self.netns, journey, evidence).or_told(inum, "read the routes");
@@ -95,7 +98,7 @@ impl Watched {
             evidence.backend = Some(named.rule.backend);
             evidence.rule = Some(named.rule);
             evidence.stage = named.stage;
-            evidence.rule_of_twin = true;
+            evidence.named_by = NamedBy::Twin;
         }
     }
 

@@ -7,6 +7,7 @@ mod aside;
 mod back;
 pub mod backend;
 mod behind;
+mod behind_device;
 mod beyond;
 mod bridge_port;
 pub mod cgroups;
@@ -168,6 +169,21 @@ pub struct Rule {
     pub at_chains_end: bool,
 }
 
+/// What the rule that killed a packet is known by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NamedBy {
+    /// An event of this very packet, or a counter that it moved.
+    #[default]
+    Packet,
+    /// The kernel named it for another attempt of the same client that died in the same place: it traces so many packets a second and no
+    /// more.
+    Twin,
+    /// The rules as they are now were followed, and it is the only one that may have done it: it stands where the kernel's trace does not
+    /// begin yet.
+    Rules,
+}
+
 /// A listening TCP socket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -266,9 +282,8 @@ pub struct Evidence {
     pub arrival: Option<Arrival>,
     /// The destination port that the packet had where the rule met it, where that was found by following the rules.
     pub port_there: Option<u16>,
-    /// Whether the rule was named for another attempt of the same client that died in the same place: the kernel traces so many
-    /// packets a second and no more.
-    pub rule_of_twin: bool,
+    /// What the rule is known by.
+    pub named_by: NamedBy,
     /// The rules that may have dropped what the client sent to confirm an answer, where that depends on what is not known (a socket, a time,
     /// earlier packets) and nothing else there can have done it; the only one is [`Self::rule`] as well.
     pub suspects: Vec<Rule>,

@@ -1,6 +1,7 @@
 //! One SYN through the firewalls of a namespace before it came: what they would do with it. It is never guessed: where something
 //! is not understood or not known both ways are followed, and when they end differently the answer is "maybe".
 
+mod behind_device;
 mod chain;
 mod further;
 mod hooks;
@@ -28,6 +29,7 @@ use std::net::IpAddr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use behind_device::behind_device;
 pub use further::{Behind, Further, further};
 pub use marks::{marks_back, marks_through};
 pub use packet::{Machine, Packet, Part, Standing, Way};

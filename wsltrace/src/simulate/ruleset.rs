@@ -262,6 +262,13 @@ impl Chains {
         self.list.iter()
     }
 
+    /// Those of them that this is true of.
+    pub(super) fn keeping(&self, keep: impl Fn(&Chain) -> bool) -> Self {
+        let mut kept = Self { bridges: self.bridges, ..Self::default() };
+        self.list.iter().filter(|chain| keep(chain)).for_each(|chain| kept.add(Chain::clone(chain)));
+        kept
+    }
+
     /// The same with another in the place of the chain that this is about; `None` where there is no such chain.
     pub(super) fn with(&self, place: &Place, change: impl FnOnce(&mut Chain) -> Option<()>) -> Option<Self> {
         let mut changed = self.clone();

@@ -89,6 +89,22 @@ pub(super) fn all_ends(rulesets: &Rulesets, packet: &Packet, machine: &Machine, 
     Journey { rulesets, packet, machine, standing }.ends()
 }
 
+/// The ends at one hook of a packet that came in by a device, `None` for what was not followed.
+pub(super) fn ends_at(
+    rulesets: &Rulesets,
+    packet: &Packet,
+    machine: &Machine,
+    (layer, hook): (Layer, Hook),
+    device: &str,
+    standing: Standing,
+) -> Ends {
+    let journey = Journey { rulesets, packet, machine, standing };
+    let here = Here { layer, input: Some(device.to_owned()), ..journey.here(hook) };
+    let mut ends = Vec::new();
+    journey.hook(&here, vec![journey.start()], &mut ends);
+    ends
+}
+
 struct Journey<'a> {
     rulesets: &'a Rulesets,
     packet: &'a Packet,

@@ -141,6 +141,8 @@ impl FirewallTrace {
         };
         let rule = told(rule, &decision.base_chain, verdict, known);
         let comment = details.comment.or_else(|| rule.comment.clone());
+        // No stage is named after the hooks of bridges, which have the names of others.
+        let base = base.filter(|_| rule.family != "bridge");
         Named { stage: base.and_then(stage_of), rule: Rule { comment, ..rule } }
     }
 }

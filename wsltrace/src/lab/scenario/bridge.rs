@@ -30,6 +30,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         hairpin_unmasqueraded(),
         dropped_on_the_way(),
         answer_dropped(),
+        answer_dropped_at_port(),
     ]
 }
 
@@ -51,21 +52,41 @@ fn dropped_on_the_way() -> Scenario {
     }
 }
 
-/// Nothing traces what comes from a container before the machine's own hooks, so the rule is not named.
+/// Nothing traces what comes from a container before the machine's own hooks, so the rules are followed.
 fn answer_dropped() -> Scenario {
     let base = drops("bridge-drop-answer-nft", "nftables drops on the bridge what a container answers", "input", |lab| {
         drop_on_bridge(lab, "input", "sport")
     });
     let wires = vec![Step::May(Stage::TcIngress)];
     Scenario {
-        mended: None,
         expect: Expect {
             outcomes: &[Outcome::AnswerDropped],
             died: Some((Stage::TcIngress, Side::Wsl)),
             codes: &[Code::ReplyDropped],
-            firewall: None,
-            says: "or of the bridge that the device belongs to, on veth0",
+            inferred: true,
+            says: "which by the rules as they are now is the only one there that may do so",
             path: [into_container(), vec![Step::Must(Stage::SynAck)], answer(), wires].concat(),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+/// The same at the port itself.
+fn answer_dropped_at_port() -> Scenario {
+    let base = answer_dropped();
+    Scenario {
+        name: "reply-drop-port-nft",
+        title: "nftables drops what a container answers in the ingress chain of the bridge's port",
+        options: &[],
+        break_it: |lab| {
+            serve_all(lab, Side::Container, INNER_PORT)?;
+            publish(lab, "")?;
+            lab.wsl.nft("netdev", "type filter hook ingress device veth0 priority 0", &format!("tcp sport {INNER_PORT} drop"))
+        },
+        expect: Expect {
+            died: Some((Stage::NetfilterIngress, Side::Wsl)),
+            firewall: Some((Backend::Nft, "ingress")),
             ..base.expect
         },
         ..base

@@ -13,7 +13,7 @@ use crate::lab::{PORT, Seen, Side, Step};
 const GROUP: &str = "ingress";
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![netdev_drop(), inet_drop(), netdev_reject()]
+    vec![netdev_drop(), inet_drop(), netdev_reject(), very_first()]
 }
 
 fn netdev_drop() -> Scenario {
@@ -70,6 +70,28 @@ fn netdev_reject() -> Scenario {
             outcomes: &[Outcome::Rejected],
             codes: &[Code::FirewallReject],
             path: vec![Step::Must(Stage::TcIngress), Step::Must(Stage::TcEgress)],
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+/// Before the first place that a program can have, and before what asks the kernel to trace.
+fn very_first() -> Scenario {
+    let base = netdev_drop();
+    Scenario {
+        name: "drop-first-nft",
+        title: "nftables drops at the very beginning of PREROUTING, by the lowest priority there is",
+        break_it: |lab| {
+            serve_any(lab)?;
+            let kind = format!("type filter hook prerouting priority {}", i32::MIN);
+            lab.wsl.nft(lab.family(), &kind, &format!("tcp dport {PORT} drop"))
+        },
+        expect: Expect {
+            died: Some((Stage::TcIngress, Side::Wsl)),
+            firewall: Some((Backend::Nft, "prerouting")),
+            inferred: true,
+            says: "dropped in the very beginning of PREROUTING on eth0 by rule handle",
             ..base.expect
         },
         ..base

@@ -167,6 +167,7 @@ const OVER_V6: &[OverV6] = &[
         "somebody has set a wrong hardware address for the container's IPv6 gateway, in the container",
     ),
     ("reply-held-back", "reply-held-back-v6", "a queueing discipline of the device holds answers over IPv6 back"),
+    ("drop-first-nft", "drop-first-nft-v6", "nftables drops IPv6 at the very beginning of PREROUTING"),
     ("listener-udp", "listener-udp-v6", "the server has the port for UDP alone, asked over IPv6"),
     ("no-listener-near", "no-listener-near-v6", "the server listens on the next port, asked over IPv6"),
     ("accept-queue-of-one", "accept-queue-of-one-v6", "the queue has room for one (backlog 0), asked over IPv6"),
