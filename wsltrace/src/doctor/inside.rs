@@ -42,6 +42,7 @@ pub(super) fn elsewhere(netns: &Netns, clients: &[IpAddr], asked: &mut Asked) ->
         let leads_on = rulesets.as_ref().map_or(true, Rulesets::may_lead_on);
         inside.push(Inside {
             netns: joined.netns.inum(),
+            through: joined.through,
             addresses: addresses.iter().map(|own| own.address).collect(),
             leads_on,
             ends: addresses.iter().map(|own| end(&joined.netns, own, &links, clients, asked)).collect(),
@@ -64,10 +65,12 @@ fn end(netns: &Netns, own: &addresses::Address, links: &[Link], clients: &[IpAdd
             back.push((*client, by));
         }
     }
+    let link = links.iter().find(|link| link.name == interface);
     End {
         address,
         // One that could not be listed is not said to be off.
-        up: links.iter().find(|link| link.name == interface).is_none_or(|link| link.up),
+        up: link.is_none_or(|link| link.up),
+        no_carrier: link.is_some_and(|link| link.up && !link.carrier),
         strict: settings.iter().any(|(name, value)| name.ends_with(".rp_filter") && value == "1")
             && !settings.iter().any(|(name, value)| name.ends_with(".rp_filter") && value == "2"),
         interface,

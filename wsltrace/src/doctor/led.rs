@@ -124,8 +124,26 @@ impl Facts {
                     )
                 })
             })
+            .or_else(|| self.cut_off(inside, end))
             .or_else(|| self.unserved_inside(inside, end, to))
             .or_else(|| self.no_answer(entry, end))
+    }
+
+    /// A container whose interface has nothing at its other end, as when that is switched off here.
+    fn cut_off(&self, inside: &Inside, end: &End) -> Option<Trouble> {
+        if !end.no_carrier {
+            return None;
+        }
+        let (interface, through) = (&end.interface, &inside.through);
+        let is_off = self.linux.interface(through).is_some_and(|own| !own.up);
+        let (why, mend) = if is_off {
+            let mend = format!("sudo ip link set {} up", shell_word(through));
+            (format!("whose interface {interface} has no carrier: {through}, behind which it is, is down"), mend)
+        } else {
+            let mend = "# see what the interface hangs on, or start the container anew".to_owned();
+            (format!("whose interface {interface} has no carrier"), mend)
+        };
+        Some(Trouble::new(Severity::Fails, why, [mend]))
     }
 
     /// An address of the containers' network that none of them has, while another one serves the port.

@@ -12,6 +12,8 @@ use crate::wsl::takers;
 pub struct Inside {
     /// Inode number of its network namespace.
     pub netns: u32,
+    /// The interface of this Linux behind which it is.
+    pub through: String,
     /// Its addresses, but for those of loopback.
     pub addresses: Vec<IpAddr>,
     /// Rules of its own lead packets on, or may: its sockets do not tell who takes them.
@@ -29,6 +31,8 @@ pub struct End {
     pub interface: String,
     /// That interface is switched on.
     pub up: bool,
+    /// It is switched on, and nothing is at its other end.
+    pub no_carrier: bool,
     /// `rp_filter` refuses what comes by it and would be answered by another.
     pub strict: bool,
     /// Clients of the outer network, and by which interface of the container answers to them leave; `None` where it has no way.

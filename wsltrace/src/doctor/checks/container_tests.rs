@@ -32,8 +32,8 @@ pub(super) fn published() -> Facts {
 fn inside(address: &str) -> Inside {
     let address = address.parse().unwrap();
     let back = vec![("172.28.16.1".parse().unwrap(), Some("eth0".to_owned()))];
-    let end = End { address, interface: "eth0".to_owned(), up: true, strict: false, back };
-    Inside { netns: 2, addresses: vec![address], leads_on: false, ends: vec![end] }
+    let end = End { address, interface: "eth0".to_owned(), up: true, no_carrier: false, strict: false, back };
+    Inside { netns: 2, through: "veth0".to_owned(), addresses: vec![address], leads_on: false, ends: vec![end] }
 }
 
 fn outside(facts: &Facts) -> (Answer, String) {
@@ -121,6 +121,16 @@ fn the_way_back_out_of_a_container_is_asked_for() {
     facts = published();
     facts.linux.inside[0].ends[0].up = false;
     is_told(&facts, Answer::Fails, Severity::Fails, "whose interface eth0 is down");
+}
+
+#[test]
+fn a_container_whose_port_is_down_is_cut_off() {
+    let mut facts = published();
+    facts.linux.inside[0].ends[0].no_carrier = true;
+    is_told(&facts, Answer::Fails, Severity::Fails, "whose interface eth0 has no carrier");
+    facts.linux.interfaces.push(Interface { name: "veth0".to_owned(), kind: Some("veth".to_owned()), ..Interface::default() });
+    is_told(&facts, Answer::Fails, Severity::Fails, "no carrier: veth0, behind which it is, is down");
+    assert!(finding(&facts, "container").remedy.iter().any(|line| line.text == "sudo ip link set veth0 up"));
 }
 
 #[test]

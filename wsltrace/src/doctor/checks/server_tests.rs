@@ -92,7 +92,7 @@ fn docker_proxy_serves_only_where_the_container_does() {
     let proxied = |inside: &str, leads_on: bool| {
         let mut facts = facts(None, "0.0.0.0");
         facts.linux.proxied = vec![(7, target)];
-        facts.linux.inside = vec![Inside { netns: 2, addresses: vec![target.ip()], leads_on, ends: Vec::new() }];
+        facts.linux.inside = vec![Inside { netns: 2, addresses: vec![target.ip()], leads_on, ..Inside::default() }];
         let there = |text: &str| Listener { netns: 2, port: 80, ..listener(text) };
         facts.linux.elsewhere = inside.split_whitespace().map(there).collect();
         facts
