@@ -59,7 +59,8 @@ pub(super) fn firewall(facts: &Facts) -> Vec<Finding> {
         let obstacle = Obstacle { rule, port, answer, v6, forward: *forward, leaves_by: None, server, loopback };
         let by: Vec<String> = stops.iter().copied().filter_map(in_words).collect();
         let finding = Finding::new(Severity::Fails, format!("{what} {}", by.join(", or ")));
-        let finding = finding.because("the rules were read and followed; `wsltrace` shows it of a real connection");
+        let shown = if facts.untraceable.is_empty() { "; `wsltrace` shows it of a real connection" } else { "" };
+        let finding = finding.because(format!("the rules were read and followed{shown}"));
         let held = (rule.family.clone(), rule.table.clone());
         if facts.linux.held.contains(&held) {
             found.push(finding.linux(format!(
