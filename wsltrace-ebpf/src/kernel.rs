@@ -1,8 +1,13 @@
 //! The only reads of kernel memory. Trusted BTF pointers are read directly: the offset comes from a read-only global, which the
 //! verifier folds to a constant and checks against the structure's type. Everything else goes through `bpf_probe_read_kernel`.
 
-use aya_ebpf::helpers::{bpf_get_current_task, generated::bpf_probe_read_kernel};
-use wsltrace_common::ABSENT;
+use aya_ebpf::helpers::{
+    bpf_get_current_task,
+    generated::{bpf_probe_read_kernel, bpf_skc_to_tcp_sock},
+};
+use wsltrace_common::{ABSENT, Address};
+
+use crate::maps::mapped;
 
 /// Reads one field of `OFFSETS`.
 macro_rules! offset {
@@ -21,8 +26,9 @@ macro_rules! field {
             None
         } else {
             // SAFETY: the verifier proves that the pointer is trusted (or handles its fault) and that a field of this size
-            // lies at the offset.
-            Some(unsafe { $pointer.add(offset as usize).cast::<$type>().read() })
+            // lies at the offset. Volatile, so that the compiler does not make one load from either of two offsets, which the
+            // verifier refuses.
+            Some(unsafe { $pointer.add(offset as usize).cast::<$type>().read_volatile() })
         }
     }};
 }
@@ -179,6 +185,78 @@ impl HookState {
             return false;
         }
         field!(socket, sock_state, u8).is_none_or(|state| state == TCP_SYN_SENT)
+    }
+}
+
+/// A `struct tcp_sock`. It begins with its `struct sock`, so that one's fields lie at the same offsets.
+#[derive(Clone, Copy)]
+pub struct TcpSocket(*const u8);
+
+impl TcpSocket {
+    /// Of the `struct sock` that a tracepoint or a function was given; `None` when there is none, when it is not of TCP, and when it is
+    /// a mere request. The kernel looks whether the pointer is null even where its verifier thinks that it never is.
+    #[inline(always)]
+    pub fn of(socket: *const u8) -> Option<Self> {
+        // SAFETY: the verifier proves that this is a pointer to a socket.
+        let socket = unsafe { bpf_skc_to_tcp_sock(socket.cast_mut().cast()) };
+        if socket.is_null() { None } else { Some(Self(socket.cast())) }
+    }
+
+    /// Inode number of its network namespace.
+    #[inline(always)]
+    pub fn netns(self) -> Option<u32> {
+        let net = field!(self.0, sock_net, *const u8)?;
+        field!(net, net_inum, u32)
+    }
+
+    /// Its state, `TCP_...`.
+    #[inline(always)]
+    pub fn state(self) -> Option<u8> {
+        field!(self.0, sock_state, u8)
+    }
+
+    /// The other end's address.
+    #[inline(always)]
+    pub fn remote_address(self) -> Option<Address> {
+        const AF_INET: u16 = 2;
+        const AF_INET6: u16 = 10;
+        match field!(self.0, sock_family, u16)? {
+            AF_INET => field!(self.0, sock_daddr, u32).map(mapped),
+            AF_INET6 => field!(self.0, sock_v6_daddr, Address),
+            _ => None,
+        }
+    }
+
+    /// The other end's port.
+    #[inline(always)]
+    pub fn remote_port(self) -> Option<u16> {
+        field!(self.0, sock_dport, u16).map(u16::from_be)
+    }
+
+    /// The sequence number that the other end began with, if it has not closed: what is expected next, less what came and one.
+    #[inline(always)]
+    pub fn first_sequence(self) -> Option<u32> {
+        let next = field!(self.0, tcp_sock_rcv_nxt, u32)?;
+        let received = field!(self.0, tcp_sock_bytes_received, u64)?;
+        Some(next.wrapping_sub(1).wrapping_sub(received as u32))
+    }
+
+    /// How many bytes it has sent.
+    #[inline(always)]
+    pub fn bytes_sent(self) -> Option<u64> {
+        field!(self.0, tcp_sock_bytes_sent, u64)
+    }
+
+    /// Whether nothing that was written waits to be sent.
+    #[inline(always)]
+    pub fn all_sent(self) -> Option<bool> {
+        Some(field!(self.0, tcp_sock_write_seq, u32)? == field!(self.0, tcp_sock_snd_nxt, u32)?)
+    }
+
+    /// Whether it carries a connection of MPTCP.
+    #[inline(always)]
+    pub fn is_mptcp(self) -> bool {
+        field!(self.0, tcp_sock_is_mptcp, u8).is_some_and(|is_mptcp| is_mptcp != 0)
     }
 }
 

@@ -5,11 +5,11 @@ use aya_ebpf::{
     macros::{btf_tracepoint, fentry},
     programs::{BtfTracePointContext, FEntryContext},
 };
-use wsltrace_common::{ABSENT, Address, Counter, Flags, Key, StageCode};
+use wsltrace_common::{Address, Counter, Flags, Key, StageCode};
 
 use crate::{
     journey,
-    kernel::{Place, SkBuff, offset, read},
+    kernel::{Place, SkBuff, TcpSocket, offset, read},
     maps::{NETWORK_NAMESPACES, all_settled, asleep, count, mapped, nobody_waits, port_is_traced},
     packet::{self, Kind},
 };
@@ -30,21 +30,17 @@ fn reset_sent(context: &BtfTracePointContext) -> Option<()> {
     // Read as a number, by precaution: a verifier that does not mark this argument as nullable may take it for one that is never
     // null, and drop the branch. With 6.12.117 and 6.18 a plain check works, too; older kernels were not tried.
     let answered: u64 = read(context.as_ptr() as u64 + size_of::<u64>() as u64)?;
-    let (socket, skb): (u64, _) = (context.arg(0), SkBuff(context.arg(1)));
+    let (socket, skb) = (context.arg::<*const u8>(0), SkBuff(context.arg(1)));
     if answered == 0 {
         // Where they are marked, it has to be asked.
-        return if socket == 0 { None } else { given_up(socket) };
+        return if socket.is_null() { None } else { given_up(TcpSocket::of(socket)?) };
     }
     if skb.0.is_null() { None } else { kernel_reset(skb) }
 }
 
 #[inline(always)]
-fn given_up(socket: u64) -> Option<()> {
-    if offset!(tcp_sock_bytes_sent) == ABSENT {
-        return None;
-    }
-    let sent: u64 = read(socket + u64::from(offset!(tcp_sock_bytes_sent)))?;
-    if sent == 0 {
+fn given_up(socket: TcpSocket) -> Option<()> {
+    if socket.bytes_sent()? == 0 {
         journey::reset_by_server(&key_of(socket)?.0);
     }
     Some(())
@@ -164,36 +160,28 @@ pub fn inet_sock_set_state(context: BtfTracePointContext) -> i32 {
         (TCP_ESTABLISHED, TCP_CLOSE_WAIT) if !all_settled() => 2,
         _ => return 0,
     };
-    let _: Option<()> = changed(context.arg(0), sequences);
+    let _: Option<()> = TcpSocket::of(context.arg(0)).and_then(|socket| changed(socket, sequences));
     0
 }
 
 /// The connection became established when `sequences` is 0, and was closed otherwise.
 #[inline(always)]
-fn changed(socket: u64, sequences: u32) -> Option<()> {
+fn changed(socket: TcpSocket, sequences: u32) -> Option<()> {
     let (key, netns) = key_of(socket)?;
     if sequences > 0 {
         // A client that closes first has the server close after it.
         journey::closed(&key, sequences, sequences == 1 && said_nothing(socket) == Some(true));
         return Some(());
     }
-    let is_mptcp = offset!(tcp_sock_is_mptcp);
     // A connection of MPTCP is given to the application behind another socket, by which it is not known here.
-    let accept_is_seen = is_mptcp == ABSENT || read::<u8>(socket + u64::from(is_mptcp)) == Some(0);
-    journey::established(&key, netns, accept_is_seen);
+    journey::established(&key, netns, !socket.is_mptcp());
     Some(())
 }
 
 /// Whether a connection has sent no byte, and none waits to be sent.
 #[inline(always)]
-fn said_nothing(socket: u64) -> Option<bool> {
-    let (sent, written, next) = (offset!(tcp_sock_bytes_sent), offset!(tcp_sock_write_seq), offset!(tcp_sock_snd_nxt));
-    if sent == ABSENT || written == ABSENT || next == ABSENT {
-        return None;
-    }
-    let sent: u64 = read(socket + u64::from(sent))?;
-    let (written, next): (u32, u32) = (read(socket + u64::from(written))?, read(socket + u64::from(next))?);
-    Some(sent == 0 && written == next)
+fn said_nothing(socket: TcpSocket) -> Option<bool> {
+    Some(socket.bytes_sent()? == 0 && socket.all_sent()?)
 }
 
 /// `accept` joins a connection with the socket that it returns to the application. Optional: not every kernel lets such programs
@@ -202,42 +190,29 @@ fn said_nothing(socket: u64) -> Option<bool> {
 #[fentry(function = "security_sock_graft")]
 pub fn security_sock_graft(context: FEntryContext) -> i32 {
     if !(all_settled() && nobody_waits() && asleep()) {
-        let _: Option<()> = was_accepted(context.arg(0));
+        // Sockets of other protocols are joined as well.
+        let _: Option<()> = TcpSocket::of(context.arg(0)).and_then(was_accepted);
     }
     0
 }
 
 #[inline(always)]
-fn was_accepted(socket: u64) -> Option<()> {
+fn was_accepted(socket: TcpSocket) -> Option<()> {
     const TCP_ESTABLISHED: u8 = 1;
-    const AF_INET: u16 = 2;
-    const AF_INET6: u16 = 10;
-    // Sockets of other families are joined as well.
-    let family: u16 = read(socket + u64::from(offset!(sock_family)))?;
-    if family != AF_INET && family != AF_INET6 {
-        return None;
-    }
     let (key, netns) = key_of(socket)?;
-    let state: u8 = read(socket + u64::from(offset!(sock_state)))?;
     // A client that left before counts one more: its FIN.
-    let sequences = if state == TCP_ESTABLISHED { 1 } else { 2 };
+    let sequences = if socket.state()? == TCP_ESTABLISHED { 1 } else { 2 };
     journey::accepted(&key, netns, sequences);
     Some(())
 }
 
 /// The key of the journey that led to a server's connection, in a namespace that is watched, and that namespace.
 #[inline(always)]
-fn key_of(socket: u64) -> Option<(Key, u32)> {
+fn key_of(socket: TcpSocket) -> Option<(Key, u32)> {
     // The event is global: the server may be in a namespace that is not watched, where nobody would see it on another machine.
-    let netns = watched_netns(socket)?;
-    let family: u16 = read(socket + u64::from(offset!(sock_family)))?;
-    let next: u32 = read(socket + u64::from(offset!(tcp_sock_rcv_nxt)))?;
-    let received: u64 = read(socket + u64::from(offset!(tcp_sock_bytes_received)))?;
-    let key = Key {
-        address: address_of(family, socket, offset!(sock_daddr), offset!(sock_v6_daddr))?,
-        sequence: next.wrapping_sub(1).wrapping_sub(received as u32),
-        port: u16::from_be(read(socket + u64::from(offset!(sock_dport)))?),
-        slot: 0,
-    };
+    let netns = socket.netns()?;
+    // SAFETY: only whether there is such an element matters.
+    unsafe { NETWORK_NAMESPACES.get(netns) }?;
+    let key = Key { address: socket.remote_address()?, sequence: socket.first_sequence()?, port: socket.remote_port()?, slot: 0 };
     Some((key, netns))
 }
