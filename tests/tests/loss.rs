@@ -13,6 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use serde_json::Value;
 use wsltrace::lab::{Lab, LabError, Namespace, PORT, Scenario, Side, Tracer, find};
+use wsltrace_common::CELLS;
 use wsltrace_tests::decide;
 use wsltrace_tests::syns::Syns;
 
@@ -24,9 +25,10 @@ const BURST: u32 = 500;
 type Test = fn(&Path) -> Result<(), Box<dyn Error>>;
 
 fn main() {
-    let tests: [(&'static str, Test); 3] = [
+    let tests: [(&'static str, Test); 4] = [
         ("what_finds_no_room_is_counted", what_finds_no_room_is_counted),
         ("a_stream_is_delivered_or_counted", a_stream_is_delivered_or_counted),
+        ("what_finds_its_cell_taken_is_in_the_table", what_finds_its_cell_taken_is_in_the_table),
         ("a_journey_with_too_many_stages_is_incomplete", a_loop_is_incomplete),
     ];
     let trials = tests.map(|(name, test)| Trial::ignorable_test(name, move || decide(name, test)));
@@ -36,12 +38,8 @@ fn main() {
 /// The tracer stands still while the SYNs come, each of them twice: table and ring buffer are full for certain.
 fn what_finds_no_room_is_counted(binary: &Path) -> Result<(), Box<dyn Error>> {
     let (scenario, lab) = dropping_lab()?;
-    let tracer = start(binary, &lab)?;
-    kill(tracer.pid(), Signal::SIGSTOP)?;
-    let status = waitpid(tracer.pid(), Some(WaitPidFlag::WUNTRACED))?;
-    if !matches!(status, WaitStatus::Stopped(..)) {
-        return Err(format!("the tracer ended by itself: {status:?}").into());
-    }
+    let tracer = start(binary, &lab, &SMALL)?;
+    stop(&tracer)?;
     let sent = send(&lab.client, |syns| {
         syns.burst(BURST)?;
         syns.again();
@@ -58,9 +56,33 @@ fn what_finds_no_room_is_counted(binary: &Path) -> Result<(), Box<dyn Error>> {
 /// The tracer reads while the SYNs come, faster than such a small table and ring buffer allow.
 fn a_stream_is_delivered_or_counted(binary: &Path) -> Result<(), Box<dyn Error>> {
     let (scenario, lab) = dropping_lab()?;
-    let tracer = start(binary, &lab)?;
+    let tracer = start(binary, &lab, &SMALL)?;
     let sent = send(&lab.client, |syns| syns.stream(10 * BURST, Duration::from_secs(1)).map(drop))?;
     Lines::of(tracer)?.check(&scenario, sent)
+}
+
+/// The tracer stands still, so that journeys stay where they are: more than there are cells, and each key twice, of which only one can
+/// be in its cell.
+fn what_finds_its_cell_taken_is_in_the_table(binary: &Path) -> Result<(), Box<dyn Error>> {
+    const MORE: u32 = 2 * CELLS;
+    let (scenario, lab) = dropping_lab()?;
+    let tracer = start(binary, &lab, &["--detail", "full", "--ring-pages", "1"])?;
+    stop(&tracer)?;
+    let sent = send(&lab.client, |syns| {
+        syns.burst(MORE)?;
+        syns.again();
+        syns.burst(MORE)
+    })?;
+    kill(tracer.pid(), Signal::SIGCONT)?;
+    let lines = Lines::of(tracer)?;
+    if lines.table_full()? != 0 {
+        return Err(format!("{} of {sent} were lost", lines.table_full()?).into());
+    }
+    let second = lines.journeys.iter().filter(|journey| journey["attempt"] == 2).count();
+    if second != MORE as usize {
+        return Err(format!("{second} journeys are second attempts of {MORE}").into());
+    }
+    lines.check(&scenario, sent)
 }
 
 /// WSL and the container each think that the other knows the way: the packet goes round until its time to live is over, through more
@@ -72,7 +94,7 @@ fn a_loop_is_incomplete(binary: &Path) -> Result<(), Box<dyn Error>> {
     lab.side(Side::Container)?.set_sysctl("net.ipv4.ip_forward", "1")?;
     route(&lab.wsl, "203.0.113.0/24 via 172.17.0.2")?;
     route(&lab.client, "203.0.113.0/24 via 172.28.16.2")?;
-    let tracer = start(binary, &lab)?;
+    let tracer = start(binary, &lab, &SMALL)?;
     let sent = send_to(&lab.client, NOWHERE, |syns| syns.burst(1))?;
     let lines = Lines::of(tracer)?;
     let [journey] = lines.journeys.as_slice() else {
@@ -152,12 +174,19 @@ fn dropping_lab() -> Result<(Scenario, Lab), Box<dyn Error>> {
     Ok((scenario, lab))
 }
 
-fn start(binary: &Path, lab: &Lab) -> Result<Tracer, LabError> {
+/// Makes the tracer stand still.
+fn stop(tracer: &Tracer) -> Result<(), Box<dyn Error>> {
+    kill(tracer.pid(), Signal::SIGSTOP)?;
+    let status = waitpid(tracer.pid(), Some(WaitPidFlag::WUNTRACED))?;
+    if matches!(status, WaitStatus::Stopped(..)) { Ok(()) } else { Err(format!("the tracer ended by itself: {status:?}").into()) }
+}
+
+fn start(binary: &Path, lab: &Lab, arguments: &[&str]) -> Result<Tracer, LabError> {
     let read = |mut stdout: ChildStdout| {
         let mut bytes = Vec::new();
         stdout.read_to_end(&mut bytes).map(|_| bytes)
     };
-    let mut tracer = Tracer::start_reading(binary, &lab.wsl, &SMALL, read)?;
+    let mut tracer = Tracer::start_reading(binary, &lab.wsl, arguments, read)?;
     tracer.await_armed()?;
     Ok(tracer)
 }

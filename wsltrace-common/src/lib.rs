@@ -10,7 +10,8 @@ mod stage;
 pub use hooks::{HOOKS, HookList, HooksRequest, LIST_FAILED, LIST_MADE, LIST_UNCHANGED, MOST_HOOKED, NetfilterHooks, UNREADABLE};
 pub use offsets::{ABSENT, Offsets};
 pub use record::{
-    Address, Attempt, Counted, Death, FIRST_SLOT, Flags, Flow, HEADER_SIZE, Key, MAX_STAGES, NearMiss, Record, StageEntry, octets,
+    Address, Attempt, CELLS, Counted, Death, FIRST_SLOT, Flags, Flow, HEADER_SIZE, Key, MAX_STAGES, NearMiss, Record, StageEntry,
+    TakenCells, octets,
 };
 pub use stage::StageCode;
 

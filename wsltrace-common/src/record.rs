@@ -39,6 +39,12 @@ pub struct Key {
     pub slot: u16,
 }
 
+/// How many cells there are for records, beside the table: a power of two.
+pub const CELLS: u32 = 1024;
+
+/// Which cells are taken, one bit each.
+pub type TakenCells = [u64; CELLS as usize / 64];
+
 /// The slot of a key's first attempt.
 pub const FIRST_SLOT: u16 = 1;
 
@@ -191,6 +197,12 @@ impl Counted {
     pub const AWAITING: u64 = 1 << 1;
     /// Held to see what becomes of its connection.
     pub const SETTLING: u64 = 1 << 2;
+    /// Not ended: whoever takes this away ends the journey.
+    pub const LIVE: u64 = 1 << 3;
+    /// Stands in a cell, and not in the table.
+    pub const CELL: u64 = 1 << 4;
+    /// How many bits there are; those above tell whose a cell is from the moment that it is taken.
+    pub const BITS: u32 = 8;
 }
 
 /// The record of one journey.
@@ -222,8 +234,8 @@ pub struct Record {
     /// What came from the client after the SYN-ACK (its acknowledgement, or data with it) freed as dropped, the first time, before the
     /// connection was established. See [`Flags::CONFIRMATION_DROPPED`].
     pub confirmation_death: Death,
-    /// See [`Counted`]. Only changed by atomic operations: taken out of a number twice, a record would put the probes to sleep under
-    /// another one's packet. Means nothing to user space.
+    /// See [`Counted`]; 0 in a cell that is free. Only changed by atomic operations: taken out of a number twice, a record would put
+    /// the probes to sleep under another one's packet. Means nothing to user space.
     pub counted: u64,
     /// See [`Flags`].
     pub flags: u32,
@@ -272,6 +284,7 @@ const _: () = {
     assert!(size_of::<Attempt>() == 12);
     assert!(size_of::<Flow>() == 40);
     assert!(size_of::<Death>() == 32);
+    assert!(CELLS.is_power_of_two() && CELLS >= 64);
     assert!(size_of::<StageEntry>() == 16);
     assert!(size_of::<Record>() == HEADER_SIZE + MAX_STAGES * size_of::<StageEntry>());
     assert!(HEADER_SIZE == 24 + 2 * 40 + 4 * 8 + 5 * 32 + 8 + 12 * 4 + 16);

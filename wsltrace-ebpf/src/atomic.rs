@@ -79,22 +79,50 @@ pub unsafe fn take(target: *mut u64, bits: u64) -> u64 {
     }
 }
 
-/// Sets bits of a number.
+/// Makes a number that is zero another one; `false`, and what it was, when it is not zero.
 ///
 /// # Safety
 ///
 /// `target` is valid and aligned.
 #[inline(always)]
-pub unsafe fn put(target: *mut u64, bits: u64) {
+pub unsafe fn claim(target: *mut u64, new: u64) -> (u64, bool) {
     #[cfg(target_arch = "bpf")]
     // SAFETY: as the caller promises.
     unsafe {
-        core::intrinsics::atomic_or::<u64, u64, { core::intrinsics::AtomicOrdering::SeqCst }>(target, bits);
+        core::intrinsics::atomic_cxchg::<
+            u64,
+            { core::intrinsics::AtomicOrdering::SeqCst },
+            { core::intrinsics::AtomicOrdering::SeqCst },
+        >(target, 0, new)
     }
     // The host's compiler only lints this crate.
     #[cfg(not(target_arch = "bpf"))]
     // SAFETY: as the caller promises.
     unsafe {
-        (*target.cast::<core::sync::atomic::AtomicU64>()).fetch_or(bits, core::sync::atomic::Ordering::SeqCst);
+        use core::sync::atomic::{AtomicU64, Ordering};
+        match (*target.cast::<AtomicU64>()).compare_exchange(0, new, Ordering::SeqCst, Ordering::SeqCst) {
+            Ok(was) => (was, true),
+            Err(was) => (was, false),
+        }
+    }
+}
+
+/// Sets bits of a number; gives what it was.
+///
+/// # Safety
+///
+/// `target` is valid and aligned.
+#[inline(always)]
+pub unsafe fn put(target: *mut u64, bits: u64) -> u64 {
+    #[cfg(target_arch = "bpf")]
+    // SAFETY: as the caller promises.
+    unsafe {
+        core::intrinsics::atomic_or::<u64, u64, { core::intrinsics::AtomicOrdering::SeqCst }>(target, bits)
+    }
+    // The host's compiler only lints this crate.
+    #[cfg(not(target_arch = "bpf"))]
+    // SAFETY: as the caller promises.
+    unsafe {
+        (*target.cast::<core::sync::atomic::AtomicU64>()).fetch_or(bits, core::sync::atomic::Ordering::SeqCst)
     }
 }

@@ -3,13 +3,22 @@
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
     macros::map,
-    maps::{HashMap, LruHashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
-use wsltrace_common::{Address, Attempt, Counter, Key, NearMiss, Offsets, PORT_WORDS, Record};
+use wsltrace_common::{Address, Attempt, Counter, Key, NearMiss, Offsets, PORT_WORDS, Record, TakenCells};
 
 use crate::atomic::{SharedU64, add};
 
-/// Journeys that have not ended. Not preallocated: a record is large and there are few at a time, except in a flood.
+/// Journeys that have not ended: most of them. Each key has one cell, so that it is found without a search and its record is made without
+/// being copied (journey/cell.rs).
+#[map]
+pub static CELLS: Array<Record> = Array::with_max_entries(wsltrace_common::CELLS, 0);
+
+/// Which cells are taken, for user space.
+#[map]
+pub static TAKEN_CELLS: Array<TakenCells> = Array::with_max_entries(1, 0);
+
+/// Journeys that have not ended and whose cell was taken. Not preallocated: a record is large and there are few here, except in a flood.
 #[map]
 pub static JOURNEYS: HashMap<Key, Record> = HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
 
@@ -18,7 +27,8 @@ pub static JOURNEYS: HashMap<Key, Record> = HashMap::with_max_entries(65_536, BP
 #[map]
 pub static ALIASES: LruHashMap<Key, Key> = LruHashMap::with_max_entries(16_384, 0);
 
-/// The last attempt seen of each key (slot 0), also after its journey ended.
+/// The last attempt seen of each key (slot 0), also after its journey ended; but the first attempt only when it has ended, and not when
+/// it was in a cell and came to a connection: then the cell remembers it until it is taken again.
 #[map]
 pub static ATTEMPTS: LruHashMap<Key, Attempt> = LruHashMap::with_max_entries(65_536, 0);
 
@@ -48,8 +58,8 @@ pub struct Seen {
     pub skb: u64,
     /// What it is: `packet::Kind`.
     pub kind: u32,
-    /// Zero.
-    pub padding: u32,
+    /// Where its record stands: the number of the cell plus one, or 0 for the table.
+    pub cell: u32,
 }
 
 /// The packet seen last on this CPU: by it a hook's positions know the packet that the first of them has read, and the socket
@@ -80,6 +90,10 @@ pub static PORTS: [u64; PORT_WORDS] = [0; PORT_WORDS];
 #[unsafe(no_mangle)]
 pub static IN_FLIGHT: SharedU64 = SharedU64::new();
 
+/// Journeys in the table, or about to be put there: while it is zero, nobody looks there.
+#[unsafe(no_mangle)]
+pub static IN_TABLE: SharedU64 = SharedU64::new();
+
 /// Answered journeys that wait for the client's acknowledgement.
 #[unsafe(no_mangle)]
 pub static AWAITING: SharedU64 = SharedU64::new();
@@ -101,7 +115,7 @@ const EMPTY_OFFSETS: Offsets = {
 
 /// Keys of the array `SWITCHES`.
 #[map]
-pub static SWITCHES: aya_ebpf::maps::Array<u32> = aya_ebpf::maps::Array::with_max_entries(3, 0);
+pub static SWITCHES: Array<u32> = Array::with_max_entries(3, 0);
 
 /// Index in `SWITCHES`: journeys begin only when this is not zero; set when every probe is attached.
 pub const SWITCH_ARMED: u32 = 0;

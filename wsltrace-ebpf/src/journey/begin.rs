@@ -1,20 +1,16 @@
 //! The beginning of a journey.
 
-use aya_ebpf::bindings::BPF_NOEXIST;
 use wsltrace_common::{Attempt, Counted, Counter, FIRST_SLOT, Flags, Key, NAMESPACE_TRACED, StageCode};
 
 use super::{
-    Found, copy,
+    Found, cell, copy,
     find::{add_alias, find, newest},
     now_ns, push, visit,
 };
 use crate::{
     debug,
     kernel::{Place, current_task},
-    maps::{
-        ATTEMPTS, EMPTY_RECORD, IN_FLIGHT, JOURNEYS, NETWORK_NAMESPACES, SWITCH_ARMED, asleep, count, nobody_waits,
-        port_is_traced, switched_on,
-    },
+    maps::{IN_FLIGHT, NETWORK_NAMESPACES, SWITCH_ARMED, asleep, count, nobody_waits, port_is_traced, switched_on},
     packet::Packet,
 };
 
@@ -76,23 +72,19 @@ fn begin(packet: &Packet, place: Place, local: bool) -> Option<()> {
     }
     let attempt = next_attempt(packet);
     let key = Key { slot: attempt.slot, ..packet.key };
-    if ATTEMPTS.insert(&packet.key, &attempt, 0).is_err() {
-        count(Counter::KeysFull);
+    if attempt.slot != FIRST_SLOT {
+        cell::remember(&packet.key, &attempt, 0);
     }
-    // Not over a record that still stands there: the attempt's number was forgotten in a flood of keys.
-    if JOURNEYS.insert(&key, &EMPTY_RECORD, u64::from(BPF_NOEXIST)).is_err() {
+    let Some(found) = cell::take(&key, Counted::IN_FLIGHT) else {
         count(Counter::TableFull);
         return None;
-    }
+    };
     IN_FLIGHT.increment();
-    let found = Found(JOURNEYS.get_ptr_mut(&key)?);
     let record = found.record();
-    copy(&key, &mut record.key);
     copy(&packet.flow, &mut record.flow);
     copy(&packet.flow, &mut record.now);
     record.first_ns = now_ns();
     record.skb = packet.carrier.skb;
-    record.counted = Counted::IN_FLIGHT;
     record.flags = attempt.flags;
     record.attempt = u32::from(attempt.number);
     record.netns = place.netns;
@@ -104,9 +96,10 @@ fn begin(packet: &Packet, place: Place, local: bool) -> Option<()> {
     }
     if packet.payload_len > 0 {
         let sequence = packet.key.sequence.wrapping_add(packet.payload_len);
-        add_alias(&found, &Key { sequence, ..packet.key });
+        add_alias(&found, &key, &Key { sequence, ..packet.key });
     }
     push(record, entrance(local) as u8, false, place);
+    cell::publish(&found, &key);
     count(Counter::Begun);
     debug::begun(packet.key.port, record.attempt);
     Some(())
@@ -117,8 +110,7 @@ fn begin(packet: &Packet, place: Place, local: bool) -> Option<()> {
 fn next_attempt(packet: &Packet) -> Attempt {
     let destination_port = packet.flow.destination_port;
     let mut next = Attempt { flags: 0, slot: FIRST_SLOT, number: 1, destination_port, padding: 0 };
-    // SAFETY: an element reused for another key gives a wrong count of attempts at worst.
-    let Some(last) = (unsafe { ATTEMPTS.get(&packet.key) }) else { return next };
+    let Some(last) = cell::last_attempt(&packet.key) else { return next };
     // Slot 0 is for keys that are looked up, and never a record's.
     next.slot = if last.slot == u16::MAX { FIRST_SLOT } else { last.slot + 1 };
     let same_flow = last.destination_port == destination_port;

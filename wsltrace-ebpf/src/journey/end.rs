@@ -3,13 +3,12 @@
 use wsltrace_common::{Counted, Death, FIRST_SLOT, Flags, Key, Record, StageCode};
 
 use super::{
-    Found,
+    Found, count_in,
     find::{OLDER_ATTEMPTS, carries, exactly, find, newest, settling},
     finish, forget, last_place, note, now_ns,
     pass::note_translation,
 };
 use crate::{
-    atomic,
     kernel::{Place, offset, skb_netns},
     maps::{NETWORK_NAMESPACES, SETTLING, SWITCH_ACCEPT, switched_on},
     packet::{Kind, Packet},
@@ -205,9 +204,7 @@ pub fn established(key: &Key, netns: u32, accept_is_seen: bool) {
     if record.flags & Flags::ACCEPTED == 0 && accept_is_seen && switched_on(SWITCH_ACCEPT) {
         record.flags |= Flags::UNACCEPTED;
     }
-    SETTLING.increment();
-    // SAFETY: a field of a record in the table.
-    unsafe { atomic::put(&raw mut record.counted, Counted::SETTLING) };
+    count_in(record, Counted::SETTLING, &SETTLING);
     record.flags |= Flags::SETTLING;
 }
 

@@ -1,13 +1,13 @@
 //! Which record a packet belongs to.
 //!
-//! A record stands in `JOURNEYS` under its key with the slot of its attempt, and stays there until it is sent. The usual
+//! A record stands under its key with the slot of its attempt (cell.rs), and stays there until it is sent. The usual
 //! packet belongs to the only attempt of its key and is found by one lookup; the rest is for retransmissions, Fast Open and SNAT.
 
 use wsltrace_common::{Counter, FIRST_SLOT, Flags, Key, Record};
 
-use super::{Found, copy};
+use super::{Found, cell, copy};
 use crate::{
-    maps::{ALIASES, ATTEMPTS, CARRIERS, JOURNEYS, SEEN, Seen, count},
+    maps::{ALIASES, CARRIERS, SEEN, Seen, count},
     packet::{Kind, Packet},
 };
 
@@ -22,14 +22,13 @@ const NO_SKB: u64 = u64::MAX;
 /// becomes of its connection: no packet belongs to it any more.
 #[inline(always)]
 pub fn exactly(key: &Key) -> Option<Found> {
-    let found = Found(JOURNEYS.get_ptr_mut(key)?);
-    if found.record().flags & (Flags::DONE | Flags::SETTLING) != 0 { None } else { Some(found) }
+    cell::any(key).filter(|found| found.goes_on())
 }
 
 /// The record under exactly this key, slot included, if it is held to see what becomes of its connection.
 #[inline(always)]
 fn held(key: &Key) -> Option<Found> {
-    let found = Found(JOURNEYS.get_ptr_mut(key)?);
+    let found = cell::any(key)?;
     if found.record().flags & (Flags::DONE | Flags::SETTLING) == Flags::SETTLING { Some(found) } else { None }
 }
 
@@ -61,10 +60,9 @@ unsafe extern "C" fn journey_settling(key: *mut Key, sequences: u32) -> u32 {
         }
         // Anew each time: an alias replaces all of it.
         copy(&Key { sequence: asked.sequence.wrapping_sub(back), slot: 0, ..asked }, key);
-        // SAFETY: LRU elements are only reused for other keys: a wrong one leads to a record that is not held.
-        if let Some(attempt) = unsafe { ATTEMPTS.get(&*key) } {
+        if let Some(attempt) = cell::last_attempt(key) {
             key.slot = attempt.slot;
-        // SAFETY: as above.
+        // SAFETY: LRU elements are only reused for other keys: a wrong one leads to a record that is not held.
         } else if let Some(alias) = unsafe { ALIASES.get(&*key) } {
             newest_of(alias, key);
         } else {
@@ -153,10 +151,9 @@ unsafe extern "C" fn journey_among_attempts(search: *mut Search) -> u32 {
     // SAFETY: as the caller promises.
     let Some(search) = (unsafe { search.as_mut() }) else { return 0 };
     search.key.slot = 0;
-    // SAFETY: LRU elements are only reused for other keys: a wrong one leads to a record that the callers' checks refuse.
-    if let Some(attempt) = unsafe { ATTEMPTS.get(&search.key) } {
+    if let Some(attempt) = cell::last_attempt(&search.key) {
         search.key.slot = attempt.slot;
-    // SAFETY: as above.
+    // SAFETY: LRU elements are only reused for other keys: a wrong one leads to a record that the callers' checks refuse.
     } else if let Some(alias) = unsafe { ALIASES.get(&search.key) } {
         newest_of(alias, &mut search.key);
     } else if search.kind != Kind::SYN.number() || carried(&mut search.key, search.skb).is_none() {
@@ -180,8 +177,7 @@ unsafe extern "C" fn journey_among_attempts(search: *mut Search) -> u32 {
 fn newest_of(alias: &Key, key: &mut Key) {
     copy(alias, key);
     key.slot = 0;
-    // SAFETY: as for the aliases.
-    key.slot = unsafe { ATTEMPTS.get(&*key) }.map_or(alias.slot, |attempt| attempt.slot);
+    key.slot = cell::last_attempt(key).map_or(alias.slot, |attempt| attempt.slot);
 }
 
 /// Chooses the attempt of the key, slot included, if its claim is better than that of the one chosen before. Not 0 when there can be no
@@ -225,15 +221,15 @@ fn carried(key: &mut Key, skb: u64) -> Option<()> {
     if found.record().skb != skb || found.record().key.sequence != key.sequence {
         return None;
     }
-    add_alias(&found, key);
+    add_alias(&found, &found.record().key, key);
     copy(primary, key);
     Some(())
 }
 
 /// Makes a journey known under another key.
 #[inline(always)]
-pub fn add_alias(found: &Found, alias: &Key) {
-    if ALIASES.insert(alias, &found.record().key, 0).is_err() {
+pub fn add_alias(found: &Found, key: &Key, alias: &Key) {
+    if ALIASES.insert(alias, key, 0).is_err() {
         found.record().flags |= Flags::INCOMPLETE;
         count(Counter::KeysFull);
     }

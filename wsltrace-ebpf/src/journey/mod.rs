@@ -1,9 +1,10 @@
 //! The life of a record: begun at an entrance, given a stage by each probe, sent once when its end is known.
 //!
-//! Each attempt of a key has a record of its own, under the slot of its number. Several can be alive at once (SYNs that wait
+//! Each attempt of a key has a record of its own, with the slot of its number. Several can be alive at once (SYNs that wait
 //! for a neighbour): which of them a packet belongs to is told by the address of its `sk_buff`.
 
 mod begin;
+mod cell;
 mod end;
 mod find;
 mod pass;
@@ -21,12 +22,13 @@ pub use self::{
     pass::{is_none_of_ours, visit, went_on},
 };
 use crate::{
-    atomic, debug,
+    atomic::{self, SharedU64},
+    debug,
     kernel::Place,
-    maps::{AWAITING, IN_FLIGHT, JOURNEYS, RECORDS, SETTLING, WAKE_ABOVE, count},
+    maps::{AWAITING, IN_FLIGHT, RECORDS, SETTLING, WAKE_ABOVE, count},
 };
 
-/// A record in the table.
+/// A record.
 #[derive(Clone, Copy)]
 pub struct Found(*mut Record);
 
@@ -37,8 +39,15 @@ impl Found {
     #[inline(always)]
     #[expect(clippy::mut_from_ref, reason = "a map value is shared memory; the reference does not outlive the program's run")]
     pub fn record(&self) -> &mut Record {
-        // SAFETY: the pointer came from a lookup in this run of the program; the value is not reused before its RCU grace period.
+        // SAFETY: the pointer came from a lookup in this run of the program, and stays one to a record. It may be another journey's by now:
+        // if another CPU has ended this one within these few hundred nanoseconds, and a third one's SYN has come for the same cell.
         unsafe { &mut *self.0 }
+    }
+
+    /// Whether packets belong to it: it has not ended, and is not held to see what becomes of its connection.
+    #[inline(always)]
+    fn goes_on(self) -> bool {
+        self.record().flags & (Flags::DONE | Flags::SETTLING) == 0
     }
 }
 
@@ -122,7 +131,23 @@ fn forget(record: &mut Record) {
     take_out(record, Counted::IN_FLIGHT | Counted::AWAITING | Counted::SETTLING);
 }
 
-/// Sends the record and takes it off the table. When the ring buffer is full it stays, marked, for user space to collect.
+/// Puts the record into one of these numbers, unless another CPU has ended its journey meanwhile.
+#[inline(always)]
+fn count_in(record: &mut Record, of: u64, number: &SharedU64) {
+    // Before the record says so, so that nobody takes it out too early.
+    number.increment();
+    // SAFETY: a field of a record.
+    let was = unsafe { atomic::put(&raw mut record.counted, of) };
+    if was & Counted::LIVE == 0 {
+        // SAFETY: as above.
+        unsafe { atomic::take(&raw mut record.counted, of) };
+    }
+    if was & Counted::LIVE == 0 || was & of != 0 {
+        number.decrement();
+    }
+}
+
+/// Sends the record and gives its place back. When the ring buffer is full it stays, marked, for user space to collect.
 #[inline(always)]
 pub fn finish(found: &Found) {
     // SAFETY: the pointer came from a lookup in this run of the program.
@@ -139,6 +164,11 @@ pub fn finish(found: &Found) {
 unsafe extern "C" fn journey_finish(record: *mut Record) -> u32 {
     // SAFETY: as the caller promises.
     let Some(record) = (unsafe { record.as_mut() }) else { return 0 };
+    // Two CPUs may come to its end at once.
+    // SAFETY: a field of a record.
+    if unsafe { atomic::take(&raw mut record.counted, Counted::LIVE) } & Counted::LIVE == 0 {
+        return 0;
+    }
     forget(record);
     debug::ended(record);
     // For the verifier: the count never exceeds the array.
@@ -148,12 +178,12 @@ unsafe extern "C" fn journey_finish(record: *mut Record) -> u32 {
     let result = unsafe { bpf_ringbuf_output((&raw const RECORDS).cast_mut().cast(), (&raw mut *record).cast(), size, wakeup()) };
     if result != 0 {
         record.flags |= Flags::DONE;
+        // SAFETY: as above.
+        unsafe { atomic::put(&raw mut record.counted, Counted::LIVE) };
         count(Counter::RingFull);
         return 0;
     }
-    if JOURNEYS.remove(&record.key).is_err() {
-        record.flags |= Flags::DONE;
-    }
+    cell::give_back(record);
     0
 }
 
@@ -168,7 +198,7 @@ fn wakeup() -> u64 {
 /// Ends a journey on behalf of user space, unless something happened to it after `last_ns`.
 #[inline(always)]
 pub fn collect(key: &Key, last_ns: u64) -> Option<()> {
-    let found = Found(JOURNEYS.get_ptr_mut(key)?);
+    let found = cell::any(key)?;
     if found.record().last_ns != last_ns {
         return None;
     }

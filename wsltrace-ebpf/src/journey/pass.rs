@@ -3,12 +3,11 @@
 use wsltrace_common::{Counted, Flags, Record, StageCode};
 
 use super::{
-    Found, copy,
+    Found, cell, copy, count_in,
     find::{carry_through_postrouting, exactly, find, seen},
     finish, forget_in_flight, last_place, now_ns, push,
 };
 use crate::{
-    atomic,
     kernel::Place,
     maps::{AWAITING, SEEN, Seen},
     packet::{Carrier, Kind, Packet},
@@ -43,12 +42,15 @@ unsafe extern "C" fn journey_visit(packet: *const Packet, stage: u32, netns: u32
     } else if packet.kind == Kind::SYN_ACK && stage == StageCode::TcEgress as u32 {
         note_alien(found.record(), packet, Place { netns, ifindex });
     }
-    let seen = Seen { key: found.record().key, skb: packet.carrier.skb, kind: packet.kind.number(), padding: 0 };
     if let Some(last) = SEEN.get_ptr_mut(0) {
         // SAFETY: a valid map value of this CPU.
-        copy(&seen, unsafe { &mut *last });
+        let last = unsafe { &mut *last };
+        copy(&found.record().key, &mut last.key);
+        (last.skb, last.kind) = (packet.carrier.skb, packet.kind.number());
+        last.cell = cell::cell_of(found.record());
     }
-    enters(&Step { seen, nfct: packet.carrier.nfct }, stage, Place { netns, ifindex });
+    let place = if netns == Place::SAME.netns { None } else { Some(Place { netns, ifindex }) };
+    enters(&found, packet.kind, &packet.carrier, stage as u8, place);
     0
 }
 
@@ -56,7 +58,24 @@ unsafe extern "C" fn journey_visit(packet: *const Packet, stage: u32, netns: u32
 /// another packet, which has to be read. (What rewrites it meanwhile is seen at the next hook, or when it dies.)
 #[inline(always)]
 pub fn went_on(carrier: &Carrier, stage: StageCode) -> bool {
-    seen(carrier.skb).is_some_and(|seen| enters(&Step { seen: *seen, nfct: carrier.nfct }, stage as u32, Place::SAME))
+    // SAFETY: a reference is valid.
+    seen(carrier.skb).is_some_and(|seen| unsafe { journey_goes_on(seen, carrier, stage as u32) } != 0)
+}
+
+/// A global BPF function, see packet.rs. Where a task sends, an interrupt may have something else in `seen` at any moment: what decides
+/// is whether the record to which it leads is that of this `sk_buff`.
+///
+/// # Safety
+///
+/// `seen` and `carrier` are null or valid.
+#[unsafe(no_mangle)]
+#[inline(never)]
+unsafe extern "C" fn journey_goes_on(seen: *const Seen, carrier: *const Carrier, stage: u32) -> u32 {
+    // SAFETY: as the caller promises.
+    let (Some(seen), Some(carrier)) = (unsafe { (seen.as_ref(), carrier.as_ref()) }) else { return 0 };
+    let found = if seen.cell == 0 { exactly(&seen.key) } else { cell::at(seen.cell).filter(|found| found.goes_on()) };
+    let Some(found) = found else { return 0 };
+    u32::from(enters(&found, Kind::of(seen.kind), carrier, stage as u8, None))
 }
 
 /// This `sk_buff` carries nothing of ours, whatever it carried before.
@@ -71,72 +90,48 @@ pub fn is_none_of_ours(carrier: &Carrier) {
     }
 }
 
-/// What `journey_enters` is given.
-#[repr(C)]
-struct Step {
-    seen: Seen,
-    /// Its `_nfct`.
-    nfct: u64,
-}
-
-/// A packet of a journey enters a stage; false when the journey is over, or goes on in another `sk_buff`.
+/// A packet of a journey enters a stage, at the place where it was seen last if none is given; false when it goes on in another
+/// `sk_buff`.
 #[inline(always)]
-fn enters(step: &Step, stage: u32, place: Place) -> bool {
-    // SAFETY: a reference is valid.
-    unsafe { journey_enters(step, stage, place.netns, place.ifindex) != 0 }
-}
-
-/// A global BPF function, see packet.rs.
-///
-/// # Safety
-///
-/// `step` is null or valid.
-#[unsafe(no_mangle)]
-#[inline(never)]
-unsafe extern "C" fn journey_enters(step: *const Step, stage: u32, netns: u32, ifindex: u32) -> u32 {
-    // SAFETY: as the caller promises.
-    let Some(step) = (unsafe { step.as_ref() }) else { return 0 };
-    let Some(found) = exactly(&step.seen.key) else { return 0 };
-    let (record, kind, stage) = (found.record(), Kind::of(step.seen.kind), stage as u8);
-    let same = netns == Place::SAME.netns;
+fn enters(found: &Found, kind: Kind, carrier: &Carrier, stage: u8, place: Option<Place>) -> bool {
+    let record = found.record();
     if kind == Kind::SYN {
-        if record.skb != step.seen.skb {
-            return 0;
+        if record.skb != carrier.skb {
+            return false;
         }
-        push(record, stage, false, if same { last_place(record) } else { Place { netns, ifindex } });
-        syn_passed(&found, step, stage);
+        push(record, stage, false, place.unwrap_or_else(|| last_place(record)));
+        syn_passed(found, carrier, stage);
     } else if kind.is_answer() {
-        if same && record.answer_skb != step.seen.skb {
-            return 0;
+        if place.is_none() && record.answer_skb != carrier.skb {
+            return false;
         }
         let last = Place { netns: record.answer_netns, ifindex: record.answer_ifindex };
-        answer_enters(&found, step, stage, if same { last } else { Place { netns, ifindex } });
+        answer_enters(found, kind, carrier.skb, stage, place.unwrap_or(last));
     }
-    1
+    true
 }
 
 /// What some stages mean for a SYN beside being entered.
 #[inline(always)]
-fn syn_passed(found: &Found, step: &Step, stage: u8) {
+fn syn_passed(found: &Found, carrier: &Carrier, stage: u8) {
     let record = found.record();
     if stage == StageCode::TcEgress as u8 {
         record.flags |= Flags::OUTSIDE;
     } else if stage == StageCode::Postrouting as u8 {
-        carry_through_postrouting(found, step.seen.skb);
+        carry_through_postrouting(found, carrier.skb);
     } else if stage == StageCode::InputEnd as u8 {
         record.flags |= Flags::PAST_INPUT;
     }
     let after_conntrack = (stage > StageCode::PreroutingConntrack as u8 && stage <= StageCode::ForwardRest as u8)
         || (stage > StageCode::OutputConntrack as u8 && stage <= StageCode::OutputRest as u8);
-    if after_conntrack && record.flags & Flags::CONNTRACK == 0 && step.nfct != 0 {
+    if after_conntrack && record.flags & Flags::CONNTRACK == 0 && carrier.nfct != 0 {
         record.flags |= Flags::CONNTRACK;
-        record.conntrack = (step.nfct & 7) as u32;
+        record.conntrack = (carrier.nfct & 7) as u32;
     }
 }
 
 #[inline(always)]
-fn answer_enters(found: &Found, step: &Step, stage: u8, place: Place) {
-    let (kind, skb) = (Kind::of(step.seen.kind), step.seen.skb);
+fn answer_enters(found: &Found, kind: Kind, skb: u64, stage: u8, place: Place) {
     let record = found.record();
     // What goes out again after the answer left is a retransmission: `tcp_retransmit_synack` tells of it.
     if record.flags & Flags::ANSWER_LEFT != 0 {
@@ -258,9 +253,7 @@ fn answer_left(found: &Found) {
         // The probes go to sleep before these are freed; retransmissions may get their addresses.
         (record.skb, record.answer_skb) = (0, 0);
         forget_in_flight(record);
-        AWAITING.increment();
-        // SAFETY: a field of a record in the table.
-        unsafe { atomic::put(&raw mut record.counted, Counted::AWAITING) };
+        count_in(record, Counted::AWAITING, &AWAITING);
     } else if record.death.time_ns != 0 || record.consumed.time_ns != 0 {
         finish(found);
     }

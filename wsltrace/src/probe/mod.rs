@@ -6,6 +6,7 @@ mod error;
 mod missing;
 mod object;
 mod positions;
+mod standing;
 mod sys;
 mod table;
 mod tracing;
@@ -32,6 +33,7 @@ use missing::missing_fields;
 use object::Loaded;
 pub use object::{Loader, ObjectError, Sizes};
 use positions::Positions;
+use standing::Standing;
 use table::SENT_AGAIN;
 use tracing::Tracing;
 
@@ -112,7 +114,7 @@ pub struct Probes {
     held: Attached,
     tracing: Tracing,
     collect: OwnedFd,
-    journeys: sys::Buckets<Key, Record>,
+    standing: Standing,
     missing: Vec<Missing>,
     attached: BTreeMap<&'static str, u32>,
 }
@@ -143,7 +145,7 @@ impl Probes {
             held: Attached::default(),
             tracing: Tracing::default(),
             collect,
-            journeys: sys::Buckets::new(),
+            standing: Standing::new(),
             missing,
             attached: BTreeMap::new(),
         };
@@ -320,30 +322,26 @@ impl Probes {
         RingBuf::try_from(map).map_err(|source| ProbeError::Map { map: "RECORDS", source })
     }
 
-    /// Looks at some more of the table, and ends the journeys that `is_over` says so of (given the record as it stands there). Their
+    /// Looks at some more of the journeys that have not ended, and ends the journeys that `is_over` says so of (given the record as it stands there). Their
     /// records come through the ring buffer like all others, so it should be read before the next call.
     pub fn sweep(&mut self, mut is_over: impl FnMut(&Record) -> bool) -> Result<Swept, ProbeError> {
-        let Some(Map::HashMap(map)) = self.loaded.ebpf.map("JOURNEYS") else { return Err(absent("the map JOURNEYS").into()) };
-        let (entries, more) = self.journeys.read(map.fd()).map_err(ProbeError::Sweep)?;
-        let mut swept = Swept { found: 0, more };
         let mut over = Vec::new();
-        for (key, record) in entries {
-            swept.found += 1;
+        let (found, more) = self.standing.read(&self.loaded.ebpf, |key, record| {
             if is_over(record) {
-                over.push((record.first_ns, key, record.last_ns));
+                over.push((record.first_ns, *key, record.last_ns));
             }
-        }
-        // A client's attempts end together, and the table is in no order.
+        })?;
+        // A client's attempts end together, and they stand in no order.
         over.sort_unstable_by_key(|(first_ns, ..)| *first_ns);
         for (_, key, last_ns) in over {
             let mut request = [0; size_of::<Key>() + size_of::<u64>()];
             let (for_key, for_time) = request.split_at_mut(size_of::<Key>());
-            for_key.copy_from_slice(&key_bytes(key));
+            for_key.copy_from_slice(&key_bytes(&key));
             for_time.copy_from_slice(&last_ns.to_ne_bytes());
             // Whether it did so does not matter here: a journey that has moved on, or finds no room in the ring buffer, waits for the next time.
             sys::run(&self.collect, &mut request).map_err(ProbeError::Collect)?;
         }
-        Ok(swept)
+        Ok(Swept { found, more })
     }
 
     /// The object's own name for the kernel-side log.

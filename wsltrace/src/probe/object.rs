@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use aya::maps::Map;
 use aya::{Ebpf, EbpfLoader};
 use aya_obj::Object;
-use wsltrace_common::PORT_WORDS;
+use wsltrace_common::{CELLS, PORT_WORDS};
 
 use super::sys::{self, Code, LoadError, ProgramType};
 use crate::kernel::KernelFacts;
@@ -46,7 +46,7 @@ pub enum ObjectError {
 /// Sizes that tests of the loss counters make small.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sizes {
-    /// Entries in the table of journeys.
+    /// Entries in the table of journeys, and as many of the cells: where a key's cell is not among them it stands in the table.
     pub journeys: Option<u32>,
     /// Bytes of the ring buffer: a power of two, at least a page.
     pub ring_bytes: Option<u32>,
@@ -97,6 +97,7 @@ pub(super) fn load(
     loader.override_global("AYA_LOG_LEVEL", &log_level, false);
     if let Some(entries) = sizes.journeys {
         loader.map_max_entries("JOURNEYS", entries);
+        loader.map_max_entries("CELLS", entries.min(CELLS));
     }
     if let Some(bytes) = sizes.ring_bytes {
         loader.map_max_entries("RECORDS", bytes);
