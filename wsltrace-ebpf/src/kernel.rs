@@ -106,15 +106,15 @@ impl SkBuff {
     }
 }
 
-/// Index and namespace of a `struct net_device`.
+/// The network namespace of a `struct net_device`.
 #[inline(always)]
-pub fn device_place(device: u64) -> Option<Place> {
-    let (ifindex, net, inum) = (offset!(net_device_ifindex), offset!(net_device_net), offset!(net_inum));
-    if device == 0 || ifindex == ABSENT || net == ABSENT || inum == ABSENT {
+fn device_netns(device: u64) -> Option<u32> {
+    let (net, inum) = (offset!(net_device_net), offset!(net_inum));
+    if device == 0 || net == ABSENT || inum == ABSENT {
         return None;
     }
     let net: u64 = read(device + u64::from(net))?;
-    Some(Place { netns: read(net + u64::from(inum))?, ifindex: read(device + u64::from(ifindex))? })
+    read(net + u64::from(inum))
 }
 
 /// Address of the `struct net_device` of the `struct sk_buff` at this address; `None` when it cannot be read.
@@ -127,7 +127,7 @@ fn skb_device(skb: u64) -> Option<u64> {
 /// The network namespace of the device of the `struct sk_buff` at this address; `None` when it has none.
 #[inline(always)]
 pub fn skb_netns(skb: u64) -> Option<u32> {
-    device_place(skb_device(skb)?).map(|place| place.netns)
+    device_netns(skb_device(skb)?)
 }
 
 /// Whether the device of the `struct sk_buff` at this address may hand a frame for another's hardware address on: a port of a bridge,

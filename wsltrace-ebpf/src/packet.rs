@@ -205,6 +205,11 @@ unsafe extern "C" fn packet_from_frame(context: *mut __sk_buff, link_header: u32
 
 #[inline(always)]
 fn parse<B: Bytes>(bytes: &B, protocol: u16, packet: &mut Packet) -> Option<()> {
+    match plain(bytes, protocol, packet) {
+        Reading::Tcp => return Some(()),
+        Reading::Other => return None,
+        Reading::Unknown => {}
+    }
     let layer = match protocol {
         ETH_P_IP => {
             let layer = Layer::ipv4(bytes, 0)?;
@@ -226,6 +231,68 @@ fn parse<B: Bytes>(bytes: &B, protocol: u16, packet: &mut Packet) -> Option<()> 
         IPPROTO_ICMPV6 if packet.flow.family == 6 => icmp_ipv6(bytes, &layer, packet),
         _ => None,
     }
+}
+
+/// What was found where the header of TCP stands when nothing precedes it but a network header without options.
+enum Reading {
+    /// That header: the packet is read.
+    Tcp,
+    /// What is neither TCP nor ICMP.
+    Other,
+    /// It has to be looked at piece by piece.
+    Unknown,
+}
+
+/// Nearly every packet, in one read: a read costs some 80 instructions, whatever its length.
+#[inline(always)]
+fn plain<B: Bytes>(bytes: &B, protocol: u16, packet: &mut Packet) -> Reading {
+    match protocol {
+        ETH_P_IP => plain_ipv4(bytes, packet),
+        ETH_P_IPV6 => plain_ipv6(bytes, packet),
+        _ => Reading::Other,
+    }
+}
+
+#[inline(always)]
+fn plain_ipv4<B: Bytes>(bytes: &B, packet: &mut Packet) -> Reading {
+    const HEADER: u32 = 20;
+    const VERSION_AND_WORDS: u32 = 0x45;
+    let Some([length, fragment, protocol, source, destination, tcp @ ..]) = bytes.at::<[u32; 9]>(0) else {
+        return Reading::Unknown;
+    };
+    let (length, later_fragment) = (u32::from_be(length), u32::from_be(fragment) & 0x1fff != 0);
+    if length >> 24 != VERSION_AND_WORDS || later_fragment {
+        return Reading::Unknown;
+    }
+    match (u32::from_be(protocol) >> 16) as u8 {
+        IPPROTO_TCP => {}
+        IPPROTO_ICMP => return Reading::Unknown,
+        _ => return Reading::Other,
+    }
+    packet.flow.family = 4;
+    packet.flow.source = mapped(source);
+    packet.flow.destination = mapped(destination);
+    plain_tcp(tcp, (length & 0xffff).saturating_sub(HEADER), packet)
+}
+
+#[inline(always)]
+fn plain_ipv6<B: Bytes>(bytes: &B, packet: &mut Packet) -> Reading {
+    let Some([version, length_next, s0, s1, s2, s3, d0, d1, d2, d3, tcp @ ..]) = bytes.at::<[u32; 14]>(0) else {
+        return Reading::Unknown;
+    };
+    let length_next = u32::from_be(length_next);
+    if u32::from_be(version) >> 28 != 6 || (length_next >> 8) as u8 != IPPROTO_TCP {
+        return Reading::Unknown;
+    }
+    packet.flow.family = 6;
+    packet.flow.source = [s0, s1, s2, s3];
+    packet.flow.destination = [d0, d1, d2, d3];
+    plain_tcp(tcp, length_next >> 16, packet)
+}
+
+#[inline(always)]
+fn plain_tcp(header: [u32; 4], payload_len: u32, packet: &mut Packet) -> Reading {
+    if tcp_header(header, payload_len, packet).is_some() { Reading::Tcp } else { Reading::Other }
 }
 
 /// What a network header says; of a packet, or of one quoted in an ICMP error.
@@ -306,7 +373,12 @@ impl Layer {
 
 #[inline(always)]
 fn tcp<B: Bytes>(bytes: &B, layer: &Layer, packet: &mut Packet) -> Option<()> {
-    let [ports, sequence, acknowledged, offset_flags] = bytes.at::<[u32; 4]>(layer.transport)?;
+    tcp_header(bytes.at(layer.transport)?, layer.payload_len, packet)
+}
+
+/// The first four words of TCP's header; `payload_len` is its length with what follows it, bytes.
+#[inline(always)]
+fn tcp_header([ports, sequence, acknowledged, offset_flags]: [u32; 4], payload_len: u32, packet: &mut Packet) -> Option<()> {
     let (ports, offset_flags) = (u32::from_be(ports), u32::from_be(offset_flags));
     let kind = match (offset_flags >> 16) as u8 & (SYN | ACK | RST | FIN) {
         SYN => Kind::SYN,
@@ -318,7 +390,7 @@ fn tcp<B: Bytes>(bytes: &B, layer: &Layer, packet: &mut Packet) -> Option<()> {
     packet.kind = kind;
     packet.flow.source_port = (ports >> 16) as u16;
     packet.flow.destination_port = ports as u16;
-    packet.payload_len = layer.payload_len.saturating_sub((offset_flags >> 28) * 4);
+    packet.payload_len = payload_len.saturating_sub((offset_flags >> 28) * 4);
     if packet.kind.is_answer() {
         packet.key.address = packet.flow.destination;
         packet.key.port = packet.flow.destination_port;
