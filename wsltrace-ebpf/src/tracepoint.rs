@@ -41,7 +41,8 @@ fn reset_sent(context: &BtfTracePointContext) -> Option<()> {
 #[inline(always)]
 fn given_up(socket: TcpSocket) -> Option<()> {
     if socket.bytes_sent()? == 0 {
-        journey::reset_by_server(&key_of(socket)?.0);
+        let (key, netns) = key_of(socket)?;
+        journey::reset_by_server(&key, netns);
     }
     Some(())
 }
@@ -170,7 +171,7 @@ fn changed(socket: TcpSocket, sequences: u32) -> Option<()> {
     let (key, netns) = key_of(socket)?;
     if sequences > 0 {
         // A client that closes first has the server close after it.
-        journey::closed(&key, sequences, sequences == 1 && said_nothing(socket) == Some(true));
+        journey::closed(&key, netns, sequences, sequences == 1 && said_nothing(socket) == Some(true));
         return Some(());
     }
     // A connection of MPTCP is given to the application behind another socket, by which it is not known here.
@@ -206,13 +207,10 @@ fn was_accepted(socket: TcpSocket) -> Option<()> {
     Some(())
 }
 
-/// The key of the journey that led to a server's connection, in a namespace that is watched, and that namespace.
+/// The key of the journey that led to a server's connection, and its namespace.
 #[inline(always)]
 fn key_of(socket: TcpSocket) -> Option<(Key, u32)> {
-    // The event is global: the server may be in a namespace that is not watched, where nobody would see it on another machine.
     let netns = socket.netns()?;
-    // SAFETY: only whether there is such an element matters.
-    unsafe { NETWORK_NAMESPACES.get(netns) }?;
     let key = Key { address: socket.remote_address()?, sequence: socket.first_sequence()?, port: socket.remote_port()?, slot: 0 };
     Some((key, netns))
 }

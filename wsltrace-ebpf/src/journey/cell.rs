@@ -5,7 +5,7 @@
 //! one of them is in it.
 
 use aya_ebpf::bindings::BPF_NOEXIST;
-use wsltrace_common::{Attempt, CELLS as CELL_COUNT, Counted, Counter, FIRST_SLOT, Flags, HEADER_SIZE, Key, Record};
+use wsltrace_common::{Attempt, CELLS as CELL_COUNT, Counted, Counter, Death, FIRST_SLOT, Flags, Key, Record};
 
 use super::{Found, copy};
 use crate::{
@@ -13,35 +13,67 @@ use crate::{
     maps::{ATTEMPTS, CELLS, EMPTY_RECORD, IN_TABLE, JOURNEYS, TAKEN_CELLS, count},
 };
 
-/// A key's bits, without its slot, spread over a word: multiplied by the golden ratio.
-#[inline(always)]
-fn spread(key: &Key) -> u64 {
-    let [a, b, c, d] = key.address;
-    let high = a ^ b ^ c ^ d ^ u32::from(key.port) << 16;
-    (u64::from(high) << 32 | u64::from(key.sequence)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-}
+/// A key as three words, so that it is compared and spread by words: as arrays it would be by loops over bytes.
+#[derive(Clone, Copy)]
+struct Words([u64; 3]);
 
-/// The number of a key's cell.
-#[inline(always)]
-fn number(key: &Key) -> u32 {
-    (spread(key) >> (u64::BITS - CELL_COUNT.trailing_zeros())) as u32
-}
+impl Words {
+    /// Where the slot stands in the last word, and the port and the sequence number below it.
+    const SLOT_SHIFT: u32 = 48;
 
-/// What the owner of a cell writes into it: which key has taken it, slot included, as nearly as the bits tell.
-#[inline(always)]
-fn owner(key: &Key) -> u64 {
-    spread(key).wrapping_add(u64::from(key.slot)).rotate_left(u64::BITS / 2) << Counted::BITS
-}
-
-/// Whether two keys are the same, slots included. Word by word: a comparison of arrays becomes a loop over bytes.
-#[inline(always)]
-fn same(one: &Key, other: &Key) -> bool {
-    let words = |key: &Key| {
+    #[inline(always)]
+    fn of(key: &Key) -> Self {
         // SAFETY: a key is three aligned words, of which any bytes are a value. Volatile, because other CPUs write records' keys.
-        unsafe { core::ptr::read_volatile((&raw const *key).cast::<[u64; 3]>()) }
-    };
-    let ([a, b, c], [d, e, f]) = (words(one), words(other));
-    (a ^ d) | (b ^ e) | (c ^ f) == 0
+        Self(unsafe { core::ptr::read_volatile((&raw const *key).cast::<[u64; 3]>()) })
+    }
+
+    /// Of this key with another sequence number and the slot of a first attempt.
+    #[inline(always)]
+    fn of_first(key: &Key, sequence: u32) -> Self {
+        let Self([a, b, _]) = Self::of(key);
+        Self([a, b, last_word(sequence, key.port, FIRST_SLOT)])
+    }
+
+    #[inline(always)]
+    fn equal(self, Self([d, e, f]): Self) -> bool {
+        let Self([a, b, c]) = self;
+        (a ^ d) | (b ^ e) | (c ^ f) == 0
+    }
+
+    /// Its bits, without the slot, spread over a word: multiplied by the golden ratio.
+    #[inline(always)]
+    fn spread(self) -> u64 {
+        let Self([a, b, c]) = self;
+        (a ^ b ^ c & ((1 << Self::SLOT_SHIFT) - 1)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+
+    /// The number of its cell.
+    #[inline(always)]
+    fn cell(self) -> u32 {
+        (self.spread() >> (u64::BITS - CELL_COUNT.trailing_zeros())) as u32
+    }
+
+    /// What the owner of a cell writes into it: which key has taken it, slot included, as nearly as the bits tell.
+    #[inline(always)]
+    fn owner(self) -> u64 {
+        let Self([_, _, c]) = self;
+        self.spread().wrapping_add(c >> Self::SLOT_SHIFT).rotate_left(u64::BITS / 2) << Counted::BITS
+    }
+
+    /// The record in its cell, if that is of this key, slot included.
+    #[inline(always)]
+    fn in_cell(self) -> Option<*mut Record> {
+        CELLS.get_ptr_mut(self.cell()).filter(|record| {
+            // SAFETY: a valid map value.
+            Self::of(unsafe { &(**record).key }).equal(self)
+        })
+    }
+}
+
+/// The last third of a key.
+#[inline(always)]
+fn last_word(sequence: u32, port: u16, slot: u16) -> u64 {
+    u64::from(sequence) | u64::from(port) << 32 | u64::from(slot) << Words::SLOT_SHIFT
 }
 
 /// The record under exactly this key, slot included, whatever its state.
@@ -50,19 +82,25 @@ pub fn any(key: &Key) -> Option<Found> {
     if key.slot == 0 {
         return None;
     }
-    if let Some(record) = CELLS.get_ptr_mut(number(key))
-        // SAFETY: a valid map value.
-        && same(unsafe { &(*record).key }, key)
-    {
+    if let Some(record) = Words::of(key).in_cell() {
         return Some(Found(record));
     }
     if IN_TABLE.load() == 0 { None } else { JOURNEYS.get_ptr_mut(key).map(Found) }
 }
 
+/// The record of the first attempt of this key (whatever its slot) with another sequence number, whatever its state.
+#[inline(always)]
+pub fn first(key: &Key, sequence: u32) -> Option<Found> {
+    if let Some(record) = Words::of_first(key, sequence).in_cell() {
+        return Some(Found(record));
+    }
+    if IN_TABLE.load() == 0 { None } else { JOURNEYS.get_ptr_mut(&Key { slot: FIRST_SLOT, sequence, ..*key }).map(Found) }
+}
+
 /// Where a record stands, for [`at`].
 #[inline(always)]
 pub fn cell_of(record: &Record) -> u32 {
-    if record.counted & Counted::CELL == 0 { 0 } else { number(&record.key) + 1 }
+    if record.counted & Counted::CELL == 0 { 0 } else { Words::of(&record.key).cell() + 1 }
 }
 
 /// The record in the cell that [`cell_of`] told; `None` when it has ended.
@@ -79,27 +117,23 @@ pub fn last_attempt(key: &Key) -> Option<Attempt> {
     if let Some(attempt) = unsafe { ATTEMPTS.get(key) } {
         return Some(*attempt);
     }
-    let first = Key { slot: FIRST_SLOT, ..*key };
-    let record = match any(&first) {
+    let record = match first(key, key.sequence) {
         Some(found) => found.0,
         // What has ended leaves its key behind, with the slot 0.
-        None => CELLS.get_ptr_mut(number(key)).filter(|record| {
-            // SAFETY: a valid map value.
-            same(unsafe { &(**record).key }, key)
-        })?,
+        None => Words::of(key).in_cell()?,
     };
     // SAFETY: a valid map value; taken by another key meanwhile, it gives a wrong count of attempts.
     let (number, destination_port) = unsafe { ((*record).attempt as u16, (*record).flow.destination_port) };
     Some(Attempt { flags: 0, slot: FIRST_SLOT, number, destination_port, padding: 0 })
 }
 
-/// A record to be filled in, its key last ([`publish`]): all zeroes but for `counted`. `None` when there is no room, and when a record
+/// A record to be filled in, its key last ([`publish`]): nothing has happened to it. `None` when there is no room, and when a record
 /// of this key, slot included, stands there already: the attempt's number was forgotten in a flood of keys.
 #[inline(always)]
 pub fn take(key: &Key, counted: u64) -> Option<Found> {
-    let number = number(key);
-    let Some(record) = CELLS.get_ptr_mut(number) else { return take_in_table(key, counted) };
-    let owner = owner(key);
+    let words = Words::of(key);
+    let Some(record) = CELLS.get_ptr_mut(words.cell()) else { return take_in_table(key, counted) };
+    let owner = words.owner();
     // SAFETY: a field of a valid map value.
     let (was, is_ours) = unsafe { atomic::claim(&raw mut (*record).counted, owner | counted | Counted::LIVE | Counted::CELL) };
     if !is_ours {
@@ -113,8 +147,8 @@ pub fn take(key: &Key, counted: u64) -> Option<Found> {
         return None;
     }
     // SAFETY: the record is this program's until its key is written.
-    unsafe { clear(record) };
-    if let Some((word, bit)) = taken_bit(number) {
+    unsafe { clear(&mut *record) };
+    if let Some((word, bit)) = taken_bit(words.cell()) {
         // SAFETY: a pointer into a valid map value.
         unsafe { atomic::put(word, bit) };
     }
@@ -138,13 +172,12 @@ fn take_in_table(key: &Key, counted: u64) -> Option<Found> {
 pub fn publish(found: &Found, key: &Key) {
     let record = found.record();
     copy(&key.address, &mut record.key.address);
-    write_last_word(record, key.sequence, key.port, key.slot);
+    write_last_word(record, last_word(key.sequence, key.port, key.slot));
 }
 
 /// In one, and after the others: what is half written is no key.
 #[inline(always)]
-fn write_last_word(record: &mut Record, sequence: u32, port: u16, slot: u16) {
-    let word = u64::from(sequence) | u64::from(port) << 32 | u64::from(slot) << 48;
+fn write_last_word(record: &mut Record, word: u64) {
     // SAFETY: the aligned last third of the key. Volatile, so that it is one store and is not moved.
     unsafe { (&raw mut record.key).cast::<u64>().add(2).write_volatile(word) };
 }
@@ -167,9 +200,10 @@ pub fn give_back(record: &mut Record) {
         }
         return;
     }
-    (record.skb, record.answer_skb) = (0, 0);
-    write_last_word(record, key.sequence, key.port, 0);
-    if let Some((word, bit)) = taken_bit(number(&key)) {
+    zero(&mut record.skb);
+    zero(&mut record.answer_skb);
+    write_last_word(record, last_word(key.sequence, key.port, 0));
+    if let Some((word, bit)) = taken_bit(Words::of(&key).cell()) {
         // SAFETY: a pointer into a valid map value.
         unsafe { atomic::take(word, bit) };
     }
@@ -195,21 +229,43 @@ fn taken_bit(number: u32) -> Option<(*mut u64, u64)> {
     Some((unsafe { words.add(word) }, 1 << (number % u64::BITS)))
 }
 
-/// Zeroes the fixed part but for the owner; the stages are only read as far as they are counted. Word by word: a plain assignment becomes
-/// a loop over bytes. Between the owner and the key is the rest of what was there: whoever finds the old key finds its slot to be 0.
-///
-/// # Safety
-///
-/// `record` is valid, and nobody else's.
+/// Makes the record of a cell one to which nothing has happened; what a beginning journey writes anyway is left as it was, as are the
+/// stages, which are only read as far as they are counted.
 #[inline(always)]
-unsafe fn clear(record: *mut Record) {
-    const WORD: usize = size_of::<u64>();
-    const OWNER: usize = core::mem::offset_of!(Record, counted) / WORD;
-    let words = record.cast::<u64>();
-    for index in 0..HEADER_SIZE / WORD {
-        if index != OWNER {
-            // SAFETY: within the record. Volatile, see above.
-            unsafe { words.add(index).write_volatile(0) };
-        }
+fn clear(record: &mut Record) {
+    zero(&mut record.last_ns);
+    zero(&mut record.answer_skb);
+    clear_death(&mut record.death);
+    clear_death(&mut record.consumed);
+    clear_death(&mut record.answer_death);
+    clear_death(&mut record.stray);
+    clear_death(&mut record.confirmation_death);
+    zero(&mut record.answer_netns);
+    zero(&mut record.answer_ifindex);
+    zero(&mut record.tgid);
+    zero(&mut record.conntrack);
+    zero(&mut record.stage_count);
+    // SAFETY: sixteen bytes at a multiple of eight.
+    unsafe {
+        let words = (&raw mut record.comm).cast::<u64>();
+        words.write_volatile(0);
+        words.add(1).write_volatile(0);
     }
+}
+
+#[inline(always)]
+fn clear_death(death: &mut Death) {
+    zero(&mut death.time_ns);
+    zero(&mut death.location);
+    zero(&mut death.reason);
+    zero(&mut death.netns);
+    zero(&mut death.ifindex);
+    zero(&mut death.stage_count);
+}
+
+/// Volatile: of several such stores the compiler would make one call of a function that writes byte by byte.
+#[inline(always)]
+pub fn zero<T: Default>(field: &mut T) {
+    // SAFETY: a reference is valid.
+    unsafe { core::ptr::write_volatile(field, T::default()) };
 }

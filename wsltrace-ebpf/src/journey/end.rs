@@ -4,7 +4,7 @@ use wsltrace_common::{Counted, Death, FIRST_SLOT, Flags, Key, Record, StageCode}
 
 use super::{
     Found, count_in,
-    find::{OLDER_ATTEMPTS, carries, exactly, find, newest, settling},
+    find::{OLDER_ATTEMPTS, carries, exactly, find, newest, settling, settling_alone},
     finish, forget, last_place, note, now_ns,
     pass::note_translation,
 };
@@ -29,8 +29,7 @@ fn death(record: &mut Record, place: Place, location: u64, reason: u32) -> Death
 #[inline(always)]
 fn out_of_sight(record: &Record, packet: &Packet) -> bool {
     let Some(netns) = skb_netns(packet.carrier.skb) else { return record.flags & Flags::OUTSIDE != 0 };
-    // SAFETY: only whether there is such an element matters.
-    unsafe { NETWORK_NAMESPACES.get(netns) }.is_none()
+    !is_watched(netns)
 }
 
 /// `kfree_skb` fired for a packet with the key of a journey.
@@ -149,8 +148,7 @@ fn note_confirmation_death(record: &mut Record, packet: &Packet, flags: u32, loc
     // What a task sends has no device before it is routed.
     let own = if record.flags & Flags::LOCAL != 0 { Some(record.netns) } else { None };
     let Some(netns) = skb_netns(packet.carrier.skb).or(own) else { return };
-    // SAFETY: only whether there is such an element matters.
-    if unsafe { NETWORK_NAMESPACES.get(netns) }.is_some() {
+    if is_watched(netns) {
         record.flags |= flags;
         record.confirmation_death = death(record, Place { netns, ifindex: last_place(record).ifindex }, location, reason);
     }
@@ -181,11 +179,33 @@ fn place_of_server(record: &Record, netns: u32) -> Place {
     Place { netns, ifindex: if netns == record.syn_netns { record.syn_ifindex } else { 0 } }
 }
 
+/// Whether a namespace is watched. The events of sockets are global: in another one is somebody whom nobody would see on another machine.
+#[inline(always)]
+fn is_watched(netns: u32) -> bool {
+    // SAFETY: only whether there is such an element matters.
+    unsafe { NETWORK_NAMESPACES.get(netns) }.is_some()
+}
+
+/// The journey, if the server's namespace is watched. The SYN's last place is, so that the table of namespaces is rarely searched.
+#[inline(always)]
+fn watched(found: Found, netns: u32) -> Option<Found> {
+    if found.record().syn_netns == netns || is_watched(netns) { Some(found) } else { None }
+}
+
+/// The held journey that led to a server's connection, in the namespace `netns`. `sequences` as for [`settling`].
+#[inline(always)]
+fn settling_in(key: &Key, netns: u32, sequences: u32) -> Option<Found> {
+    if let Some(found) = settling_alone(key, sequences) {
+        return watched(found, netns);
+    }
+    if is_watched(netns) { settling(key, sequences) } else { None }
+}
+
 /// The connection of this key became established, in the namespace `netns`: the journey is held a while to see what becomes of it, and older attempts that
 /// wait for the same client end.
 #[inline(always)]
 pub fn established(key: &Key, netns: u32, accept_is_seen: bool) {
-    let Some(found) = newest(key) else { return };
+    let Some(found) = newest(key).and_then(|found| watched(found, netns)) else { return };
     if found.record().flags & Flags::OLDER_ALIVE != 0 {
         let mut older = found.record().key;
         for _ in 0..OLDER_ATTEMPTS {
@@ -231,7 +251,8 @@ unsafe extern "C" fn journey_outlived(key: *const Key) -> u32 {
 /// early, and another CPU may be quicker than the one that changes the socket's state. `sequences` as for [`settling`].
 #[inline(always)]
 pub fn accepted(key: &Key, netns: u32, sequences: u32) {
-    let Some(found) = settling(key, sequences).or_else(|| newest(key)) else { return };
+    let found = settling_in(key, netns, sequences).or_else(|| newest(key).and_then(|found| watched(found, netns)));
+    let Some(found) = found else { return };
     let record = found.record();
     record.flags = record.flags & !Flags::UNACCEPTED | Flags::ACCEPTED;
     note(record, StageCode::Accepted as u8, false, place_of_server(record, netns));
@@ -240,8 +261,8 @@ pub fn accepted(key: &Key, netns: u32, sequences: u32) {
 /// One side closed the connection of this key in order, with a FIN: what was to be seen has been seen, but for an application that
 /// may still accept. `sequences` as for [`settling`]; `unsaid`: it was the server's side, which had sent no byte.
 #[inline(always)]
-pub fn closed(key: &Key, sequences: u32, unsaid: bool) {
-    let Some(found) = settling(key, sequences) else { return };
+pub fn closed(key: &Key, netns: u32, sequences: u32, unsaid: bool) {
+    let Some(found) = settling_in(key, netns, sequences) else { return };
     let record = found.record();
     if record.flags & Flags::UNACCEPTED != 0 {
         return;
@@ -255,8 +276,8 @@ pub fn closed(key: &Key, sequences: u32, unsaid: bool) {
 
 /// The server's side reset the connection of this key before it had sent a byte.
 #[inline(always)]
-pub fn reset_by_server(key: &Key) {
-    let Some(found) = settling(key, 1) else { return };
+pub fn reset_by_server(key: &Key, netns: u32) {
+    let Some(found) = settling_in(key, netns, 1) else { return };
     let record = found.record();
     record.last_ns = now_ns();
     record.flags |= Flags::SERVER_RESET;

@@ -15,6 +15,9 @@ use crate::{
 /// neighbour is given up after 3 seconds.
 pub const OLDER_ATTEMPTS: u16 = 8;
 
+/// What tells whether the only attempt of a key goes on (none of these), or is held.
+const STATE_ALONE: u32 = Flags::DONE | Flags::SETTLING | Flags::SUPERSEDED;
+
 /// An address that no `sk_buff` has.
 const NO_SKB: u64 = u64::MAX;
 
@@ -32,8 +35,24 @@ fn held(key: &Key) -> Option<Found> {
     if found.record().flags & (Flags::DONE | Flags::SETTLING) == Flags::SETTLING { Some(found) } else { None }
 }
 
-/// The newest journey known under a key that is established and held to see what becomes of the connection. `sequences`: 2 when the
-/// key's sequence number may count the client's FIN.
+/// The journey of a key that is established and held to see what becomes of the connection, if it is the key's only attempt, as it nearly
+/// always is: found without a search. `sequences`: 2 when the key's sequence number may count the client's FIN.
+#[inline(always)]
+pub fn settling_alone(key: &Key, sequences: u32) -> Option<Found> {
+    for back in 0..2 {
+        if back == sequences {
+            break;
+        }
+        if let Some(found) = cell::first(key, key.sequence.wrapping_sub(back))
+            && found.record().flags & STATE_ALONE == Flags::SETTLING
+        {
+            return Some(found);
+        }
+    }
+    None
+}
+
+/// The newest journey known under a key that is so held. `sequences` as above.
 #[inline(always)]
 pub fn settling(key: &Key, sequences: u32) -> Option<Found> {
     let mut exact = *key;
@@ -114,12 +133,12 @@ pub fn carries(record: &Record, packet: &Packet) -> bool {
 
 #[inline(always)]
 fn lookup(key: &Key, kind: Kind, skb: u64) -> Option<Found> {
-    let mut search = Search { key: Key { slot: FIRST_SLOT, ..*key }, skb, kind: kind.number(), chosen: 0 };
-    if let Some(found) = exactly(&search.key)
-        && found.record().flags & Flags::SUPERSEDED == 0
+    if let Some(found) = cell::first(key, key.sequence)
+        && found.record().flags & STATE_ALONE == 0
     {
         return Some(found);
     }
+    let mut search = Search { key: Key { slot: FIRST_SLOT, ..*key }, skb, kind: kind.number(), chosen: 0 };
     // SAFETY: a reference is valid.
     unsafe { journey_among_attempts(&raw mut search) };
     exactly(&search.key)

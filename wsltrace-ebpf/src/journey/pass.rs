@@ -1,6 +1,6 @@
 //! What a packet on its way adds to its record.
 
-use wsltrace_common::{Counted, Flags, Record, StageCode};
+use wsltrace_common::{Counted, Flags, Flow, Record, StageCode};
 
 use super::{
     Found, cell, copy, count_in,
@@ -223,10 +223,22 @@ fn syn_enters(record: &mut Record, packet: &Packet) {
 /// What the SYN looks like now.
 #[inline(always)]
 pub fn note_translation(record: &mut Record, packet: &Packet) {
-    if packet.flow != record.now {
+    if !same_flow(&packet.flow, &record.now) {
         record.flags |= Flags::TRANSLATED;
         copy(&packet.flow, &mut record.now);
     }
+}
+
+/// Word by word: a comparison of arrays is a chain of branches.
+#[inline(always)]
+fn same_flow(one: &Flow, other: &Flow) -> bool {
+    const WORDS: usize = size_of::<Flow>() / size_of::<u64>();
+    let words = |flow: &Flow| {
+        // SAFETY: a flow is aligned words, of which any bytes are a value.
+        unsafe { core::ptr::read_volatile((&raw const *flow).cast::<[u64; WORDS]>()) }
+    };
+    let ([a, b, c, d, e], [f, g, h, i, j]) = (words(one), words(other));
+    (a ^ f) | (b ^ g) | (c ^ h) | (d ^ i) | (e ^ j) == 0
 }
 
 /// An answer whose source NAT did not turn back, or a rule has changed, is none to its client.
@@ -251,7 +263,8 @@ fn answer_left(found: &Found) {
     record.flags |= Flags::ANSWER_LEFT;
     if record.flags & Flags::SYN_ACK != 0 {
         // The probes go to sleep before these are freed; retransmissions may get their addresses.
-        (record.skb, record.answer_skb) = (0, 0);
+        cell::zero(&mut record.skb);
+        cell::zero(&mut record.answer_skb);
         forget_in_flight(record);
         count_in(record, Counted::AWAITING, &AWAITING);
     } else if record.death.time_ns != 0 || record.consumed.time_ns != 0 {
