@@ -6,7 +6,7 @@ use crate::{
     journey,
     kernel::{HookState, Place, SkBuff},
     maps::asleep,
-    packet::{self, Carrier, Kind},
+    packet::{self, Carrier, Kind, Room},
 };
 
 const NF_ACCEPT: i32 = 1;
@@ -96,7 +96,8 @@ fn netfilter(context: *const NetfilterContext, stage: StageCode) -> Option<()> {
         _ if journey::went_on(&carrier, stage) => return Some(()),
         _ => Place::SAME,
     };
-    let Some(mut packet) = packet::from_skb(skb) else {
+    let mut room = Room::new();
+    let Some(packet) = packet::from_skb(skb, &mut room) else {
         journey::is_none_of_ours(&carrier);
         return None;
     };
@@ -106,9 +107,9 @@ fn netfilter(context: *const NetfilterContext, stage: StageCode) -> Option<()> {
     }
     packet.carrier.nfct = carrier.nfct;
     if entrance && packet.kind == Kind::SYN {
-        journey::enter(&packet, place, true);
+        journey::enter(packet, place, true);
     } else {
-        journey::visit(&packet, stage, place);
+        journey::visit(packet, stage, place);
     }
     Some(())
 }

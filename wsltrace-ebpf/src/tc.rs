@@ -7,7 +7,7 @@ use crate::{
     journey,
     kernel::{Place, is_handed_on, skb_netns},
     maps::{NEAR_MISSES, NETWORK_NAMESPACES, SWITCH_NEAR_MISSES, asleep, nobody_waits, port_is_traced, switched_on},
-    packet::{self, Kind, Packet},
+    packet::{self, Kind, Packet, Room},
 };
 
 const TCX_NEXT: i32 = -1;
@@ -63,24 +63,25 @@ fn ingress(context: &TcContext, link_header: u32) -> Option<()> {
     if astray && !switched_on(SWITCH_NEAR_MISSES) {
         return None;
     }
-    let packet = packet::from_frame(raw(context), link_header, u16::from_be(protocol as u16))?;
+    let mut room = Room::new();
+    let packet = &*packet::from_frame(raw(context), link_header, u16::from_be(protocol as u16), &mut room)?;
     if astray {
         let place = Place { netns: skb_netns(packet.carrier.skb)?, ifindex };
         return if packet.kind == Kind::SYN && port_is_traced(packet.flow.destination_port) {
-            count(&packet, place)
+            count(packet, place)
         } else {
             None
         };
     }
     if packet.kind == Kind::ACK {
-        acknowledged(&packet);
+        acknowledged(packet);
         return None;
     }
     let place = Place { netns: skb_netns(packet.carrier.skb)?, ifindex };
     if packet.kind != Kind::SYN {
-        journey::visit(&packet, StageCode::TcIngress, place);
-    } else if !journey::enter(&packet, place, false) {
-        near_miss(&packet, place)?;
+        journey::visit(packet, StageCode::TcIngress, place);
+    } else if !journey::enter(packet, place, false) {
+        near_miss(packet, place)?;
     }
     Some(())
 }
@@ -205,11 +206,12 @@ fn egress(context: &TcContext, link_header: u32) -> Option<()> {
     }
     // SAFETY: the context is valid; the verifier rewrites the access.
     let (protocol, ifindex) = unsafe { ((*raw(context)).protocol, (*raw(context)).ifindex) };
-    let packet = packet::from_frame(raw(context), link_header, u16::from_be(protocol as u16))?;
+    let mut room = Room::new();
+    let packet = &*packet::from_frame(raw(context), link_header, u16::from_be(protocol as u16), &mut room)?;
     if packet.kind == Kind::ACK {
         return None;
     }
     let place = Place { netns: skb_netns(packet.carrier.skb)?, ifindex };
-    journey::visit(&packet, StageCode::TcEgress, place);
+    journey::visit(packet, StageCode::TcEgress, place);
     Some(())
 }

@@ -11,7 +11,7 @@ use crate::{
     journey,
     kernel::{Place, SkBuff, TcpSocket, offset, read},
     maps::{NETWORK_NAMESPACES, all_settled, asleep, count, mapped, nobody_waits, port_is_traced},
-    packet::{self, Kind},
+    packet::{self, Kind, Room},
 };
 
 /// The kernel's TCP sends a RST. Argument 1 is the packet that it answers; null where none does: then the socket of argument 0 is
@@ -49,9 +49,10 @@ fn given_up(socket: TcpSocket) -> Option<()> {
 
 #[inline(always)]
 fn kernel_reset(skb: SkBuff) -> Option<()> {
-    let packet = packet::from_skb(skb)?;
+    let mut room = Room::new();
+    let packet = packet::from_skb(skb, &mut room)?;
     if packet.kind == Kind::SYN {
-        let found = journey::find(&packet)?;
+        let found = journey::find(packet)?;
         found.record().flags |= Flags::KERNEL_RESET;
     }
     Some(())
@@ -65,8 +66,8 @@ pub fn kfree_skb(context: BtfTracePointContext) -> i32 {
         return 0;
     }
     let skb = SkBuff(context.arg(0));
-    if let Some(packet) = packet::from_skb(skb) {
-        journey::dropped(&packet, context.arg(1), context.arg(2));
+    if let Some(packet) = packet::from_skb(skb, &mut Room::new()) {
+        journey::dropped(packet, context.arg(1), context.arg(2));
     }
     0
 }
@@ -78,9 +79,9 @@ pub fn consume_skb(context: BtfTracePointContext) -> i32 {
         return 0;
     }
     let skb = SkBuff(context.arg(0));
-    if let Some(packet) = packet::from_skb(skb) {
+    if let Some(packet) = packet::from_skb(skb, &mut Room::new()) {
         let location = if offset!(consume_skb_location_argument) == 1 { context.arg(1) } else { 0 };
-        journey::consumed(&packet, location);
+        journey::consumed(packet, location);
     }
     0
 }
