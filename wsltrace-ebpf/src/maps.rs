@@ -94,6 +94,18 @@ pub static IN_FLIGHT: SharedU64 = SharedU64::new();
 #[unsafe(no_mangle)]
 pub static IN_TABLE: SharedU64 = SharedU64::new();
 
+/// Changes of `ATTEMPTS`, about to be made or made: while it is zero, nobody looks there. It is where every SYN reached a connection.
+#[unsafe(no_mangle)]
+pub static ATTEMPTS_NOTED: SharedU64 = SharedU64::new();
+
+/// The same of `ALIASES`, without SNAT and Fast Open.
+#[unsafe(no_mangle)]
+pub static ALIASES_NOTED: SharedU64 = SharedU64::new();
+
+/// The same of `CARRIERS`, where nothing is handed on.
+#[unsafe(no_mangle)]
+pub static CARRIERS_NOTED: SharedU64 = SharedU64::new();
+
 /// Answered journeys that wait for the client's acknowledgement.
 #[unsafe(no_mangle)]
 pub static AWAITING: SharedU64 = SharedU64::new();

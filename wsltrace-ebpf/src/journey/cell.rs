@@ -7,10 +7,10 @@
 use aya_ebpf::bindings::BPF_NOEXIST;
 use wsltrace_common::{Attempt, CELLS as CELL_COUNT, Counted, Counter, Death, FIRST_SLOT, Flags, Key, Record};
 
-use super::{Found, copy};
+use super::Found;
 use crate::{
     atomic,
-    maps::{ATTEMPTS, CELLS, EMPTY_RECORD, IN_TABLE, JOURNEYS, TAKEN_CELLS, count},
+    maps::{ATTEMPTS, ATTEMPTS_NOTED, CELLS, EMPTY_RECORD, IN_TABLE, JOURNEYS, TAKEN_CELLS, count},
 };
 
 /// A key as three words, so that it is compared and spread by words: as arrays it would be by loops over bytes.
@@ -113,8 +113,10 @@ pub fn at(cell: u32) -> Option<Found> {
 /// The last attempt of a key that is remembered (the key's slot is 0).
 #[inline(always)]
 pub fn last_attempt(key: &Key) -> Option<Attempt> {
-    // SAFETY: an element reused for another key gives a wrong count of attempts, or leads to a record that the callers' checks refuse.
-    if let Some(attempt) = unsafe { ATTEMPTS.get(key) } {
+    if ATTEMPTS_NOTED.load() != 0
+        // SAFETY: an element reused for another key gives a wrong count of attempts, or leads to a record that the callers' checks refuse.
+        && let Some(attempt) = unsafe { ATTEMPTS.get(key) }
+    {
         return Some(*attempt);
     }
     let record = match first(key, key.sequence) {
@@ -171,7 +173,13 @@ fn take_in_table(key: &Key, counted: u64) -> Option<Found> {
 #[inline(always)]
 pub fn publish(found: &Found, key: &Key) {
     let record = found.record();
-    copy(&key.address, &mut record.key.address);
+    let Words([first, second, _]) = Words::of(key);
+    // SAFETY: the aligned first two thirds of the key; volatile as the last.
+    unsafe {
+        let words = (&raw mut record.key).cast::<u64>();
+        words.write_volatile(first);
+        words.add(1).write_volatile(second);
+    }
     write_last_word(record, last_word(key.sequence, key.port, key.slot));
 }
 
@@ -215,6 +223,7 @@ pub fn give_back(record: &mut Record) {
 #[inline(always)]
 pub fn remember(key: &Key, attempt: &Attempt, flags: u64) {
     const EEXIST: i32 = -17;
+    ATTEMPTS_NOTED.increment();
     if ATTEMPTS.insert(key, attempt, flags).is_err_and(|error| error != EEXIST) {
         count(Counter::KeysFull);
     }

@@ -7,7 +7,7 @@ use wsltrace_common::{Counter, FIRST_SLOT, Flags, Key, Record};
 
 use super::{Found, cell, copy};
 use crate::{
-    maps::{ALIASES, CARRIERS, SEEN, Seen, count},
+    maps::{ALIASES, ALIASES_NOTED, CARRIERS, CARRIERS_NOTED, SEEN, Seen, count},
     packet::{Kind, Packet},
 };
 
@@ -81,8 +81,7 @@ unsafe extern "C" fn journey_settling(key: *mut Key, sequences: u32) -> u32 {
         copy(&Key { sequence: asked.sequence.wrapping_sub(back), slot: 0, ..asked }, key);
         if let Some(attempt) = cell::last_attempt(key) {
             key.slot = attempt.slot;
-        // SAFETY: LRU elements are only reused for other keys: a wrong one leads to a record that is not held.
-        } else if let Some(alias) = unsafe { ALIASES.get(&*key) } {
+        } else if let Some(alias) = alias_of(key) {
             newest_of(alias, key);
         } else {
             key.slot = FIRST_SLOT;
@@ -172,8 +171,7 @@ unsafe extern "C" fn journey_among_attempts(search: *mut Search) -> u32 {
     search.key.slot = 0;
     if let Some(attempt) = cell::last_attempt(&search.key) {
         search.key.slot = attempt.slot;
-    // SAFETY: LRU elements are only reused for other keys: a wrong one leads to a record that the callers' checks refuse.
-    } else if let Some(alias) = unsafe { ALIASES.get(&search.key) } {
+    } else if let Some(alias) = alias_of(&search.key) {
         newest_of(alias, &mut search.key);
     } else if search.kind != Kind::SYN.number() || carried(&mut search.key, search.skb).is_none() {
         return 0;
@@ -188,6 +186,16 @@ unsafe extern "C" fn journey_among_attempts(search: *mut Search) -> u32 {
     }
     search.key.slot = search.chosen as u16;
     0
+}
+
+/// The key of which this one (its slot is 0) is an alias.
+#[inline(always)]
+fn alias_of(key: &Key) -> Option<&'static Key> {
+    if ALIASES_NOTED.load() == 0 {
+        return None;
+    }
+    // SAFETY: LRU elements are only reused for other keys: a wrong one leads to a record that the callers' checks refuse.
+    unsafe { ALIASES.get(key) }
 }
 
 /// Makes the key that of the newest attempt of the journey's own key: the alias was made by an earlier one, and a SYN that is sent
@@ -233,6 +241,7 @@ pub fn seen(skb: u64) -> Option<&'static Seen> {
 fn carried(key: &mut Key, skb: u64) -> Option<()> {
     let primary = match seen(skb) {
         Some(seen) => &seen.key,
+        None if CARRIERS_NOTED.load() == 0 => return None,
         // SAFETY: as for the aliases; the record must name this very sk_buff.
         None => unsafe { CARRIERS.get(skb) }?,
     };
@@ -248,6 +257,7 @@ fn carried(key: &mut Key, skb: u64) -> Option<()> {
 /// Makes a journey known under another key.
 #[inline(always)]
 pub fn add_alias(found: &Found, key: &Key, alias: &Key) {
+    ALIASES_NOTED.increment();
     if ALIASES.insert(alias, key, 0).is_err() {
         found.record().flags |= Flags::INCOMPLETE;
         count(Counter::KeysFull);
@@ -257,6 +267,7 @@ pub fn add_alias(found: &Found, key: &Key, alias: &Key) {
 /// Remembers that this `sk_buff` carries the journey through POSTROUTING.
 #[inline(always)]
 pub fn carry_through_postrouting(found: &Found, skb: u64) {
+    CARRIERS_NOTED.increment();
     if CARRIERS.insert(skb, &found.record().key, 0).is_err() {
         found.record().flags |= Flags::INCOMPLETE;
         count(Counter::KeysFull);
