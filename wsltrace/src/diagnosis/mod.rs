@@ -37,6 +37,7 @@ mod routing;
 mod scope;
 #[cfg(test)]
 mod server_tests;
+mod shut_port;
 mod socket;
 mod stages;
 mod stall;

@@ -16,6 +16,9 @@ pub(super) fn neighbour(case: &Case) -> Option<Finding> {
     if case.journey.outcome == Outcome::Forwarded {
         return super::misaddressed::sent_on(case).or_else(|| super::hardware::sent_to_nobody(case));
     }
+    if let Some(finding) = super::shut_port::found(case) {
+        return Some(finding);
+    }
     // It would not have to be asked for.
     if super::routes::is_sought_outside(case) {
         return None;
@@ -38,9 +41,11 @@ pub(super) fn neighbour(case: &Case) -> Option<Finding> {
     let asks = if whom.is_ipv4() { "ARP" } else { "neighbour discovery" };
     let device = if waiting { at_neighbour.and_then(|visit| visit.interface.as_deref()) } else { case.interface() };
     let device = device.map(|name| format!(" on {name}")).unwrap_or_default();
+    // Where the container is seen to be, it has not stopped.
+    let stopped = if case.evidence.whereabouts.is_some() { "" } else { ", as when a container is stopped" };
     let summary = if waiting {
         let what = if of_answer { "the answer" } else { "it" };
-        let when = if gateway.is_none() { ", as when a container is stopped" } else { "" };
+        let when = if gateway.is_none() { stopped } else { "" };
         format!("unfinished: {what} still waits for {asked} to answer {asks}{device}{when}")
     } else if removed {
         let what = if of_answer { "the answer" } else { "it" };
@@ -64,8 +69,12 @@ pub(super) fn neighbour(case: &Case) -> Option<Finding> {
             "dropped: it is for {whom}, which this machine does not have (any longer), and which does not answer {asks}{device} either, where it came from"
         )
     } else {
-        format!("dropped on the way to {whom}: it does not answer {asks}{device}, as when a container is stopped")
+        format!("dropped on the way to {whom}: it does not answer {asks}{device}{stopped}")
     };
+    if let Some((elsewhere, mend)) = super::shut_port::elsewhere(case).filter(|_| !of_answer) {
+        let look = case.root(&format!("ip route get {whom}"));
+        return Some(Finding::inferred(format!("{summary}; {elsewhere}")).remedy(mend).remedy([look]));
+    }
     let neighbour = gateway.unwrap_or(whom);
     if let Some(by) = &case.evidence.unheard {
         return Some(unheard(case, neighbour, by));

@@ -62,6 +62,9 @@ pub(super) fn route(case: &Case) -> Option<Finding> {
             format!("the route to {destination} refuses packets (blackhole, prohibit or unreachable), or there is none")
         }
     };
+    if let Some((elsewhere, mend)) = super::shut_port::elsewhere(case).filter(|_| refusal.is_none() && !astray) {
+        return Some(Finding::inferred(format!("dropped by routing: {elsewhere}")).remedy(mend));
+    }
     let look = [
         case.root(&format!("{ip} route get {destination} from {source}{}", incoming(case))),
         case.root(&format!("{ip} rule show")),

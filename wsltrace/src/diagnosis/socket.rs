@@ -290,6 +290,10 @@ pub(super) fn none(case: &Case) -> Option<Finding> {
         let summary = format!("refused: nothing listens on port {port} (asked for {asked}){published}");
         return Some(certain(case, summary).remedy(mend));
     }
+    if let Some(mend) = untracked(case) {
+        let summary = format!("refused: nothing listens on port {port} (asked for {asked}{by}){past}{nearest}");
+        return Some(certain(case, summary).remedy(mend));
+    }
     let (otherwise, mend) = super::unlistened::told(case).unwrap_or_else(|| {
         let start = "# start the server, or find the port that it really listens on:".to_owned();
         (String::new(), vec![start, case.root("ss -ltnp")])
@@ -309,6 +313,14 @@ fn twin(case: &Case) -> Option<(String, Vec<String>)> {
         "# give one of the two containers another address; then have this machine ask anew: sudo ip neighbour flush to {address}"
     );
     Some((told, vec![apart]))
+}
+
+/// What helps where a rule leads the port on, and another keeps NAT from what comes for it (notrack).
+fn untracked(case: &Case) -> Option<Vec<String>> {
+    let exempter = case.evidence.exempted_by.as_ref().filter(|_| case.evidence.led_on_to.is_some())?;
+    let commands = super::around(exempter, case.journey.flow.destination_port, case.is_v6());
+    let head = "# no rule of NAT takes what connection tracking leaves out: take that out of the way".to_owned();
+    Some([head].into_iter().chain(commands.into_iter().map(|command| case.root(&command))).collect())
 }
 
 /// What to say of a rule that leads the port on and did not take this connection, and what to do instead.

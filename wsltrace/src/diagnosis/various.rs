@@ -56,6 +56,8 @@ fn behind_xdp(case: &Case, XdpBeyond { netns, entrance, device }: &XdpBeyond) ->
     Finding::inferred(summary).remedy(entrance.as_ref().map(|_| [look, off]).into_iter().flatten())
 }
 
+/// What is said of one that goes from `lo` to `lo`.
+const LOOPED: &str = "a route leads it to lo, where it goes round until its time to live has run out";
 /// What is said of a packet that a router may not send on.
 const USED_UP: &str =
     "its time to live has run out: it came with 1, or a rule here set that, and this machine would have had to send it on";
@@ -225,7 +227,8 @@ pub(super) fn bad_packet(case: &Case) -> Option<Finding> {
         "UNICAST_IN_L2_MULTICAST" => return Some(frame_to_many(case)),
         "TCP_CSUM" | "SKB_CSUM" => "its TCP checksum is wrong",
         "IP_CSUM" => "the checksum of its IP header is wrong",
-        "IP_INHDR" if matches!(case.symbol(), Some("ip_forward" | "ip6_forward")) => USED_UP,
+        "IP_INHDR" if is_used_up(case) && case.interface() == Some("lo") => LOOPED,
+        "IP_INHDR" if is_used_up(case) => USED_UP,
         "IP_INHDR" => "its IP header is malformed",
         "PKT_TOO_SMALL" | "HDR_TRUNC" => "it is shorter than its headers say",
         "UNHANDLED_PROTO" if case.symbol() == Some("ip6_tlvopt_unknown") => {
@@ -238,6 +241,7 @@ pub(super) fn bad_packet(case: &Case) -> Option<Finding> {
     };
     let short_lived = fault == USED_UP;
     let lives = short_lived.then(|| longer_life(case, "on the client's machine"));
+    let looped = (fault == LOOPED).then(|| case.root(&format!("ip route get {}", case.journey.last_destination().0)));
     let offload = case.interface().map(|name| case.root(&format!("ethtool -K {} tx off rx off", shell_word(name))));
     // The checksum of an IP header is never left to a device.
     let offload = offload.filter(|_| matches!(case.reason(), Some("TCP_CSUM" | "SKB_CSUM")));
@@ -250,8 +254,14 @@ pub(super) fn bad_packet(case: &Case) -> Option<Finding> {
         finding
             .remedy(case.where_to_type().filter(|_| offload.is_some() || lives.is_some()))
             .remedy(lives.into_iter().flatten())
+            .remedy(looped)
             .remedy(offload),
     )
+}
+
+/// Whether a packet was not sent on because of its time to live.
+fn is_used_up(case: &Case) -> bool {
+    case.reason() == Some("IP_INHDR") && matches!(case.symbol(), Some("ip_forward" | "ip6_forward"))
 }
 
 /// What gives packets a longer time to live; rules can set it as well.
@@ -265,7 +275,7 @@ fn longer_life(case: &Case, whose: &str) -> [String; 2] {
 
 /// An answer that came to this machine on its last hop, and would have had to go on.
 pub(super) fn short_lived_answer(case: &Case) -> Option<Finding> {
-    let used_up = case.reason() == Some("IP_INHDR") && matches!(case.symbol(), Some("ip_forward" | "ip6_forward"));
+    let used_up = is_used_up(case);
     let summary = format!("the listener answered, but its SYN-ACK was dropped in {}: {USED_UP}", case.place());
     used_up.then(|| Finding::proved(summary).remedy(longer_life(case, "where the server is, such as in its container")))
 }

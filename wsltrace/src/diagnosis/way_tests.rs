@@ -385,6 +385,33 @@ fn addresses_that_cannot_be_are_told_by_the_place_where_there_is_no_reason() {
 }
 
 #[test]
+fn what_goes_round_on_lo_is_led_there_by_a_route() {
+    let mut looped = dropped("IP_INHDR", "ip_forward+0x2c0");
+    looped.death = looped.death.map(|death| DeathPlace { interface: Some("lo".into()), ..death });
+    let found = expect(&looped, &Evidence::default(), Code::BadPacket, Proved);
+    assert!(found.summary.contains("a route leads it to lo"), "{}", found.summary);
+    assert_eq!(found.remedy, [format!("sudo ip route get {}", looped.flow.destination)]);
+}
+
+#[test]
+fn a_port_that_nat_leads_on_is_let_be_tracked() {
+    let refused = samples::bound_elsewhere().journey;
+    let notrack = crate::evidence::Rule {
+        text: Some("tcp dport 8080 notrack".into()),
+        verdict: "notrack".into(),
+        backend: crate::evidence::Backend::Nft,
+        ..samples::rule()
+    };
+    let exempted = Evidence { exempted_by: Some(notrack), ..with_listeners(Vec::new()) };
+    let found = expect(&refused, &exempted, Code::NoListener, Proved);
+    assert!(found.remedy.iter().any(|line| line.contains("start the server")), "{:?}", found.remedy);
+    let led = Evidence { led_on_to: Some(ip("172.17.0.2")), ..exempted };
+    let found = expect(&refused, &led, Code::NoListener, Proved);
+    assert_eq!(found.remedy[1..], ["sudo nft delete rule ip filter INPUT handle 4"]);
+    assert!(found.summary.contains("did not take this connection"), "{}", found.summary);
+}
+
+#[test]
 fn a_time_to_live_that_ran_out_is_no_malformed_header() {
     assert!(
         expect(&dropped("IP_INHDR", "ip_forward+0x2c0"), &Evidence::default(), Code::BadPacket, Proved)

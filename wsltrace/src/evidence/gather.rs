@@ -207,6 +207,8 @@ impl Gatherer {
         if let Some(at) = watched.add_further(journey, &mut evidence) {
             self.add_arrival(journey, at, &mut evidence);
         }
+        self.add_shut_port(journey, &mut evidence);
+        self.add_whereabouts(journey, &mut evidence);
         self.add_search(journey, &mut evidence);
         self.add_resident(journey, &mut evidence);
         self.add_shared_wire(journey, &mut evidence);

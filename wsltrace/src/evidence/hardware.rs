@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::gather::Gatherer;
 use super::told::OrTold as _;
-use super::{Evidence, OwnAddress, addresses, routes};
+use super::{Evidence, OwnAddress, Shut, addresses, routes};
 use crate::journey::{Journey, Outcome, Stage, symbol};
 use crate::kernel::links::{Link, list_links};
 use crate::kernel::neighbours::{self, Learned, Neighbour, written};
@@ -191,6 +191,39 @@ impl Around {
         Some(self.links.iter().filter(|link| link.up && link.master == Some(bridge.index)))
     }
 
+    /// The interface behind which an address is that is seen, where the bridge that a packet was to leave by sends nothing there, and why.
+    pub(super) fn shut_port(&self, bridge: &str, address: IpAddr) -> Option<(String, String, Shut)> {
+        let bridge = self.routed(bridge).filter(|device| device.kind.as_deref() == Some("bridge"))?;
+        let leads_there = |link: &&Link| {
+            let mut seen = self.others.iter().filter(|other| other.end_of(link).is_some());
+            seen.any(|other| other.addresses.iter().any(|own| own.address == address))
+        };
+        let port = self.links.iter().find(leads_there)?;
+        let why = if port.master != Some(bridge.index) {
+            return None;
+        } else if !port.up {
+            Shut::SwitchedOff
+        // Where nothing is at its other end, no port forwards.
+        } else if port.held_back && port.carrier {
+            Shut::NotForwarding
+        } else {
+            return None;
+        };
+        Some((bridge.name.clone(), port.name.clone(), why))
+    }
+
+    /// The interface behind which an address is that is seen, a bridge or one's own end of a veth, and the namespace that has it there.
+    pub(super) fn whereabouts(&self, address: IpAddr) -> Option<(String, u32)> {
+        let has =
+            |other: &&Other, end: &Link| other.addresses.iter().any(|own| own.address == address && own.interface == end.name);
+        let found = self.links.iter().find_map(|link| {
+            let other = self.others.iter().find(|other| other.end_of(link).is_some_and(|end| has(other, end)))?;
+            Some((link, other.netns))
+        });
+        let (link, netns) = found?;
+        Some((self.routed(&link.name)?.name.clone(), netns))
+    }
+
     /// The neighbour with an address, where it is seen at the other end of a device, or of a port of the bridge that it is.
     pub(super) fn stands(&self, device: &str, address: IpAddr) -> Option<Stands> {
         let ends = self.ports(device).map(Iterator::collect::<Vec<_>>).or_else(|| Some(vec![self.named(device)?]))?;
@@ -360,6 +393,35 @@ mod tests {
             Around { links: vec![veth(15, "eth0", None, 5)], neighbours: vec![], learned: vec![], others: vec![host] };
         let bridge = Some((1, "br0".to_owned(), Some("vk2".to_owned()), [true, true, false]));
         assert_eq!(found(&container, "eth0", "10.9.0.1"), bridge);
+    }
+
+    #[test]
+    fn the_way_to_a_container_may_be_shut_on_this_side() {
+        let shut = |change: fn(&mut Link)| {
+            let mut around = around(99);
+            change(&mut around.links[2]);
+            around.shut_port("br0", ip("10.9.0.2")).map(|(bridge, port, why)| {
+                assert_eq!((bridge.as_str(), port.as_str()), ("br0", "vk2"));
+                why
+            })
+        };
+        assert_eq!(shut(|_| ()), None);
+        assert_eq!(shut(|port| port.up = false), Some(Shut::SwitchedOff));
+        assert_eq!(shut(|port| port.held_back = true), None, "its other end is down");
+        assert_eq!(shut(|port| (port.held_back, port.carrier) = (true, true)), Some(Shut::NotForwarding));
+        assert_eq!(shut(|port| port.master = Some(77)), None, "it leads there another way");
+        let mut around = around(99);
+        around.links[2].up = false;
+        assert_eq!(around.shut_port("br0", ip("10.9.0.9")), None, "nobody has it");
+    }
+
+    #[test]
+    fn a_container_is_found_wherever_routes_lead() {
+        let mut around = around(99);
+        assert_eq!(around.whereabouts(ip("10.9.0.2")), Some(("br0".to_owned(), 15)));
+        assert_eq!(around.whereabouts(ip("10.9.0.9")), None);
+        around.links[2].master = None;
+        assert_eq!(around.whereabouts(ip("10.9.0.2")), Some(("vk2".to_owned(), 15)));
     }
 
     #[test]

@@ -40,6 +40,7 @@ pub mod routes;
 mod rule;
 pub(crate) mod rules;
 mod shared_wire;
+mod shut_port;
 mod simulated;
 pub mod sockets;
 mod strays;
@@ -85,6 +86,7 @@ pub(crate) use routes::covers;
 pub use routes::{Hop, Refusing};
 pub use rules::{Scope, TableHolder, dnat_targets};
 pub use shared_wire::SharedWire;
+pub use shut_port::{Shut, ShutPort, Whereabouts};
 pub use transparent::Unled;
 pub use tun::Handed;
 pub use tunnel::Tunnel;
@@ -352,6 +354,10 @@ pub struct Evidence {
     pub unmasked: Option<OwnAddress>,
     /// The hardware address that a packet was sent to, where it was sent on or answered, and nobody is known to have it.
     pub unclaimed: Option<Unclaimed>,
+    /// Where the container is that has a packet's destination, where the packet went elsewhere.
+    pub whereabouts: Option<Whereabouts>,
+    /// The interface behind which a packet's destination is, by which its bridge sends nothing.
+    pub shut_port: Option<ShutPort>,
     /// The queueing discipline that holds packets back at the device by which a packet or an answer was seen to leave in vain.
     pub held_back: Option<HeldBack>,
     /// What was wrong with the hardware address to which a packet or an answer was sent that nobody took.

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use rtnetlink::packet_route::link::{
-    InfoBridgePort, InfoPortData, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp, XdpAttached,
+    BridgePortState, InfoBridgePort, InfoPortData, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp, XdpAttached,
 };
 use rtnetlink::packet_route::tc::{TcAttribute, TcHandle, TcMessage, TcStats2};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -47,6 +47,8 @@ pub struct Link {
     pub kind: Option<String>,
     /// For a port of a bridge: the bridge sends nothing from here to another that is isolated too.
     pub isolated: bool,
+    /// For a port of a bridge that is switched on: it does not forward (STP's state).
+    pub held_back: bool,
     /// Whether an XDP program takes its packets first.
     pub xdp: bool,
 }
@@ -101,6 +103,14 @@ fn link_of(message: LinkMessage) -> Link {
                         LinkInfo::Kind(kind) => link.kind = Some(kind.to_string()),
                         LinkInfo::PortData(InfoPortData::BridgePort(settings)) => {
                             link.isolated = settings.contains(&InfoBridgePort::Isolated(true));
+                            let forwards = |setting: &InfoBridgePort| {
+                                if let InfoBridgePort::State(state) = setting {
+                                    Some(*state == BridgePortState::Forwarding)
+                                } else {
+                                    None
+                                }
+                            };
+                            link.held_back = settings.iter().find_map(forwards) == Some(false);
                         }
                         _ => {}
                     }

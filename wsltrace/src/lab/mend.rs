@@ -170,7 +170,9 @@ fn state(namespace: &Namespace) -> Result<BTreeSet<String>, LabError> {
                     line.clone_into(&mut table);
                 }
                 if !line.starts_with(['#', ':']) {
-                    lines.insert(format!("{listed}: {table} {}", line.trim()));
+                    // A route is that of a device whose other end comes and goes, and stays the same.
+                    let line = line.trim().replace(" linkdown", "");
+                    lines.insert(format!("{listed}: {table} {line}"));
                 }
             }
         }

@@ -52,6 +52,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         dnat_out_of_loopback(),
         hops_used_up(),
         network_gone(),
+        route_gone(),
         taken_away(),
     ]
 }
@@ -225,6 +226,28 @@ fn network_gone() -> Scenario {
             proved: true,
             says: "led it there, and this machine has no better route",
             path: through(Stage::TcEgress),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+/// The same with the bridge still there, and the container behind it.
+fn route_gone() -> Scenario {
+    let base = network_gone();
+    Scenario {
+        name: "container-route-gone",
+        title: "a published port, and the route to the container's network is gone",
+        break_it: |lab| {
+            serve_all(lab, Side::Container, INNER_PORT)?;
+            publish(lab, CONTAINER)?;
+            lab.wsl.ip("route del 172.17.0.0/16 dev docker0")
+        },
+        mended: Some(Mended::Added(1)),
+        expect: Expect {
+            proved: false,
+            inferred: true,
+            says: "is behind docker0, and the routes do not lead there",
             ..base.expect
         },
         ..base

@@ -1,5 +1,7 @@
 //! Connection tracking and rules that ask it.
 
+use nix::errno::Errno;
+
 use super::forwarding::{INNER_PORT, publish};
 use super::limits::stay;
 use super::{Expect, Scenario, serve_all, serve_any, template};
@@ -8,7 +10,7 @@ use crate::evidence::Backend;
 use crate::journey::{Conntrack, Outcome, Stage};
 use crate::lab::crowd::fill_conntrack;
 use crate::lab::mend::Mended;
-use crate::lab::path::{inbound, through};
+use crate::lab::path::{answer, inbound, through};
 use crate::lab::sides::CONTAINER;
 use crate::lab::{Lab, LabError, PORT, Seen, Side};
 
@@ -23,6 +25,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             "iptables (legacy) lets tracked connections in, and exempts the port from tracking",
             LEGACY,
         ),
+        untranslated(),
         invalid(),
         full(),
         port_taken("masquerade-port-taken", "a rule gives all that it masquerades one port, which a connection has", NFT),
@@ -48,6 +51,35 @@ fn untracked() -> Scenario {
                     chain input {{ type filter hook input priority filter; ct state invalid drop; }}
                 }}"
             ))
+        },
+        ..base
+    }
+}
+
+/// NAT takes no part in what is not tracked, so that the port's own rule does not lead it on.
+fn untranslated() -> Scenario {
+    let base = template("untracked-published", "a container's port is published, and exempt from connection tracking", GROUP);
+    Scenario {
+        tools: &["nft"],
+        behind: Some(Side::Container),
+        break_it: |lab| {
+            serve_all(lab, Side::Container, INNER_PORT)?;
+            publish(lab, CONTAINER)?;
+            let chain = format!("type filter hook prerouting priority raw; tcp dport {PORT} notrack;");
+            lab.wsl.nft_script(&format!("table inet exempt {{ chain early {{ {chain} }}; }}"))
+        },
+        client: Seen::Failed(Errno::ECONNREFUSED),
+        mended: Some(Mended::Removed),
+        expect: Expect {
+            outcomes: &[Outcome::Refused],
+            died: Some((Stage::SocketLookup, Side::Wsl)),
+            reason: Some(("NO_SOCKET", (5, 18))),
+            conntrack: Some(Conntrack::Untracked),
+            codes: &[Code::NoListener],
+            proved: true,
+            says: "but did not take this connection; connection tracking leaves it out (notrack)",
+            path: [inbound(Stage::SocketLookup), answer()].concat(),
+            ..base.expect
         },
         ..base
     }

@@ -61,6 +61,20 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             )
         },
         Scenario {
+            mended: Some(Mended::Up("veth0")),
+            ..unheard(
+                "bridge-port-off",
+                "a published port, and the bridge's port that leads to the container is switched off",
+                "the port of the bridge docker0 that leads there, is switched off",
+                |lab| {
+                    cold(lab)?;
+                    lab.wsl.ip("link set veth0 down")?;
+                    // What waits there is forgotten once when the bridge loses its carrier with its only port.
+                    lab.wsl.await_no_carrier("docker0")
+                },
+            )
+        },
+        Scenario {
             options: &["NF_TABLES_BRIDGE"],
             mended: rule,
             ..unheard(

@@ -168,6 +168,11 @@ const OVER_V6: &[OverV6] = &[
     ),
     ("reply-held-back", "reply-held-back-v6", "a queueing discipline of the device holds answers over IPv6 back"),
     ("drop-first-nft", "drop-first-nft-v6", "nftables drops IPv6 at the very beginning of PREROUTING"),
+    (
+        "untracked-published",
+        "untracked-published-v6",
+        "a container's IPv6 port is published, and exempt from connection tracking",
+    ),
     ("listener-udp", "listener-udp-v6", "the server has the port for UDP alone, asked over IPv6"),
     ("no-listener-near", "no-listener-near-v6", "the server listens on the next port, asked over IPv6"),
     ("accept-queue-of-one", "accept-queue-of-one-v6", "the queue has room for one (backlog 0), asked over IPv6"),
