@@ -36,11 +36,13 @@ pub(super) fn reverse_path(case: &Case) -> Option<Finding> {
         confidence => confidence,
     };
     let interface = case.interface().unwrap_or("its interface");
-    let source = case.journey.flow.source;
+    let there = case.elsewhere_netns().map(|netns| format!(" of network namespace {netns}")).unwrap_or_default();
+    // In a container it may be this machine's address that the packet comes from (masquerade).
+    let source = case.journey.last_source();
     let refusal = refused_by_tables(case, source).filter(|_| case.reason().is_some());
     let because = refusal.as_ref().map(|refusal| format!("; {}", refusal.what)).unwrap_or_default();
     let summary = format!(
-        "dropped by the reverse path filter on {interface}: the kernel would not answer {source} by {interface}, so it takes the source for forged{because}"
+        "dropped by the reverse path filter on {interface}{there}: the kernel would not answer {source} by {interface}, so it takes the source for forged{because}"
     );
     // Switched off, the filter would let in what is then answered by the wrong way, or not at all.
     let mend = match refusal {
@@ -99,11 +101,10 @@ pub(super) fn martian(case: &Case) -> Option<Finding> {
                 "# only in WSL's mirrored mode, where Windows has this machine's address; elsewhere the source is forged:";
             return iter::once(mirror.to_owned()).chain(case.set_for_interface("accept_local", 1, false)).collect();
         }
-        // Let in, it would be answered to this machine itself.
-        vec![
-            case.root(&format!("ip address show to {source}")),
-            format!("# {source} is the client's address and this machine's: one of the two needs another"),
-        ]
+        // Let in, it would be answered to this machine itself. By a route of the type `local` an address is this machine's as well.
+        let is_set = case.evidence.addresses.is_empty() || case.evidence.addresses.iter().any(|own| own.address == source);
+        let show = if is_set { format!("ip address show to {source}") } else { format!("ip route get {source}") };
+        vec![case.root(&show), format!("# {source} is the client's address and this machine's: one of the two needs another")]
     };
     let (confidence, why, remedy) = match case.reason() {
         Some("IP_LOCALNET") => {

@@ -385,6 +385,30 @@ fn addresses_that_cannot_be_are_told_by_the_place_where_there_is_no_reason() {
 }
 
 #[test]
+fn the_filter_of_a_container_is_told_as_its_own() {
+    let mut inside = dropped("IP_RPFILTER", "ip_rcv_finish_core+0x18c");
+    inside.death = Some(DeathPlace { netns: samples::CONTAINER, interface: Some("eth0".into()) });
+    inside.stages.iter_mut().for_each(|visit| visit.netns = samples::CONTAINER);
+    let (destination, destination_port) = (ip("172.17.0.2"), 80);
+    inside.translated =
+        Some(Translated { source: ip("172.17.0.1"), source_port: 50000, destination, destination_port, rule: None });
+    let found = expect(&inside, &Evidence::default(), Code::ReversePathFilter, Proved);
+    let place = format!("on eth0 of network namespace {}: the kernel would not answer 172.17.0.1", samples::CONTAINER);
+    assert!(found.summary.contains(&place), "{}", found.summary);
+}
+
+#[test]
+fn an_address_that_is_this_machines_by_a_route_is_looked_for_there() {
+    let journey = dropped("IP_LOCAL_SOURCE", "ip_rcv_finish_core+0x25b");
+    let source = journey.flow.source;
+    let with = |address: &str| Evidence { addresses: vec![own(address)], ..Evidence::default() };
+    let set = expect(&journey, &with(&source.to_string()), Code::MartianAddress, Proved);
+    assert_eq!(set.remedy[0], format!("sudo ip address show to {source}"));
+    let by_route = expect(&journey, &with("10.9.0.9"), Code::MartianAddress, Proved);
+    assert_eq!(by_route.remedy[0], format!("sudo ip route get {source}"));
+}
+
+#[test]
 fn what_goes_round_on_lo_is_led_there_by_a_route() {
     let mut looped = dropped("IP_INHDR", "ip_forward+0x2c0");
     looped.death = looped.death.map(|death| DeathPlace { interface: Some("lo".into()), ..death });
