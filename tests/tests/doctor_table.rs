@@ -11,7 +11,7 @@ use wsltrace_tests::examined::{examined, lines, mend, said_of};
 
 /// Faults of the lab that an examination does not see, with the reason. Of each it may say that the way works, and the tracer is
 /// there to say that it does not.
-const UNSEEN: [(&str, &str); 53] = [
+const UNSEEN: [(&str, &str); 52] = [
     ("reverse-path-filter", "it depends on the client's address"),
     ("no-route-back", "it depends on the client's address"),
     ("reply-wrong-interface", "it depends on the client's address"),
@@ -25,7 +25,6 @@ const UNSEEN: [(&str, &str); 53] = [
     ("hairpin-unmasqueraded", "it depends on the client's address: the container's own"),
     ("neighbour-set-by-hand-client", "it depends on the client's address"),
     ("neighbour-set-by-hand", "hardware addresses are not looked at"),
-    ("bridge-port-off", "the ports of a bridge are not looked at"),
     ("bridge-noarp", "hardware addresses are not looked at"),
     ("reply-drop-port-nft", "chains at the ports of a bridge are not followed"),
     ("reply-held-back", "how much waits in queues is not looked at"),
