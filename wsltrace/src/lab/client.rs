@@ -65,6 +65,8 @@ pub enum Manner {
     Uploads,
     /// Connects, and neither sends nor waits for anything.
     Silent,
+    /// Connects, and waits for the server to close.
+    Hears,
     /// Connects, and closes at once.
     Leaves,
     /// Sends a byte in its SYN (TCP Fast Open), and waits for the greeting.
@@ -157,6 +159,10 @@ impl Attempt {
         }
         if self.manner == Manner::Silent {
             return Ok((Seen::Connected, local, Some(Arc::new(socket))));
+        }
+        if self.manner == Manner::Hears {
+            let heard = wait(&socket, PollFlags::POLLIN, self.patience).map_err(failed("wait for the end of"))?;
+            return Ok((if heard { Seen::Connected } else { Seen::Unserved }, local, Some(Arc::new(socket))));
         }
         if self.manner == Manner::Speaks {
             socket.send(b"?").map_err(failed("speak to"))?;

@@ -99,7 +99,8 @@ fn closed_at_once() -> Scenario {
                 Ok(())
             })
         },
-        manner: Manner::Silent,
+        // The tracer is to see the close before it is told to end.
+        manner: Manner::Hears,
         expect: Expect { says: "later without having sent a byte", ..base.expect },
         ..base
     }
