@@ -18,9 +18,10 @@ use crate::kernel::neighbours::{self, Learned, Neighbour, written};
 
 /// The gateway that WSL itself sets: it is no machine's.
 const OF_WSL: &str = "00:11:22:33:44:55";
-/// Where a bridge frees what it may not send.
-pub const BRIDGE_FREES: [&str; 5] =
-    ["br_handle_frame_finish", "br_forward", "__br_forward", "br_dev_xmit", "br_dev_queue_push_xmit"];
+/// Where a bridge frees what it may not send. A flood that finds no port frees in `br_flood`, and is told at its caller where the compiler made
+/// the last call a jump (Linux 6.18; `br_flood` on 6.12).
+pub const BRIDGE_FREES: [&str; 6] =
+    ["br_handle_frame_finish", "br_flood", "br_forward", "__br_forward", "br_dev_xmit", "br_dev_queue_push_xmit"];
 
 /// The hardware address that a packet was sent to, where that is not its neighbour's.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
