@@ -18,7 +18,8 @@ use crate::{
     setup::machine,
 };
 
-/// Programs of this machine that the scenarios run.
+/// Programs of this machine that the scenarios run. A shell of its own, because busybox' takes its own programs before those that are there,
+/// and its `ip` deletes no neighbours.
 const TOOLS: &[&str] = &[
     "nft",
     "iptables",
@@ -35,6 +36,8 @@ const TOOLS: &[&str] = &[
     "ip6tables-legacy-save",
     "ip",
     "tc",
+    "nsenter",
+    "sh",
 ];
 
 /// Those that single scenarios run, which are skipped where this machine does not have them.
