@@ -32,16 +32,26 @@ pub enum Unlistened {
     },
 }
 
+/// Sockets that have a port and take no connection of TCP.
+#[derive(Clone, Debug)]
+pub(super) struct Idle {
+    bound: Vec<Found>,
+    udp: Vec<Found>,
+}
+
 impl Gatherer {
     /// Who has a port of a namespace otherwise than by listening, where nothing listens on it.
     pub(super) fn unlistened(&mut self, inum: u32, port: u16) -> Option<Unlistened> {
-        let netns = self.watched.get(&inum)?.netns.clone();
-        let bound = bound(&netns, port).or_told(inum, "list the bound sockets")?;
+        let watched = self.watched.get_mut(&inum)?;
+        let netns = &watched.netns;
+        // Many may be refused at once.
+        let found =
+            watched.unlistened.entry(port).or_default().get(|| Ok(Idle { bound: bound(netns, port)?, udp: udp(netns, port)? }));
+        let Idle { bound, udp } = found.or_told(inum, "list the sockets that do not listen")?.clone();
         // Of TCP first: that one is about to listen, or was meant to.
         if let Some(socket) = self.all_with_owners(bound).into_iter().next() {
             return Some(Unlistened::Bound { socket });
         }
-        let udp = udp(&netns, port).or_told(inum, "list the sockets of UDP")?;
         let socket = self.all_with_owners(udp).into_iter().next()?;
         Some(Unlistened::Udp { socket })
     }

@@ -11,6 +11,7 @@ use super::readings::Readings;
 use super::rules::{FirewallTrace, LegacyCounters, Twins};
 use super::simulated::Rules;
 use super::sockets::{self, Found};
+use super::unlistened::Idle;
 use super::{Handed, OwnAddress, TableHolder, TcProgram};
 use crate::journey::InterfaceName;
 use crate::kernel::netns::Netns;
@@ -73,6 +74,8 @@ pub(super) struct Watched {
     pub(super) tc_programs: HashMap<(InterfaceName, bool), Kept<Vec<TcProgram>>>,
     /// Who has a tun device open, by its name.
     pub(super) handed: HashMap<InterfaceName, Kept<Option<Handed>>>,
+    /// Sockets of TCP that are bound to a port and do not listen, and those of UDP, by the port.
+    pub(super) unlistened: HashMap<u16, Kept<Idle>>,
     pub(super) addresses: Kept<Vec<OwnAddress>>,
     /// All listeners, of whatever port.
     pub(super) all_listeners: Kept<Vec<Found>>,
@@ -111,6 +114,7 @@ impl Watched {
             choosing_programs: Kept::default(),
             tc_programs: HashMap::new(),
             handed: HashMap::new(),
+            unlistened: HashMap::new(),
             addresses: Kept::default(),
             all_listeners: Kept::default(),
             listener_settings: Kept::default(),
