@@ -1,12 +1,11 @@
 //! What stands between tc and the first place of the machine's own hooks: chains at the ingress of a device, those of the bridge that it is a
 //! port of, and what hangs on PREROUTING before everything else. The kernel's trace may begin behind them.
 
-use super::End;
 use super::packet::{Machine, Packet, Standing};
 use super::read::Rulesets;
 use super::ruleset::{Chain, Hook};
 use super::state::Layer;
-use super::suspects::Suspect;
+use super::suspects::{Suspect, stopping};
 use super::walk::ends_at;
 
 /// The priority before which no program of ours can stand (`i32::MIN` is refused), as a number of nftables.
@@ -28,22 +27,9 @@ pub fn behind_device(
         .into_iter()
         .chain(of_bridge.into_iter().filter(|_| is_port))
         .chain([(Layer::Network, Hook::Prerouting)]);
-    let mut found: Vec<Suspect> = Vec::new();
     // Each is asked as if those before it had let it pass.
-    for hook in hooks {
-        for (end, _) in ends_at(&early, packet, machine, hook, device, Standing::Established) {
-            match end? {
-                End::Dropped { rule, port, forward, .. } | End::Rejected { rule, port, forward, .. } => {
-                    if !found.iter().any(|known| known.rule.is(&rule)) {
-                        found.push(Suspect { rule, port, forward });
-                    }
-                }
-                End::Passes { .. } => {}
-                End::Queued { .. } | End::Maybe { .. } => return None,
-            }
-        }
-    }
-    Some(found)
+    let ends = hooks.flat_map(|hook| ends_at(&early, packet, machine, hook, device, Standing::Established));
+    stopping(ends.map(|(end, _)| end))
 }
 
 /// Whether it hangs on PREROUTING behind our first place there.

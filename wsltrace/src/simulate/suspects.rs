@@ -24,8 +24,13 @@ pub fn suspects(rulesets: &Rulesets, packet: &Packet, machine: &Machine) -> Opti
     if !rulesets.unread.is_empty() || chains.bridges || chains.exempts(packet.family()) {
         return None;
     }
+    stopping(all_ends(rulesets, packet, machine, Standing::Established).into_iter().map(|(end, _)| end))
+}
+
+/// The rules and policies that stop a packet at these ends, each once; `None` where one of them is not known, or is no rule's.
+pub(super) fn stopping(ends: impl IntoIterator<Item = Option<End>>) -> Option<Vec<Suspect>> {
     let mut found: Vec<Suspect> = Vec::new();
-    for (end, _) in all_ends(rulesets, packet, machine, Standing::Established) {
+    for end in ends {
         match end? {
             End::Dropped { rule, port, forward, .. } | End::Rejected { rule, port, forward, .. } => {
                 if !found.iter().any(|known| known.rule.is(&rule)) {

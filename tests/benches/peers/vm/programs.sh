@@ -1,6 +1,6 @@
 # How many instructions each of a tracer's programs takes a connection: a job of peerbench, to stand in its vm/. With the clock that counts
 # instructions a nanosecond of run_time_ns is one; about 50 of a run are the kernel's own reading of that clock.
-. /work/vm/lib.sh; . /work/params
+. "${0%/*}/lib.sh"; . "${0%/*}/../params"
 topology; base_rules; start_server
 programs() {
   bpftool -j prog show | python3 -c '
