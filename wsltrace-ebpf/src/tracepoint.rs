@@ -151,28 +151,29 @@ pub fn inet_sock_set_state(context: BtfTracePointContext) -> i32 {
     const TCP_ESTABLISHED: i32 = 1;
     const TCP_SYN_RECV: i32 = 3;
     const TCP_FIN_WAIT1: i32 = 4;
+    const TCP_CLOSE: i32 = 7;
     const TCP_CLOSE_WAIT: i32 = 8;
     if all_settled() && nobody_waits() && asleep() {
         return 0;
     }
-    // A client that closes counts one more: its FIN.
+    // A client that closes counts one more: its FIN; one that resets does not.
     let sequences = match (context.arg::<i32>(1), context.arg::<i32>(2)) {
         (TCP_SYN_RECV, TCP_ESTABLISHED) => 0,
-        (TCP_ESTABLISHED, TCP_FIN_WAIT1) if !all_settled() => 1,
+        (TCP_ESTABLISHED, TCP_FIN_WAIT1 | TCP_CLOSE) if !all_settled() => 1,
         (TCP_ESTABLISHED, TCP_CLOSE_WAIT) if !all_settled() => 2,
         _ => return 0,
     };
-    let _: Option<()> = TcpSocket::of(context.arg(0)).and_then(|socket| changed(socket, sequences));
+    let by_server = context.arg::<i32>(2) == TCP_FIN_WAIT1;
+    let _: Option<()> = TcpSocket::of(context.arg(0)).and_then(|socket| changed(socket, sequences, by_server));
     0
 }
 
-/// The connection became established when `sequences` is 0, and was closed otherwise.
+/// The connection became established when `sequences` is 0, and was closed or reset otherwise.
 #[inline(always)]
-fn changed(socket: TcpSocket, sequences: u32) -> Option<()> {
+fn changed(socket: TcpSocket, sequences: u32, by_server: bool) -> Option<()> {
     let (key, netns) = key_of(socket)?;
     if sequences > 0 {
-        // A client that closes first has the server close after it.
-        journey::closed(&key, netns, sequences, sequences == 1 && said_nothing(socket) == Some(true));
+        journey::closed(&key, netns, sequences, by_server && said_nothing(socket) == Some(true));
         return Some(());
     }
     // A connection of MPTCP is given to the application behind another socket, by which it is not known here.

@@ -258,8 +258,8 @@ pub fn accepted(key: &Key, netns: u32, sequences: u32) {
     note(record, StageCode::Accepted as u8, false, place_of_server(record, netns));
 }
 
-/// One side closed the connection of this key in order, with a FIN: what was to be seen has been seen, but for an application that
-/// may still accept. `sequences` as for [`settling`]; `unsaid`: it was the server's side, which had sent no byte.
+/// One side closed the connection of this key with a FIN, or the client reset it: what was to be seen has been seen, but for an application
+/// that may still accept. `sequences` as for [`settling`]; `unsaid`: it was the server's side, which had sent no byte.
 #[inline(always)]
 pub fn closed(key: &Key, netns: u32, sequences: u32, unsaid: bool) {
     let Some(found) = settling_in(key, netns, sequences) else { return };

@@ -56,6 +56,7 @@ mod various;
 mod vpn;
 #[cfg(test)]
 mod way_tests;
+mod whereabouts;
 
 pub use firewall::name as rule_name;
 pub(crate) use led::is_forwarder;

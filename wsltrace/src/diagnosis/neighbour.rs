@@ -71,7 +71,7 @@ pub(super) fn neighbour(case: &Case) -> Option<Finding> {
     } else {
         format!("dropped on the way to {whom}: it does not answer {asks}{device}{stopped}")
     };
-    if let Some((elsewhere, mend)) = super::shut_port::elsewhere(case).filter(|_| !of_answer) {
+    if let Some((elsewhere, mend)) = super::whereabouts::elsewhere(case).filter(|_| !of_answer) {
         let look = case.root(&format!("ip route get {whom}"));
         return Some(Finding::inferred(format!("{summary}; {elsewhere}")).remedy(mend).remedy([look]));
     }

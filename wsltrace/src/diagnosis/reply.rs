@@ -359,7 +359,7 @@ pub(super) fn forwarded(case: &Case) -> Option<Finding> {
         let translator = case.journey.translated.as_ref().and_then(|translated| translated.rule.as_ref());
         let led = translator.filter(|_| to != case.destination());
         let led = led.map(|rule| format!("{} led it there, and ", firewall::name(rule))).unwrap_or_default();
-        if let Some((elsewhere, mend)) = super::shut_port::elsewhere(case) {
+        if let Some((elsewhere, mend)) = super::whereabouts::elsewhere(case) {
             let summary = format!("sent on to {to}{by}, where it came from: {led}{elsewhere}");
             return Some(Finding::inferred(summary).remedy(mend));
         }

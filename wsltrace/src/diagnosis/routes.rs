@@ -62,7 +62,7 @@ pub(super) fn route(case: &Case) -> Option<Finding> {
             format!("the route to {destination} refuses packets (blackhole, prohibit or unreachable), or there is none")
         }
     };
-    if let Some((elsewhere, mend)) = super::shut_port::elsewhere(case).filter(|_| refusal.is_none() && !astray) {
+    if let Some((elsewhere, mend)) = super::whereabouts::elsewhere(case).filter(|_| refusal.is_none() && !astray) {
         return Some(Finding::inferred(format!("dropped by routing: {elsewhere}")).remedy(mend));
     }
     let look = [

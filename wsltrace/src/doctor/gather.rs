@@ -292,6 +292,7 @@ fn interfaces(netns: &Netns, links: &[Link], addresses: &[addresses::Address], a
     let of = |(index, link): (usize, &Link)| Interface {
         name: link.name.clone(),
         kind: link.kind.clone(),
+        master: links.iter().find(|master| Some(master.index) == link.master).map(|master| master.name.clone()),
         up: link.up,
         // A bridge without containers has none either.
         no_carrier: link.up && !link.carrier && link.kind.as_deref() != Some("bridge"),

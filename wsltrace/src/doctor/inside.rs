@@ -4,10 +4,9 @@ use std::net::IpAddr;
 
 use super::gather::{Asked, OWNERS_LIMIT};
 use super::unserved::{End, Inside};
-use crate::evidence::{Listener, routes, sockets, sysctls};
+use crate::evidence::{Listener, namespaces_next_to, routes, sockets, sysctls};
 use crate::journey::Family;
 use crate::kernel::addresses::{self, list_addresses};
-use crate::kernel::containers::container_namespaces;
 use crate::kernel::links::{Link, list_links};
 use crate::kernel::netns::Netns;
 use crate::simulate::{Rulesets, read};
@@ -27,7 +26,7 @@ pub(super) struct Elsewhere {
 /// Listeners in the namespaces of containers, which of those have firewall rules, and how answers to these clients leave; only root
 /// may enter them.
 pub(super) fn elsewhere(netns: &Netns, clients: &[IpAddr], asked: &mut Asked) -> Elsewhere {
-    let behind = asked.take("the containers", container_namespaces(netns));
+    let behind = asked.take("the containers", namespaces_next_to(netns));
     let (mut found, mut guarded, mut inside) = (Vec::new(), Vec::new(), Vec::new());
     for joined in behind.joined {
         let listeners = asked.take("the listening sockets of a container", sockets::all_listeners(&joined.netns));

@@ -124,9 +124,24 @@ impl Facts {
                     )
                 })
             })
+            .or_else(|| self.taken_out(inside, to.ip()))
             .or_else(|| self.cut_off(inside, end))
             .or_else(|| self.unserved_inside(inside, end, to))
             .or_else(|| self.no_answer(entry, end))
+    }
+
+    /// A container whose interface on this side is no port of the bridge to which its packets are led.
+    fn taken_out(&self, inside: &Inside, to: IpAddr) -> Option<Trouble> {
+        let own = self.linux.interface(&inside.through)?;
+        let (_, by) = self.linux.translated_by_way_of.iter().find(|(known, _)| *known == to)?;
+        let is_loose = own.master.is_none() && own.kind.as_deref() == Some("veth") && own.name != *by;
+        self.linux.interface(by).filter(|by| is_loose && by.kind.as_deref() == Some("bridge"))?;
+        let why = format!(
+            "a container behind {}, which is no port of the bridge {by} (any longer), to which the routes lead",
+            own.name
+        );
+        let mend = format!("sudo ip link set {} master {}", shell_word(&own.name), shell_word(by));
+        Some(Trouble::new(Severity::Fails, why, [mend]))
     }
 
     /// A container whose interface has nothing at its other end, as when that is switched off here.

@@ -125,6 +125,9 @@ pub struct Interface {
     /// Its kind, such as `bridge` or `veth`, as the kernel names it.
     #[serde(skip)]
     pub kind: Option<String>,
+    /// The bridge or bond that it is a port of.
+    #[serde(skip)]
+    pub master: Option<String>,
     /// It is switched on.
     pub up: bool,
     /// It is, and nothing is at its other end.

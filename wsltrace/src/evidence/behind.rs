@@ -12,13 +12,13 @@ const LOOKED_BEHIND: usize = 64;
 
 /// The namespaces that packets are to be followed into.
 pub fn namespaces_behind(netns: &Netns) -> io::Result<Behind> {
-    let mut behind = next(netns)?;
+    let mut behind = namespaces_next_to(netns)?;
     // Every namespace is asked for these, so only what stands on the traced one's interfaces is looked for.
     behind.joined.extend(namespaces_upon(netns)?);
     let mut looked = 0;
     while let Some(joined) = behind.joined.get(looked).filter(|_| looked < LOOKED_BEHIND) {
         looked += 1;
-        match next(&joined.netns) {
+        match namespaces_next_to(&joined.netns) {
             Ok(further) => {
                 let is_new = |new: &Netns| new != netns && behind.joined.iter().all(|known| known.netns != *new);
                 let new: Vec<_> = further.joined.into_iter().filter(|further| is_new(&further.netns)).collect();
@@ -32,8 +32,8 @@ pub fn namespaces_behind(netns: &Netns) -> io::Result<Behind> {
     Ok(behind)
 }
 
-/// Those that are next to it.
-fn next(netns: &Netns) -> io::Result<Behind> {
+/// Those behind its own bridges and to which its own rules lead.
+pub fn namespaces_next_to(netns: &Netns) -> io::Result<Behind> {
     let mut behind = container_namespaces(netns)?;
     match dnat_targets(netns) {
         Ok(targets) if targets.is_empty() => {}

@@ -225,6 +225,12 @@ impl Around {
         Some((self.routed(&link.name)?.name.clone(), netns))
     }
 
+    /// Whether a device is nobody's port, and the other one a bridge.
+    pub(super) fn has_left(&self, device: &str, bridge: &str) -> bool {
+        let is_loose = self.named(device).is_some_and(|device| device.master.is_none() && device.kind.as_deref() == Some("veth"));
+        is_loose && self.named(bridge).is_some_and(|device| device.kind.as_deref() == Some("bridge"))
+    }
+
     /// The neighbour with an address, where it is seen at the other end of a device, or of a port of the bridge that it is.
     pub(super) fn stands(&self, device: &str, address: IpAddr) -> Option<Stands> {
         let ends = self.ports(device).map(Iterator::collect::<Vec<_>>).or_else(|| Some(vec![self.named(device)?]))?;
@@ -421,8 +427,10 @@ mod tests {
         let mut around = around(99);
         assert_eq!(around.whereabouts(ip("10.9.0.2")), Some(("br0".to_owned(), 15)));
         assert_eq!(around.whereabouts(ip("10.9.0.9")), None);
+        assert!(!around.has_left("vk2", "br0"));
         around.links[2].master = None;
         assert_eq!(around.whereabouts(ip("10.9.0.2")), Some(("vk2".to_owned(), 15)));
+        assert!(around.has_left("vk2", "br0") && !around.has_left("vk2", "vk"));
     }
 
     #[test]

@@ -54,12 +54,13 @@ mod unlistened;
 mod unmasked;
 mod watched;
 mod way;
+mod whereabouts;
 
 pub use addresses::{OwnAddress, Unready, network_of};
 pub use arrival::Arrival;
 pub use aside::Redirect;
 pub use back::{Back, is_way_through, way_back};
-pub use behind::namespaces_behind;
+pub use behind::{namespaces_behind, namespaces_next_to};
 pub use beyond::XdpBeyond;
 pub use bridge_port::BridgePort;
 pub use cgroups::Cgroup;
@@ -86,12 +87,13 @@ pub(crate) use routes::covers;
 pub use routes::{Hop, Refusing};
 pub use rules::{Scope, TableHolder, dnat_targets};
 pub use shared_wire::SharedWire;
-pub use shut_port::{Shut, ShutPort, Whereabouts};
+pub use shut_port::{Shut, ShutPort};
 pub use transparent::Unled;
 pub use tun::Handed;
 pub use tunnel::Tunnel;
 pub use units::SocketUnit;
 pub use unlistened::Unlistened;
+pub use whereabouts::Whereabouts;
 
 use std::net::IpAddr;
 

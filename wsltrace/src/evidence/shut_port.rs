@@ -1,12 +1,11 @@
 //! The way to a container that is shut on this side: the port of the bridge behind which the container is has been switched off, or does not
-//! forward; or the routes lead elsewhere, or nowhere.
+//! forward.
 
 use serde::{Deserialize, Serialize};
 
 use super::gather::Gatherer;
 use super::hardware::BRIDGE_FREES;
-use super::told::OrTold as _;
-use super::{Evidence, addresses, way};
+use super::{Evidence, way};
 use crate::journey::{Journey, Outcome, Stage, symbol};
 
 /// The interface here behind which a packet's destination is.
@@ -21,18 +20,6 @@ pub struct ShutPort {
     pub why: Shut,
 }
 
-/// Where a container is that a packet was not sent to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Whereabouts {
-    /// The interface here, such as a bridge, behind which it is.
-    pub device: String,
-    /// The inode number of its namespace.
-    pub netns: u32,
-    /// Whether that interface has an address of the container's network.
-    pub in_network: bool,
-}
-
 /// Why a bridge sends nothing by an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -44,29 +31,6 @@ pub enum Shut {
 }
 
 impl Gatherer {
-    /// Where the container is that has a packet's destination, where the packet was sent elsewhere, or found no route.
-    pub(super) fn add_whereabouts(&mut self, journey: &Journey, evidence: &mut Evidence) {
-        let here = journey.netns;
-        let last = journey.died_at.or_else(|| journey.stages.last().map(|visit| visit.stage));
-        let took = match last {
-            Some(Stage::Neighbour) => way::waited_for(journey).map(|(_, device)| Some(device)),
-            Some(Stage::Routing) if journey.reason.as_deref() == Some("IP_INNOROUTES") => Some(None),
-            _ if journey.outcome == Outcome::Forwarded && journey.is_turned_back() => Some(journey.interface.as_deref()),
-            _ => None,
-        };
-        let of_syn = !journey.facts.syn_ack && journey.outcome != Outcome::AnswerDropped && journey.last_netns() == here;
-        let Some(took) = took.filter(|_| of_syn && evidence.gateway.is_none()) else { return };
-        let to = journey.last_destination().0;
-        let found = self.lend_around(here, |_, around| around.whereabouts(to)).flatten();
-        let Some((device, netns)) = found.filter(|(device, _)| Some(device.as_str()) != took) else { return };
-        let own = self
-            .watched
-            .get_mut(&here)
-            .and_then(|watched| watched.addresses.get(|| addresses::of(&watched.netns)).or_told(here, "list the addresses"));
-        let in_network = own.is_some_and(|own| own.iter().any(|own| own.interface == device && own.covers(to)));
-        evidence.whereabouts = Some(Whereabouts { device, netns, in_network });
-    }
-
     /// Why a bridge did not bring a packet to a container that is seen.
     pub(super) fn add_shut_port(&mut self, journey: &Journey, evidence: &mut Evidence) {
         let last = journey.died_at.or_else(|| journey.stages.last().map(|visit| visit.stage));

@@ -10,6 +10,7 @@ use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage}
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 
+use super::addresses::list_addresses;
 use super::links::{Link, list_links};
 use super::netlink;
 use super::netns::Netns;
@@ -39,7 +40,7 @@ pub fn container_namespaces(host: &Netns) -> io::Result<Behind> {
 }
 
 /// The namespaces behind a veth that leads to one of `targets` (to which DNAT rules send), bridge or not, unless the default
-/// route leads through it too.
+/// route leads through it too; and those that have one of them at the other end of a veth which was taken out of its bridge.
 pub fn namespaces_toward(host: &Netns, targets: &[IpAddr]) -> io::Result<Behind> {
     let links = list_links(host)?;
     let (ways, defaults) = host.try_run(|| {
@@ -48,7 +49,19 @@ pub fn namespaces_toward(host: &Netns, targets: &[IpAddr]) -> io::Result<Behind>
     })?;
     let leads = |index: u32| ways.contains(&Some(index)) && !defaults.contains(&index);
     let chosen: Vec<&Link> = links.iter().filter(|link| is_foreign_veth(link) && leads(link.index)).collect();
-    behind(host, &chosen)
+    let mut toward = behind(host, &chosen)?;
+    let loose =
+        |link: &&Link| is_foreign_veth(link) && link.master.is_none() && !leads(link.index) && !defaults.contains(&link.index);
+    let loose: Vec<&Link> = links.iter().filter(loose).collect();
+    for joined in behind(host, &loose)?.joined {
+        match list_addresses(&joined.netns) {
+            Ok(own) if own.iter().any(|own| targets.contains(&own.address)) => toward.joined.push(joined),
+            Ok(_) => {}
+            // It may have ended just now.
+            Err(error) => log::debug!("cannot list the addresses of network namespace {}: {error}", joined.netns.label()),
+        }
+    }
+    Ok(toward)
 }
 
 /// The namespaces with a macvlan or ipvlan that stands on one of the host's interfaces, as those of containers of such a network do.
@@ -261,6 +274,12 @@ mod tests {
         let targets = ["198.51.100.7".parse().unwrap(), "203.0.113.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
         let found = namespaces_toward(&host, &targets).unwrap();
         assert_eq!(found.joined, [Joined { netns: routed.clone(), through: "vethr".to_owned() }]);
+
+        ip(&container, "address add 10.9.0.2/24 dev eth0");
+        ip(&host, "link set vethc nomaster");
+        let found = namespaces_toward(&host, &["10.9.0.2".parse().unwrap()]).unwrap();
+        assert_eq!(found.joined, [Joined { netns: container.clone(), through: "vethc".to_owned() }]);
+        assert!(namespaces_toward(&host, &["10.9.0.3".parse().unwrap()]).unwrap().joined.is_empty());
 
         ip(&host, "link delete vethc");
         assert!(watcher.read().unwrap().iter().any(|event| matches!(event, LinkEvent::Gone(_))));

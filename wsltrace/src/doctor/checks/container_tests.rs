@@ -123,14 +123,31 @@ fn the_way_back_out_of_a_container_is_asked_for() {
     is_told(&facts, Answer::Fails, Severity::Fails, "whose interface eth0 is down");
 }
 
+/// The interface behind which the container is, as a port of this bridge.
+fn port(bridge: Option<&str>) -> Interface {
+    let (name, kind) = ("veth0".to_owned(), Some("veth".to_owned()));
+    Interface { name, kind, master: bridge.map(str::to_owned), up: true, ..Interface::default() }
+}
+
 #[test]
 fn a_container_whose_port_is_down_is_cut_off() {
     let mut facts = published();
     facts.linux.inside[0].ends[0].no_carrier = true;
     is_told(&facts, Answer::Fails, Severity::Fails, "whose interface eth0 has no carrier");
-    facts.linux.interfaces.push(Interface { name: "veth0".to_owned(), kind: Some("veth".to_owned()), ..Interface::default() });
+    facts.linux.interfaces.push(port(Some("br0")));
+    facts.linux.interfaces.last_mut().unwrap().up = false;
     is_told(&facts, Answer::Fails, Severity::Fails, "no carrier: veth0, behind which it is, is down");
     assert!(finding(&facts, "container").remedy.iter().any(|line| line.text == "sudo ip link set veth0 up"));
+}
+
+#[test]
+fn a_container_that_was_taken_out_of_its_bridge_is_put_back() {
+    let mut facts = published();
+    facts.linux.interfaces.push(port(Some("br0")));
+    assert_eq!(outside(&facts).0, Answer::Works);
+    *facts.linux.interfaces.last_mut().unwrap() = port(None);
+    is_told(&facts, Answer::Fails, Severity::Fails, "veth0, which is no port of the bridge br0 (any longer)");
+    assert!(finding(&facts, "container").remedy.iter().any(|line| line.text == "sudo ip link set veth0 master br0"));
 }
 
 #[test]

@@ -75,6 +75,19 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             )
         },
         Scenario {
+            mended: Some(Mended::Up("veth0")),
+            ..unheard(
+                "bridge-port-taken-out",
+                "a published port whose container's interface was taken out of its bridge",
+                "is behind veth0, which is no port of the bridge docker0 (any longer), to which the routes lead",
+                |lab| {
+                    cold(lab)?;
+                    lab.wsl.ip("link set veth0 nomaster")?;
+                    lab.wsl.await_no_carrier("docker0")
+                },
+            )
+        },
+        Scenario {
             options: &["NF_TABLES_BRIDGE"],
             mended: rule,
             ..unheard(

@@ -1,0 +1,52 @@
+//! Where a container is whose packets were sent elsewhere: the routes lead elsewhere, or nowhere, or its interface was taken out of its bridge.
+
+use serde::{Deserialize, Serialize};
+
+use super::gather::Gatherer;
+use super::told::OrTold as _;
+use super::{Evidence, addresses, way};
+use crate::journey::{Journey, Outcome, Stage};
+
+/// Where a container is that a packet was not sent to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Whereabouts {
+    /// The interface here, such as a bridge, behind which it is.
+    pub device: String,
+    /// The inode number of its namespace.
+    pub netns: u32,
+    /// Whether that interface has an address of the container's network.
+    pub in_network: bool,
+    /// The bridge to which the routes lead, and which that interface is no port of (any longer), nor of another one.
+    #[serde(default)]
+    pub left: Option<String>,
+}
+
+impl Gatherer {
+    /// Where the container is that has a packet's destination, where the packet was sent elsewhere, or found no route.
+    pub(super) fn add_whereabouts(&mut self, journey: &Journey, evidence: &mut Evidence) {
+        let here = journey.netns;
+        let last = journey.died_at.or_else(|| journey.stages.last().map(|visit| visit.stage));
+        let took = match last {
+            Some(Stage::Neighbour) => way::waited_for(journey).map(|(_, device)| Some(device)),
+            Some(Stage::Routing) if journey.reason.as_deref() == Some("IP_INNOROUTES") => Some(None),
+            _ if journey.outcome == Outcome::Forwarded && journey.is_turned_back() => Some(journey.interface.as_deref()),
+            _ => None,
+        };
+        let of_syn = !journey.facts.syn_ack && journey.outcome != Outcome::AnswerDropped && journey.last_netns() == here;
+        let Some(took) = took.filter(|_| of_syn && evidence.gateway.is_none()) else { return };
+        let to = journey.last_destination().0;
+        let found = self.lend_around(here, |_, around| {
+            let (device, netns) = around.whereabouts(to).filter(|(device, _)| Some(device.as_str()) != took)?;
+            let left = took.filter(|took| around.has_left(&device, took)).map(str::to_owned);
+            Some((device, netns, left))
+        });
+        let Some((device, netns, left)) = found.flatten() else { return };
+        let own = self
+            .watched
+            .get_mut(&here)
+            .and_then(|watched| watched.addresses.get(|| addresses::of(&watched.netns)).or_told(here, "list the addresses"));
+        let in_network = own.is_some_and(|own| own.iter().any(|own| own.interface == device && own.covers(to)));
+        evidence.whereabouts = Some(Whereabouts { device, netns, in_network, left });
+    }
+}
