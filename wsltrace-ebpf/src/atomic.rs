@@ -8,7 +8,7 @@ use core::cell::UnsafeCell;
 #[repr(transparent)]
 pub struct SharedU64(UnsafeCell<u64>);
 
-// SAFETY: every access is one aligned load or one atomic addition.
+// SAFETY: every access is one aligned load or store, or one atomic addition.
 unsafe impl Sync for SharedU64 {}
 
 impl SharedU64 {
@@ -22,6 +22,13 @@ impl SharedU64 {
     pub fn load(&self) -> u64 {
         // SAFETY: an aligned load of a static; volatile, because other CPUs write it.
         unsafe { core::ptr::read_volatile(self.0.get()) }
+    }
+
+    /// Makes it another one.
+    #[inline(always)]
+    pub fn store(&self, value: u64) {
+        // SAFETY: an aligned store to a static; volatile, because other CPUs read it.
+        unsafe { core::ptr::write_volatile(self.0.get(), value) };
     }
 
     /// Adds one.

@@ -78,6 +78,13 @@ const RING_BYTES: u32 = 1 << 20;
 /// How many bytes wait in `RECORDS` before its reader is woken. With a smaller ring buffer, as tests have it, it never is.
 pub const WAKE_ABOVE: u64 = RING_BYTES as u64 / 4;
 
+/// How often it is woken at most.
+pub const WAKE_EVERY_NS: u64 = 1_000_000;
+
+/// When it was woken last, by the kernel's monotonic clock.
+#[unsafe(no_mangle)]
+pub static WOKEN_NS: SharedU64 = SharedU64::new();
+
 /// Field offsets of the running kernel. Set before loading.
 #[unsafe(no_mangle)]
 pub static OFFSETS: Offsets = EMPTY_OFFSETS;

@@ -25,7 +25,7 @@ use crate::{
     atomic::{self, SharedU64},
     debug,
     kernel::Place,
-    maps::{AWAITING, IN_FLIGHT, RECORDS, SETTLING, WAKE_ABOVE, count},
+    maps::{AWAITING, IN_FLIGHT, RECORDS, SETTLING, WAKE_ABOVE, WAKE_EVERY_NS, WOKEN_NS, count},
 };
 
 /// A record.
@@ -188,11 +188,19 @@ unsafe extern "C" fn journey_finish(record: *mut Record) -> u32 {
 }
 
 /// Waking the reader costs the packet more than all our probes together (an interrupt to this CPU, which a virtual machine makes
-/// dear). The reader looks ten times a second anyway, and is woken only when the ring buffer fills up faster than that.
+/// dear). The reader looks ten times a second anyway, and is woken only when the ring buffer fills up faster than that; and not for each
+/// record that comes before it gets a processor.
 #[inline(always)]
 fn wakeup() -> u64 {
-    let waiting = RECORDS.query(u64::from(BPF_RB_AVAIL_DATA));
-    u64::from(if waiting < WAKE_ABOVE { BPF_RB_NO_WAKEUP } else { BPF_RB_FORCE_WAKEUP })
+    if RECORDS.query(u64::from(BPF_RB_AVAIL_DATA)) < WAKE_ABOVE {
+        return u64::from(BPF_RB_NO_WAKEUP);
+    }
+    let now = now_ns();
+    if now.wrapping_sub(WOKEN_NS.load()) < WAKE_EVERY_NS {
+        return u64::from(BPF_RB_NO_WAKEUP);
+    }
+    WOKEN_NS.store(now);
+    u64::from(BPF_RB_FORCE_WAKEUP)
 }
 
 /// Ends a journey on behalf of user space, unless something happened to it after `last_ns`.
