@@ -114,14 +114,24 @@ unsafe extern "C" fn journey_held(key: *const Key) -> u32 {
 /// The newest living attempt known under a key (whatever its slot) or one of its aliases.
 #[inline(always)]
 pub fn newest(key: &Key) -> Option<Found> {
-    lookup(key, Kind::ACK, NO_SKB)
+    lookup(key, Kind::ACK, NO_SKB, NO_SKB)
 }
 
 /// The attempt that this packet belongs to: the one that carries this very `sk_buff`, else the newest. An ICMP error that is new
 /// belongs to the oldest that waits: when a neighbour is given up, the kernel tells so of each packet in the order of its queue.
 #[inline(always)]
 pub fn find(packet: &Packet) -> Option<Found> {
-    lookup(&packet.key, packet.kind, packet.carrier.skb)
+    lookup(&packet.key, packet.kind, packet.carrier.skb, NO_SKB)
+}
+
+/// The same for an answer that a task or the kernel has just made: it is to the SYN that this CPU has in hand, if that is one of its key. Of
+/// two SYNs that were held up and come at once, the first is answered, and the second meets what the first has left.
+#[inline(always)]
+pub fn find_made(packet: &Packet) -> Option<Found> {
+    // An ICMP error may be of a SYN that waited for its neighbour, after which another one was seen.
+    let is_of_tcp = packet.kind == Kind::SYN_ACK || packet.kind == Kind::RESET;
+    let in_hand = SEEN.get(0).filter(|seen| is_of_tcp && seen.kind == Kind::SYN.number() && seen.skb != 0);
+    lookup(&packet.key, packet.kind, packet.carrier.skb, in_hand.map_or(NO_SKB, |seen| seen.skb))
 }
 
 /// Whether this very packet is the SYN (or its answer, by the kind of packet) of this record.
@@ -131,13 +141,13 @@ pub fn carries(record: &Record, packet: &Packet) -> bool {
 }
 
 #[inline(always)]
-fn lookup(key: &Key, kind: Kind, skb: u64) -> Option<Found> {
+fn lookup(key: &Key, kind: Kind, skb: u64, in_hand: u64) -> Option<Found> {
     if let Some(found) = cell::first(key, key.sequence)
         && found.record().flags & STATE_ALONE == 0
     {
         return Some(found);
     }
-    let mut search = Search { key: Key { slot: FIRST_SLOT, ..*key }, skb, kind: kind.number(), chosen: 0 };
+    let mut search = Search { key: Key { slot: FIRST_SLOT, ..*key }, skb, in_hand, kind: kind.number(), chosen: 0 };
     // SAFETY: a reference is valid.
     unsafe { journey_among_attempts(&raw mut search) };
     exactly(&search.key)
@@ -150,6 +160,8 @@ struct Search {
     key: Key,
     /// Address of the packet's `sk_buff`.
     skb: u64,
+    /// Address of the SYN's to which it is made.
+    in_hand: u64,
     /// What the packet is: `Kind`.
     kind: u32,
     /// The slot of the attempt that has the best claim so far; 0: none has any.
@@ -221,7 +233,7 @@ unsafe extern "C" fn journey_claims(search: *mut Search) -> u32 {
     let Some(search) = (unsafe { search.as_mut() }) else { return 0 };
     let Some(found) = exactly(&search.key) else { return 0 };
     let record = found.record();
-    let carries = record.skb == search.skb || record.answer_skb == search.skb;
+    let carries = record.skb == search.skb || record.answer_skb == search.skb || record.skb == search.in_hand;
     let waits = record.skb != 0 && record.flags & ANSWERED == 0;
     if carries || search.chosen == 0 || search.kind == Kind::ICMP_ERROR.number() && waits {
         search.chosen = u32::from(search.key.slot);

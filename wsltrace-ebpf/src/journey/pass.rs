@@ -4,7 +4,7 @@ use wsltrace_common::{Counted, Flags, Flow, Record, StageCode};
 
 use super::{
     Found, cell, copy, count_in,
-    find::{carry_through_postrouting, exactly, find, seen},
+    find::{carry_through_postrouting, exactly, find, find_made, seen},
     finish, forget_in_flight, last_place, now_ns, push,
 };
 use crate::{
@@ -33,7 +33,8 @@ pub fn visit(packet: &Packet, stage: StageCode, place: Place) {
 unsafe extern "C" fn journey_visit(packet: *const Packet, stage: u32, netns: u32, ifindex: u32) -> u32 {
     // SAFETY: as the caller promises.
     let Some(packet) = (unsafe { packet.as_ref() }) else { return 0 };
-    let Some(found) = find(packet) else {
+    let is_made = stage == StageCode::Output as u32;
+    let Some(found) = (if is_made { find_made(packet) } else { find(packet) }) else {
         is_none_of_ours(&packet.carrier);
         return 0;
     };

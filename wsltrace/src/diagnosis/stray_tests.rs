@@ -37,6 +37,27 @@ fn a_client_that_asks_again_does_not_take_the_answer_when_the_first_was_forgotte
 }
 
 #[test]
+fn a_client_that_resets_what_comes_late_has_given_up() {
+    let stages = [&PREROUTING[..], &[Stage::Forward, Stage::Postrouting, Stage::TcEgress, Stage::Input, Stage::SynAck]].concat();
+    let mut late = journey(&stages, Outcome::Answered, None, None);
+    late.facts = Facts { syn_ack: true, answer_left: true, syn_ack_again: true, ..Facts::default() };
+    late.answer = Some(stages.len() - 1);
+    let reset = Evidence { resets_of_half_open: 1, ..Evidence::default() };
+    assert!(expect(&late, &reset, Code::ReplyUnanswered, Proved).summary.contains("lost on the way back"));
+    for visit in late.stages.iter_mut().skip_while(|visit| visit.stage != Stage::TcEgress) {
+        visit.ns += 2_040_000_000;
+    }
+    let found = expect(&late, &reset, Code::ReplyUnanswered, Inferred);
+    assert!(
+        found.summary.contains("waited for its neighbour's hardware address for 2.04 s behind postrouting"),
+        "{}",
+        found.summary
+    );
+    // Nobody has reset it.
+    assert!(expect(&late, &Evidence::default(), Code::ReplyUnanswered, Proved).summary.contains("lost on the way back"));
+}
+
+#[test]
 fn a_rule_that_changes_the_answer_is_named_wherever_the_answer_was_seen_last() {
     let rule = Rule {
         chain: "output".into(),

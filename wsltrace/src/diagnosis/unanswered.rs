@@ -8,7 +8,8 @@ use super::{
 };
 use crate::escape::{escape, shell_word};
 use crate::evidence::Rule;
-use crate::journey::{Facts, Journey, Outcome};
+use crate::journey::{Facts, Journey, Outcome, Stage};
+use crate::units::duration;
 
 pub(super) fn unanswered(case: &Case) -> Option<Finding> {
     let Facts { syn_ack, syn_ack_again, acknowledged, established, .. } = case.journey.facts;
@@ -30,6 +31,9 @@ pub(super) fn unanswered(case: &Case) -> Option<Finding> {
     }
     if case.journey.facts.answer_alien {
         return Some(not_turned_back(case));
+    }
+    if let Some(finding) = given_up(case) {
+        return Some(finding);
     }
     if !syn_ack_again {
         return not_taken(case);
@@ -136,6 +140,40 @@ fn not_taken(case: &Case) -> Option<Finding> {
         ),
     ];
     Some(Finding::inferred(format!("answered, but {source} does not take the answer and asks again: {why}")).remedy(look))
+}
+
+/// The SYN was held up here for so long that its client had given up before it was answered, and reset what came then.
+fn given_up(case: &Case) -> Option<Finding> {
+    /// After so long a client sends its SYN again, or a program gives up.
+    const LATE_NS: u64 = 1_000_000_000;
+    let Journey { flow, stages, answer, .. } = case.journey;
+    let made = (*answer)?;
+    let (before, after) = stages
+        .get(..=made)?
+        .windows(2)
+        .filter_map(|pair| Some((pair.first()?, pair.last()?)))
+        .max_by_key(|(before, after)| after.ns - before.ns)?;
+    let held_ns = after.ns - before.ns;
+    if held_ns < LATE_NS || case.evidence.resets_of_half_open == 0 {
+        return None;
+    }
+    let (held, behind) = (duration(held_ns), before.stage.name());
+    let by = before.interface.as_ref().map(|name| format!(" on {}", escape(name))).unwrap_or_default();
+    // Behind the last rules of its way out, nothing else keeps it.
+    let waits = after.stage == Stage::TcEgress;
+    let what = if waits { "waited for its neighbour's hardware address" } else { "was held up" };
+    let summary = format!(
+        "answered, but too late: it {what} for {held} behind {behind}{by}, and {} has most likely given up meanwhile{}",
+        flow.source,
+        reset_here(case)
+    );
+    let again = if waits {
+        "# connect again: a container that was just started is not there at once. If it takes as long each time, see the neighbours:"
+    } else {
+        "# see what holds it up there: a program that a rule hands packets to (queue, NFQUEUE), or a full queue"
+    };
+    let look = waits.then(|| case.root("ip neighbour"));
+    Some(Finding::inferred(summary).remedy([again.to_owned()]).remedy(look))
 }
 
 /// That half-open connections were reset here.

@@ -9,7 +9,7 @@ use super::forwarding::{self, INNER_PORT, publish};
 use super::{Expect, Mended, Scenario, serve, serve_all, serve_any, template};
 use crate::diagnosis::Code;
 use crate::journey::{Outcome, Stage};
-use crate::lab::path::{answer, inbound, through, up_to_answer};
+use crate::lab::path::{answer, back_through, inbound, into_container_up_to, through, up_to_answer};
 use crate::lab::sides::{CLIENT_V4, CLIENT_V6, CONTAINER, DOCKER0};
 use crate::lab::{Binding, Lab, PORT, Seen, Side, Step};
 
@@ -24,6 +24,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         cold_client(),
         cold_client_v6(),
         cold_container(),
+        late_container(),
         mute_client(),
         unheard_client(),
         stopped_container(),
@@ -69,6 +70,38 @@ fn cold_container() -> Scenario {
             lab.side(Side::Container)?.ip(&format!("neighbour del {} dev eth0", lab.at(DOCKER0)))
         },
         ..forwarding::dnat_answered()
+    }
+}
+
+/// Two SYNs wait for the container and come to it at once: the first is answered, and the second meets the request that it has left.
+fn late_container() -> Scenario {
+    let base = forwarding::dnat_answered();
+    let path = |last, answered| {
+        [into_container_up_to(last), vec![Step::Must(Stage::SynAck)], answer(), back_through(), answered].concat()
+    };
+    let established = vec![Step::Must(Stage::Established), Step::May(Stage::Accepted)];
+    Scenario {
+        name: "neighbour-late-container",
+        title: "nothing is broken but that the container answers ARP late, so that SYNs come to it together",
+        group: GROUP,
+        tools: &["nft", "ip"],
+        options: &["NFT_QUOTA"],
+        break_it: |lab| {
+            serve_all(lab, Side::Container, INNER_PORT)?;
+            publish(lab, CONTAINER)?;
+            // It asks again after the client has sent once more, and before it would do so for the second time.
+            lab.wsl.set_sysctl("net.ipv4.neigh.docker0.retrans_time_ms", "1500")?;
+            // The first question has more bytes than half of this.
+            lab.side(Side::Container)?.nft(
+                "arp",
+                "type filter hook input priority 0",
+                "arp operation request quota until 50 bytes drop",
+            )?;
+            lab.wsl.ip(&format!("neighbour del {} dev docker0", lab.at(CONTAINER)))
+        },
+        expect: Expect { path: path(Stage::SocketLookup, Vec::new()), ..base.expect.clone() },
+        again: Some(Expect { path: path(Stage::InputSecurity, established), ..base.expect.clone() }),
+        ..base
     }
 }
 
