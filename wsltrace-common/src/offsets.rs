@@ -32,6 +32,7 @@ pub struct Offsets {
     pub sock_dport: u32,
     pub sock_num: u32,
     pub sock_net: u32,
+    pub sock_err: u32,
     pub tcp_sock_rcv_nxt: u32,
     pub tcp_sock_bytes_received: u32,
     pub tcp_sock_bytes_sent: u32,

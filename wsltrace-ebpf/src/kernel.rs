@@ -215,6 +215,12 @@ impl TcpSocket {
         field!(self.0, sock_state, u8)
     }
 
+    /// Whether something has befallen it, as a reset of the other end does; giving it up here is no error.
+    #[inline(always)]
+    pub fn has_failed(self) -> Option<bool> {
+        Some(field!(self.0, sock_err, u32)? != 0)
+    }
+
     /// The other end's address.
     #[inline(always)]
     pub fn remote_address(self) -> Option<Address> {

@@ -163,8 +163,14 @@ pub fn inet_sock_set_state(context: BtfTracePointContext) -> i32 {
         (TCP_ESTABLISHED, TCP_CLOSE_WAIT) if !all_settled() => 2,
         _ => return 0,
     };
-    let by_server = context.arg::<i32>(2) == TCP_FIN_WAIT1;
-    let _: Option<()> = TcpSocket::of(context.arg(0)).and_then(|socket| changed(socket, sequences, by_server));
+    let (by_server, at_once) = (context.arg::<i32>(2) == TCP_FIN_WAIT1, context.arg::<i32>(2) == TCP_CLOSE);
+    let Some(socket) = TcpSocket::of(context.arg(0)) else { return 0 };
+    // A server that gives its client up takes the state away before it resets (`tcp_close`, `tcp_disconnect`; 6.18): its reset is still to
+    // be told of. What its client does to a connection is written into the socket before (`tcp_reset`).
+    if at_once && socket.has_failed() != Some(true) {
+        return 0;
+    }
+    let _: Option<()> = changed(socket, sequences, by_server);
     0
 }
 

@@ -104,7 +104,7 @@ macro_rules! field {
     };
 }
 
-const FIELDS: [Field; 41] = [
+const FIELDS: [Field; 42] = [
     field!(sk_buff_head, "sk_buff", "head", PACKETS),
     field!(sk_buff_network_header, "sk_buff", "network_header", PACKETS),
     field!(sk_buff_mac_header, "sk_buff", "mac_header", PACKETS),
@@ -128,6 +128,7 @@ const FIELDS: [Field; 41] = [
     field!(sock_dport, "sock", "__sk_common.skc_dport", SOCKETS),
     field!(sock_num, "sock", "__sk_common.skc_num", SENT_AGAIN),
     field!(sock_net, "sock", "__sk_common.skc_net.net", SOCKETS),
+    field!(sock_err, "sock", "sk_err", AT_ONCE),
     field!(tcp_sock_rcv_nxt, "tcp_sock", "rcv_nxt", SOCKETS),
     field!(tcp_sock_bytes_received, "tcp_sock", "bytes_received", SOCKETS),
     field!(tcp_sock_bytes_sent, "tcp_sock", "bytes_sent", AT_ONCE),
@@ -172,6 +173,7 @@ const ABSENT_EVERYWHERE: Offsets = Offsets {
     sock_dport: ABSENT,
     sock_num: ABSENT,
     sock_net: ABSENT,
+    sock_err: ABSENT,
     tcp_sock_rcv_nxt: ABSENT,
     tcp_sock_bytes_received: ABSENT,
     tcp_sock_bytes_sent: ABSENT,

@@ -7,9 +7,15 @@ use crate::lab::sides::CONTAINER;
 use crate::lab::{Lab, LabError, Side};
 
 pub(super) fn scenarios() -> Vec<Scenario> {
+    let mut scenarios = in_container();
+    scenarios.extend(at_bridge());
+    scenarios
+}
+
+/// The container itself does not answer.
+fn in_container() -> Vec<Scenario> {
     let there = "which has that address, drops the question";
     let rule = Some(Mended::Added(1));
-    let on_bridge = "of bridge lab output here drops this machine's question for it";
     vec![
         Scenario {
             mended: rule,
@@ -60,6 +66,14 @@ pub(super) fn scenarios() -> Vec<Scenario> {
                 },
             )
         },
+    ]
+}
+
+/// This machine's bridge, or a firewall on it, does not let the question through.
+fn at_bridge() -> Vec<Scenario> {
+    let rule = Some(Mended::Added(1));
+    let on_bridge = "of bridge lab output here drops this machine's question for it";
+    vec![
         Scenario {
             mended: Some(Mended::Up("veth0")),
             ..unheard(
