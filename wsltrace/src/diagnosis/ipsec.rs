@@ -52,3 +52,26 @@ pub(super) fn mend(case: &Case) -> Vec<String> {
     let delete = case.root(&format!("ip xfrm policy delete {} dir {}", policy.selector, policy.direction));
     vec!["# connect or stop the VPN that has set this policy; if none is to have it:".to_owned(), delete]
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::diagnosis::Confidence::{Inferred, Proved};
+    use crate::diagnosis::{Code, diagnose, routing_tests::dropped, tests::expect};
+    use crate::evidence::{Evidence, IpsecPolicy};
+
+    #[test]
+    fn a_policy_of_ipsec_is_named_where_it_refuses() {
+        let policy = IpsecPolicy { selector: "src 10.0.0.1/32 dst ::/0".into(), direction: "fwd".into(), blocks: true };
+        let named = Evidence { ipsec_policy: Some(policy), ..Evidence::default() };
+        let by_reason = dropped("XFRM_POLICY", "ip_forward+0x2c0");
+        assert_eq!(expect(&by_reason, &Evidence::default(), Code::SocketPolicy, Proved).remedy, ["sudo ip xfrm policy"]);
+        let found = expect(&by_reason, &named, Code::SocketPolicy, Proved);
+        assert_eq!(found.remedy[1], "sudo ip xfrm policy delete src 10.0.0.1/32 dst ::/0 dir fwd");
+        let without = dropped("NOT_SPECIFIED", "ip6_forward+0x689");
+        let setting = |value: &str| vec![("net.ipv6.conf.all.forwarding".to_owned(), value.to_owned())];
+        let forwards = Evidence { sysctls: setting("1"), ..named.clone() };
+        expect(&without, &forwards, Code::SocketPolicy, Inferred);
+        let off = diagnose(&without, &Evidence { sysctls: setting("0"), ..named });
+        assert_ne!(off.code, Code::SocketPolicy, "forwarding is asked for first");
+    }
+}

@@ -7,6 +7,8 @@ mod cgroup;
 mod confirmation;
 mod deaf;
 mod firewall;
+#[cfg(test)]
+mod firewall_tests;
 mod hairpin;
 mod handed;
 mod hardware;
@@ -30,15 +32,21 @@ mod rebind;
 mod refusers;
 mod remedy;
 mod reply;
+#[cfg(test)]
+mod reply_tests;
 mod rerouted;
 mod resident;
 mod routes;
 mod routing;
+#[cfg(test)]
+mod routing_tests;
 mod scope;
 #[cfg(test)]
 mod server_tests;
 mod shut_port;
 mod socket;
+#[cfg(test)]
+mod socket_tests;
 mod stages;
 mod stall;
 mod stall_page;
@@ -54,8 +62,6 @@ mod unlistened;
 mod unmasked;
 mod various;
 mod vpn;
-#[cfg(test)]
-mod way_tests;
 mod whereabouts;
 
 pub use firewall::name as rule_name;

@@ -1,33 +1,19 @@
-//! Judgements on what servers and firewalls did with connections, on hand-made journeys.
+//! Judgements on what servers did with connections, on hand-made journeys.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use super::{Code, Confidence, tests::expect};
+use std::net::Ipv4Addr;
+
+use super::{
+    Code, Confidence,
+    tests::{dropped, expect},
+};
 use crate::{
-    evidence::{Cgroup, Evidence, FileLimit, Hindered, Hindrance, Listener, Silence, Work},
-    journey::{Origin, Outcome, Stage},
-    output::samples::{self, after_prerouting, ip, journey, listener, with_listeners},
+    evidence::{Cgroup, Evidence, FileLimit, Hindered, Hindrance, Listener, Proxied, Silence, Work},
+    journey::{Origin, Outcome, Stage, StageVisit},
+    output::samples::{self, OVERFLOWED, after_prerouting, ip, journey, listener, with_listeners},
 };
 
 use Confidence::{Inferred, Proved};
-
-#[test]
-fn a_confirmation_that_a_firewall_dropped_is_no_healthy_connection() {
-    let mut half = samples::healthy().journey;
-    half.facts.established = false;
-    half.reason = Some("NETFILTER_DROP".into());
-    half.location = Some("nft_do_chain+0x1".into());
-    for acknowledged in [true, false] {
-        half.facts.acknowledged = acknowledged;
-        half.facts.syn_ack_again = !acknowledged;
-        // A rule that is not known may as well reject.
-        expect(&half, &with_listeners(vec![listener("0.0.0.0")]), Code::FirewallDrop, Inferred);
-        let known = Evidence { rule: Some(samples::rule()), ..with_listeners(Vec::new()) };
-        assert!(expect(&half, &known, Code::FirewallDrop, Inferred).summary.contains("by the rules as they are now"));
-    }
-    // There connection tracking drops as well.
-    half.location = Some("nf_hook_slow+0x1".into());
-    expect(&half, &with_listeners(vec![listener("0.0.0.0")]), Code::FirewallDrop, Inferred);
-}
 
 #[test]
 fn of_servers_that_share_a_port_only_what_is_known_is_said() {
@@ -155,4 +141,97 @@ fn what_keeps_a_server_from_accepting_is_told_with_its_own_remedy() {
         ..with_listeners(vec![listener("0.0.0.0")])
     };
     assert!(!expect(&journey, &evidence, Code::NotAccepted, Inferred).summary.contains("only thread"));
+}
+
+#[test]
+fn a_client_whose_connection_came_to_nothing_was_not_accepted() {
+    let mut half = samples::healthy().journey;
+    half.facts.established = false;
+    half.facts.acknowledged = true;
+    half.facts.socket_lookup = true;
+    assert!(expect(&half, &with_listeners(Vec::new()), Code::NotAccepted, Inferred).summary.contains("any longer"));
+    expect(&half, &with_listeners(vec![listener("0.0.0.0")]), Code::Healthy, Inferred);
+    expect(&half, &Evidence::default(), Code::Healthy, Inferred);
+    half.facts.socket_lookup = false;
+    half.facts.answer_from_outside = true;
+    expect(&half, &with_listeners(Vec::new()), Code::Healthy, Proved);
+    half.facts.answer_from_outside = false;
+    assert!(expect(&half, &with_listeners(Vec::new()), Code::NotAccepted, Inferred).summary.contains("SYN proxy"));
+}
+
+#[test]
+fn a_full_queue_is_proved_by_the_counter_only() {
+    let ignored = samples::ignored();
+    expect(&ignored.journey, &ignored.evidence, Code::AcceptQueueFull, Proved);
+    let with = |silence: Silence| Evidence { silence: Some(silence), ..Evidence::clone(&ignored.evidence) };
+    // Somebody else's overflow, with this SYN swallowed for another reason, or not counted at all.
+    for doubtful in
+        [Silence { drops: 2, ..OVERFLOWED }, Silence { own_drops: 0, ..OVERFLOWED }, Silence { journeys: 3, ..OVERFLOWED }]
+    {
+        expect(&ignored.journey, &with(doubtful), Code::AcceptQueueFull, Inferred);
+        let no_way = Evidence { route_back: Some(false), ..with(doubtful) };
+        expect(&ignored.journey, &no_way, Code::NoRouteBack, Inferred);
+    }
+    let no_way = Evidence { route_back: Some(false), ..with(OVERFLOWED) };
+    expect(&ignored.journey, &no_way, Code::AcceptQueueFull, Proved);
+    let drained = Evidence { silence: Some(OVERFLOWED), ..with_listeners(vec![listener("0.0.0.0")]) };
+    assert!(expect(&ignored.journey, &drained, Code::AcceptQueueFull, Proved).summary.contains("was full; now it is not"));
+    let unknown = Evidence { silence: None, ..Evidence::clone(&ignored.evidence) };
+    expect(&ignored.journey, &unknown, Code::AcceptQueueFull, Inferred);
+    let free = Evidence { silence: Some(Silence::default()), ..with_listeners(vec![listener("0.0.0.0")]) };
+    expect(&ignored.journey, &free, Code::NoRouteBack, Inferred);
+    let no_cookies = vec![("net.ipv4.tcp_syncookies".to_owned(), "0".to_owned())];
+    let half_open = Silence { overflows: 0, syn_queue_full: 1, ..OVERFLOWED };
+    let evidence = Evidence { sysctls: no_cookies, silence: Some(half_open), ..free };
+    expect(&ignored.journey, &evidence, Code::SynQueueFull, Proved);
+    let doubtful = Evidence { silence: Some(Silence { drops: 2, ..half_open }), ..evidence };
+    expect(&ignored.journey, &doubtful, Code::SynQueueFull, Inferred);
+    let filter = dropped(&after_prerouting(&[Stage::InputFilter]), "NETFILTER_DROP", "nft_do_chain+0x3e8");
+    expect(&filter, &ignored.evidence, Code::FirewallDrop, Proved);
+}
+
+#[test]
+fn an_application_that_does_not_accept_is_told_of_by_the_probe_or_by_its_overfull_queue() {
+    let mut journey = samples::healthy().journey;
+    let idle = Listener { queue: 1, backlog: 8, ..listener("0.0.0.0") };
+    let overfull = Listener { queue: 9, ..idle.clone() };
+    expect(&journey, &with_listeners(vec![idle.clone()]), Code::Healthy, Proved);
+    expect(&journey, &with_listeners(vec![overfull]), Code::NotAccepted, Inferred);
+    journey.facts.not_accepted = true;
+    let found = expect(&journey, &with_listeners(vec![idle.clone()]), Code::NotAccepted, Inferred);
+    assert!(found.summary.ends_with("had not accepted it a second later: its queue holds 1 of 8"), "{}", found.summary);
+    let pid = idle.pid.into_iter().collect();
+    let stopped = Evidence { stopped: pid, ..with_listeners(vec![idle.clone()]) };
+    let found = expect(&journey, &stopped, Code::NotAccepted, Inferred);
+    assert!(found.summary.ends_with("is stopped, as Ctrl-Z does it"), "{}", found.summary);
+    assert!(found.remedy.iter().any(|line| line.starts_with("sudo kill -CONT ")), "{:?}", found.remedy);
+    expect(&journey, &Evidence::default(), Code::NotAccepted, Inferred);
+    journey.stages.extend(journey.stages.last().cloned().map(|visit| StageVisit { stage: Stage::Accepted, ..visit }));
+    expect(&journey, &with_listeners(vec![idle]), Code::Healthy, Proved);
+}
+
+#[test]
+fn a_reset_by_the_server_is_told_with_its_time_and_with_who_it_was() {
+    let mut journey = samples::healthy().journey;
+    journey.facts.server_reset_ns = Some(340_000);
+    let found = expect(&journey, &with_listeners(vec![listener("0.0.0.0")]), Code::NotAccepted, Proved);
+    assert!(found.summary.contains("reset the connection 340 \u{b5}s later, before it sent a byte"), "{}", found.summary);
+    let gone = expect(&journey, &with_listeners(Vec::new()), Code::NotAccepted, Proved);
+    assert!(gone.summary.ends_with("nothing listens on port 8080 any longer"), "{}", gone.summary);
+    let proxy = Listener { pid: Some(7), command: Some("docker-proxy".to_owned()), ..listener("0.0.0.0") };
+    let proxied = |there| Proxied { pid: 7, to: (Ipv4Addr::new(172, 17, 0, 2), 80).into(), there };
+    let by_proxy = |there| Evidence { proxied: vec![proxied(there)], ..with_listeners(vec![proxy.clone()]) };
+    let inner = |address| Some(vec![Listener { port: 80, ..listener(address) }]);
+    for (there, said) in [
+        (Some(Vec::new()), "to 172.17.0.2:80 in a container, where nothing listens"),
+        (inner("127.0.0.1"), "where the container's server listens only on 127.0.0.1"),
+        (inner("0.0.0.0"), "to 172.17.0.2:80 in a container"),
+        (None, "where most likely nobody takes them"),
+    ] {
+        let found = expect(&journey, &by_proxy(there), Code::NotAccepted, Proved);
+        assert!(found.summary.ends_with(said), "{}", found.summary);
+    }
+    // Who listens is not known: nothing is said of it.
+    let unknown = expect(&journey, &Evidence::default(), Code::NotAccepted, Proved);
+    assert!(unknown.summary.ends_with("before it sent a byte"), "{}", unknown.summary);
 }

@@ -331,10 +331,11 @@ pub(super) fn any_drop(case: &Case) -> Option<Finding> {
 
 #[cfg(test)]
 mod tests {
+    use crate::diagnosis::routing_tests::dropped;
     use crate::diagnosis::{Code, Confidence::Inferred, Confidence::Proved, tests::expect};
-    use crate::evidence::{Evidence, XdpBeyond};
-    use crate::journey::{Outcome, Stage};
-    use crate::output::samples;
+    use crate::evidence::{Down, Evidence, Queue, XdpBeyond};
+    use crate::journey::{DeathPlace, Outcome, Stage};
+    use crate::output::samples::{self, journey};
 
     #[test]
     fn an_xdp_program_in_the_container_is_told_where_nothing_came_out_of_it() {
@@ -367,5 +368,61 @@ mod tests {
         assert!(told("UNHANDLED_PROTO", "ip6_tlvopt_unknown+0x79", Code::BadPacket, Proved).contains("IPv6 extension header"));
         assert!(told("NOT_SPECIFIED", "ipv6_rthdr_rcv+0xa08", Code::BadPacket, Inferred).contains("IPv6 routing header"));
         told("UNHANDLED_PROTO", "ip6_protocol_deliver_rcu+0x1", Code::UnexplainedDrop, Proved);
+    }
+
+    #[test]
+    fn what_goes_round_on_lo_is_led_there_by_a_route() {
+        let mut looped = dropped("IP_INHDR", "ip_forward+0x2c0");
+        looped.death = looped.death.map(|death| DeathPlace { interface: Some("lo".into()), ..death });
+        let found = expect(&looped, &Evidence::default(), Code::BadPacket, Proved);
+        assert!(found.summary.contains("a route leads it to lo"), "{}", found.summary);
+        assert_eq!(found.remedy, [format!("sudo ip route get {}", looped.flow.destination)]);
+    }
+
+    #[test]
+    fn a_time_to_live_that_ran_out_is_no_malformed_header() {
+        assert!(
+            expect(&dropped("IP_INHDR", "ip_forward+0x2c0"), &Evidence::default(), Code::BadPacket, Proved)
+                .summary
+                .contains("time to live")
+        );
+        assert!(
+            expect(&dropped("IP_INHDR", "ip_rcv_core+0x1"), &Evidence::default(), Code::BadPacket, Proved)
+                .summary
+                .contains("malformed")
+        );
+    }
+
+    #[test]
+    fn a_queue_that_drops_is_told_with_its_device() {
+        let mut full = journey(
+            &[Stage::Output, Stage::TcEgress],
+            Outcome::Dropped,
+            Some(Stage::TcEgress),
+            Some(("QDISC_DROP", "__dev_queue_xmit+0xdd1")),
+        );
+        full.death = full.death.map(|death| DeathPlace { interface: Some("eth0".into()), ..death });
+        let with = |up, qdisc: Option<&str>| Evidence {
+            queue: Some(Queue { up, carrier: true, qdisc: qdisc.map(str::to_owned), is_bridge: false }),
+            ..Evidence::default()
+        };
+        let queue = Some(Queue { up: true, carrier: false, qdisc: Some("pfifo_fast".to_owned()), is_bridge: false });
+        let alone = expect(&full, &Evidence { queue, ..Evidence::default() }, Code::TcDrop, Proved);
+        assert!(alone.summary.contains("no carrier") && !alone.summary.contains("pfifo_fast"), "{}", alone.summary);
+        let bridge = Queue { up: true, carrier: false, qdisc: Some("noqueue".to_owned()), is_bridge: true };
+        let bridge = Evidence { queue: Some(bridge), ..Evidence::default() };
+        let alone = expect(&full, &bridge, Code::TcDrop, Proved);
+        assert!(alone.summary.contains("none of its ports has a carrier") && !alone.summary.contains("VPN"), "{}", alone.summary);
+        assert_eq!(alone.remedy[0], "sudo ip -br link show master eth0");
+        let down = Down { netns: 7, entrance: Some("nsenter -t 412 -n".to_owned()), device: "eth0".to_owned() };
+        let off = expect(&full, &Evidence { down: Some(down), ..bridge }, Code::TcDrop, Proved);
+        assert!(off.summary.contains("eth0 of network namespace 7, which has 172.28.16.2, is switched off"), "{}", off.summary);
+        assert_eq!(off.remedy[0], "sudo nsenter -t 412 -n ip link set eth0 up");
+        assert_eq!(expect(&full, &with(false, Some("noop")), Code::TcDrop, Proved).remedy, ["sudo ip link set eth0 up"]);
+        assert_eq!(expect(&full, &with(true, Some("tbf")), Code::TcDrop, Proved).remedy[1], "sudo tc qdisc del dev eth0 root");
+        assert!(
+            !expect(&full, &with(true, Some("fq_codel")), Code::TcDrop, Proved).remedy.concat().contains("qdisc del"),
+            "the kernel's own"
+        );
     }
 }
