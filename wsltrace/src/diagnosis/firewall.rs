@@ -1,4 +1,4 @@
-//! Judges of what netfilter did: rules, policies, conntrack, queues.
+//! Judges of what firewalls did: rules and policies.
 //!
 //! `NETFILTER_DROP` proves that a hook function refused this packet, and the stage says at which priority. Chains free it in
 //! `nft_do_chain` (Linux 6.7 and later); `x_tables`, BPF links, conntrack and NAT leave that to `nf_hook_slow`, as every
@@ -6,11 +6,11 @@
 
 use super::{
     Confidence, case::Case, case::Finding, confirmation::unconfirmed, icmp, remedy::iptables, remedy::mend, remedy::mend_further,
-    remedy::without_port, routes::Refusal, routes::mend_way_back, routes::refused_by_tables, stages::stage_page,
+    routes::Refusal, routes::mend_way_back, routes::refused_by_tables, stages::stage_page,
 };
 use crate::{
     evidence::{Backend, NamedBy, Owner, Rule},
-    journey::{Outcome, Stage, Translated},
+    journey::{Outcome, Stage},
 };
 
 /// Stages whose priorities conntrack or NAT share with chains.
@@ -120,108 +120,6 @@ fn why_unanswered(case: &Case) -> String {
             .to_owned();
     }
     "its answer did not leave: most likely another rule here drops that, so the client sees nothing".to_owned()
-}
-
-pub(super) fn conntrack(case: &Case) -> Option<Finding> {
-    // No chain can stand behind that place.
-    if case.evidence.rule.is_none() && case.journey.facts.at_confirmation && case.symbol() == Some("nf_hook_slow") {
-        return Some(refused_entry(case));
-    }
-    let named = case.evidence.rule.is_some() || case.evidence.backend.is_some();
-    let own_hook = case.symbol() == Some("nf_hook_slow") && case.died_at(&[Stage::Conntrack, Stage::OutputConntrack]);
-    let inside = case.symbol().is_some_and(|symbol| symbol.starts_with("nf_conntrack_") || symbol.starts_with("nf_confirm"));
-    if named || !(inside || own_hook) {
-        return None;
-    }
-    let count = case.sysctl("net.netfilter.nf_conntrack_count").and_then(|value| value.parse::<u64>().ok());
-    let max = case.sysctl("net.netfilter.nf_conntrack_max").and_then(|value| value.parse::<u64>().ok());
-    let full = count.zip(max).filter(|(count, max)| count >= max);
-    let why = match full {
-        Some((count, max)) => format!("its table is full ({count} of {max} entries)"),
-        None => "its table may be full, or it met a clash".to_owned(),
-    };
-    let mend = full.map(|(_, max)| case.root(&format!("sysctl -w net.netfilter.nf_conntrack_max={}", max.saturating_mul(2))));
-    let look = case.root("sysctl net.netfilter.nf_conntrack_count net.netfilter.nf_conntrack_max");
-    let summary = format!("dropped in {}, most likely by connection tracking itself: {why}", case.place());
-    Some(Finding::inferred(summary).remedy(case.where_to_type()).remedy(mend).remedy([look]))
-}
-
-/// Connection tracking takes a new connection into its table when its SYN has passed all chains, and there it met another one.
-fn refused_entry(case: &Case) -> Finding {
-    let place = case.place();
-    let Some(translated) = case.journey.translated.as_ref().filter(|now| is_from_elsewhere(now, case)) else {
-        let summary = format!(
-            "dropped behind {place}, most likely by connection tracking itself: it would not take the new connection into its table, as when another one has the same ends"
-        );
-        return Finding::inferred(summary).remedy(case.where_to_type()).remedy([case.root("conntrack -L -p tcp")]);
-    };
-    let source = super::case::endpoint(translated.source, translated.source_port);
-    let to = super::case::endpoint(translated.destination, translated.destination_port);
-    let rule = case.evidence.source_translator.as_ref();
-    let by = rule.map_or_else(|| "a rule of NAT".to_owned(), name);
-    let text = rule.and_then(|rule| rule.text.as_ref()).map(|text| format!(": {text}")).unwrap_or_default();
-    let summary = format!(
-        "dropped behind {place} by connection tracking: {by} sends it on from {source} to {to}, most likely just as another connection that still stands, and leaves no other port for it{text}"
-    );
-    let free = rule.and_then(|rule| without_port(rule, case.is_v6())).map(|command| case.root(&command));
-    let look = free.is_none().then(|| {
-        [
-            "# let the rule that changes the source (snat, masquerade) choose its port itself, or from a range:".to_owned(),
-            case.root("nft -a list ruleset"),
-            case.root(&format!("{} -t nat -S POSTROUTING", iptables(Backend::IptablesNft, case.is_v6()))),
-        ]
-    });
-    Finding::inferred(summary).remedy(case.where_to_type()).remedy(free).remedy(look.into_iter().flatten())
-}
-
-fn is_from_elsewhere(now: &Translated, case: &Case) -> bool {
-    (now.source, now.source_port) != (case.journey.flow.source, case.journey.flow.source_port)
-}
-
-/// Lists the queues that programs read. Without the module that serves them there is no such file.
-const QUEUES: &str = "grep -s . /proc/net/netfilter/nfnetlink_queue || echo 'no program reads a queue'";
-
-pub(super) fn queue(case: &Case) -> Option<Finding> {
-    if case.journey.was_dropped_by_reader() && case.journey.outcome == Outcome::Dropped {
-        return Some(dropped_by_reader(case));
-    }
-    if let Some(rule) = case.evidence.rule.as_ref().filter(|rule| rule.verdict == "queue") {
-        let summary = format!("handed to a program by {}; the program gave no verdict in time", name(rule));
-        let look = case.root(QUEUES);
-        let start = "# start the program that reads the queue, or else take the rule away:".to_owned();
-        return Some(Finding::proved(summary).remedy([look, start]).remedy(remedy(case)));
-    }
-    // The queue itself gave it up: nobody reads the queue, or it is full.
-    if matches!(case.symbol(), Some("nf_queue" | "__nf_queue" | "nfqnl_enqueue_packet")) {
-        let summary =
-            format!("dropped in {}: a rule queues it to a program (NFQUEUE), and no program reads the queue", case.place());
-        return Some(Finding::inferred(summary).remedy([case.root(QUEUES)]).remedy(see(case)));
-    }
-    // A packet that entered a hook and was neither passed on nor freed waits in a queue: nothing else holds a SYN there.
-    let last = case.journey.stages.last().filter(|_| case.journey.outcome == Outcome::Unfinished)?;
-    stage_page(last.stage).hook.filter(|_| last.stage != Stage::Routing)?;
-    let summary = format!(
-        "still held in {}: it entered and was neither passed on nor freed, as happens when a rule queues packets to a program (NFQUEUE) that does not answer",
-        stage_page(last.stage).place
-    );
-    Some(Finding::inferred(summary).remedy([case.root(QUEUES)]).remedy(see(case)))
-}
-
-/// A program that reads a queue dropped it, or ended while it held it: then the kernel drops it as well.
-fn dropped_by_reader(case: &Case) -> Finding {
-    let rule = case.evidence.rule.as_ref().filter(|rule| rule.verdict == "queue");
-    let by = rule.map_or_else(|| "a rule".to_owned(), name);
-    let summary = format!(
-        "dropped in {}: {by} hands it to a program (NFQUEUE), and the program dropped it, or ended meanwhile",
-        case.place()
-    );
-    let who = "# the second number of each line is the process that reads the queue; have it let the port in:".to_owned();
-    let finding = Finding::new(if rule.is_some() { by_rule_of(case) } else { Confidence::Inferred }, summary);
-    let finding = finding.remedy(case.where_to_type()).remedy([who, case.root(QUEUES)]);
-    match rule {
-        Some(_) => finding.remedy(["# or else take the rule away:".to_owned()]).remedy(remedy(case)),
-        None => finding.remedy(see(case)),
-    }
 }
 
 /// How sure it is that the rule which is known did it.

@@ -2,13 +2,16 @@
 //! a [`Code`], a row in `table.rs` and the row's `judge` function.
 
 mod aside;
+mod bad_packet;
 mod case;
 mod cgroup;
 mod confirmation;
+mod conntrack;
 mod deaf;
 mod firewall;
 #[cfg(test)]
 mod firewall_tests;
+mod forwarded;
 mod hairpin;
 mod handed;
 mod hardware;
@@ -24,6 +27,7 @@ mod neighbour;
 mod next;
 #[cfg(test)]
 mod next_tests;
+mod nfqueue;
 mod overlap;
 mod published;
 mod queue;
@@ -48,19 +52,21 @@ mod socket;
 #[cfg(test)]
 mod socket_tests;
 mod stages;
+mod stale;
 mod stall;
 mod stall_page;
 #[cfg(test)]
 mod stray_tests;
 mod table;
+mod tc;
 #[cfg(test)]
 mod tests;
 mod to_many;
 mod transparent;
 mod unanswered;
+mod unexplained;
 mod unlistened;
 mod unmasked;
-mod various;
 mod vpn;
 mod whereabouts;
 
@@ -218,7 +224,7 @@ pub fn diagnose(journey: &Journey, evidence: &Evidence) -> Diagnosis {
         .iter()
         .filter(|row| row.outcomes.contains(&journey.outcome))
         .find_map(|row| (row.judge)(&case).map(|finding| (row.code, finding)));
-    let (code, mut finding) = found.unwrap_or_else(|| (Code::UnexplainedDrop, various::unexplained(&case)));
+    let (code, mut finding) = found.unwrap_or_else(|| (Code::UnexplainedDrop, unexplained::unexplained(&case)));
     finding = led::with_leader(&case, code, finding);
     finding = next::with_next(&case, code, finding);
     if journey.is_refused_in_vain() {

@@ -3,7 +3,7 @@
 
 use super::{
     Confidence,
-    case::{Case, Finding, TCP_RECEIVES},
+    case::{Case, Finding},
     cgroup, firewall,
     remedy::mend,
     routes::{ip, refused_answer, route_back_by_entrance},
@@ -198,7 +198,7 @@ pub(super) fn dropped(case: &Case) -> Option<Finding> {
     }
     if let Some(finding) = super::rerouted::answer(case)
         .or_else(|| super::misaddressed::freed_by_bridge(case))
-        .or_else(|| super::various::short_lived_answer(case))
+        .or_else(|| super::bad_packet::short_lived_answer(case))
     {
         return Some(finding);
     }
@@ -234,7 +234,7 @@ pub(super) fn dropped(case: &Case) -> Option<Finding> {
             Some(cgroup) => format!(" by {}", cgroup::name(cgroup, "server")),
             None => " by a BPF program of a control group (systemd's IPAddressDeny= is one)".to_owned(),
         },
-        (None, Some(reason)) => format!(" ({reason}){}{}", super::various::named_at_tc(case), super::various::queue_of(case)),
+        (None, Some(reason)) => format!(" ({reason}){}{}", super::tc::named_at_tc(case), super::tc::queue_of(case)),
         (None, None) if matches!(case.symbol(), Some("ip_fragment" | "ip6_fragment")) => {
             ": it is larger than the route to the client allows (its MTU is set, and locked), and must not be taken apart"
                 .to_owned()
@@ -251,7 +251,7 @@ pub(super) fn dropped(case: &Case) -> Option<Finding> {
         (Some(rule), _) => mend(case, rule),
         _ if !by.is_empty() => vec![case.root("nft -a list ruleset")],
         (None, Some(reason)) if matches!(reason, "TC_INGRESS" | "TC_EGRESS") || reason.starts_with("QDISC_") => {
-            super::various::mend_tc(case)
+            super::tc::mend_tc(case)
         }
         (None, Some("BPF_CGROUP_EGRESS")) => match &case.evidence.cgroup {
             Some(cgroup) => cgroup::mend(cgroup, case.journey.last_source()),
@@ -307,99 +307,4 @@ fn answer_in_words(case: &Case) -> String {
         (true, false) => "refused by a reset, which itself".to_owned(),
         (false, _) => "the listener answered, but its SYN-ACK".to_owned(),
     }
-}
-
-/// What asks for the address of `lo` leaves only where nothing here has that address.
-fn own_address_left(case: &Case, destination: std::net::IpAddr, left: Option<&str>) -> Finding {
-    let by = left.map(|name| format!(" by {}", escape(name))).unwrap_or_default();
-    let network = if destination.is_ipv4() { "127.0.0.1/8" } else { "::1/128" };
-    let summary = format!(
-        "sent out of this machine{by}, though it is for {destination}: lo has no such address any longer, as after a script that has flushed it"
-    );
-    Finding::inferred(summary).remedy(case.where_to_type()).remedy([case.root(&format!("ip address add {network} dev lo"))])
-}
-
-pub(super) fn forwarded(case: &Case) -> Option<Finding> {
-    let stages = &case.journey.stages;
-    let last = stages.iter().rev().find(|visit| visit.stage == Stage::TcEgress).or(stages.last());
-    let left = last.and_then(|visit| visit.interface.as_deref());
-    let by = left.map(|name| format!(" by {name}")).unwrap_or_default();
-    let destination = case.journey.last_destination().0;
-    let to = super::case::endpoint(destination, case.journey.last_destination().1);
-    let entered = case.journey.interface.as_deref();
-    if case.journey.origin == Origin::Local && destination.is_loopback() {
-        return Some(own_address_left(case, destination, left));
-    }
-    if !stages.iter().any(|visit| visit.stage == Stage::Routing || visit.stage == Stage::Output) {
-        let device = entered.map(shell_word);
-        let show = device.map(|device| case.root(&format!("tc -s filter show dev {device} ingress")));
-        let summary = format!(
-            "sent on{by} before this machine's routing saw it, as by a redirect of traffic control (tc mirred), a BPF program or `fwd` of nftables at its interface"
-        );
-        return Some(
-            Finding::proved(summary)
-                .remedy(show)
-                .remedy([case.root("nft -a list ruleset netdev"), case.root("bpftool net show")]),
-        );
-    }
-    if let Some(finding) =
-        super::transparent::not_led(case, super::Code::Forwarded).or_else(|| super::hairpin::to_neighbour_of_client(case))
-    {
-        return Some(finding);
-    }
-    if case.journey.is_turned_back() {
-        if let Some(off) = &case.evidence.down_here {
-            let summary = format!(
-                "sent on to {to}{by}, where it came from: {destination} is in the network of {}, which is switched off, so no route leads there",
-                escape(off)
-            );
-            let up = case.root(&format!("ip link set {} up", shell_word(off)));
-            return Some(Finding::inferred(summary).remedy([up]));
-        }
-        let translator = case.journey.translated.as_ref().and_then(|translated| translated.rule.as_ref());
-        let led = translator.filter(|_| to != case.destination());
-        let led = led.map(|rule| format!("{} led it there, and ", firewall::name(rule))).unwrap_or_default();
-        if let Some((elsewhere, mend)) = super::whereabouts::elsewhere(case) {
-            let summary = format!("sent on to {to}{by}, where it came from: {led}{elsewhere}");
-            return Some(Finding::inferred(summary).remedy(mend));
-        }
-        let why =
-            format!("{led}this machine has no better route, as when the interface of a container's network is down or gone");
-        let summary = format!("sent on to {to}{by}, where it came from: {why}");
-        let look = [case.root(&format!("ip route get {destination}")), case.root("ip -br link show")];
-        return Some(Finding::proved(summary).remedy(look));
-    }
-    super::held_back::sent_on(case)
-        .or_else(|| super::unmasked::sent_on(case, &to, &by))
-        .or_else(|| Some(Finding::proved(format!("sent on to {to}{by}; what happens there is not seen from here"))))
-}
-
-pub(super) fn stale(case: &Case) -> Option<Finding> {
-    let reasons = [
-        "TCP_INVALID_SYN",
-        "TCP_RFC7323_PAWS",
-        "TCP_RFC7323_TW_PAWS",
-        "TCP_OLD_SEQUENCE",
-        "TCP_INVALID_SEQUENCE",
-        "TCP_INVALID_END_SEQUENCE",
-        "TCP_OVERWINDOW",
-        "TCP_OLD_DATA",
-    ];
-    let challenged = case.journey.outcome == Outcome::Challenged;
-    // Without a reason: TCP took the packet and looked for no listener. So does a frame that was not meant for this machine end, in
-    // the same function; elsewhere in TCP a connection of these ends took it.
-    let met_one =
-        case.evidence.older_connection == Some(true) || case.symbol().is_some_and(|symbol| !TCP_RECEIVES.contains(&symbol));
-    let took_it = case.taken_without_lookup() && met_one;
-    let confidence = case.by(&reasons, &[]).or((challenged || took_it).then_some(Confidence::Inferred))?;
-    let flow = &case.journey.flow;
-    let client = super::case::endpoint(flow.source, flow.source_port);
-    let how = if challenged { "answered by a challenge ACK" } else { "dropped" };
-    let summary = format!(
-        "{how}: this machine still has a connection from {client} (the client reused its port, as happens after sleep), so the SYN opens no new one"
-    );
-    let (port, client_port) = (case.journey.last_destination().1, flow.source_port);
-    let look = case.root(&format!("ss -tnpo 'sport = :{port} and dport = :{client_port}'"));
-    let advice = "# the next attempt uses another port and works; restarting the server clears what is left".to_owned();
-    Some(Finding::new(confidence, summary).remedy([look, advice]))
 }

@@ -3,9 +3,10 @@
 //! general.
 
 use super::{
-    Code,
+    Code, bad_packet,
     case::{Case, Finding},
-    firewall, neighbour, queue, reply, routes, routing, socket, unanswered, various,
+    conntrack, firewall, forwarded, neighbour, nfqueue, queue, reply, routes, routing, socket, stale, tc, unanswered,
+    unexplained,
 };
 use crate::journey::Outcome;
 
@@ -185,7 +186,7 @@ pub const ROWS: &[Row] = &[
         meaning: "A tc filter, a BPF program at tc or XDP, or the queueing discipline dropped it.",
         see: &["tc -s filter show dev DEVICE ingress", "tc -s qdisc show dev DEVICE", "sudo bpftool net"],
         mend: "Remove the filter (`tc filter del`, `tc qdisc del`) or stop the program that loaded it.",
-        judge: various::tc,
+        judge: tc::tc,
     },
     Row {
         code: Code::BadPacket,
@@ -194,7 +195,7 @@ pub const ROWS: &[Row] = &[
         meaning: "Checksum, length, header or flags of the packet are wrong, its time to live ran out here, or its IP header asks for what is refused (source routing). On virtual devices a broken checksum offload is the usual cause. Or the frame was sent to a broadcast or multicast hardware address, of which TCP takes nothing: the client has a wrong ARP entry. Or the SYN was answered, and what confirms the answer is unfit: then the client may see itself connected.",
         see: &["nstat -az | grep -i -e csum -e inerrs -e inhdr"],
         mend: "Of a wrong checksum: switch checksum offload off on the interface: sudo ethtool -K DEVICE tx off rx off. Of a frame sent to many: correct the ARP entry for this machine at the client.",
-        judge: various::bad_packet,
+        judge: bad_packet::bad_packet,
     },
     Row {
         code: Code::StaleConnection,
@@ -203,7 +204,7 @@ pub const ROWS: &[Row] = &[
         meaning: "The client reuses a port whose old connection this machine still holds, as after sleep or a lost connection. The kernel answers with a challenge ACK or drops the SYN as old.",
         see: &["ss -tnpo 'sport = :PORT'"],
         mend: "Try again; if it persists, restart the server, which closes what is left.",
-        judge: reply::stale,
+        judge: stale::stale,
     },
     Row {
         code: Code::NoRouteBack,
@@ -239,7 +240,7 @@ pub const ROWS: &[Row] = &[
         meaning: "Connection tracking itself dropped the packet: its table is full, or two connections claim the same entry, as where a rule gives all that it masquerades one source port.",
         see: &["sysctl net.netfilter.nf_conntrack_count net.netfilter.nf_conntrack_max", "sudo dmesg | grep conntrack"],
         mend: "Raise net.netfilter.nf_conntrack_max, or find what opens so many connections. Let rules of SNAT and masquerade choose the port themselves.",
-        judge: firewall::conntrack,
+        judge: conntrack::conntrack,
     },
     Row {
         code: Code::QueuedToUserspace,
@@ -251,7 +252,7 @@ pub const ROWS: &[Row] = &[
             "sudo nft -a list ruleset | grep -n queue",
         ],
         mend: "Start the program, have it let the port in, remove the rule, or add `bypass` to it.",
-        judge: firewall::queue,
+        judge: nfqueue::queue,
     },
     Row {
         code: Code::FirewallReject,
@@ -287,7 +288,7 @@ pub const ROWS: &[Row] = &[
         meaning: "The SYN left this machine again and its answer is made elsewhere, beyond what is watched. One that a rule sends into the client's own network needs this machine's address (masquerade), or the answer goes past this machine.",
         see: &["ip route get DESTINATION"],
         mend: "If the client fails, trace where the packet was sent to.",
-        judge: reply::forwarded,
+        judge: forwarded::forwarded,
     },
     Row {
         code: Code::UnexplainedDrop,
@@ -296,6 +297,6 @@ pub const ROWS: &[Row] = &[
         meaning: "The kernel dropped the packet, or it was last seen where nothing explains its end. The summary tells the kernel's reason and the function that freed it. So it is with what confirms an answer and is dropped, as where a rule marks the packets of connections and a route for that mark leads nowhere.",
         see: &["sudo dmesg", "nstat -az"],
         mend: "Look the reason up: wsltrace explain REASON",
-        judge: various::any_drop,
+        judge: unexplained::any_drop,
     },
 ];
