@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::Evidence;
+use super::around::Around;
 use super::gather::Gatherer;
-use super::hardware::Around;
 use super::told::OrTold as _;
 use crate::journey::{Journey, Outcome, Stage};
 

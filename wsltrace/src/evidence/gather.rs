@@ -181,6 +181,7 @@ impl Gatherer {
             self.add_lead(journey, began, &mut evidence);
         }
         self.add_hardware(journey, &mut evidence);
+        self.add_isolated(journey, &mut evidence);
         self.add_misaddressed(journey, &mut evidence);
         self.add_held_back(journey, &mut evidence);
         if is_refused_to_client(journey) {

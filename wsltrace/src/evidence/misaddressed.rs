@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::gather::Gatherer;
-use super::hardware::{BRIDGE_FREES, sent};
+use super::hardware::sent;
+use super::isolated::BRIDGE_FREES;
 use super::told::OrTold as _;
 use super::{Evidence, Unclaimed, routes};
 use crate::journey::{Journey, Outcome, Stage, symbol};

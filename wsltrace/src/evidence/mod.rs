@@ -2,6 +2,7 @@
 //! judges.
 
 pub mod addresses;
+mod around;
 mod arrival;
 mod aside;
 mod back;
@@ -24,6 +25,7 @@ mod hardware;
 mod held_back;
 mod hindered;
 mod ipsec;
+mod isolated;
 mod killer;
 pub mod lead;
 mod misaddressed;
@@ -70,10 +72,11 @@ pub use down::Down;
 pub use first_data::Obstacle;
 pub use followed::Dropped;
 pub use gather::Gatherer;
-pub use hardware::{BRIDGE_FREES, Isolated, Unclaimed};
+pub use hardware::Unclaimed;
 pub use held_back::HeldBack;
 pub use hindered::{FileLimit, Hindered, Hindrance, Work};
 pub use ipsec::IpsecPolicy;
+pub use isolated::{BRIDGE_FREES, Isolated};
 pub use lead::Lead;
 pub use misaddressed::{Misaddress, Misaddressed};
 pub(crate) use neighbour::ignoring;

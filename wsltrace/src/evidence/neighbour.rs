@@ -6,8 +6,8 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::around::{Around, Stands};
 use super::gather::Gatherer;
-use super::hardware::{Around, Stands};
 use super::simulated::Rules;
 use super::sysctls::{self, arp_ignore};
 use super::told::OrTold as _;

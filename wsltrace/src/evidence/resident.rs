@@ -8,8 +8,8 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::around::Around;
 use super::gather::Gatherer;
-use super::hardware::Only;
 use super::told::OrTold as _;
 use super::{Evidence, OwnAddress, sysctls, way};
 use crate::journey::{Family, Journey};
@@ -30,6 +30,18 @@ pub struct Resident {
     pub has: Option<IpAddr>,
     /// Whether IPv6 is off on that interface (`disable_ipv6`), where an IPv6 address is asked for.
     pub is_without_v6: bool,
+}
+
+/// The only container on a bridge.
+struct Only<'a> {
+    /// The bridge.
+    bridge: &'a str,
+    /// The inode number of the container's network namespace.
+    netns: u32,
+    /// Its interface on the bridge.
+    device: &'a str,
+    /// Its addresses, of every interface.
+    addresses: &'a [OwnAddress],
 }
 
 impl Gatherer {
@@ -65,4 +77,45 @@ fn address_like(own: &[OwnAddress], device: &str, like: IpAddr) -> Option<IpAddr
     };
     let near = own.iter().filter(usable).find(|own| own.covers(like));
     near.or_else(|| own.iter().find(usable)).map(|own| own.address)
+}
+
+impl Around {
+    /// The only container on the bridge that a device is or belongs to, where nobody that is seen has an address and all that stands behind
+    /// the bridge is seen.
+    fn only_resident(&self, device: &str, address: IpAddr) -> Option<Only<'_>> {
+        let bridge = self.routed(device).filter(|device| device.up && device.kind.as_deref() == Some("bridge"))?;
+        if self.others.iter().any(|other| other.addresses.iter().any(|own| own.address == address)) {
+            return None;
+        }
+        let mut ports = self.links.iter().filter(|link| link.up && link.master == Some(bridge.index));
+        let (port, None) = (ports.next()?, ports.next()) else { return None };
+        let (other, end) = self.others.iter().find_map(|other| Some((other, other.end_of(port)?)))?;
+        Some(Only { bridge: &bridge.name, netns: other.netns, device: &end.name, addresses: &other.addresses })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Only;
+    use crate::evidence::around::Around;
+    use crate::evidence::around::tests::around;
+    use crate::output::samples::ip;
+
+    #[test]
+    fn a_container_is_told_by_its_address_only_where_it_is_the_only_one() {
+        let found = |around: &Around, asked: &str| {
+            let Only { bridge, netns, device, addresses } = around.only_resident("br0", ip(asked))?;
+            Some((bridge.to_owned(), netns, device.to_owned(), addresses.len()))
+        };
+        let mut around = around(99);
+        assert_eq!(found(&around, "10.9.0.9"), None, "either may be meant");
+        let second = around.links.pop();
+        assert_eq!(found(&around, "10.9.0.9"), Some(("br0".to_owned(), 14, "eth0".to_owned(), 1)));
+        assert_eq!(found(&around, "10.9.0.2"), None, "somebody has it, though elsewhere");
+        around.others.remove(0);
+        assert_eq!(found(&around, "10.9.0.9"), None, "nobody looks behind its port");
+        around.links.pop();
+        around.links.extend(second);
+        assert_eq!(found(&around, "10.9.0.9").map(|(_, netns, ..)| netns), Some(15));
+    }
 }

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::around::Around;
 use super::gather::Gatherer;
-use super::hardware::Around;
 use super::{Evidence, way};
 use crate::journey::Journey;
 
@@ -44,7 +44,7 @@ fn shared(around: &Around, device: &str, whom: IpAddr) -> Option<SharedWire> {
 mod tests {
     use super::*;
     use crate::evidence::OwnAddress;
-    use crate::evidence::hardware::Other;
+    use crate::evidence::around::Other;
     use crate::kernel::links::Link;
     use crate::output::samples::ip;
 

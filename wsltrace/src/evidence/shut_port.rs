@@ -1,12 +1,16 @@
 //! The way to a container that is shut on this side: the port of the bridge behind which the container is has been switched off, or does not
 //! forward.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
+use super::around::Around;
 use super::gather::Gatherer;
-use super::hardware::BRIDGE_FREES;
+use super::isolated::BRIDGE_FREES;
 use super::{Evidence, way};
 use crate::journey::{Journey, Outcome, Stage, symbol};
+use crate::kernel::links::Link;
 
 /// The interface here behind which a packet's destination is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -47,5 +51,56 @@ impl Gatherer {
         let to = journey.last_destination().0;
         let found = self.lend_around(here, |_, around| around.shut_port(device, to)).flatten();
         evidence.shut_port = found.map(|(bridge, port, why)| ShutPort { bridge, port, why });
+    }
+}
+
+impl Around {
+    /// The interface behind which an address is that is seen, where the bridge that a packet was to leave by sends nothing there, and why.
+    fn shut_port(&self, bridge: &str, address: IpAddr) -> Option<(String, String, Shut)> {
+        let bridge = self.routed(bridge).filter(|device| device.kind.as_deref() == Some("bridge"))?;
+        let leads_there = |link: &&Link| {
+            let mut seen = self.others.iter().filter(|other| other.end_of(link).is_some());
+            seen.any(|other| other.addresses.iter().any(|own| own.address == address))
+        };
+        let port = self.links.iter().find(leads_there)?;
+        let why = if port.master != Some(bridge.index) {
+            return None;
+        } else if !port.up {
+            Shut::SwitchedOff
+        // Where nothing is at its other end, no port forwards.
+        } else if port.held_back && port.carrier {
+            Shut::NotForwarding
+        } else {
+            return None;
+        };
+        Some((bridge.name.clone(), port.name.clone(), why))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Shut;
+    use crate::evidence::around::tests::around;
+    use crate::kernel::links::Link;
+    use crate::output::samples::ip;
+
+    #[test]
+    fn the_way_to_a_container_may_be_shut_on_this_side() {
+        let shut = |change: fn(&mut Link)| {
+            let mut around = around(99);
+            change(&mut around.links[2]);
+            around.shut_port("br0", ip("10.9.0.2")).map(|(bridge, port, why)| {
+                assert_eq!((bridge.as_str(), port.as_str()), ("br0", "vk2"));
+                why
+            })
+        };
+        assert_eq!(shut(|_| ()), None);
+        assert_eq!(shut(|port| port.up = false), Some(Shut::SwitchedOff));
+        assert_eq!(shut(|port| port.held_back = true), None, "its other end is down");
+        assert_eq!(shut(|port| (port.held_back, port.carrier) = (true, true)), Some(Shut::NotForwarding));
+        assert_eq!(shut(|port| port.master = Some(77)), None, "it leads there another way");
+        let mut around = around(99);
+        around.links[2].up = false;
+        assert_eq!(around.shut_port("br0", ip("10.9.0.9")), None, "nobody has it");
     }
 }

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::io;
 use std::time::{Duration, Instant};
 
+use super::around::Around;
 use super::backend::Firewalls;
-use super::hardware::Around;
 use super::published::Container;
 use super::readings::Readings;
 use super::rules::{FirewallTrace, LegacyCounters, Twins};

@@ -1,11 +1,15 @@
 //! Where a container is whose packets were sent elsewhere: the routes lead elsewhere, or nowhere, or its interface was taken out of its bridge.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
+use super::around::{Around, Other};
 use super::gather::Gatherer;
 use super::told::OrTold as _;
 use super::{Evidence, addresses, way};
 use crate::journey::{Journey, Outcome, Stage};
+use crate::kernel::links::Link;
 
 /// Where a container is that a packet was not sent to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -48,5 +52,42 @@ impl Gatherer {
             .and_then(|watched| watched.addresses.get(|| addresses::of(&watched.netns)).or_told(here, "list the addresses"));
         let in_network = own.is_some_and(|own| own.iter().any(|own| own.interface == device && own.covers(to)));
         evidence.whereabouts = Some(Whereabouts { device, netns, in_network, left });
+    }
+}
+
+impl Around {
+    /// The interface behind which an address is that is seen, a bridge or one's own end of a veth, and the namespace that has it there.
+    fn whereabouts(&self, address: IpAddr) -> Option<(String, u32)> {
+        let has =
+            |other: &&Other, end: &Link| other.addresses.iter().any(|own| own.address == address && own.interface == end.name);
+        let found = self.links.iter().find_map(|link| {
+            let other = self.others.iter().find(|other| other.end_of(link).is_some_and(|end| has(other, end)))?;
+            Some((link, other.netns))
+        });
+        let (link, netns) = found?;
+        Some((self.routed(&link.name)?.name.clone(), netns))
+    }
+
+    /// Whether a device is nobody's port, and the other one a bridge.
+    fn has_left(&self, device: &str, bridge: &str) -> bool {
+        let is_loose = self.named(device).is_some_and(|device| device.master.is_none() && device.kind.as_deref() == Some("veth"));
+        is_loose && self.named(bridge).is_some_and(|device| device.kind.as_deref() == Some("bridge"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::evidence::around::tests::around;
+    use crate::output::samples::ip;
+
+    #[test]
+    fn a_container_is_found_wherever_routes_lead() {
+        let mut around = around(99);
+        assert_eq!(around.whereabouts(ip("10.9.0.2")), Some(("br0".to_owned(), 15)));
+        assert_eq!(around.whereabouts(ip("10.9.0.9")), None);
+        assert!(!around.has_left("vk2", "br0"));
+        around.links[2].master = None;
+        assert_eq!(around.whereabouts(ip("10.9.0.2")), Some(("vk2".to_owned(), 15)));
+        assert!(around.has_left("vk2", "br0") && !around.has_left("vk2", "vk"));
     }
 }
