@@ -1,137 +1,12 @@
-//! Records made by hand, and what they must become.
+//! What becomes of records made by hand.
 
-use jiff::Timestamp;
-use wsltrace_common::{Address, Death, Flags, Flow, Key, MAX_STAGES, Record, StageCode, StageEntry};
+use wsltrace_common::{Death, Flags, StageCode};
 
-use super::assemble::{Names, assemble};
-use super::{Conntrack, DataDrop, Journey, Origin, Outcome, Stage};
-
-struct Made;
-
-/// Where IPv6 frees what waited for a neighbour.
-const OF_NDISC: u64 = 0xd15c;
-/// Where IPv4 frees what has no route.
-const OF_ROUTING: u64 = 0xe404;
-
-impl Names for Made {
-    fn interface(&self, _netns: u32, ifindex: u32) -> Option<super::InterfaceName> {
-        Some(format!("eth{ifindex}").as_str().into())
-    }
-
-    fn reason(&self, number: u32) -> Option<String> {
-        let names = ["", "NETFILTER_DROP", "NO_SOCKET", "NEIGH_FAILED", "IP_RPFILTER", "TC_EGRESS", "PACKET_SOCK_ERROR"];
-        names.get(number as usize).map(|name| (*name).to_owned())
-    }
-
-    fn location(&self, address: u64) -> Option<String> {
-        Some(match address {
-            OF_NDISC => "ndisc_error_report+0x52".to_owned(),
-            OF_ROUTING => "ip_error+0x94".to_owned(),
-            _ => format!("function+{address:#x}"),
-        })
-    }
-
-    fn is_relay(&self, _tgid: u32, comm: &[u8; 16]) -> bool {
-        comm.starts_with(b"init\0")
-    }
-
-    fn time(&self, _monotonic_ns: u64) -> Timestamp {
-        Timestamp::UNIX_EPOCH
-    }
-}
-
-const NETFILTER_DROP: u32 = 1;
-const NO_SOCKET: u32 = 2;
-const NEIGH_FAILED: u32 = 3;
-const RPFILTER: u32 = 4;
-const TC_EGRESS: u32 = 5;
-const PACKET_SOCK_ERROR: u32 = 6;
-
-const TO_ROUTING: [StageCode; 7] = {
-    use StageCode as C;
-    [C::TcIngress, C::Prerouting, C::PreroutingRaw, C::PreroutingConntrack, C::PreroutingMangle, C::PreroutingDnat, C::Routing]
+use super::made::{
+    ANSWER, NEIGH_FAILED, NETFILTER_DROP, NO_SOCKET, OF_ROUTING, RPFILTER, TO_LOOKUP, TO_ROUTING, add, answered, died, made,
+    mapped, names, record,
 };
-const TO_LOOKUP: [StageCode; 6] = {
-    use StageCode as C;
-    [C::Input, C::InputMangle, C::InputFilter, C::InputSecurity, C::InputEnd, C::SocketLookup]
-};
-const ANSWER: [StageCode; 3] = [StageCode::Output, StageCode::Postrouting, StageCode::TcEgress];
-
-fn mapped(last: u8) -> Address {
-    [0, 0, 0xffff_u32.to_be(), u32::from_ne_bytes([10, 0, 0, last])]
-}
-
-fn never() -> Death {
-    Death { time_ns: 0, location: 0, reason: 0, netns: 0, ifindex: 0, stage_count: 0 }
-}
-
-/// A record whose SYN passed these stages, 1 microsecond apart.
-fn record(syn: &[&[StageCode]]) -> Record {
-    let flow = Flow { source: mapped(1), destination: mapped(2), source_port: 5000, destination_port: 8080, family: 4 };
-    let mut record = Record {
-        key: Key { address: mapped(1), sequence: 77, port: 5000, slot: 0 },
-        flow,
-        now: flow,
-        first_ns: 1_000_000,
-        last_ns: 0,
-        skb: 0,
-        answer_skb: 0,
-        death: never(),
-        consumed: never(),
-        answer_death: never(),
-        stray: never(),
-        confirmation_death: never(),
-        counted: 0,
-        flags: 0,
-        attempt: 1,
-        netns: 1,
-        ifindex: 2,
-        syn_netns: 1,
-        syn_ifindex: 2,
-        answer_netns: 1,
-        answer_ifindex: 2,
-        tgid: 0,
-        conntrack: 0,
-        payload_len: 0,
-        stage_count: 0,
-        comm: [0; 16],
-        stages: [StageEntry { time_and_code: 0, netns: 1, ifindex: 2 }; MAX_STAGES],
-    };
-    for code in syn.iter().copied().flatten() {
-        add(&mut record, *code, false);
-    }
-    record
-}
-
-fn add(record: &mut Record, code: StageCode, answer: bool) {
-    let index = record.stage_count as usize;
-    let ns = 200 + 1000 * index as u64;
-    let answer = if answer { StageEntry::ANSWER } else { 0 };
-    record.stages[index].time_and_code = ns << StageEntry::TIME_SHIFT | answer | u64::from(code as u8);
-    record.stage_count += 1;
-}
-
-fn answered(mut record: Record, flags: u32, stages: &[StageCode]) -> Record {
-    record.flags |= flags;
-    for code in stages {
-        add(&mut record, *code, true);
-    }
-    record
-}
-
-fn died(record: &Record, reason: u32) -> Death {
-    Death { time_ns: 1_100_000, location: 0x10, reason, netns: 1, ifindex: 2, stage_count: record.stage_count }
-}
-
-fn names(journey: &Journey) -> Vec<Stage> {
-    assert!(journey.stages.windows(2).all(|pair| pair[0].ns < pair[1].ns), "{:?}", journey.stages);
-    assert_eq!(journey.stages.first().map(|visit| visit.ns), Some(0));
-    journey.stages.iter().map(|visit| visit.stage).collect()
-}
-
-fn made(record: &Record) -> Journey {
-    assemble(record, 1, &Made)
-}
+use super::{Conntrack, DataDrop, Origin, Outcome, Stage};
 
 #[test]
 fn a_drop_in_a_chain_is_named_by_the_position_before_it() {
@@ -276,119 +151,6 @@ fn the_server_that_asks_again_did_not_get_what_came_in() {
 }
 
 #[test]
-fn a_refused_syn_died_before_its_reset_went_out() {
-    let record = record(&[&TO_ROUTING, &TO_LOOKUP]);
-    let mut record = answered(record, Flags::RESET | Flags::KERNEL_RESET | Flags::ANSWER_LEFT, &ANSWER);
-    record.death = died(&record, NO_SOCKET);
-    let journey = made(&record);
-    assert_eq!((journey.outcome, journey.died_at), (Outcome::Refused, Some(Stage::SocketLookup)));
-    assert_eq!(names(&journey)[11..], [Stage::SocketLookup, Stage::Output, Stage::Postrouting, Stage::TcEgress]);
-}
-
-#[test]
-fn what_leaves_by_a_vrf_is_an_answer_of_this_machine() {
-    let out = [StageCode::Postrouting, StageCode::Output, StageCode::Postrouting, StageCode::TcEgress];
-    let to_lookup = [&TO_ROUTING[..], &TO_ROUTING[1..], &TO_LOOKUP];
-    let flags = Flags::ANSWER_FROM_OUTSIDE | Flags::ANSWER_LEFT;
-    let journey = made(&answered(record(&to_lookup), flags | Flags::SYN_ACK, &out));
-    assert!(!journey.facts.answer_from_outside);
-    assert_eq!(names(&journey)[journey.answer.unwrap_or_default()..][..2], [Stage::SynAck, Stage::Postrouting]);
-    let mut record = answered(record(&to_lookup), flags | Flags::RESET | Flags::KERNEL_RESET, &out);
-    record.death = died(&record, NO_SOCKET);
-    assert_eq!(made(&record).outcome, Outcome::Refused);
-}
-
-#[test]
-fn a_reset_from_a_chain_at_the_device_is_a_rejection_though_it_passes_no_output() {
-    let flags = Flags::RESET | Flags::ANSWER_FROM_OUTSIDE | Flags::ANSWER_LEFT;
-    let mut record = answered(record(&[&[StageCode::TcIngress]]), flags, &[StageCode::TcEgress]);
-    record.death = died(&record, NETFILTER_DROP);
-    assert_eq!(made(&record).outcome, Outcome::Rejected);
-    record.death = died(&record, NO_SOCKET);
-    assert_eq!(made(&record).outcome, Outcome::Refused);
-}
-
-#[test]
-fn a_firewalls_reset_is_a_rejection() {
-    let record = record(&[&TO_ROUTING, &TO_LOOKUP[..3]]);
-    let mut record = answered(record, Flags::RESET | Flags::ANSWER_LEFT, &ANSWER);
-    record.death = died(&record, NETFILTER_DROP);
-    assert_eq!(made(&record).outcome, Outcome::Rejected);
-    assert_eq!(made(&record).died_at, Some(Stage::InputFilter));
-}
-
-#[test]
-fn a_refusal_without_a_death_ended_where_the_syn_was_last() {
-    let cases: [(&[StageCode], u32, Outcome, Stage); 4] = [
-        (&TO_LOOKUP, Flags::RESET | Flags::KERNEL_RESET, Outcome::Refused, Stage::SocketLookup),
-        (&TO_LOOKUP, Flags::RESET, Outcome::Refused, Stage::SocketLookup),
-        (&TO_LOOKUP[..3], Flags::RESET, Outcome::Rejected, Stage::InputFilter),
-        (&TO_LOOKUP[..3], Flags::ICMP, Outcome::Rejected, Stage::InputFilter),
-    ];
-    for (stages, flags, outcome, stage) in cases {
-        let record = answered(record(&[&TO_ROUTING, stages]), flags | Flags::ANSWER_LEFT, &ANSWER);
-        let journey = made(&record);
-        assert_eq!((journey.outcome, journey.died_at, journey.reason.as_deref()), (outcome, Some(stage), None));
-        assert_eq!(journey.death.as_ref().map(|death| death.netns), Some(1));
-        assert!(!journey.complete);
-    }
-    // What another machine answered says nothing of where here.
-    let record = answered(record(&[&TO_ROUTING]), Flags::RESET | Flags::ANSWER_FROM_OUTSIDE | Flags::OUTSIDE, &ANSWER);
-    assert_eq!((made(&record).died_at, made(&record).complete), (None, true));
-}
-
-#[test]
-fn ipv6_gives_up_a_neighbour_without_a_reason_of_its_own() {
-    let forward = [StageCode::Forward, StageCode::Postrouting, StageCode::PostroutingEnd];
-    let mut record = answered(record(&[&TO_ROUTING, &forward]), Flags::ICMP | Flags::ANSWER_LEFT, &ANSWER);
-    record.death = died(&record, 0);
-    assert_eq!(made(&record).died_at, Some(Stage::Postrouting));
-    record.death.location = OF_NDISC;
-    assert_eq!((made(&record).outcome, made(&record).died_at), (Outcome::Dropped, Some(Stage::Neighbour)));
-}
-
-#[test]
-fn an_icmp_error_is_a_rejection_unless_a_neighbour_is_missing() {
-    let forward = [StageCode::Forward, StageCode::Postrouting, StageCode::PostroutingEnd];
-    let mut record = answered(record(&[&TO_ROUTING, &forward]), Flags::ICMP | Flags::ANSWER_LEFT, &ANSWER);
-    record.death = died(&record, NEIGH_FAILED);
-    let journey = made(&record);
-    assert_eq!((journey.outcome, journey.died_at), (Outcome::Dropped, Some(Stage::Neighbour)));
-    assert_eq!(
-        names(&journey)[7..],
-        [Stage::Forward, Stage::Postrouting, Stage::Neighbour, Stage::Output, Stage::Postrouting, Stage::TcEgress]
-    );
-    record.death = never();
-    let unseen = made(&record);
-    assert_eq!((unseen.outcome, names(&unseen)[9]), (Outcome::Unfinished, Stage::Neighbour));
-    let record = self::record(&[&TO_ROUTING, &[StageCode::Forward]]);
-    let mut rejected = answered(record, Flags::ICMP | Flags::ANSWER_LEFT, &ANSWER);
-    rejected.death = died(&rejected, NETFILTER_DROP);
-    assert_eq!(made(&rejected).outcome, Outcome::Rejected);
-}
-
-#[test]
-fn a_syn_whose_syn_ack_was_made_is_answered_whatever_frees_it() {
-    let record = record(&[&TO_ROUTING, &TO_LOOKUP[..5]]);
-    let mut record = answered(record, Flags::SYN_ACK | Flags::ANSWER_LEFT, &ANSWER);
-    record.death = died(&record, 0);
-    let journey = made(&record);
-    assert_eq!((journey.outcome, journey.died_at, journey.reason), (Outcome::Answered, None, None));
-}
-
-#[test]
-fn a_retransmission_that_meets_its_request_is_answered() {
-    let mut record = record(&[&TO_ROUTING, &TO_LOOKUP[..5]]);
-    record.death = died(&record, 0);
-    assert_eq!(made(&record).outcome, Outcome::Dropped);
-    record.flags |= Flags::ANSWERED_BEFORE;
-    let journey = made(&record);
-    assert_eq!((journey.outcome, journey.died_at), (Outcome::Answered, None));
-    record.death.reason = NETFILTER_DROP;
-    assert_eq!(made(&record).outcome, Outcome::Dropped);
-}
-
-#[test]
 fn syn_ack_stands_before_its_output() {
     let record = record(&[&TO_ROUTING, &TO_LOOKUP]);
     let mut record = answered(record, Flags::SYN_ACK | Flags::ANSWER_LEFT | Flags::ESTABLISHED, &ANSWER);
@@ -397,28 +159,6 @@ fn syn_ack_stands_before_its_output() {
     assert_eq!(journey.outcome, Outcome::Answered);
     let expected = [Stage::SocketLookup, Stage::SynAck, Stage::Output, Stage::Postrouting, Stage::TcEgress, Stage::Established];
     assert_eq!(names(&journey)[11..], expected);
-}
-
-#[test]
-fn an_answer_that_died_names_its_own_stage() {
-    let record = record(&[&TO_ROUTING, &TO_LOOKUP]);
-    let mut record = answered(record, Flags::SYN_ACK, &[StageCode::Output, StageCode::OutputFilter]);
-    record.answer_death = died(&record, NETFILTER_DROP);
-    let journey = made(&record);
-    assert_eq!((journey.outcome, journey.died_at), (Outcome::AnswerDropped, Some(Stage::OutputFilter)));
-}
-
-#[test]
-fn an_answer_dropped_behind_our_place_at_its_device_did_not_leave() {
-    let flags = Flags::SYN_ACK | Flags::ANSWER_LEFT;
-    let mut record = answered(record(&[&TO_ROUTING, &TO_LOOKUP]), flags, &ANSWER);
-    record.answer_death = died(&record, TC_EGRESS);
-    let journey = made(&record);
-    assert_eq!((journey.outcome, journey.died_at), (Outcome::AnswerDropped, Some(Stage::TcEgress)));
-    let copy_of_a_reader = Record { answer_death: died(&record, PACKET_SOCK_ERROR), ..record };
-    assert_eq!(made(&copy_of_a_reader).outcome, Outcome::Answered);
-    record.flags |= Flags::ACK;
-    assert_eq!((made(&record).outcome, made(&record).died_at), (Outcome::Answered, None));
 }
 
 #[test]
@@ -432,29 +172,6 @@ fn a_syn_ack_that_is_sent_again_moves_nothing() {
     let journey = made(&record);
     assert_eq!((journey.outcome, journey.died_at), (Outcome::AnswerDropped, Some(Stage::Neighbour)));
     assert_eq!(journey.reason.as_deref(), Some("NEIGH_FAILED"));
-}
-
-#[test]
-fn a_syn_that_its_listener_swallowed_is_ignored() {
-    let mut record = record(&[&TO_ROUTING, &TO_LOOKUP]);
-    record.consumed = died(&record, 0);
-    let journey = made(&record);
-    assert_eq!((journey.outcome, journey.died_at, journey.reason.as_deref()), (Outcome::Ignored, Some(Stage::Listener), None));
-    assert_eq!(names(&journey).last(), Some(&Stage::Listener));
-}
-
-#[test]
-fn a_copy_consumed_before_delivery_claims_nothing() {
-    let mut record = record(&[&TO_ROUTING[..1]]);
-    record.consumed = died(&record, 0);
-    assert_eq!(made(&record).outcome, Outcome::Unfinished);
-}
-
-#[test]
-fn a_packet_that_left_is_forwarded() {
-    let mut record = record(&[&TO_ROUTING, &[StageCode::Forward, StageCode::TcEgress]]);
-    record.flags |= Flags::OUTSIDE;
-    assert_eq!(made(&record).outcome, Outcome::Forwarded);
 }
 
 #[test]
