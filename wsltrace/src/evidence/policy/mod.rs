@@ -2,20 +2,23 @@
 //! route refuses a packet, and whether one leads to the table of this machine's own addresses. The mark of a packet is not known, nor
 //! whose it is: what only marked packets meet, or those of some users, is told only where the others would get through.
 
+mod rule;
+
 use std::borrow::Cow;
 use std::io;
 use std::net::IpAddr;
 
 use rtnetlink::packet_route::route::{RouteMessage, RouteType};
-use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
-use rtnetlink::packet_route::{AddressFamily, IpProtocol, RouteNetlinkMessage};
+use rtnetlink::packet_route::rule::{RuleAction, RuleMessage};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use serde::{Deserialize, Serialize};
 
 use super::Mirror;
-use super::routes::{Refusing, all, bits, covers, is_local, metric, network, refusal_of, table};
+use super::routes::{MAIN_TABLE, Refusing, all, is_local, refusal_of, table};
 use crate::kernel::netlink;
 use crate::kernel::netns::Netns;
+use rule::Rule;
 
 /// `RT_TABLE_LOCAL`: this machine's own addresses.
 const LOCAL_TABLE: u32 = 255;
@@ -90,38 +93,14 @@ enum Decision<'a> {
 /// The rules of a family, in the order in which they are asked.
 pub(super) struct Rules(Vec<Rule>);
 
-/// One rule.
-struct Rule {
-    preference: u32,
-    inverted: bool,
-    action: RuleAction,
-    table: u32,
-    source: Option<(IpAddr, u8)>,
-    destination: Option<(IpAddr, u8)>,
-    iif: Option<String>,
-    mark: Option<(u32, Option<u32>)>,
-    /// The preference of the rule that is asked next.
-    goto: Option<u32>,
-    protocol: Option<IpProtocol>,
-    ports: [Option<(u16, u16)>; 2],
-    /// The users whose packets it is about, by their numbers.
-    uids: Option<(u32, u32)>,
-    /// Routes of no more than so many bits do not count.
-    suppresses: Option<u32>,
-    /// It asks for something that is not looked at here, such as the outgoing interface.
-    more: bool,
-}
-
 /// What leads packets to or from this address of the machine otherwise than on every machine: rules between tables, routes that
 /// refuse, what is missing. `None` where nothing does.
 pub fn own_routing(netns: &Netns, own: IpAddr) -> io::Result<Option<String>> {
-    const LOCAL: u32 = 255;
-    const MAIN: u32 = 254;
     let rules = Rules::read(netns, own)?;
     if let Some(rule) = rules.0.iter().find(|rule| !rule.is_usual()) {
         return Ok(Some(format!("the rule of preference {} between routing tables", rule.preference)));
     }
-    if !rules.0.iter().any(|rule| rule.table == LOCAL) {
+    if !rules.0.iter().any(|rule| rule.table == LOCAL_TABLE) {
         return Ok(Some("that no rule leads to the routing table of own addresses".to_owned()));
     }
     let routes = netns.run(|| all(own)).map_err(io::Error::other)??;
@@ -132,7 +111,7 @@ pub fn own_routing(netns: &Netns, own: IpAddr) -> io::Result<Option<String>> {
     if !is_local(netns, own)? {
         return Ok(Some(format!("that the routing tables do not have {own}")));
     }
-    let leads = |route: &RouteMessage| route.header.kind == RouteType::Unicast && table(route) == MAIN;
+    let leads = |route: &RouteMessage| route.header.kind == RouteType::Unicast && table(route) == u32::from(MAIN_TABLE);
     Ok((!routes.iter().any(leads)).then(|| "that no route leads to other machines".to_owned()))
 }
 
@@ -281,135 +260,5 @@ impl Rules {
     }
 }
 
-impl Rule {
-    fn of(message: RuleMessage) -> Self {
-        let header = message.header;
-        let mut rule = Self {
-            preference: 0,
-            inverted: header.flags.contains(RuleFlags::Invert),
-            action: header.action,
-            table: u32::from(header.table),
-            source: None,
-            destination: None,
-            iif: None,
-            mark: None,
-            goto: None,
-            protocol: None,
-            ports: [None, None],
-            uids: None,
-            suppresses: None,
-            more: header.tos != 0,
-        };
-        let mut mark_bits = None;
-        for attribute in message.attributes {
-            match attribute {
-                RuleAttribute::Priority(preference) => rule.preference = preference,
-                RuleAttribute::Table(table) => rule.table = table,
-                RuleAttribute::Source(address) => rule.source = Some((address, header.src_len)),
-                RuleAttribute::Destination(address) => rule.destination = Some((address, header.dst_len)),
-                RuleAttribute::Iifname(name) => rule.iif = Some(name),
-                RuleAttribute::FwMark(mark) => rule.mark = Some((mark, None)),
-                RuleAttribute::FwMask(bits) => mark_bits = Some(bits),
-                RuleAttribute::Goto(preference) => rule.goto = Some(preference),
-                RuleAttribute::IpProtocol(protocol) => rule.protocol = Some(protocol),
-                RuleAttribute::SourcePortRange(range) => rule.ports[0] = Some((range.start, range.end)),
-                RuleAttribute::DestinationPortRange(range) => rule.ports[1] = Some((range.start, range.end)),
-                RuleAttribute::UidRange(users) => rule.uids = Some((users.start, users.end)),
-                RuleAttribute::Oifname(_) | RuleAttribute::TunId(_) => rule.more = true,
-                RuleAttribute::SuppressPrefixLen(bits) => rule.suppresses = Some(bits).filter(|bits| *bits != u32::MAX),
-                RuleAttribute::L3MDev(of_device) => rule.more |= of_device,
-                _ => {}
-            }
-        }
-        // A mask of 0 is that of a rule for every mark.
-        rule.mark = rule.mark.map(|(mark, _)| (mark, mark_bits)).filter(|(_, mask)| *mask != Some(0));
-        rule
-    }
-
-    /// Whether it leads to a table that every machine has, or to those of WSL's mirrored mode.
-    fn is_usual(&self) -> bool {
-        self.action == RuleAction::ToTable && !self.inverted && matches!(self.table, 127 | 128 | 253..=255)
-    }
-
-    /// Whether it is about every packet.
-    fn is_for_all(&self) -> bool {
-        let ends = self.source.is_none() && self.destination.is_none() && self.ports == [None, None];
-        ends && self.iif.is_none() && self.mark.is_none() && self.protocol.is_none() && !self.inverted && !self.more
-    }
-
-    /// How it refuses.
-    fn refusal(&self) -> Option<&'static str> {
-        match self.action {
-            RuleAction::Blackhole => Some("blackhole"),
-            RuleAction::Unreachable => Some("unreachable"),
-            RuleAction::Prohibit => Some("prohibit"),
-            _ => None,
-        }
-    }
-
-    /// Whether it is about this packet, as one without a mark, or as one with the mark that it asks for. A rule that is inverted is about
-    /// what does not fit: `not fwmark 51820`, as VPNs have it, about packets without a mark.
-    fn matches(&self, packet: &Packet<'_>, marked: bool) -> bool {
-        let within = |of: Option<(IpAddr, u8)>, address| of.is_none_or(|(network, bits)| covers(network, bits, address));
-        let port = |range: Option<(u16, u16)>, port| range.is_none_or(|(first, last)| (first..=last).contains(&port));
-        let all = within(self.source, packet.from)
-            && within(self.destination, packet.to)
-            && self.iif.as_deref().is_none_or(|name| name == packet.came_by)
-            && self.mark.is_none_or(|(mark, mask)| marked || mark & mask.unwrap_or(u32::MAX) == 0)
-            && (marked || self.uids.is_none())
-            && self.protocol.is_none_or(|protocol| protocol == IpProtocol::Tcp)
-            && port(self.ports[0], packet.ports.0)
-            && port(self.ports[1], packet.ports.1);
-        // What else it asks for may or may not be so.
-        !self.more && all != self.inverted
-    }
-
-    /// The route of its table that takes packets to this address, or throws them back to the next rule.
-    fn route<'a>(&self, to: IpAddr, routes: &'a [RouteMessage]) -> Option<&'a RouteMessage> {
-        if self.action != RuleAction::ToTable {
-            return None;
-        }
-        // A route for another type of service is not asked; nobody's SYN has one.
-        let takes = |route: &&RouteMessage| {
-            table(route) == self.table && route.header.tos == 0 && covers(network(route, to), bits(route), to)
-        };
-        let best = routes.iter().filter(takes).min_by_key(|route| (u8::MAX - bits(route), metric(route)))?;
-        self.suppresses.is_none_or(|most| u32::from(bits(best)) > most).then_some(best)
-    }
-
-    /// A rule that does this, as `ip rule` takes and prints it.
-    fn text(&self, does: &str) -> String {
-        use std::fmt::Write as _;
-        let network = |of: Option<(IpAddr, u8)>| of.map(|(address, bits)| format!("{address}/{bits}"));
-        let mut text = if self.inverted { "not ".to_owned() } else { String::new() };
-        let mut say = |what: &str, value: String| _ = write!(text, "{what} {value} ");
-        say("from", network(self.source).unwrap_or_else(|| "all".to_owned()));
-        if let Some(to) = network(self.destination) {
-            say("to", to);
-        }
-        if let Some((mark, mask)) = self.mark {
-            let mask = mask.filter(|mask| *mask != u32::MAX).map(|mask| format!("/{mask:#x}")).unwrap_or_default();
-            say("fwmark", format!("{mark:#x}{mask}"));
-        }
-        if let Some(name) = &self.iif {
-            say("iif", name.clone());
-        }
-        if self.protocol.is_some() {
-            say("ipproto", "tcp".to_owned());
-        }
-        for (what, range) in ["sport", "dport"].into_iter().zip(self.ports) {
-            if let Some((first, last)) = range {
-                say(what, format!("{first}-{last}"));
-            }
-        }
-        if let Some((first, last)) = self.uids {
-            say("uidrange", format!("{first}-{last}"));
-        }
-        text.push_str(does);
-        text
-    }
-}
-
 #[cfg(test)]
-#[path = "policy_tests.rs"]
 mod tests;
