@@ -16,6 +16,7 @@ mod clients;
 mod confirmation;
 mod connection;
 pub mod counters;
+mod device;
 mod down;
 mod first_data;
 mod followed;
@@ -68,6 +69,7 @@ pub use bridge_port::BridgePort;
 pub use cgroups::Cgroup;
 pub use clients::{RefusedClient, Server, refused_clients};
 pub use connection::Connection;
+pub use device::{Queue, TcProgram};
 pub use down::Down;
 pub use first_data::Obstacle;
 pub use followed::Dropped;
@@ -88,14 +90,17 @@ pub use readings::Silence;
 pub use resident::Resident;
 pub(crate) use routes::covers;
 pub use routes::{Hop, Refusing};
+pub use rule::{Backend, NamedBy, Owner, Rule};
 pub use rules::{Scope, TableHolder, dnat_targets};
 pub use shared_wire::SharedWire;
 pub use shut_port::{Shut, ShutPort};
+pub use sockets::{Listener, Sockets};
 pub use transparent::Unled;
 pub use tun::Handed;
 pub use tunnel::Tunnel;
 pub use units::SocketUnit;
 pub use unlistened::Unlistened;
+pub use way::{Astray, Mirror};
 pub use whereabouts::Whereabouts;
 
 use std::net::IpAddr;
@@ -104,175 +109,6 @@ use crate::journey::Stage;
 pub use crate::simulate::Further;
 
 use serde::{Deserialize, Serialize};
-
-/// Which program wrote a firewall rule's table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
-pub enum Backend {
-    /// nftables' own tables.
-    #[serde(rename = "nft")]
-    Nft,
-    /// iptables on top of nftables.
-    #[serde(rename = "iptables-nft")]
-    IptablesNft,
-    /// The old `x_tables` in the kernel.
-    #[serde(rename = "iptables-legacy")]
-    IptablesLegacy,
-}
-
-/// Who manages a rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-#[expect(missing_docs, reason = "the names say it")]
-pub enum Owner {
-    Firewalld,
-    Ufw,
-    Docker,
-    Podman,
-    Wsl,
-    Libvirt,
-    User,
-}
-
-impl Owner {
-    /// The program by which a manager's rules are changed, where remedies use it.
-    pub fn program(self) -> Option<&'static str> {
-        match self {
-            Self::Ufw => Some("ufw"),
-            Self::Firewalld => Some("firewall-cmd"),
-            _ => None,
-        }
-    }
-}
-
-/// A firewall rule or a chain's policy.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Rule {
-    /// The kind of table it stands in.
-    pub backend: Backend,
-    /// nft's family, `ip` or `ip6` for iptables.
-    pub family: String,
-    /// Table.
-    pub table: String,
-    /// Chain.
-    pub chain: String,
-    /// nft's rule handle; `None` for a policy and for iptables-legacy.
-    pub handle: Option<u64>,
-    /// Position in its chain from 1, for iptables-legacy.
-    pub number: Option<u32>,
-    /// The rule as its own tool prints it; `policy drop` for a policy.
-    pub text: Option<String>,
-    /// Its comment.
-    pub comment: Option<String>,
-    /// What it answered: `drop`, `reject`, ...
-    pub verdict: String,
-    /// Who manages it.
-    pub owner: Owner,
-    /// Not part of what is told of a rule: it is Docker's, and nothing in FORWARD leads to DOCKER-USER, where an exception would belong.
-    #[serde(skip)]
-    pub without_users_chain: bool,
-    /// Nor is this: it is a policy, and what comes to it has passed all of its chain, for no rule there returns.
-    #[serde(skip)]
-    pub at_chains_end: bool,
-}
-
-/// What the rule that killed a packet is known by.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum NamedBy {
-    /// An event of this very packet, or a counter that it moved.
-    #[default]
-    Packet,
-    /// The kernel named it for another attempt of the same client that died in the same place: it traces so many packets a second and no
-    /// more.
-    Twin,
-    /// The rules as they are now were followed, and it is the only one that may have done it: it stands where the kernel's trace does not
-    /// begin yet.
-    Rules,
-}
-
-/// A listening TCP socket.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Listener {
-    /// The address it is bound to; `0.0.0.0` or `::` for all.
-    pub address: IpAddr,
-    /// Its port.
-    pub port: u16,
-    /// For an IPv6 socket: takes no IPv4 connections.
-    pub v6only: bool,
-    /// The device it is bound to (`SO_BINDTODEVICE`).
-    pub device: Option<String>,
-    /// Connections waiting to be accepted.
-    pub queue: u32,
-    /// How many may wait.
-    pub backlog: u32,
-    /// The process that holds it, when /proc shows one.
-    pub pid: Option<u32>,
-    /// That process's name, as the kernel has it: control characters are not yet escaped.
-    pub command: Option<String>,
-    /// Inode number of its network namespace.
-    pub netns: u32,
-}
-
-/// The sockets that have to do with a journey's end.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Sockets {
-    /// Listeners on the port that the packet had last, in the namespace where it ended.
-    pub listeners: Vec<Listener>,
-}
-
-/// Why the kernel does not find an address of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Astray {
-    /// No rule of `ip rule` leads such a packet to the table of own addresses.
-    NoRule,
-    /// The table of own addresses does not have it.
-    NoRoute,
-}
-
-/// What is wrong with the routing by which answers to Windows' localhost leave, in mirrored mode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Mirror {
-    /// No rule leads to its table (127).
-    NoRule,
-    /// The rule of this preference, which leads to the own addresses, comes before it.
-    RuleBehind(u32),
-    /// Its table has no route.
-    NoRoute,
-}
-
-/// What was not asked in older recordings.
-fn yes() -> bool {
-    true
-}
-
-/// What a device has packets wait in.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct Queue {
-    /// Whether the device is up.
-    pub up: bool,
-    /// Whether something is at its other end; without it the kernel has the device send nothing.
-    #[serde(default = "yes")]
-    pub carrier: bool,
-    /// The kind of its root queueing discipline, such as `tbf`.
-    pub qdisc: Option<String>,
-    /// It is a bridge, which has a carrier where one of its ports has.
-    #[serde(default)]
-    pub is_bridge: bool,
-}
-
-/// A BPF program at tc of a device.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct TcProgram {
-    /// The name that it was loaded with.
-    pub name: String,
-    /// The number of the link that holds it, where one does.
-    pub link: Option<u32>,
-}
 
 /// All that was found out about one journey.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]

@@ -1,8 +1,94 @@
-//! What the text of a rule tells of it.
+//! A rule of a firewall, and what its text tells of it.
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::{Backend, Owner, Rule};
+use serde::{Deserialize, Serialize};
+
+/// Which program wrote a firewall rule's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum Backend {
+    /// nftables' own tables.
+    #[serde(rename = "nft")]
+    Nft,
+    /// iptables on top of nftables.
+    #[serde(rename = "iptables-nft")]
+    IptablesNft,
+    /// The old `x_tables` in the kernel.
+    #[serde(rename = "iptables-legacy")]
+    IptablesLegacy,
+}
+
+/// Who manages a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Owner {
+    Firewalld,
+    Ufw,
+    Docker,
+    Podman,
+    Wsl,
+    Libvirt,
+    User,
+}
+
+impl Owner {
+    /// The program by which a manager's rules are changed, where remedies use it.
+    pub fn program(self) -> Option<&'static str> {
+        match self {
+            Self::Ufw => Some("ufw"),
+            Self::Firewalld => Some("firewall-cmd"),
+            _ => None,
+        }
+    }
+}
+
+/// A firewall rule or a chain's policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// The kind of table it stands in.
+    pub backend: Backend,
+    /// nft's family, `ip` or `ip6` for iptables.
+    pub family: String,
+    /// Table.
+    pub table: String,
+    /// Chain.
+    pub chain: String,
+    /// nft's rule handle; `None` for a policy and for iptables-legacy.
+    pub handle: Option<u64>,
+    /// Position in its chain from 1, for iptables-legacy.
+    pub number: Option<u32>,
+    /// The rule as its own tool prints it; `policy drop` for a policy.
+    pub text: Option<String>,
+    /// Its comment.
+    pub comment: Option<String>,
+    /// What it answered: `drop`, `reject`, ...
+    pub verdict: String,
+    /// Who manages it.
+    pub owner: Owner,
+    /// Not part of what is told of a rule: it is Docker's, and nothing in FORWARD leads to DOCKER-USER, where an exception would belong.
+    #[serde(skip)]
+    pub without_users_chain: bool,
+    /// Nor is this: it is a policy, and what comes to it has passed all of its chain, for no rule there returns.
+    #[serde(skip)]
+    pub at_chains_end: bool,
+}
+
+/// What the rule that killed a packet is known by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NamedBy {
+    /// An event of this very packet, or a counter that it moved.
+    #[default]
+    Packet,
+    /// The kernel named it for another attempt of the same client that died in the same place: it traces so many packets a second and no
+    /// more.
+    Twin,
+    /// The rules as they are now were followed, and it is the only one that may have done it: it stands where the kernel's trace does not
+    /// begin yet.
+    Rules,
+}
 
 impl Rule {
     /// Whether it asks the routes for the way back, as firewalld's check and `-m rpfilter` do.

@@ -12,8 +12,8 @@ use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP};
 use netlink_packet_sock_diag::inet::nlas::Nla;
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags};
 use rtnetlink::sys::protocols::NETLINK_SOCK_DIAG;
+use serde::{Deserialize, Serialize};
 
-use super::Listener;
 use crate::kernel::netlink;
 use crate::kernel::netns::Netns;
 use crate::kernel::processes::{self, is_stopped};
@@ -21,6 +21,38 @@ use crate::kernel::processes::{self, is_stopped};
 const INET_DIAG_MARK: u16 = 15;
 const INET_DIAG_CGROUP_ID: u16 = 21;
 const INET_DIAG_SOCKOPT: u16 = 22;
+
+/// A listening TCP socket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Listener {
+    /// The address it is bound to; `0.0.0.0` or `::` for all.
+    pub address: IpAddr,
+    /// Its port.
+    pub port: u16,
+    /// For an IPv6 socket: takes no IPv4 connections.
+    pub v6only: bool,
+    /// The device it is bound to (`SO_BINDTODEVICE`).
+    pub device: Option<String>,
+    /// Connections waiting to be accepted.
+    pub queue: u32,
+    /// How many may wait.
+    pub backlog: u32,
+    /// The process that holds it, when /proc shows one.
+    pub pid: Option<u32>,
+    /// That process's name, as the kernel has it: control characters are not yet escaped.
+    pub command: Option<String>,
+    /// Inode number of its network namespace.
+    pub netns: u32,
+}
+
+/// The sockets that have to do with a journey's end.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Sockets {
+    /// Listeners on the port that the packet had last, in the namespace where it ended.
+    pub listeners: Vec<Listener>,
+}
 
 /// A listener and the inode number of its socket, by which /proc names it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,14 +3,38 @@
 use std::io;
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 use super::ipsec::{self, Ends};
 use super::policy::{Packet, Refusal, Rules};
 use super::routes::Question;
-use super::{Astray, Evidence, Mirror, OwnAddress, Queue, addresses, counters, routes, sysctls};
+use super::{Evidence, OwnAddress, Queue, addresses, counters, routes, sysctls};
 use crate::journey::{Journey, Outcome, Stage, symbol};
 use crate::kernel::links;
 use crate::kernel::neighbours;
 use crate::kernel::netns::Netns;
+
+/// Why the kernel does not find an address of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Astray {
+    /// No rule of `ip rule` leads such a packet to the table of own addresses.
+    NoRule,
+    /// The table of own addresses does not have it.
+    NoRoute,
+}
+
+/// What is wrong with the routing by which answers to Windows' localhost leave, in mirrored mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Mirror {
+    /// No rule leads to its table (127).
+    NoRule,
+    /// The rule of this preference, which leads to the own addresses, comes before it.
+    RuleBehind(u32),
+    /// Its table has no route.
+    NoRoute,
+}
 
 /// The interface of what this machine itself sends, in the rules of `ip rule`.
 pub(super) const MADE_HERE: &str = "lo";
