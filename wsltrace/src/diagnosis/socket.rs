@@ -284,7 +284,7 @@ pub(super) fn none(case: &Case) -> Option<Finding> {
     let translator = translated.and_then(|translated| translated.rule.as_ref());
     let by = translator.map(|rule| format!(" by {}", super::firewall::name(rule))).unwrap_or_default();
     let past = case.evidence.led_on_to.map(|to| past_a_rule(case, to));
-    let (past, instead) = past.unwrap_or_default();
+    let (past, instead) = past.or_else(|| super::transparent::past_a_proxy(case)).unwrap_or_default();
     let (twin, apart) = twin(case).unwrap_or_default();
     if let Some((published, mend)) = super::published::without_listener(case) {
         let summary = format!("refused: nothing listens on port {port} (asked for {asked}){published}");

@@ -3,8 +3,9 @@
 use super::Code;
 use super::case::{Case, Finding};
 use super::firewall::name;
+use super::listener::who;
 use super::routes::ip;
-use crate::evidence::Unled;
+use crate::evidence::{PassedProxy, Unled};
 
 /// The finding, and that a rule wanted the packet for a transparent proxy; `None` for the code of another row.
 pub(super) fn not_led(case: &Case, code: Code) -> Option<Finding> {
@@ -31,9 +32,25 @@ pub(super) fn not_led(case: &Case, code: Code) -> Option<Finding> {
     Some(Finding::inferred(summary).remedy(remedy))
 }
 
+/// What to say of a proxy to which a rule hands the port, and that did not take this connection, and what to do.
+pub(super) fn past_a_proxy(case: &Case) -> Option<(String, Option<String>)> {
+    let PassedProxy { rule, port, listener } = case.evidence.passed_proxy.as_ref()?;
+    let handed = format!("; {} hands this port to a transparent proxy on port {port} (TPROXY)", name(rule));
+    Some(match listener {
+        Some(listener) => (
+            format!("{handed}, but {} there is not transparent and gets nothing of it", who(listener)),
+            Some(format!("# have what listens on port {port} set IP_TRANSPARENT on its socket, as transparent proxies do; or:")),
+        ),
+        None => (format!("{handed}, and no such proxy listens there"), Some(format!("# start the proxy on port {port}; or:"))),
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::{Confidence::Inferred, tests::expect};
+    use super::super::{
+        Confidence::{Inferred, Proved},
+        tests::expect,
+    };
     use super::*;
     use crate::evidence::{Evidence, Lead, Rule};
     use crate::journey::{Outcome, Stage};
@@ -42,6 +59,25 @@ mod tests {
     fn unled(text: &str) -> Evidence {
         let rule = Rule { text: Some(text.to_owned()), verdict: "accept".to_owned(), ..samples::rule() };
         Evidence { unled: Some(Unled { rule, free_table: Some(100) }), lead: Some(Lead::default()), ..Evidence::default() }
+    }
+
+    #[test]
+    fn a_proxy_that_is_not_transparent_is_told_where_nothing_listens_on_the_port_itself() {
+        let refused = samples::journey(
+            &samples::PREROUTING,
+            Outcome::Refused,
+            Some(Stage::SocketLookup),
+            Some(("NO_SOCKET", "tcp_v4_rcv+0x91")),
+        );
+        let with = |listener| {
+            let passed_proxy = Some(PassedProxy { rule: samples::rule(), port: 9999, listener });
+            Evidence { passed_proxy, ..samples::with_listeners(Vec::new()) }
+        };
+        let found = expect(&refused, &with(Some(samples::listener("0.0.0.0"))), Code::NoListener, Proved);
+        assert!(found.summary.contains("to a transparent proxy on port 9999 (TPROXY), but server (pid"), "{}", found.summary);
+        assert!(found.remedy[0].contains("IP_TRANSPARENT"), "{:?}", found.remedy);
+        let found = expect(&refused, &with(None), Code::NoListener, Proved);
+        assert!(found.summary.contains("and no such proxy listens there") && found.remedy[0].contains("start the proxy"));
     }
 
     #[test]

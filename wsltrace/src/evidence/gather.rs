@@ -210,6 +210,7 @@ impl Gatherer {
         }
         self.add_shut_port(journey, &mut evidence);
         self.add_whereabouts(journey, &mut evidence);
+        self.add_passed_proxy(journey, &mut evidence);
         self.add_search(journey, &mut evidence);
         self.add_resident(journey, &mut evidence);
         self.add_shared_wire(journey, &mut evidence);

@@ -95,7 +95,7 @@ pub use rules::{Scope, TableHolder, dnat_targets};
 pub use shared_wire::SharedWire;
 pub use shut_port::{Shut, ShutPort};
 pub use sockets::{Listener, Sockets};
-pub use transparent::Unled;
+pub use transparent::{PassedProxy, Unled};
 pub use tun::Handed;
 pub use tunnel::Tunnel;
 pub use units::SocketUnit;
@@ -246,6 +246,8 @@ pub struct Evidence {
     pub queue: Option<Queue>,
     /// The rule that gave the packet to a transparent proxy, where no rule of `ip rule` leads marked packets to this machine.
     pub unled: Option<Unled>,
+    /// The rule that would have handed the packet to a transparent proxy, had that one a transparent socket.
+    pub passed_proxy: Option<PassedProxy>,
     /// Another namespace that has the address of the container in which nothing took the packet.
     pub twin: Option<u32>,
     /// The interface behind a bridge without a carrier that has the packet's destination, and is switched off.

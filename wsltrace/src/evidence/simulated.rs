@@ -16,6 +16,8 @@ use crate::simulate::{End, Machine, Packet, Rulesets, Way, predict};
 pub(super) struct Rules {
     pub(super) rulesets: Rulesets,
     pub(super) machine: Machine,
+    /// Whether any hands packets to a transparent proxy.
+    pub(super) hand_to_proxies: bool,
     /// What was found behind rules with them.
     pub(super) further: Answers,
 }
@@ -24,7 +26,11 @@ impl Rules {
     /// Made by hand.
     #[cfg(test)]
     pub(super) fn of(rulesets: Rulesets, machine: Machine) -> Self {
-        Self { rulesets, machine, further: Answers::new() }
+        Self::with(rulesets, machine)
+    }
+
+    fn with(rulesets: Rulesets, machine: Machine) -> Self {
+        Self { hand_to_proxies: rulesets.hand_to_proxies(), rulesets, machine, further: Answers::new() }
     }
 
     /// Reads them.
@@ -33,7 +39,7 @@ impl Rules {
         let targets: Vec<IpAddr> = rulesets.targets().into_iter().collect();
         let addresses = list_addresses(netns)?.into_iter().map(|own| (own.interface, own.address)).collect();
         let machine = Machine { addresses, ways: interfaces_toward(netns, &targets)?.into_iter().collect(), proxies: None };
-        Ok(Self { rulesets, machine, further: Answers::new() })
+        Ok(Self::with(rulesets, machine))
     }
 
     /// The rule or policy that drops this packet, where it is certain by these rules.

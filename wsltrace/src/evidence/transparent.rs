@@ -5,11 +5,13 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
+use super::gather::Gatherer;
 use super::policy::{Packet, Rules};
 use super::told::OrTold as _;
 use super::watched::Watched;
-use super::{Evidence, Rule, routes};
+use super::{Evidence, Listener, Rule, routes, simulated};
 use crate::journey::{Journey, Outcome, Stage};
+use crate::simulate::{End, Goes, Way, predict};
 
 /// Tables that `ip` itself has names for begin here, and WSL's own are below them.
 const TABLES: std::ops::Range<u32> = 100..253;
@@ -22,6 +24,49 @@ pub struct Unled {
     pub rule: Rule,
     /// A number of a routing table that is not in use.
     pub free_table: Option<u32>,
+}
+
+/// A rule that hands packets to a transparent proxy which did not take one. Where no transparent socket is there, nftables goes on as if the
+/// rule did not match, and the kernel tells of nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PassedProxy {
+    /// The rule.
+    pub rule: Rule,
+    /// The proxy's port.
+    pub port: u16,
+    /// Who listens on it, without being transparent.
+    pub listener: Option<Listener>,
+}
+
+impl Gatherer {
+    /// The rule that would have handed a packet to a proxy which no socket took. By the rules as they are now.
+    pub(super) fn add_passed_proxy(&mut self, journey: &Journey, evidence: &mut Evidence) {
+        let inum = journey.last_netns();
+        if !journey.met_no_socket() {
+            return;
+        }
+        let Some(watched) = self.watched.get_mut(&inum) else { return };
+        let rules = watched.rules.get(|| simulated::Rules::read(&watched.netns)).or_told(inum, "read the firewall rules");
+        let Some((port, rule)) = rules.filter(|rules| rules.hand_to_proxies).and_then(|rules| proxy_of(rules, journey)) else {
+            return;
+        };
+        let found = watched.listeners(port, None).or_told(inum, "list the listeners").unwrap_or_default();
+        let opaque: Vec<_> = found.into_iter().filter(|found| found.transparent == Some(false)).collect();
+        let listener = self.all_with_owners(opaque).into_iter().next();
+        evidence.passed_proxy = Some(PassedProxy { rule, port, listener });
+    }
+}
+
+/// The proxy's port to which a rule hands the SYN of a journey if a transparent socket is there, and the rule.
+fn proxy_of(rules: &simulated::Rules, journey: &Journey) -> Option<(u16, Rule)> {
+    let packet = simulated::came(journey, |device| Way::Outside { device, bridged: false }, Way::Loopback);
+    // It is not known of any proxy's socket, so nothing is certain.
+    let End::Maybe { possible, .. } = predict(&rules.rulesets, &packet, &rules.machine).end else { return None };
+    possible.into_iter().find_map(|end| match end {
+        End::Passes { port: Some(port), translated_by: Some(rule), goes: Goes::Proxy, .. } => Some((port, rule)),
+        _ => None,
+    })
 }
 
 impl Watched {

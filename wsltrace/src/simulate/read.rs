@@ -127,6 +127,12 @@ impl Rulesets {
         !self.unread.is_empty() || self.chains.all().flat_map(|chain| &chain.rules).flat_map(|line| &line.statements).any(leads)
     }
 
+    /// Whether any of them hands packets to a transparent proxy.
+    pub fn hand_to_proxies(&self) -> bool {
+        let statements = self.chains.all().flat_map(|chain| &chain.rules).flat_map(|line| &line.statements);
+        statements.into_iter().any(|statement| matches!(statement, Statement::Tproxy(_)))
+    }
+
     /// Whether both nftables and the old iptables have rules, or policies that stop packets.
     pub fn are_of_two_worlds(&self) -> bool {
         let acts = |legacy: bool| {

@@ -124,7 +124,7 @@ fn bind(lab: &mut Lab, kind: Type) -> Result<(), LabError> {
     Ok(())
 }
 
-fn no_listener() -> Scenario {
+pub(super) fn no_listener() -> Scenario {
     refused("no-listener", "nothing listens on the port", &[Code::NoListener], |_| Ok(()))
 }
 

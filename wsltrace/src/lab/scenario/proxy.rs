@@ -1,10 +1,12 @@
 //! Rules that hand a port to a transparent proxy which is not there.
 
+use std::net::Ipv4Addr;
+
 use super::firewall::drop;
 use super::{Expect, Scenario, serve_any};
 use crate::evidence::Backend::{self, IptablesLegacy, IptablesNft};
 use crate::journey::Stage;
-use crate::lab::{Lab, LabError, PORT};
+use crate::lab::{Binding, Lab, LabError, Listening, PORT};
 
 pub(super) fn scenarios() -> Vec<Scenario> {
     let legacy = absent(
@@ -19,7 +21,26 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         IptablesNft,
         |lab| hand_over(lab, "iptables-nft"),
     );
-    vec![legacy, nft]
+    vec![legacy, nft, opaque()]
+}
+
+/// nftables goes on as if the rule did not match.
+fn opaque() -> Scenario {
+    let base = super::listener::no_listener();
+    Scenario {
+        name: "proxy-opaque-nft",
+        title: "nftables hands the port to a proxy whose socket is not transparent, and nothing else is there",
+        tools: &["nft"],
+        options: &["NFT_TPROXY"],
+        break_it: |lab| {
+            let proxy = Listening::accepting(&lab.wsl, Binding::new(Ipv4Addr::UNSPECIFIED, 9999))?;
+            lab.keep(proxy);
+            let rule = format!("tcp dport {PORT} tproxy to :9999 meta mark set 1 accept");
+            lab.wsl.nft("ip", "type filter hook prerouting priority mangle", &rule)
+        },
+        expect: Expect { says: "there is not transparent and gets nothing of it", ..base.expect },
+        ..base
+    }
 }
 
 fn absent(name: &'static str, title: &'static str, backend: Backend, break_it: fn(&mut Lab) -> Result<(), LabError>) -> Scenario {
