@@ -161,8 +161,11 @@ impl Rules {
                 return Decision::Refused(Refusal::Rule(rule));
             }
             let Some(route) = rule.route(packet.to, routes) else { continue };
-            if route.header.kind == RouteType::Throw {
-                thrown = thrown.or_else(|| refusal_of(route, packet.to));
+            if is_throw(route) {
+                // It stands in the way of what its table has behind it; of nothing, where that is nothing.
+                let behind = rule.best(packet.to, routes.iter().filter(|route| !is_throw(route)));
+                let hides = behind.is_some_and(|behind| refusal_of(behind, packet.to).is_none());
+                thrown = thrown.or_else(|| refusal_of(route, packet.to).filter(|_| hides));
                 continue;
             }
             return refusal_of(route, packet.to).map_or(Decision::Leads(rule), |route| Decision::Refused(Refusal::Route(route)));
@@ -258,6 +261,11 @@ impl Rules {
     pub(super) fn lead_to_local(&self, packet: &Packet<'_>) -> bool {
         self.0.iter().any(|rule| rule.table == LOCAL_TABLE && rule.action == RuleAction::ToTable && rule.matches(packet, true))
     }
+}
+
+/// Whether a route sends packets on to the next rule, as if its table had none.
+fn is_throw(route: &RouteMessage) -> bool {
+    route.header.kind == RouteType::Throw
 }
 
 #[cfg(test)]

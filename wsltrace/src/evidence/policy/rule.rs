@@ -116,6 +116,11 @@ impl Rule {
 
     /// The route of its table that takes packets to this address, or throws them back to the next rule.
     pub(super) fn route<'a>(&self, to: IpAddr, routes: &'a [RouteMessage]) -> Option<&'a RouteMessage> {
+        self.best(to, routes.iter())
+    }
+
+    /// The same of some of the routes.
+    pub(super) fn best<'a>(&self, to: IpAddr, routes: impl Iterator<Item = &'a RouteMessage>) -> Option<&'a RouteMessage> {
         if self.action != RuleAction::ToTable {
             return None;
         }
@@ -123,7 +128,7 @@ impl Rule {
         let takes = |route: &&RouteMessage| {
             table(route) == self.table && route.header.tos == 0 && covers(network(route, to), bits(route), to)
         };
-        let best = routes.iter().filter(takes).min_by_key(|route| (u8::MAX - bits(route), metric(route)))?;
+        let best = routes.filter(takes).min_by_key(|route| (u8::MAX - bits(route), metric(route)))?;
         self.suppresses.is_none_or(|most| u32::from(bits(best)) > most).then_some(best)
     }
 

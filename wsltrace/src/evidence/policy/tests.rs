@@ -94,6 +94,13 @@ fn the_route_that_the_kernel_takes_is_the_one_that_may_refuse() {
         assert_eq!(refusal(&netns, &packet), None);
         ip(&netns, &format!("{ip_family}rule del pref 8"));
         ip(&netns, &format!("{ip_family}route replace throw {narrow}"));
+        ip(&netns, &format!("{ip_family}rule del pref 7"));
+        ip(&netns, &format!("{ip_family}rule del pref 9"));
+        ip(&netns, &format!("{ip_family}route del blackhole {wide}"));
+        assert_eq!(refusal(&netns, &packet), None, "without the throw there is no route either");
+        ip(&netns, &format!("{ip_family}route add {wide} dev lo"));
+        let Some(Refusal::Route(thrown)) = refusal(&netns, &packet) else { panic!("the throw hides a route") };
+        assert_eq!((thrown.kind.as_ref(), thrown.table), ("throw", 254));
     }
 }
 
