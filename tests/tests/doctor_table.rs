@@ -68,9 +68,11 @@ const UNSEEN: [(&str, &str); 52] = [
 /// Faults of the lab that an examination sees and that no rule of ours is to mend, with the reason.
 const WANTED: [(&str, &str); 1] = [("docker-internal", "Docker keeps the network internal, and takes containers into others")];
 /// Faults of the lab of which commands mend one half, and a person has to do the other.
-const BY_HAND: [(&str, &str); 3] = [
+const BY_HAND: [(&str, &str); 5] = [
     ("drop-before-no-listener", "a server has to be started"),
     ("drop-before-no-listener-v6", "a server has to be started"),
+    ("reject-before-no-listener", "a server has to be started"),
+    ("reject-before-no-listener-v6", "a server has to be started"),
     ("drop-before-loopback", "the server has to be told to listen elsewhere"),
 ];
 /// Programs that a firewall's rules are changed with.

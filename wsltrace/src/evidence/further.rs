@@ -45,7 +45,8 @@ impl Watched {
 }
 
 fn is_worth_asking(journey: &Journey, rule: &Rule) -> bool {
-    let killed = matches!(journey.outcome, Outcome::Dropped | Outcome::Rejected) && journey.answer.is_none();
+    // What rejects a SYN makes an answer of its own.
+    let killed = journey.outcome == Outcome::Rejected || journey.outcome == Outcome::Dropped && journey.answer.is_none();
     let stops = matches!(rule.verdict.as_str(), "drop" | "reject");
     // What would stop it behind a wall is not to be opened either.
     let to_open = stops && !rule.is_wall_of_docker();

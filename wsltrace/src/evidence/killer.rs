@@ -40,6 +40,9 @@ impl Watched {
         if evidence.rule.is_none() && died_at == Some(Stage::TcIngress) {
             self.follow_behind_device(journey, evidence);
         }
+        if evidence.rule.is_none() && is_firewalled(journey) {
+            self.follow_to_hook(journey, died_at, evidence);
+        }
         if evidence.rule.as_ref().is_some_and(Rule::asks_for_way_back) {
             way::add_way_back_or_refusal(&self.netns, journey, evidence).or_told(inum, "read the routes");
         }

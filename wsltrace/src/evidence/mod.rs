@@ -55,6 +55,7 @@ mod tunnel;
 mod units;
 mod unlistened;
 mod unmasked;
+mod unnamed;
 mod watched;
 mod way;
 mod whereabouts;

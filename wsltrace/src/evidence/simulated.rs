@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use super::Rule;
 use super::further::Answers;
+use super::unnamed::Suspects;
 use crate::journey::{Journey, Origin};
 use crate::kernel::addresses::list_addresses;
 use crate::kernel::containers::interfaces_toward;
@@ -20,6 +21,8 @@ pub(super) struct Rules {
     pub(super) hand_to_proxies: bool,
     /// What was found behind rules with them.
     pub(super) further: Answers,
+    /// What was found that may stop packets, with them.
+    pub(super) suspects: Suspects,
 }
 
 impl Rules {
@@ -30,7 +33,13 @@ impl Rules {
     }
 
     fn with(rulesets: Rulesets, machine: Machine) -> Self {
-        Self { hand_to_proxies: rulesets.hand_to_proxies(), rulesets, machine, further: Answers::new() }
+        Self {
+            hand_to_proxies: rulesets.hand_to_proxies(),
+            rulesets,
+            machine,
+            further: Answers::new(),
+            suspects: Suspects::new(),
+        }
     }
 
     /// Reads them.

@@ -68,7 +68,15 @@ pub fn further(rulesets: &Rulesets, packet: &Packet, machine: &Machine, first: O
     let mut arrives_at = None;
     let mut rulesets = rulesets.clone();
     while found.len() <= MAX_FURTHER {
-        let (rule, address, port, forward) = match predict(&rulesets, packet, machine).end {
+        let end = match (predict(&rulesets, packet, machine).end, first) {
+            // Which of them it is, its death has told.
+            (End::Maybe { possible, .. }, Some(first)) if found.is_empty() => {
+                let Some(end) = possible.into_iter().find(|end| stops_by(end, first)) else { break };
+                end
+            }
+            (end, _) => end,
+        };
+        let (rule, address, port, forward) = match end {
             End::Dropped { rule, address, port: Some(port), forward }
             | End::Rejected { rule, address, port: Some(port), forward } => (rule, address, port, forward),
             End::Passes { address, port, goes: Goes::Local, .. } if first.is_none() || !found.is_empty() => {
@@ -89,6 +97,10 @@ pub fn further(rulesets: &Rulesets, packet: &Packet, machine: &Machine, first: O
     Behind { further: found.into_iter().skip(usize::from(first.is_some())).collect(), arrives_at }
 }
 
+fn stops_by(end: &End, by: &Rule) -> bool {
+    matches!(end, End::Dropped { rule, .. } | End::Rejected { rule, .. } if rule.is(by))
+}
+
 fn change(chain: &mut Chain, rule: &Rule, how: Mend) -> Option<()> {
     if rule.handle.is_none() && rule.number.is_none() {
         chain.base.as_mut()?.drops = false;
@@ -107,6 +119,7 @@ fn change(chain: &mut Chain, rule: &Rule, how: Mend) -> Option<()> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::{Behind, End, Rule, further, predict};
     use crate::simulate::tests::{chain, machine, rule, syn, told_rulesets};
@@ -157,6 +170,24 @@ mod tests {
         let strange = rule("c", 3, &format!(r#"{{"something": "new"}}, {DROP}"#));
         let rules = [chain("c", 1, "input", 0, "accept"), rule("c", 2, &of_port(DROP)), strange, rule("c", 4, &of_port(DROP))];
         assert!(behind(&rules).is_empty());
+    }
+
+    /// What is found behind the rule with handle 2, which the packet has met though not every such packet does: handles, 0 for a policy.
+    fn behind_what_was_met(objects: &[String]) -> Vec<u64> {
+        let rulesets = told_rulesets(&objects.join(","), &["c", "d"], 2..9, "tcp dport 8080 drop");
+        let End::Maybe { possible, .. } = predict(&rulesets, &syn(), &machine()).end else { unreachable!("it depends") };
+        let stopping = possible.into_iter().filter_map(|end| if let End::Dropped { rule, .. } = end { Some(rule) } else { None });
+        let met = stopping.into_iter().find(|rule| rule.handle == Some(2)).unwrap();
+        let found = further(&rulesets, &syn(), &machine(), Some(&met)).further;
+        found.iter().map(|further| further.rule.handle.unwrap_or_default()).collect()
+    }
+
+    #[test]
+    fn what_stands_behind_a_rule_that_was_met_is_told_though_not_all_meet_it() {
+        let socket = format!(r#"{{"match": {{"op": "==", "left": {{"meta": {{"key": "cgroup"}}}}, "right": 0}}}}, {DROP}"#);
+        let uncertain = [chain("c", 1, "input", 0, "accept"), rule("c", 2, &socket)];
+        assert!(behind_what_was_met(&uncertain).is_empty());
+        assert_eq!(behind_what_was_met(&[uncertain.as_slice(), &[rule("c", 3, &of_port(DROP))]].concat()), [3]);
     }
 
     #[test]

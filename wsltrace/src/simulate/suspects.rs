@@ -1,8 +1,9 @@
 //! Every rule that may stop a packet, where what is not known decides whether it does: of a packet that died, one of them has done it.
 
 use super::End;
-use super::packet::{Machine, Packet, Standing};
+use super::packet::{Machine, Packet, Part, Standing};
 use super::read::Rulesets;
+use super::ruleset::{Base, Hook};
 use super::walk::all_ends;
 use crate::evidence::Rule;
 
@@ -27,6 +28,23 @@ pub fn suspects(rulesets: &Rulesets, packet: &Packet, machine: &Machine) -> Opti
     stopping(all_ends(rulesets, packet, machine, Standing::Established).into_iter().map(|(end, _)| end))
 }
 
+/// The rules and policies of the hook of this name that may drop or reject a SYN, or the answer to one, which comes so far; `None` as above.
+/// What stands at another hook as well, in a chain that both jump to, is left out.
+pub fn suspects_at(rulesets: &Rulesets, packet: &Packet, machine: &Machine, hook: &str) -> Option<Vec<Suspect>> {
+    let hook = Hook::named(hook)?;
+    let exempt = packet.way.part() != Part::Syn && rulesets.chains.exempts(packet.family());
+    if !rulesets.unread.is_empty() || exempt {
+        return None;
+    }
+    let met = |rulesets: &Rulesets| {
+        stopping(all_ends(rulesets, packet, machine, Standing::Established).into_iter().map(|(end, _)| end))
+    };
+    let at_others = |base: &Option<Base>| base.as_ref().is_none_or(|base| base.hook != hook);
+    let without = Rulesets { chains: rulesets.chains.keeping(|chain| at_others(&chain.base)), ..rulesets.clone() };
+    let (all, elsewhere) = (met(rulesets)?, met(&without)?);
+    Some(all.into_iter().filter(|suspect| !elsewhere.iter().any(|other| other.rule.is(&suspect.rule))).collect())
+}
+
 /// The rules and policies that stop a packet at these ends, each once; `None` where one of them is not known, or is no rule's.
 pub(super) fn stopping(ends: impl IntoIterator<Item = Option<End>>) -> Option<Vec<Suspect>> {
     let mut found: Vec<Suspect> = Vec::new();
@@ -46,7 +64,7 @@ pub(super) fn stopping(ends: impl IntoIterator<Item = Option<End>>) -> Option<Ve
 
 #[cfg(test)]
 mod tests {
-    use super::{Packet, suspects};
+    use super::{Packet, suspects, suspects_at};
     use crate::simulate::Way;
     use crate::simulate::tests::{chain, machine, rule, rulesets, syn};
 
@@ -60,6 +78,29 @@ mod tests {
         let all = [&[chain("c", 1, "input", 0, "accept")], rules].concat();
         let found = suspects(&rulesets(&all.join(",")), &Packet { way, ..syn() }, &machine())?;
         Some(found.iter().map(|suspect| suspect.rule.handle.unwrap_or_default()).collect())
+    }
+
+    #[test]
+    fn of_a_hook_only_what_hangs_there_is_suspected() {
+        let port = |number: u16| {
+            let field = r#"{"payload": {"protocol": "tcp", "field": "dport"}}"#;
+            format!(r#"{{"match": {{"op": "==", "left": {field}, "right": {number}}}}}, {DROP}"#)
+        };
+        let at = |hook: &str, rules: &[String]| {
+            let chains = [chain("p", 1, "prerouting", -300, "accept"), chain("i", 2, "input", 0, "accept")];
+            let found = suspects_at(&rulesets(&[&chains, rules].concat().join(",")), &syn(), &machine(), hook)?;
+            Some(found.iter().map(|suspect| suspect.rule.handle.unwrap_or_default()).collect::<Vec<_>>())
+        };
+        let asked = syn().destination_port;
+        let may = of("cgroup");
+        let rules = [rule("p", 3, &may), rule("i", 4, &port(9)), rule("i", 5, &port(asked)), rule("i", 6, DROP)];
+        assert_eq!(at("input", &rules), Some(vec![5]));
+        assert_eq!(at("prerouting", &rules), Some(vec![3]));
+        assert_eq!(at("forward", &rules), Some(Vec::new()));
+        // By these rules it does not come so far.
+        assert_eq!(at("input", &[rule("p", 3, DROP), rule("i", 4, DROP)]), Some(Vec::new()));
+        assert_eq!(at("input", &[rule("i", 3, r#"{"queue": {"num": 1}}"#), rule("i", 4, DROP)]), None);
+        assert_eq!(at("nowhere", &rules), None);
     }
 
     fn confirmation() -> Way {

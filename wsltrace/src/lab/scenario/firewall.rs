@@ -21,7 +21,14 @@ const IPTABLES_NFT: &[&str] = &["iptables-nft"];
 const LEGACY: &[&str] = &["iptables-legacy"];
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    [drops(), of_one_interface(), rejects(), vec![both_worlds(), deep(), second_table(), held()], reverse_path_checks()].concat()
+    [
+        drops(),
+        of_one_interface(),
+        rejects(),
+        vec![both_worlds(), deep(), second_table(), held(), unmarked()],
+        reverse_path_checks(),
+    ]
+    .concat()
 }
 
 /// What would change the rule, the kernel refuses: whose table it is has to be said instead.
@@ -32,6 +39,18 @@ fn held() -> Scenario {
     });
     let expect = Expect { says: "nobody else may change it", ..base.expect };
     Scenario { mended: None, expect, ..base }
+}
+
+/// The kernel names no rule for a packet whose mark for that somebody takes away: it is followed.
+fn unmarked() -> Scenario {
+    let title = "nftables drops, behind a rule that takes the kernel's mark for tracing off the packet";
+    let base = drop("drop-untraced-nft", title, Nft, Stage::InputFilter, |lab| {
+        serve_any(lab)?;
+        let chain = "type filter hook input priority filter; policy accept";
+        lab.wsl.nft("inet", chain, &format!("meta nftrace set 0\ntcp dport {PORT} drop"))
+    });
+    let says = "which by the rules as they are now is the only one there that may do so";
+    Scenario { expect: Expect { proved: false, inferred: true, says, ..base.expect }, ..base }
 }
 
 fn drops() -> Vec<Scenario> {
@@ -222,7 +241,7 @@ pub(super) fn drop(
     }
 }
 
-fn reject(
+pub(super) fn reject(
     name: &'static str,
     title: &'static str,
     backend: Backend,

@@ -2,7 +2,9 @@
 
 use std::net::Ipv4Addr;
 
-use super::firewall::drop;
+use nix::errno::Errno;
+
+use super::firewall::{drop, reject};
 use super::{Expect, Scenario, serve, serve_any};
 use crate::evidence::Backend::{IptablesLegacy, IptablesNft, Nft};
 use crate::journey::Stage;
@@ -17,7 +19,9 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         twice_by_iptables(),
         two_tables(),
         two_worlds(),
+        two_worlds_at_one_place(),
         nobody_behind(),
+        nobody_behind_a_reject(),
         loopback_behind(),
         wall_behind(),
         both_directions(),
@@ -74,6 +78,30 @@ fn two_worlds() -> Scenario {
         expect,
         ..base
     }
+}
+
+/// Which of two is asked first at one priority, the rules do not tell; the packet does.
+fn two_worlds_at_one_place() -> Scenario {
+    let title = "nftables drops in an input chain, and iptables (legacy) would drop at the same priority";
+    let base = drop("drop-two-worlds-equal", title, Nft, Stage::InputFilter, |lab| {
+        serve_any(lab)?;
+        lab.iptables("iptables-legacy", &format!("-A INPUT -p tcp --dport {PORT} -j DROP"))?;
+        // The kernel asks what came last first.
+        drop_port(lab)
+    });
+    let expect = Expect { says: NEXT, ..base.expect };
+    Scenario { name: base.name, title: base.title, break_it: base.break_it, expect, ..two_worlds() }
+}
+
+/// What refuses a SYN is heard by the client, and is no less in front of something.
+fn nobody_behind_a_reject() -> Scenario {
+    let title = "nftables rejects the port, and nothing listens on it";
+    let base = reject("reject-before-no-listener", title, Nft, Errno::ECONNREFUSED, |lab| {
+        let rule = format!("tcp dport {PORT} reject with tcp reset");
+        lab.wsl.nft("inet", "type filter hook input priority filter; policy accept", &rule)
+    });
+    let expect = Expect { says: "behind that, as things are now, nothing listens on port 8080", ..base.expect };
+    Scenario { mended: None, expect, ..base }
 }
 
 fn nobody_behind() -> Scenario {

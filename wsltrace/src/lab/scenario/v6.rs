@@ -102,6 +102,16 @@ const OVER_V6: &[OverV6] = &[
     ("input-snat-no-listener", "input-snat-no-listener-v6", "the same, and nothing listens"),
     ("ip-forward-off", "forwarding-off-v6", "DNAT to another machine over IPv6 while forwarding is off"),
     ("drop-before-no-listener", "drop-before-no-listener-v6", "nftables drops the port over IPv6, and nothing listens on it"),
+    (
+        "reject-before-no-listener",
+        "reject-before-no-listener-v6",
+        "nftables rejects the port over IPv6, and nothing listens on it",
+    ),
+    (
+        "drop-untraced-nft",
+        "drop-untraced-nft-v6",
+        "nftables drops IPv6, behind a rule that takes the kernel's mark for tracing off the packet",
+    ),
     ("drop-both-directions", "drop-both-directions-v6", "a kill switch drops IPv6 in INPUT and rejects it in OUTPUT"),
     ("ip-forward-off-before-drop", "forwarding-off-before-drop-v6", "IPv6 forwarding is off, and the FORWARD chain drops"),
     ("blackhole-route", "blackhole-route-v6", "a blackhole route to the IPv6 destination"),
