@@ -89,7 +89,7 @@ pub(super) fn if_it_is_there(case: &Case) -> Option<String> {
 }
 
 /// What led the packet away from the destination that the client asked for, in words.
-fn translator_of(case: &Case) -> Option<String> {
+pub(super) fn translator_of(case: &Case) -> Option<String> {
     let translated = case.journey.translated.as_ref()?;
     Some(translated.rule.as_ref().map_or_else(|| "a DNAT rule".to_owned(), name))
 }

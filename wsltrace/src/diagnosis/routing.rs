@@ -289,7 +289,7 @@ pub(super) fn forwarding(case: &Case) -> Option<Finding> {
         _ => return None,
     };
     let destination = case.journey.last_destination().0;
-    let because = if case.journey.translated.is_some() { " (a DNAT rule sent it there)" } else { "" };
+    let because = led::translator_of(case).map(|by| format!(" ({by} sent it there)")).unwrap_or_default();
     let summary =
         format!("dropped by routing: it is for {destination}{because}, not for this machine, and {name} forwarding is off");
     let of_interface = case.interface().map(|name| format!("net.ipv4.conf.{}.forwarding", name.replace('.', "/")));

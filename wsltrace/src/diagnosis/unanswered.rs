@@ -3,12 +3,12 @@
 use super::{
     case::{Case, Finding},
     firewall,
-    remedy::mend_for_answer,
+    remedy::{around, mend_for_answer},
     routes::{ip, show_marks},
 };
 use crate::escape::{escape, shell_word};
 use crate::evidence::Rule;
-use crate::journey::{Facts, Journey, Outcome, Stage};
+use crate::journey::{Conntrack, Facts, Journey, Outcome, Stage};
 use crate::units::duration;
 
 pub(super) fn unanswered(case: &Case) -> Option<Finding> {
@@ -31,6 +31,9 @@ pub(super) fn unanswered(case: &Case) -> Option<Finding> {
     }
     if case.journey.facts.answer_alien {
         return Some(not_turned_back(case));
+    }
+    if let Some(finding) = to_a_stranger(case).filter(|_| syn_ack) {
+        return Some(finding);
     }
     if let Some(finding) = given_up(case) {
         return Some(finding);
@@ -104,6 +107,26 @@ fn not_turned_back(case: &Case) -> Finding {
         case.root(if case.is_v6() { "ip6tables-save -t raw" } else { "iptables-save -t raw" }),
     ];
     Finding::proved(summary).remedy(case.where_to_type()).remedy(look)
+}
+
+/// The SYN was given another source outside of NAT, which alone turns answers back: they go to that one.
+fn to_a_stranger(case: &Case) -> Option<Finding> {
+    let flow = &case.journey.flow;
+    let now = case.journey.translated.as_ref().filter(|now| (now.source, now.source_port) != (flow.source, flow.source_port))?;
+    if case.journey.conntrack.is_some_and(|state| state != Conntrack::Untracked) {
+        return None;
+    }
+    let by = now.rule.as_ref().map_or_else(|| "something here".to_owned(), firewall::name);
+    let text = now.rule.as_ref().and_then(|rule| rule.text.as_ref()).map(|text| format!(": {text}")).unwrap_or_default();
+    let summary = format!(
+        "answered, but not to {}: {by} gives its SYN the source {} without connection tracking, which alone would turn the answer back, so that goes there{text}",
+        super::case::endpoint(flow.source, flow.source_port),
+        super::case::endpoint(now.source, now.source_port),
+    );
+    let commands = now.rule.as_ref().map(|rule| around(rule, flow.destination_port, case.is_v6())).unwrap_or_default();
+    let look = now.rule.is_none().then(|| case.root("nft -a list ruleset | grep -E 'addr set|port set'"));
+    let commands: Vec<String> = commands.into_iter().map(|command| case.root(&command)).collect();
+    Some(Finding::inferred(summary).remedy(case.where_to_type()).remedy(commands).remedy(look))
 }
 
 /// A rule here gave the answer another address or port than the client asked for.
@@ -184,11 +207,28 @@ pub(super) fn reset_here(case: &Case) -> String {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
-    use crate::diagnosis::{Code, Confidence::Proved, tests::expect};
+    use crate::diagnosis::{Code, Confidence::Inferred, Confidence::Proved, tests::expect};
     use crate::evidence::{Evidence, Tunnel};
-    use crate::journey::{Outcome, Stage};
+    use crate::journey::{Conntrack, Outcome, Stage, Translated};
     use crate::output::samples;
+
+    #[test]
+    fn a_source_that_nat_did_not_write_is_answered_in_the_place_of_the_client() {
+        let mut journey = samples::journey(&[Stage::TcIngress, Stage::TcEgress], Outcome::Answered, None, None);
+        (journey.facts.syn_ack, journey.facts.syn_ack_again, journey.facts.answer_left) = (true, true, true);
+        let (source, destination) = ("10.9.9.9".parse().unwrap(), journey.flow.destination);
+        let (source_port, destination_port) = (journey.flow.source_port, journey.flow.destination_port);
+        journey.translated = Some(Translated { source, source_port, destination, destination_port, rule: None });
+        journey.conntrack = None;
+        let found = expect(&journey, &Evidence::default(), Code::ReplyUnanswered, Inferred);
+        assert!(found.summary.contains("something here gives its SYN the source 10.9.9.9:"), "{}", found.summary);
+        // NAT's own are turned back.
+        journey.conntrack = Some(Conntrack::New);
+        let found = expect(&journey, &Evidence::default(), Code::ReplyUnanswered, Proved);
+        assert!(found.summary.contains("never confirmed"), "{}", found.summary);
+    }
 
     #[test]
     fn an_answer_that_left_by_a_tunnel_may_be_lost_here() {

@@ -4,7 +4,7 @@ use super::event::{Identity, RuleRef, Verdict};
 use super::listing::{Base, Chain, Listing};
 use super::log::Decision;
 use super::questions::details;
-use super::targets::{self, translates};
+use super::targets::{self, rewrites_end, translates};
 use super::{FirewallTrace, inside, owner};
 use crate::evidence::Rule;
 use crate::journey::{Conntrack, Journey, Origin, Outcome, Stage};
@@ -54,12 +54,9 @@ impl FirewallTrace {
         self.drain().ok()?;
         let decisions = self.passed(journey);
         let translates = |decision: &&Decision| {
-            // A rule that merely let it go on may have the word in its comment.
-            if decision.verdict != Verdict::Accept {
-                return false;
-            }
-            let listing = self.listing.as_ref();
-            listing.and_then(|listing| listing.text(&decision.rule)).is_some_and(|text| translates(text, led_elsewhere))
+            let Some(text) = self.listing.as_ref().and_then(|listing| listing.text(&decision.rule)) else { return false };
+            // NAT accepts what it translates; what writes an address into the packet lets it go on.
+            decision.verdict == Verdict::Accept && translates(text, led_elsewhere) || rewrites_end(text, led_elsewhere)
         };
         let decision = decisions.iter().rev().find(translates)?;
         Some(self.named(decision).rule)

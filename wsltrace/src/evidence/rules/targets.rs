@@ -36,7 +36,9 @@ pub(crate) fn translating_rules(netns: &Netns) -> io::Result<Option<Vec<String>>
     let mut rules = Vec::new();
     if inside(netns, present)?.tables {
         let Some(text) = asked(netns, "nft", &["-s", "-a", "list", "ruleset"])? else { return Ok(None) };
-        rules.extend(Listing::parse(&text).texts().filter(|rule| translates(rule, true)).map(str::to_owned));
+        rules.extend(
+            Listing::parse(&text).texts().filter(|rule| translates(rule, true) || rewrites_end(rule, true)).map(str::to_owned),
+        );
     }
     for (family, program) in [(Family::Ipv4, "iptables-legacy-save"), (Family::Ipv6, "ip6tables-legacy-save")] {
         if legacy_tables(netns, family)?.iter().any(|table| table == "nat") {
@@ -147,10 +149,17 @@ pub(super) fn translates(text: &str, destination: bool) -> bool {
 
 /// Whether a rule writes into a packet's addresses or ports, as NAT does not: `ip daddr set ADDRESS`, `tcp sport set PORT`.
 pub(super) fn rewrites(text: &str) -> bool {
+    rewrites_end(text, true) || rewrites_end(text, false)
+}
+
+/// The same of the destination, or else of the source.
+pub(super) fn rewrites_end(text: &str, destination: bool) -> bool {
+    let (address, port) = if destination { ("daddr", "dport") } else { ("saddr", "sport") };
     let words: Vec<&str> = super::named::without_comment(text).split(' ').collect();
-    words
-        .windows(3)
-        .any(|three| matches!(three, ["ip" | "ip6", "saddr" | "daddr", "set"] | ["tcp" | "th", "sport" | "dport", "set"]))
+    words.windows(3).any(|three| {
+        let [what, end, "set"] = three else { return false };
+        matches!(*what, "ip" | "ip6") && *end == address || matches!(*what, "tcp" | "th") && *end == port
+    })
 }
 
 /// What a program says; nothing when it is not installed or fails, which is logged.
@@ -169,14 +178,17 @@ fn addresses(text: &str) -> impl Iterator<Item = IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Leading, addresses, leading_to, leads_on, one_sends_to, rewrites, translates};
+    use super::{Leading, addresses, leading_to, leads_on, one_sends_to, rewrites, rewrites_end, translates};
 
     #[test]
     fn rules_that_write_addresses_or_ports_are_told_from_those_that_compare_them() {
-        for text in
-            ["tcp sport 8080 ip daddr set 172.28.16.99", "tcp sport 8080 counter tcp sport set 8081", "ip6 saddr set fd00::9"]
-        {
+        for (text, destination) in [
+            ("tcp sport 8080 ip daddr set 172.28.16.99", true),
+            ("tcp sport 8080 counter tcp sport set 8081", false),
+            ("ip6 saddr set fd00::9", false),
+        ] {
             assert!(rewrites(text), "{text}");
+            assert_eq!((rewrites_end(text, true), rewrites_end(text, false)), (destination, !destination), "{text}");
         }
         for text in [
             "ip saddr 10.0.0.1 tcp dport 80 accept",

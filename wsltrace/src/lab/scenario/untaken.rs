@@ -9,7 +9,7 @@ use crate::diagnosis::Code;
 use crate::journey::{Outcome, Stage};
 use crate::lab::mend::Mended;
 use crate::lab::path::{answer, back_through, inbound, into_container, unconfirmed, up_to_answer};
-use crate::lab::sides::CONTAINER;
+use crate::lab::sides::{CLIENT_V6, CONTAINER};
 use crate::lab::{PORT, Seen, Side, Step};
 
 const GROUP: &str = "answers";
@@ -17,7 +17,7 @@ const GROUP: &str = "answers";
 const STRANGER: Ipv4Addr = Ipv4Addr::new(172, 28, 16, 99);
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![reset_by_client(), given_another_port(), sent_to_another(), not_turned_back()]
+    vec![reset_by_client(), given_another_port(), sent_to_another(), of_another(), not_turned_back()]
 }
 
 /// The answer looks to the client's firewall like a connection that nobody asked for. The client's socket asks again.
@@ -85,6 +85,26 @@ fn sent_to_another() -> Scenario {
                 .concat(),
             ..base.expect
         },
+        ..base
+    }
+}
+
+/// The server answers who it takes for its client. That one is behind the gateway, which is the client here and forwards nothing.
+fn of_another() -> Scenario {
+    let base = given_another_port();
+    Scenario {
+        name: "syn-other-source",
+        title: "a rule of WSL writes another source into the SYNs",
+        break_it: |lab| {
+            serve_any(lab)?;
+            let (family, other) = if lab.v6 { ("ip6", "fd00:99::9") } else { ("ip", "10.99.99.9") };
+            if lab.v6 {
+                lab.wsl.ip(&format!("route add fd00:99::/64 via {CLIENT_V6}"))?;
+            }
+            let rule = format!("tcp dport {PORT} {family} saddr set {other}");
+            lab.wsl.nft(family, "type filter hook prerouting priority mangle", &rule)
+        },
+        expect: Expect { says: "prerouting gives its SYN the source", ..base.expect },
         ..base
     }
 }

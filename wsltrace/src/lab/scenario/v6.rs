@@ -231,6 +231,7 @@ const OVER_V6: &[OverV6] = &[
         "a rule gives all IPv6 that it masquerades one port, which a connection has",
     ),
     ("reply-reset-by-client", "reply-reset-by-client-v6", "the client's own firewall refuses the answers over IPv6 by a reset"),
+    ("syn-other-source", "syn-other-source-v6", "a rule of WSL writes another source into the SYNs over IPv6"),
     ("reply-other-port", "reply-other-port-v6", "a rule of WSL writes another source port into the answers over IPv6"),
     ("container-no-gateway", "container-no-gateway-v6", "a port published over IPv6, and the container has no default route"),
     (
