@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::case::Case;
 use crate::escape::{escape, shell_word};
-use crate::evidence::network_of;
+use crate::kernel::addresses::network_of;
 
 /// An interface and one of its networks: its own address there, and the bits that all addresses of it have.
 pub(crate) type Net<'a> = (&'a str, (IpAddr, u8));

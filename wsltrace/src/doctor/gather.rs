@@ -19,7 +19,7 @@ use crate::evidence::cgroups::{self, Cgroup, Direction};
 use crate::evidence::rules::{held_tables, published_as};
 use crate::evidence::{Listener, routes, sockets, sysctls};
 use crate::journey::Family;
-use crate::kernel::addresses::{self, list_addresses};
+use crate::kernel::addresses::{self, OwnAddress, list_addresses};
 use crate::kernel::check::Machine;
 use crate::kernel::command::output_within;
 use crate::kernel::containers::interfaces_toward;
@@ -100,14 +100,14 @@ pub fn linux(netns: &Netns, port: u16, machine: &Machine, firewalls: &Firewalls)
     let free = listeners.is_empty() && asked.unseen.is_empty();
     let links = asked.take("the interfaces", list_links(netns));
     let addresses = asked.take("the addresses", list_addresses(netns));
-    let place = |address: &addresses::Address| (address.address, address.interface.clone());
+    let place = |address: &OwnAddress| (address.address, address.interface.clone());
     let default_by = asked.take("the default route", routes::default_interface(netns));
     let outer = led_bridge(&links, &addresses, default_by.as_deref()).or_else(|| addresses::outer(&addresses, &links)).map(place);
     let is_outer = |link: &&Link| outer.as_ref().is_some_and(|(_, interface)| *interface == link.name);
     let bridge = links.iter().filter(|link| link.up && link.kind.as_deref() == Some("bridge") && !is_outer(link));
     let bridge = bridge.flat_map(|link| addresses.iter().filter(|address| address.interface == link.name));
     let bridge = bridge.min_by_key(|address| address.address.is_ipv6()).map(place);
-    let of_v6: Vec<addresses::Address> = addresses.iter().filter(|address| address.address.is_ipv6()).cloned().collect();
+    let of_v6: Vec<OwnAddress> = addresses.iter().filter(|address| address.address.is_ipv6()).cloned().collect();
     let outer6 = outer.as_ref().filter(|(address, _)| address.is_ipv4()).and_then(|(_, interface)| {
         let beside = of_v6.iter().filter(|own| own.interface == *interface && addresses::is_global(own.address));
         let beside = beside.min_by_key(|own| own.prefix).filter(|_| default_by.as_ref() == Some(interface));
@@ -192,11 +192,7 @@ fn marks_of(all: &[sockets::Found]) -> Option<Vec<u32>> {
 
 /// The address of a bridge to which the default route leads: one that has the LAN's interface as a port, as for virtual machines, and
 /// not one of containers alone.
-fn led_bridge<'a>(
-    links: &[Link],
-    addresses: &'a [addresses::Address],
-    default_by: Option<&str>,
-) -> Option<&'a addresses::Address> {
+fn led_bridge<'a>(links: &[Link], addresses: &'a [OwnAddress], default_by: Option<&str>) -> Option<&'a OwnAddress> {
     let name = default_by.filter(|name| is_bridge(links, name))?;
     addresses.iter().find(|own| own.interface == name && own.address.is_ipv4() && addresses::is_global(own.address))
 }
@@ -280,7 +276,7 @@ fn toward_targets(netns: &Netns, firewalls: &Firewalls) -> io::Result<Vec<(IpAdd
     }
 }
 
-fn interfaces(netns: &Netns, links: &[Link], addresses: &[addresses::Address], asked: &mut Asked) -> Vec<Interface> {
+fn interfaces(netns: &Netns, links: &[Link], addresses: &[OwnAddress], asked: &mut Asked) -> Vec<Interface> {
     let names = |link: &Link, ingress| -> io::Result<Vec<String>> {
         Ok(others(tc_programs(link.index, ingress)?.into_iter().map(|(name, _)| name).collect()))
     };
@@ -383,10 +379,11 @@ mod tests {
             ..Link::default()
         };
         let links = [link("eth0", None), link("br0", Some("bridge")), link("docker0", Some("bridge"))];
-        let own = |interface: &str, text: &str| addresses::Address {
+        let own = |interface: &str, text: &str| OwnAddress {
             interface: interface.to_owned(),
             address: text.parse().unwrap(),
             prefix: 24,
+            unready: None,
         };
         let all = [own("br0", "fe80::1"), own("br0", "192.168.1.5"), own("docker0", "172.17.0.1"), own("eth0", "10.0.0.5")];
         let led = |by| led_bridge(&links, &all, by).map(|own| own.address.to_string());

@@ -6,7 +6,7 @@ use super::gather::{Asked, OWNERS_LIMIT};
 use super::unserved::{End, Inside};
 use crate::evidence::{Listener, namespaces_next_to, routes, sockets, sysctls};
 use crate::journey::Family;
-use crate::kernel::addresses::{self, list_addresses};
+use crate::kernel::addresses::{OwnAddress, list_addresses};
 use crate::kernel::links::{Link, list_links};
 use crate::kernel::netns::Netns;
 use crate::simulate::{Rulesets, read};
@@ -52,7 +52,7 @@ pub(super) fn elsewhere(netns: &Netns, clients: &[IpAddr], asked: &mut Asked) ->
     Elsewhere { stopped: sockets::stopped(&listeners), listeners, guarded, inside }
 }
 
-fn end(netns: &Netns, own: &addresses::Address, links: &[Link], clients: &[IpAddr], asked: &mut Asked) -> End {
+fn end(netns: &Netns, own: &OwnAddress, links: &[Link], clients: &[IpAddr], asked: &mut Asked) -> End {
     let (address, interface) = (own.address, own.interface.clone());
     let settings = sysctls::of_routing(netns, Family::Ipv4, Some(&interface));
     let settings = asked.take("the settings of a container", settings);

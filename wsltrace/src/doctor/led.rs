@@ -8,7 +8,8 @@ use super::unserved::{End, Inside};
 use super::{Facts, Interface, Severity};
 use crate::diagnosis::rule_name;
 use crate::escape::shell_word;
-use crate::evidence::{Listener, Rule, covers};
+use crate::evidence::{Listener, Rule};
+use crate::kernel::addresses::covers;
 use crate::simulate::{Part, Prediction, Way};
 use crate::wsl::{Entry, Gate, takers};
 

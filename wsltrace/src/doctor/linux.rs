@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::unserved::Inside;
 use crate::diagnosis::overlapping;
-use crate::evidence::{Back, Cgroup, Listener, RefusedClient, covers};
+use crate::evidence::{Back, Cgroup, Listener, RefusedClient};
+use crate::kernel::addresses::covers;
 
 /// What Linux says.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -3,9 +3,10 @@
 use std::io;
 use std::net::IpAddr;
 
+use super::OwnAddress;
 use super::gather::Gatherer;
 use super::told::OrTold as _;
-use super::{OwnAddress, addresses};
+use crate::kernel::addresses::list_addresses;
 use crate::kernel::links::{Link, list_links};
 use crate::kernel::neighbours::{self, Learned, Neighbour, written};
 
@@ -58,7 +59,7 @@ impl Gatherer {
         let mut others = Vec::new();
         for other in self.watched.values().filter(|other| other.netns != watched.netns) {
             let netns = other.netns.inum();
-            others.push(Other { netns, links: list_links(&other.netns)?, addresses: addresses::of(&other.netns)? });
+            others.push(Other { netns, links: list_links(&other.netns)?, addresses: list_addresses(&other.netns)? });
         }
         let netns = &watched.netns;
         let (neighbours, learned) = (neighbours::neighbours(netns)?, neighbours::learned(netns)?);

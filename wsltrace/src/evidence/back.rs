@@ -8,7 +8,8 @@ use rtnetlink::packet_route::route::{RouteMessage, RouteType};
 
 use super::clients::Server;
 use super::policy::Rules;
-use super::routes::{Question, all, answered_by, bits, covers, is_taken, led_by, network};
+use super::routes::{Question, all, answered_by, bits, is_taken, led_by, network};
+use crate::kernel::addresses::covers;
 use crate::kernel::netns::Netns;
 
 /// How many clients are asked for; where there are more to tell apart nothing is claimed.

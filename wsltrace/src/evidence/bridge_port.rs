@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::told::OrTold as _;
 use super::watched::Watched;
-use super::{Evidence, addresses, way};
+use super::{Evidence, way};
 use crate::journey::{Journey, Outcome};
+use crate::kernel::addresses::list_addresses;
 use crate::kernel::links::list_links;
 
 /// A port with an address.
@@ -43,7 +44,7 @@ impl Watched {
         let Some(port) = links.iter().find(|link| link.name == device) else { return Ok(None) };
         let bridge = links.iter().find(|link| Some(link.index) == port.master && link.kind.as_deref() == Some("bridge"));
         let Some(bridge) = bridge.filter(|bridge| bridge.name == came_by) else { return Ok(None) };
-        let own = addresses::of(&self.netns)?.into_iter();
+        let own = list_addresses(&self.netns)?.into_iter();
         let own = own.filter(|own| own.interface == device).find(|own| own.address == journey.last_destination().0);
         let (device, bridge) = (device.to_owned(), bridge.name.clone());
         Ok(own.map(|own| BridgePort { device, bridge, address: own.address, prefix: own.prefix }))

@@ -4,10 +4,11 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::Evidence;
 use super::gather::Gatherer;
 use super::told::OrTold as _;
-use super::{Evidence, addresses, routes};
 use crate::journey::{Journey, Outcome};
+use crate::kernel::addresses::list_addresses;
 use crate::kernel::links;
 use crate::kernel::netns::Netns;
 
@@ -47,16 +48,16 @@ impl Gatherer {
 
 /// The interface that has an address and is switched off.
 fn switched_off(netns: &Netns, address: IpAddr) -> std::io::Result<Option<String>> {
-    let Some(own) = addresses::of(netns)?.into_iter().find(|own| own.address == address) else { return Ok(None) };
+    let Some(own) = list_addresses(netns)?.into_iter().find(|own| own.address == address) else { return Ok(None) };
     let off = links::list_links(netns)?.iter().any(|link| link.name == own.interface && !link.up);
     Ok(off.then_some(own.interface))
 }
 
 /// The interface that is switched off, and in whose network an address is: the kernel has taken its route away.
 fn network_switched_off(netns: &Netns, address: IpAddr) -> std::io::Result<Option<String>> {
-    let own = addresses::of(netns)?;
+    let own = list_addresses(netns)?;
     let links = links::list_links(netns)?;
     let is_off = |name: &str| links.iter().any(|link| link.name == name && !link.up);
-    let found = own.iter().find(|own| is_off(&own.interface) && routes::covers(own.address, own.prefix, address));
+    let found = own.iter().find(|own| is_off(&own.interface) && own.covers(address));
     Ok(found.map(|own| own.interface.clone()))
 }

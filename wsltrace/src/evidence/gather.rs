@@ -19,8 +19,9 @@ use super::rules::{FirewallTrace, Scope};
 use super::sockets::{self, Found, SocketOwner};
 use super::told::OrTold as _;
 use super::watched::{REST_KEPT, Watched};
-use super::{Evidence, Listener, Sockets, addresses, lead, units};
+use super::{Evidence, Listener, Sockets, lead, units};
 use crate::journey::{Journey, Origin, Outcome, Stage};
+use crate::kernel::addresses::{list_addresses, on_wire};
 use crate::kernel::links;
 use crate::kernel::netns::Netns;
 use crate::kernel::programs::locate;
@@ -292,8 +293,8 @@ impl Gatherer {
         if !links.iter().any(links::Link::is_stacked) {
             return None;
         }
-        let own = addresses::of(netns).or_told(listener.netns, "list the addresses")?;
-        let on_wire = addresses::on_wire(&own, &links, asked);
+        let own = list_addresses(netns).or_told(listener.netns, "list the addresses")?;
+        let on_wire = on_wire(&own, &links, asked);
         on_wire
             .into_iter()
             .find(|own| !takers(std::slice::from_ref(listener), own.address, Some(&own.interface)).is_empty())

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
-use super::routes::covers;
+use crate::kernel::addresses::covers;
 use crate::kernel::command::{LISTING_LIMIT, output_within};
 use crate::kernel::netns::Netns;
 

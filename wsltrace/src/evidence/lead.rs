@@ -11,8 +11,9 @@ use super::routes::{self, Question};
 use super::rules::{leads_on, one_sends_to, translating_rules};
 use super::told::OrTold as _;
 use super::watched::Watched;
-use super::{Evidence, Listener, addresses, way};
+use super::{Evidence, Listener, way};
 use crate::journey::{Journey, Outcome, Stage, symbol};
+use crate::kernel::addresses::list_addresses;
 
 /// What is known of the place that a packet is led to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -50,7 +51,7 @@ pub(super) fn is_for_nobody(journey: &Journey) -> bool {
 impl Watched {
     /// Whether this namespace has an address.
     pub(super) fn has(&mut self, address: IpAddr) -> io::Result<bool> {
-        let own = self.addresses.get(|| addresses::of(&self.netns))?;
+        let own = self.addresses.get(|| list_addresses(&self.netns))?;
         Ok(own.iter().any(|own| own.address == address))
     }
 

@@ -1,7 +1,6 @@
 //! What user space can find out about a failed journey: rules and sockets. Every field is what was observed; nothing here
 //! judges.
 
-pub mod addresses;
 mod around;
 mod arrival;
 mod aside;
@@ -60,7 +59,6 @@ mod watched;
 mod way;
 mod whereabouts;
 
-pub use addresses::{OwnAddress, Unready, network_of};
 pub use arrival::Arrival;
 pub use aside::Redirect;
 pub use back::{Back, is_way_through, way_back};
@@ -89,7 +87,6 @@ pub use proxy::{Proxied, proxied};
 pub use published::{Published, is_held_by_docker};
 pub use readings::Silence;
 pub use resident::Resident;
-pub(crate) use routes::covers;
 pub use routes::{Hop, Refusing};
 pub use rule::{Backend, NamedBy, Owner, Rule};
 pub use rules::{Scope, TableHolder, dnat_targets};
@@ -107,6 +104,7 @@ pub use whereabouts::Whereabouts;
 use std::net::IpAddr;
 
 use crate::journey::Stage;
+pub use crate::kernel::addresses::{OwnAddress, Unready};
 pub use crate::simulate::Further;
 
 use serde::{Deserialize, Serialize};

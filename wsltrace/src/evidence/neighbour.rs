@@ -12,8 +12,9 @@ use super::simulated::Rules;
 use super::sysctls::{self, arp_ignore};
 use super::told::OrTold as _;
 use super::watched::Watched;
-use super::{Evidence, OwnAddress, Rule, addresses, way};
+use super::{Evidence, OwnAddress, Rule, way};
 use crate::journey::{Journey, Stage};
+use crate::kernel::addresses::list_addresses;
 use crate::simulate::{End, Port, Prediction, Search, predict_search};
 
 /// A neighbour that is there, and does not answer.
@@ -123,7 +124,7 @@ fn port(around: &Around, device: &str) -> Port {
 impl Watched {
     fn searched(&mut self, search: Search) -> Option<Searched> {
         let inum = self.netns.inum();
-        let own = self.addresses.get(|| addresses::of(&self.netns)).or_told(inum, "list the addresses")?;
+        let own = self.addresses.get(|| list_addresses(&self.netns)).or_told(inum, "list the addresses")?;
         let asker = if search.own { search.asker.or_else(|| asker(own, &search)) } else { search.asker };
         let rules = self.rules.get(|| Rules::read(&self.netns)).or_told(inum, "read the firewall rules")?;
         searched(rules, &Search { asker, ..search })

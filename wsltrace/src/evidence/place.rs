@@ -6,8 +6,9 @@ use super::readings::Span;
 use super::routes::Question;
 use super::told::OrTold as _;
 use super::watched::Watched;
-use super::{Evidence, addresses, routes, sysctls, way};
+use super::{Evidence, routes, sysctls, way};
 use crate::journey::{Conntrack, Journey, Outcome, Stage, symbol};
+use crate::kernel::addresses::list_addresses;
 
 impl Watched {
     /// All that the place of an end makes worth asking.
@@ -87,7 +88,7 @@ impl Watched {
     pub(super) fn add_way_of_answer(&self, journey: &Journey, evidence: &mut Evidence) -> io::Result<()> {
         if evidence.addresses.is_empty() {
             // Among them is the network whose broadcast address the SYN may have been for.
-            evidence.addresses = addresses::of(&self.netns)?;
+            evidence.addresses = list_addresses(&self.netns)?;
         }
         let (asked_for, to) = (journey.last_destination().0, journey.last_source());
         // The kernel knows no way for a source that is not its own; an error about what it leads on has one that is.

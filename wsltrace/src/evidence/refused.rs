@@ -2,8 +2,9 @@
 
 use super::told::OrTold as _;
 use super::watched::{Watched, others};
-use super::{Evidence, addresses, routes, sysctls, way};
+use super::{Evidence, routes, sysctls, way};
 use crate::journey::Journey;
+use crate::kernel::addresses::list_addresses;
 use crate::probe::{choosing_programs, lookup_programs};
 
 impl Watched {
@@ -30,7 +31,7 @@ impl Watched {
 
     /// Lists the addresses of the namespace; none where that fails, which is logged.
     pub(super) fn add_addresses(&mut self, evidence: &mut Evidence) {
-        let own = self.addresses.get(|| addresses::of(&self.netns)).or_told(self.netns.inum(), "list the addresses");
+        let own = self.addresses.get(|| list_addresses(&self.netns)).or_told(self.netns.inum(), "list the addresses");
         evidence.addresses = own.cloned().unwrap_or_default();
     }
 

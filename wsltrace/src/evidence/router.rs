@@ -4,8 +4,9 @@ use std::net::IpAddr;
 
 use super::told::OrTold as _;
 use super::watched::Watched;
-use super::{Evidence, Gatherer, addresses, routes, way};
+use super::{Evidence, Gatherer, way};
 use crate::journey::{Journey, Stage};
+use crate::kernel::addresses::list_addresses;
 use crate::kernel::links::list_links;
 use crate::kernel::neighbours::{Neighbour, neighbours};
 
@@ -22,7 +23,7 @@ impl Gatherer {
         let last = syn.rfind(|visit| visit.netns != here && visit.stage == Stage::Postrouting);
         let before = last.and_then(|visit| Some((visit.interface?, self.watched.get(&visit.netns)?)));
         let (Some((interface, before)), Some(behind)) = (before, self.watched.get(&here)) else { return };
-        let of = |watched: &Watched| addresses::of(&watched.netns).or_told(watched.netns.inum(), "list the addresses");
+        let of = |watched: &Watched| list_addresses(&watched.netns).or_told(watched.netns.inum(), "list the addresses");
         let (Some(of_router), Some(own)) = (of(before), of(behind)) else { return };
         evidence.router = way::router(&of_router, &interface, &own, journey.answer_destination());
     }
@@ -34,7 +35,7 @@ impl Gatherer {
         let entrance = journey.entrance()?;
         let netns = &self.watched.get(&journey.netns)?.netns;
         let networks: Vec<_> = evidence.addresses.iter().filter(|own| own.interface == entrance).collect();
-        let is_near = |address| networks.iter().any(|own| routes::covers(own.address, own.prefix, address));
+        let is_near = |address| networks.iter().any(|own| own.covers(address));
         if networks.is_empty() || is_near(client) {
             return None;
         }

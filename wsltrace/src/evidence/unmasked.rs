@@ -6,8 +6,9 @@ use std::net::IpAddr;
 
 use super::told::OrTold as _;
 use super::watched::Watched;
-use super::{Evidence, OwnAddress, addresses};
+use super::{Evidence, OwnAddress};
 use crate::journey::{Journey, Origin, Outcome, Stage};
+use crate::kernel::addresses::list_addresses;
 use crate::kernel::links;
 use crate::kernel::netns::Netns;
 
@@ -48,5 +49,5 @@ fn network_behind(netns: &Netns, source: IpAddr, (entered, left): (&str, &str)) 
     if !is_behind || of(left).is_none_or(|link| link.kind.as_deref() == Some("bridge")) {
         return Ok(None);
     }
-    Ok(addresses::of(netns)?.into_iter().find(|own| own.covers(source) && own.interface != left))
+    Ok(list_addresses(netns)?.into_iter().find(|own| own.covers(source) && own.interface != left))
 }

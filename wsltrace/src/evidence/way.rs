@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::ipsec::{self, Ends};
 use super::policy::{Packet, Refusal, Rules};
 use super::routes::Question;
-use super::{Evidence, OwnAddress, Queue, addresses, counters, routes, sysctls};
+use super::{Evidence, OwnAddress, Queue, counters, routes, sysctls};
 use crate::journey::{Journey, Outcome, Stage, symbol};
+use crate::kernel::addresses::list_addresses;
 use crate::kernel::links;
 use crate::kernel::neighbours;
 use crate::kernel::netns::Netns;
@@ -50,7 +51,7 @@ pub(super) fn add_routing(netns: &Netns, journey: &Journey, evidence: &mut Evide
     let packet = Packet { from: journey.last_source(), to: to.0, came_by: came_by.unwrap_or(MADE_HERE), ports };
     evidence.sysctls = sysctls::of_routing(netns, journey.flow.family, interface)?;
     let rules = add_refusal(netns, &packet, evidence)?;
-    evidence.addresses = addresses::of(netns)?;
+    evidence.addresses = list_addresses(netns)?;
     if evidence.has_address(to.0) {
         evidence.astray = if !rules.lead_to_local(&packet) {
             Some(Astray::NoRule)
@@ -97,7 +98,7 @@ pub(super) fn add_way_back(netns: &Netns, journey: &Journey, evidence: &mut Evid
     let answer = answer(journey);
     let (own, client) = (answer.from, answer.to);
     if evidence.addresses.is_empty() {
-        evidence.addresses = addresses::of(netns)?;
+        evidence.addresses = list_addresses(netns)?;
     }
     let comes_back = answer.came_by != MADE_HERE;
     // Without an interface that it came in by, the kernel takes a source for one of its own addresses.
@@ -196,7 +197,7 @@ fn answer(journey: &Journey) -> Packet<'_> {
 /// Of the addresses that a router has on an interface, the one that the namespace behind it can send to.
 pub(super) fn router(of_router: &[OwnAddress], interface: &str, behind: &[OwnAddress], client: IpAddr) -> Option<IpAddr> {
     let near = |own: &&OwnAddress| own.interface == interface && own.address.is_ipv4() == client.is_ipv4();
-    let reached = |router: &IpAddr| behind.iter().any(|own| routes::covers(own.address, own.prefix, *router));
+    let reached = |router: &IpAddr| behind.iter().any(|own| own.covers(*router));
     let is_local = |address: &IpAddr| matches!(address, IpAddr::V6(address) if address.is_unicast_link_local());
     of_router.iter().filter(near).map(|own| own.address).filter(reached).min_by_key(is_local)
 }

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::around::{Around, Other};
 use super::gather::Gatherer;
 use super::told::OrTold as _;
-use super::{Evidence, addresses, way};
+use super::{Evidence, way};
 use crate::journey::{Journey, Outcome, Stage};
+use crate::kernel::addresses::list_addresses;
 use crate::kernel::links::Link;
 
 /// Where a container is that a packet was not sent to.
@@ -49,7 +50,7 @@ impl Gatherer {
         let own = self
             .watched
             .get_mut(&here)
-            .and_then(|watched| watched.addresses.get(|| addresses::of(&watched.netns)).or_told(here, "list the addresses"));
+            .and_then(|watched| watched.addresses.get(|| list_addresses(&watched.netns)).or_told(here, "list the addresses"));
         let in_network = own.is_some_and(|own| own.iter().any(|own| own.interface == device && own.covers(to)));
         evidence.whereabouts = Some(Whereabouts { device, netns, in_network, left });
     }

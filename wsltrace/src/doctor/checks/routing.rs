@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use super::super::{Facts, Finding, Interface, Severity};
 use crate::diagnosis::{another_range, refuser, removal};
 use crate::escape::{escape, shell_word};
-use crate::evidence::routes::covers;
 use crate::evidence::{Back, Refusal, RefusedClient};
+use crate::kernel::addresses::covers;
 use crate::wsl::{NetworkingMode, Wsl, taker};
 
 /// An address for others, and a way back to them.

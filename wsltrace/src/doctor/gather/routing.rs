@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::super::firewall::Firewalls;
 use super::Asked;
-use crate::evidence::{Back, RefusedClient, Server, covers, is_way_through, own_routing, refused_clients, sysctls, way_back};
-use crate::kernel::addresses::Address;
+use crate::evidence::{Back, RefusedClient, Server, is_way_through, own_routing, refused_clients, sysctls, way_back};
+use crate::kernel::addresses::OwnAddress;
 use crate::kernel::containers::interfaces_toward;
 use crate::kernel::netns::Netns;
 use crate::simulate::{Machine, Packet, Way, marks_back, marks_through};
@@ -38,7 +38,7 @@ pub(super) struct Marks<'a> {
 
 impl Marks<'_> {
     /// The marks that decide about a server's answers; `None` where they are not known.
-    fn back(&self, netns: &Netns, server: Server<'_>, addresses: &[Address], asked: &mut Asked) -> Option<Vec<u32>> {
+    fn back(&self, netns: &Netns, server: Server<'_>, addresses: &[OwnAddress], asked: &mut Asked) -> Option<Vec<u32>> {
         let Firewalls::Read(rulesets) = self.firewalls else { return None };
         let (syn, machine) = (syn(server), self.machine(server.address, addresses));
         let by_syn = asked.take("the settings of marks", sysctls::go_by_marks_of_syns(netns, server.interface));
@@ -47,14 +47,14 @@ impl Marks<'_> {
     }
 
     /// The marks that decide about the way of what is led on to a target, and of what comes back from there.
-    fn through(&self, server: Server<'_>, target: IpAddr, addresses: &[Address]) -> Option<Vec<u32>> {
+    fn through(&self, server: Server<'_>, target: IpAddr, addresses: &[OwnAddress]) -> Option<Vec<u32>> {
         let Firewalls::Read(rulesets) = self.firewalls else { return None };
         let machine = self.machine(server.address, addresses);
         let marks = marks_through(rulesets, &syn(server), &machine, target)?;
         Some(marks.into_iter().collect())
     }
 
-    fn machine(&self, own: IpAddr, addresses: &[Address]) -> Machine {
+    fn machine(&self, own: IpAddr, addresses: &[OwnAddress]) -> Machine {
         Machine {
             addresses: addresses.iter().map(|own| (own.interface.clone(), own.address)).collect(),
             ways: self.ways.iter().cloned().collect(),
@@ -79,7 +79,7 @@ pub(super) fn routing(
     netns: &Netns,
     (outer, port): ([&Option<(IpAddr, String)>; 2], u16),
     (gateway, marks): (Option<&(IpAddr, String)>, Marks<'_>),
-    addresses: &[Address],
+    addresses: &[OwnAddress],
     asked: &mut Asked,
 ) -> Routing {
     const WHAT: &str = "the routing rules";
@@ -121,7 +121,7 @@ pub(super) fn routing(
         }
     }
     // Where a route refuses them, that is told of the routes.
-    let near = |client: &IpAddr| network.is_some_and(|own| covers(own.address, own.prefix, *client));
+    let near = |client: &IpAddr| network.is_some_and(|own| own.covers(*client));
     let overlapping = network.map(|own| inside_of(own, addresses)).unwrap_or_default();
     let gateway = gateway.map(|(gateway, _)| *gateway).filter(near);
     let asked_for: BTreeSet<IpAddr> = clients.iter().copied().chain(gateway).chain(overlapping).collect();
@@ -130,10 +130,9 @@ pub(super) fn routing(
 }
 
 /// Addresses that clients in the network of an IPv4 address may have, and that smaller networks of other interfaces have too.
-fn inside_of(own: &Address, addresses: &[Address]) -> Vec<IpAddr> {
-    let is_inside = |other: &&Address| {
-        other.interface != own.interface && other.prefix > own.prefix && covers(own.address, own.prefix, other.address)
-    };
+fn inside_of(own: &OwnAddress, addresses: &[OwnAddress]) -> Vec<IpAddr> {
+    let is_inside =
+        |other: &&OwnAddress| other.interface != own.interface && other.prefix > own.prefix && own.covers(other.address);
     let found = addresses.iter().filter(is_inside).flat_map(|other| clients_of(other.address, other.prefix));
     found.filter(|client| addresses.iter().all(|own| own.address != *client)).collect()
 }
@@ -167,8 +166,12 @@ mod tests {
 
     #[test]
     fn networks_inside_of_the_own_one_are_looked_at() {
-        let at =
-            |interface: &str, text: &str, prefix| Address { interface: interface.into(), address: text.parse().unwrap(), prefix };
+        let at = |interface: &str, text: &str, prefix| OwnAddress {
+            interface: interface.into(),
+            address: text.parse().unwrap(),
+            prefix,
+            unready: None,
+        };
         let own = at("eth0", "172.28.16.2", 20);
         let all = [own.clone(), at("br0", "172.28.17.1", 24), at("br1", "172.17.0.1", 16), at("br2", "172.28.0.1", 16)];
         let found: Vec<String> = inside_of(&own, &all).iter().map(IpAddr::to_string).collect();

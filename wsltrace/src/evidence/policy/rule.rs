@@ -7,7 +7,8 @@ use rtnetlink::packet_route::route::RouteMessage;
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
 
 use super::Packet;
-use crate::evidence::routes::{bits, covers, metric, network, table};
+use crate::evidence::routes::{bits, metric, network, table};
+use crate::kernel::addresses::covers;
 
 /// One rule.
 pub(super) struct Rule {

@@ -12,6 +12,7 @@ use rtnetlink::packet_route::{AddressFamily, IpProtocol, RouteNetlinkMessage};
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use serde::{Deserialize, Serialize};
 
+use crate::kernel::addresses::covers;
 use crate::kernel::netlink;
 use crate::kernel::netns::Netns;
 
@@ -163,16 +164,6 @@ pub(super) fn refusal_of(route: &RouteMessage, to: IpAddr) -> Option<Refusing> {
     let nexthop = |attribute: &RouteAttribute| if let RouteAttribute::NhId(id) = attribute { Some(*id) } else { None };
     let nexthop = route.attributes.iter().find_map(nexthop);
     (!own).then(|| Refusing { kind: kind.into(), destination, table: table(route), marked: false, nexthop })
-}
-
-/// Whether an address lies in a network.
-pub fn covers(network: IpAddr, bits: u8, address: IpAddr) -> bool {
-    let same = |one: u128, other: u128, len: u8| bits == 0 || (one ^ other) >> (len - bits.min(len)) == 0;
-    match (network, address) {
-        (IpAddr::V4(one), IpAddr::V4(other)) => same(one.to_bits().into(), other.to_bits().into(), 32),
-        (IpAddr::V6(one), IpAddr::V6(other)) => same(one.to_bits(), other.to_bits(), 128),
-        _ => false,
-    }
 }
 
 fn address(address: &RouteAddress) -> Option<IpAddr> {
