@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use nix::errno::Errno;
 
-use super::forwarding::{INNER_PORT, publish};
+use super::forwarding::{INNER_PORT, publish, serve_published};
 use super::{Expect, Scenario, serve, serve_all, serve_any, template};
 use crate::diagnosis::Code;
 use crate::journey::{Origin, Outcome, Stage};
@@ -98,14 +98,11 @@ fn redirected(
         client: Seen::Failed(Errno::ECONNREFUSED),
         witness: Some(("Tcp", "OutRsts")),
         expect: Expect {
-            outcomes: &[Outcome::Refused],
-            died: Some((Stage::SocketLookup, Side::Wsl)),
-            reason: Some(("NO_SOCKET", (5, 18))),
             codes: &[Code::NoListener],
             proved: true,
             says,
             path: [inbound(Stage::SocketLookup), answer()].concat(),
-            ..base.expect
+            ..base.expect.refused_by_kernel(Side::Wsl)
         },
         ..base
     }
@@ -163,14 +160,11 @@ fn dnat_out_of_loopback() -> Scenario {
         mended: Some(Mended::Set),
         expect: Expect {
             origin: Origin::Local,
-            outcomes: &[Outcome::Dropped],
-            died: Some((Stage::OutputNat, Side::Wsl)),
-            reason: Some(("NETFILTER_DROP", (5, 18))),
             codes: &[Code::MartianAddress],
             inferred: true,
             translated: Some((Ipv4Addr::LOCALHOST.into(), SocketAddr::new(CONTAINER.into(), INNER_PORT))),
             path: up_to_answer(Stage::OutputNat),
-            ..base.expect
+            ..base.expect.dropped_by_netfilter(Stage::OutputNat, Side::Wsl)
         },
         ..base
     }
@@ -215,8 +209,7 @@ fn network_gone() -> Scenario {
         tools: &["nft", "ip"],
         behind: Some(Side::Container),
         break_it: |lab| {
-            serve_all(lab, Side::Container, INNER_PORT)?;
-            publish(lab, CONTAINER)?;
+            serve_published(lab)?;
             lab.wsl.ip("link delete docker0")
         },
         client: Seen::NoAnswer,
@@ -239,8 +232,7 @@ fn route_gone() -> Scenario {
         name: "container-route-gone",
         title: "a published port, and the route to the container's network is gone",
         break_it: |lab| {
-            serve_all(lab, Side::Container, INNER_PORT)?;
-            publish(lab, CONTAINER)?;
+            serve_published(lab)?;
             lab.wsl.ip("route del 172.17.0.0/16 dev docker0")
         },
         mended: Some(Mended::Added(1)),

@@ -4,8 +4,8 @@
 use std::fs;
 use std::net::Ipv4Addr;
 
-use super::forwarding::{INNER_PORT, publish};
-use super::{Expect, Scenario, serve_all, template};
+use super::forwarding::serve_published;
+use super::{Expect, Scenario, template};
 use crate::diagnosis::Code;
 use crate::journey::{Outcome, Stage};
 use crate::lab::mend::Mended;
@@ -24,8 +24,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
 
 /// A container that answers, published.
 fn published(lab: &mut Lab) -> Result<(), LabError> {
-    serve_all(lab, Side::Container, INNER_PORT)?;
-    publish(lab, CONTAINER)
+    serve_published(lab)
 }
 
 fn unanswered(name: &'static str, title: &'static str) -> Scenario {

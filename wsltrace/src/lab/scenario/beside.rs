@@ -5,7 +5,7 @@ use nix::errno::Errno;
 use super::{Scenario, serve, serve_all, template};
 use crate::diagnosis::Code;
 use crate::evidence::Backend;
-use crate::journey::{Outcome, Stage};
+use crate::journey::Stage;
 use crate::lab::mend::Mended;
 use crate::lab::path::{answer, established, inbound};
 use crate::lab::sides::BESIDE;
@@ -49,14 +49,11 @@ fn dropped() -> Scenario {
         client: Seen::NoAnswer,
         mended: Some(Mended::Removed),
         expect: super::Expect {
-            outcomes: &[Outcome::Dropped],
-            died: Some((Stage::InputFilter, Side::Beside)),
-            reason: Some(("NETFILTER_DROP", (5, 18))),
             codes: &[Code::FirewallDrop],
             proved: true,
             firewall: Some((Backend::Nft, "input")),
             path: [wire().as_slice(), inbound(Stage::InputFilter).as_slice()].concat(),
-            ..base.expect
+            ..base.expect.dropped_by_netfilter(Stage::InputFilter, Side::Beside)
         },
         ..base
     }
@@ -68,13 +65,10 @@ fn refused() -> Scenario {
         break_it: |_: &mut Lab| Ok(()),
         client: Seen::Failed(Errno::ECONNREFUSED),
         expect: super::Expect {
-            outcomes: &[Outcome::Refused],
-            died: Some((Stage::SocketLookup, Side::Beside)),
-            reason: Some(("NO_SOCKET", (5, 18))),
             codes: &[Code::NoListener],
             proved: true,
             path: [wire().to_vec(), inbound(Stage::SocketLookup), answer(), vec![Step::Must(Stage::TcEgress)]].concat(),
-            ..base.expect
+            ..base.expect.refused_by_kernel(Side::Beside)
         },
         ..base
     }

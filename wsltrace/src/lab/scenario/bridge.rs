@@ -189,14 +189,11 @@ fn dropped_between_containers() -> Scenario {
         client: Seen::NoAnswer,
         mended: Some(Mended::Added(2)),
         expect: Expect {
-            outcomes: &[Outcome::Dropped],
-            died: Some((Stage::ForwardFilter, Side::Wsl)),
-            reason: Some(("NETFILTER_DROP", (5, 18))),
             codes: &[Code::FirewallDrop],
             firewall: Some((Backend::IptablesNft, "FORWARD")),
             says: "in filter FORWARD on docker0",
             path: through(Stage::ForwardFilter),
-            ..base.expect
+            ..base.expect.dropped_by_netfilter(Stage::ForwardFilter, Side::Wsl)
         },
         ..base
     }

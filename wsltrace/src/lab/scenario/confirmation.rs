@@ -2,15 +2,14 @@
 
 use socket2::SockFilter;
 
-use super::forwarding::{INNER_PORT, publish};
+use super::forwarding::{INNER_PORT, serve_published};
 use super::policy::serve_with;
-use super::{Expect, Scenario, serve_all, serve_any, template};
+use super::{Expect, Scenario, serve_any, template};
 use crate::diagnosis::Code;
 use crate::evidence::Backend::{self, IptablesLegacy, Nft};
 use crate::journey::{Origin, Outcome, Stage};
 use crate::lab::mend::Mended;
 use crate::lab::path::{answer, back_through, inbound, into_container, unconfirmed};
-use crate::lab::sides::CONTAINER;
 use crate::lab::{Lab, LabError, Manner, PORT, Seen, Side, Step};
 
 const GROUP: &str = "after the answer";
@@ -107,8 +106,7 @@ fn in_output() -> Scenario {
 fn in_forward() -> Scenario {
     let title = "the FORWARD chain lets new connections to a container pass, and not what follows";
     let base = dies("confirmation-drop-forward", title, Nft, "forward", |lab| {
-        serve_all(lab, Side::Container, INNER_PORT)?;
-        publish(lab, CONTAINER)?;
+        serve_published(lab)?;
         new_only_by_nft(&lab.wsl, "forward", &format!("tcp sport {INNER_PORT} accept"))
     });
     Scenario { mended: Some(Mended::Added(1)), ..to_container(base) }
@@ -117,8 +115,7 @@ fn in_forward() -> Scenario {
 fn in_container() -> Scenario {
     let title = "a container's own firewall lets in new connections only";
     let base = dies("confirmation-drop-container", title, Nft, "input", |lab| {
-        serve_all(lab, Side::Container, INNER_PORT)?;
-        publish(lab, CONTAINER)?;
+        serve_published(lab)?;
         new_only_by_nft(lab.side(Side::Container)?, "input", "iif lo accept")
     });
     let base = to_container(base);
@@ -177,8 +174,7 @@ fn marked() -> Scenario {
     let base = Scenario {
         tools: &["nft"],
         break_it: |lab| {
-            serve_all(lab, Side::Container, INNER_PORT)?;
-            publish(lab, CONTAINER)?;
+            serve_published(lab)?;
             lab.wsl.nft(
                 "inet",
                 "type filter hook prerouting priority mangle",

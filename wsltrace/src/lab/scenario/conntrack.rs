@@ -2,16 +2,15 @@
 
 use nix::errno::Errno;
 
-use super::forwarding::{INNER_PORT, publish};
+use super::forwarding::serve_published;
 use super::limits::stay;
-use super::{Expect, Scenario, serve_all, serve_any, template};
+use super::{Expect, Scenario, serve_any, template};
 use crate::diagnosis::Code;
 use crate::evidence::Backend;
-use crate::journey::{Conntrack, Outcome, Stage};
+use crate::journey::{Conntrack, Stage};
 use crate::lab::crowd::fill_conntrack;
 use crate::lab::mend::Mended;
 use crate::lab::path::{answer, inbound, through};
-use crate::lab::sides::CONTAINER;
 use crate::lab::{Lab, LabError, PORT, Seen, Side};
 
 const GROUP: &str = "conntrack";
@@ -63,23 +62,19 @@ fn untranslated() -> Scenario {
         tools: &["nft"],
         behind: Some(Side::Container),
         break_it: |lab| {
-            serve_all(lab, Side::Container, INNER_PORT)?;
-            publish(lab, CONTAINER)?;
+            serve_published(lab)?;
             let chain = format!("type filter hook prerouting priority raw; tcp dport {PORT} notrack;");
             lab.wsl.nft_script(&format!("table inet exempt {{ chain early {{ {chain} }}; }}"))
         },
         client: Seen::Failed(Errno::ECONNREFUSED),
         mended: Some(Mended::Removed),
         expect: Expect {
-            outcomes: &[Outcome::Refused],
-            died: Some((Stage::SocketLookup, Side::Wsl)),
-            reason: Some(("NO_SOCKET", (5, 18))),
             conntrack: Some(Conntrack::Untracked),
             codes: &[Code::NoListener],
             proved: true,
             says: "but did not take this connection; connection tracking leaves it out (notrack)",
             path: [inbound(Stage::SocketLookup), answer()].concat(),
-            ..base.expect
+            ..base.expect.refused_by_kernel(Side::Wsl)
         },
         ..base
     }
@@ -98,15 +93,12 @@ fn left_out(name: &'static str, title: &'static str, backend: Backend) -> Scenar
         client: Seen::NoAnswer,
         mended: Some(Mended::Removed),
         expect: Expect {
-            outcomes: &[Outcome::Dropped],
-            died: Some((Stage::InputFilter, Side::Wsl)),
-            reason: Some(("NETFILTER_DROP", (5, 18))),
             conntrack: Some(Conntrack::Untracked),
             codes: &[Code::FirewallDrop],
             firewall: Some((backend, if by_legacy { "INPUT" } else { "input" })),
             says: if by_legacy { "leaves it out (notrack), by rule 1 of ip" } else { "leaves it out (notrack), by rule handle" },
             path: inbound(Stage::InputFilter),
-            ..base.expect
+            ..base.expect.dropped_by_netfilter(Stage::InputFilter, Side::Wsl)
         },
         ..base
     }
@@ -142,15 +134,7 @@ fn invalid() -> Scenario {
             lab.wsl.nft("inet", "type filter hook input priority filter", "ct state invalid drop")
         },
         client: Seen::NoAnswer,
-        expect: Expect {
-            outcomes: &[Outcome::Dropped],
-            died: Some((Stage::InputFilter, Side::Wsl)),
-            reason: Some(("NETFILTER_DROP", (5, 18))),
-            codes: &[Code::FirewallDrop],
-            firewall: Some((Backend::Nft, "input")),
-            path: inbound(Stage::InputFilter),
-            ..base.expect
-        },
+        expect: base.expect.dropped_at_input(),
         ..base
     }
 }
@@ -169,23 +153,19 @@ fn port_taken(name: &'static str, title: &'static str, backend: Backend) -> Scen
         client: Seen::NoAnswer,
         mended: Some(Mended::Set),
         expect: Expect {
-            outcomes: &[Outcome::Dropped],
-            died: Some((Stage::Postrouting, Side::Wsl)),
-            reason: Some(("NETFILTER_DROP", (5, 18))),
             codes: &[Code::ConntrackDrop],
             inferred: true,
             says: "just as another connection that still stands",
             // It is past the last position of the hook.
             path: through(Stage::Snat),
-            ..base.expect
+            ..base.expect.dropped_by_netfilter(Stage::Postrouting, Side::Wsl)
         },
         ..base
     }
 }
 
 fn one_port_by_nft(lab: &mut Lab) -> Result<(), LabError> {
-    serve_all(lab, Side::Container, INNER_PORT)?;
-    publish(lab, CONTAINER)?;
+    serve_published(lab)?;
     lab.wsl.nft_script(&format!(
         "table {} out {{
             chain out {{ type nat hook postrouting priority srcnat; oifname docker0 meta l4proto tcp masquerade to :{ONLY_PORT}; }}
@@ -196,8 +176,7 @@ fn one_port_by_nft(lab: &mut Lab) -> Result<(), LabError> {
 }
 
 fn one_port_by_legacy(lab: &mut Lab) -> Result<(), LabError> {
-    serve_all(lab, Side::Container, INNER_PORT)?;
-    publish(lab, CONTAINER)?;
+    serve_published(lab)?;
     lab.iptables("iptables-legacy", &format!("-t nat -A POSTROUTING -o docker0 -p tcp -j MASQUERADE --to-ports {ONLY_PORT}"))?;
     stay(lab)
 }
@@ -213,13 +192,10 @@ fn full() -> Scenario {
         },
         client: Seen::NoAnswer,
         expect: Expect {
-            outcomes: &[Outcome::Dropped],
-            died: Some((Stage::Conntrack, Side::Wsl)),
-            reason: Some(("NETFILTER_DROP", (5, 18))),
             codes: &[Code::ConntrackDrop],
             inferred: true,
             path: inbound(Stage::Conntrack),
-            ..base.expect
+            ..base.expect.dropped_by_netfilter(Stage::Conntrack, Side::Wsl)
         },
         ..base
     }

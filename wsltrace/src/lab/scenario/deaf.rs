@@ -1,8 +1,8 @@
 //! A container that lives, and whose hardware address this machine does not learn: rules or settings, its own or this machine's, keep the
 //! question for it or the answer from getting through.
 
-use super::forwarding::{INNER_PORT, publish};
-use super::{Expect, Mended, Scenario, serve_all};
+use super::forwarding::serve_published;
+use super::{Expect, Mended, Scenario};
 use crate::lab::sides::CONTAINER;
 use crate::lab::{Lab, LabError, Side};
 
@@ -155,8 +155,7 @@ fn unheard(
 /// A published port of a container that serves, and whose neighbours do not know it (any longer). What breaks it comes before: it would be
 /// learned again.
 fn cold(lab: &mut Lab) -> Result<(), LabError> {
-    serve_all(lab, Side::Container, INNER_PORT)?;
-    publish(lab, CONTAINER)?;
+    serve_published(lab)?;
     let family = if lab.v6 { "ipv6" } else { "ipv4" };
     // Not at the same time as the client, which sends again after every second.
     lab.wsl.set_sysctl(&format!("net.{family}.neigh.docker0.retrans_time_ms"), "900")?;

@@ -1,7 +1,7 @@
 //! The same with another `--detail`: with light fewer positions are seen, and what is said must be as right; with full every one
 //! is, also where nothing is hooked in.
 
-use super::{Expect, Scenario, firewall, foreign, forwarding, healthy, listener};
+use super::{Expect, Scenario};
 use crate::journey::Stage;
 use crate::lab::path::light;
 use crate::probe::Detail;
@@ -30,18 +30,13 @@ const FULL: [(&str, &str, &str); 4] = [
     ("dnat-container", "full-dnat-container", "nothing is broken: a container's port, seen with --detail full"),
 ];
 
-pub(super) fn scenarios() -> Vec<Scenario> {
-    let all = others();
-    let find = |name: &str| all.iter().find(|base| base.name == name).cloned();
+pub(super) fn scenarios(own: &[Scenario]) -> Vec<Scenario> {
+    let find = |name: &str| own.iter().find(|base| base.name == name).cloned();
     let light = LIGHT.iter().filter_map(|light| Some(seen_lightly(*light, find(light.0)?)));
     let full = FULL
         .iter()
         .filter_map(|(base, name, title)| Some(Scenario { name, title, group: "detail", detail: Detail::Full, ..find(base)? }));
     light.chain(full).collect()
-}
-
-fn others() -> Vec<Scenario> {
-    [healthy::scenarios(), firewall::scenarios(), foreign::scenarios(), listener::scenarios(), forwarding::scenarios()].concat()
 }
 
 fn seen_lightly((_, name, title, coarser): Light, base: Scenario) -> Scenario {
@@ -56,6 +51,6 @@ fn seen_lightly((_, name, title, coarser): Light, base: Scenario) -> Scenario {
 mod tests {
     #[test]
     fn every_row_has_its_scenario() {
-        assert_eq!(super::scenarios().len(), super::LIGHT.len() + super::FULL.len());
+        assert_eq!(super::scenarios(&super::super::own()).len(), super::LIGHT.len() + super::FULL.len());
     }
 }

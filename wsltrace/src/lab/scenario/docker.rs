@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use super::forwarding::{INNER_PORT, publish};
+use super::forwarding::{INNER_PORT, serve_published};
 use super::{Expect, Scenario, serve_all, template};
 use crate::diagnosis::Code;
 use crate::evidence::Backend;
@@ -71,8 +71,7 @@ fn flushed(name: &'static str, iptables: &'static str) -> Scenario {
 }
 
 fn flush(lab: &mut Lab, iptables: &'static str) -> Result<(), LabError> {
-    serve_all(lab, Side::Container, INNER_PORT)?;
-    publish(lab, CONTAINER)?;
+    serve_published(lab)?;
     ["-P FORWARD DROP", "-N DOCKER-USER", "-N DOCKER-FORWARD", "-A DOCKER-FORWARD -o docker0 -j ACCEPT"]
         .iter()
         .try_for_each(|rule| lab.iptables(iptables, rule))
@@ -104,8 +103,7 @@ fn internal() -> Scenario {
     let base = template("docker-internal", "a published port of a container whose network Docker keeps internal", GROUP);
     Scenario {
         break_it: |lab| {
-            serve_all(lab, Side::Container, INNER_PORT)?;
-            publish(lab, CONTAINER)?;
+            serve_published(lab)?;
             run(lab, &CHAINS)?;
             run(
                 lab,

@@ -112,13 +112,10 @@ fn lookup_drop() -> Scenario {
         client: Seen::Failed(Errno::ECONNREFUSED),
         witness: Some(("Tcp", "OutRsts")),
         expect: Expect {
-            outcomes: &[Outcome::Refused],
-            died: Some((Stage::SocketLookup, Side::Wsl)),
-            reason: Some(("NO_SOCKET", (5, 18))),
             codes: &[Code::SocketPolicy],
             inferred: true,
             path: [inbound(Stage::SocketLookup), answer()].concat(),
-            ..base.expect
+            ..base.expect.refused_by_kernel(Side::Wsl)
         },
         ..base
     }

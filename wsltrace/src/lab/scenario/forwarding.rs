@@ -1,7 +1,6 @@
 //! The packet only passes through WSL, on its way to a container or another machine.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
 
 use nix::errno::Errno;
 
@@ -11,7 +10,7 @@ use crate::evidence::Backend;
 use crate::journey::{Conntrack, Outcome, Stage};
 use crate::lab::mend::Mended;
 use crate::lab::network::Way;
-use crate::lab::path::{answer, back_through, inbound, into_container, into_container_up_to, through, up_to_answer};
+use crate::lab::path::{answer, back_through, into_container, through, up_to_answer};
 use crate::lab::sides::{BACKEND, CLIENT_V4, CONTAINER, ETH1, WSL_V4};
 use crate::lab::{Lab, LabError, PORT, Seen, Side, Step};
 
@@ -41,12 +40,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             Backend::IptablesLegacy,
             |lab| forget_to_let_through(lab, "iptables-legacy"),
         ),
-        masquerade(),
-        masquerade_drop(),
-        unmasqueraded(),
         beyond(),
-        input_snat(),
-        input_snat_refused(),
     ]
 }
 
@@ -57,10 +51,7 @@ pub(super) fn dnat_answered() -> Scenario {
     Scenario {
         tools: &["nft"],
         behind: Some(Side::Container),
-        break_it: |lab| {
-            serve_all(lab, Side::Container, INNER_PORT)?;
-            publish(lab, CONTAINER)
-        },
+        break_it: serve_published,
         expect: Expect {
             conntrack: Some(Conntrack::New),
             path: [into_container(), answered, answer(), back_through(), established].concat(),
@@ -78,13 +69,10 @@ fn dnat_refused() -> Scenario {
         break_it: |lab| publish(lab, CONTAINER),
         client: Seen::Failed(Errno::ECONNREFUSED),
         expect: Expect {
-            outcomes: &[Outcome::Refused],
-            died: Some((Stage::SocketLookup, Side::Container)),
-            reason: Some(("NO_SOCKET", (5, 18))),
             codes: &[Code::NoListener],
             proved: true,
             path: [into_container(), answer(), back_through()].concat(),
-            ..base.expect
+            ..base.expect.refused_by_kernel(Side::Container)
         },
         ..base
     }
@@ -134,21 +122,17 @@ fn forward_drop() -> Scenario {
         tools: &["nft"],
         behind: Some(Side::Container),
         break_it: |lab| {
-            serve_all(lab, Side::Container, INNER_PORT)?;
-            publish(lab, CONTAINER)?;
+            serve_published(lab)?;
             lab.wsl.nft(lab.family(), "type filter hook forward priority filter; policy drop", "")
         },
         client: Seen::NoAnswer,
         // One for each direction.
         mended: Some(Mended::Added(2)),
         expect: Expect {
-            outcomes: &[Outcome::Dropped],
-            died: Some((Stage::ForwardFilter, Side::Wsl)),
-            reason: Some(("NETFILTER_DROP", (5, 18))),
             codes: &[Code::FirewallDrop],
             firewall: Some((Backend::Nft, "forward")),
             path: through(Stage::ForwardFilter),
-            ..base.expect
+            ..base.expect.dropped_by_netfilter(Stage::ForwardFilter, Side::Wsl)
         },
         ..base
     }
@@ -162,8 +146,7 @@ fn forward_reject_unheard() -> Scenario {
         tools: &["nft"],
         behind: Some(Side::Container),
         break_it: |lab| {
-            serve_all(lab, Side::Container, INNER_PORT)?;
-            publish(lab, CONTAINER)?;
+            serve_published(lab)?;
             lab.wsl.nft_script(&format!(
                 "table inet kill {{
                     chain forward {{ type filter hook forward priority filter; tcp dport {INNER_PORT} counter reject; }}
@@ -174,14 +157,11 @@ fn forward_reject_unheard() -> Scenario {
         client: Seen::NoAnswer,
         mended: Some(Mended::Removed),
         expect: Expect {
-            outcomes: &[Outcome::Dropped],
-            died: Some((Stage::ForwardFilter, Side::Wsl)),
-            reason: Some(("NETFILTER_DROP", (5, 18))),
             codes: &[Code::FirewallReject],
             firewall: Some((Backend::Nft, "forward")),
             says: "most likely another rule here drops that",
             path: [through(Stage::ForwardFilter), up_to_answer(Stage::OutputFilter)].concat(),
-            ..base.expect
+            ..base.expect.dropped_by_netfilter(Stage::ForwardFilter, Side::Wsl)
         },
         ..base
     }
@@ -196,8 +176,7 @@ fn bridge_down() -> Scenario {
         tools: &["nft", "ip"],
         behind: Some(Side::Container),
         break_it: |lab| {
-            serve_all(lab, Side::Container, INNER_PORT)?;
-            publish(lab, CONTAINER)?;
+            serve_published(lab)?;
             lab.wsl.ip("link set docker0 down")
         },
         client: Seen::NoAnswer,
@@ -237,8 +216,7 @@ fn docker_policy(
 
 /// Publishes a port as Docker does, but for the rule that lets it through.
 fn forget_to_let_through(lab: &mut Lab, iptables: &'static str) -> Result<(), LabError> {
-    serve_all(lab, Side::Container, INNER_PORT)?;
-    publish(lab, CONTAINER)?;
+    serve_published(lab)?;
     for arguments in [
         "-N DOCKER-USER",
         "-A FORWARD -j DOCKER-USER",
@@ -248,96 +226,6 @@ fn forget_to_let_through(lab: &mut Lab, iptables: &'static str) -> Result<(), La
         lab.iptables(iptables, arguments)?;
     }
     Ok(())
-}
-
-fn masquerade() -> Scenario {
-    let base = template("masquerade", "nothing is broken: WSL forwards to another machine under its own address", "forwarding");
-    Scenario {
-        tools: &["nft"],
-        behind: Some(Side::Backend),
-        target: BACKEND.into(),
-        break_it: |lab| {
-            serve_all(lab, Side::Backend, PORT)?;
-            lab.client.route_to(lab.at(BACKEND), Way::Gateway(lab.at(WSL_V4), None))?;
-            lab.forward()?;
-            lab.wsl.nft(lab.family(), "type nat hook postrouting priority srcnat", "oifname \"eth1\" masquerade")
-        },
-        expect: Expect {
-            // The server stands outside what is watched: its answer is seen to come back and leave, its socket is not.
-            outcomes: &[Outcome::Answered],
-            codes: &[Code::Healthy],
-            path: [through(Stage::TcEgress), back_through()].concat(),
-            ..base.expect
-        },
-        ..base
-    }
-}
-
-/// As Docker's container after `iptables -t nat -F`. The client of the others is the server here, and has no route to the container.
-fn unmasqueraded() -> Scenario {
-    let title = "a container connects to another machine, and nothing gives its packets WSL's address (masquerade)";
-    let base = template("masquerade-missing", title, "forwarding");
-    Scenario {
-        tools: &["iptables-nft"],
-        behind: Some(Side::Container),
-        from: Side::Container,
-        target: CLIENT_V4.into(),
-        break_it: |lab| {
-            serve_all(lab, Side::Client, PORT)?;
-            lab.forward()?;
-            lab.iptables("iptables-nft", "-t nat -P POSTROUTING ACCEPT")
-        },
-        client: Seen::NoAnswer,
-        mended: Some(Mended::Added(1)),
-        expect: Expect {
-            outcomes: &[Outcome::Forwarded],
-            codes: &[Code::Forwarded],
-            inferred: true,
-            says: "which is of the network behind docker0 here, and no answer came",
-            // By the bridge's port, and then by the bridge.
-            path: [vec![Step::Must(Stage::TcIngress)], through(Stage::TcEgress)].concat(),
-            ..base.expect
-        },
-        ..base
-    }
-}
-
-/// Each SYN that is sent again gets the same other source as the first, and must be told from it.
-fn masquerade_drop() -> Scenario {
-    let title = "a published port whose container sees WSL as the client (masquerade), and whose firewall drops";
-    let base = template("masquerade-drop", title, "forwarding");
-    Scenario {
-        tools: &["nft"],
-        behind: Some(Side::Container),
-        break_it: |lab| {
-            serve_all(lab, Side::Container, INNER_PORT)?;
-            publish(lab, CONTAINER)?;
-            let nat = "type nat hook postrouting priority srcnat";
-            lab.wsl.nft_script(&format!(
-                "table {} masquerading {{
-                    chain postrouting {{ {nat}; oifname \"docker0\" masquerade
-                    }}
-                }}",
-                lab.family()
-            ))?;
-            let rule = format!("tcp dport {INNER_PORT} drop");
-            lab.side(Side::Container)?.nft(lab.family(), "type filter hook input priority filter", &rule)
-        },
-        client: Seen::NoAnswer,
-        silence: Duration::from_millis(2500),
-        mended: Some(Mended::Removed),
-        expect: Expect {
-            outcomes: &[Outcome::Dropped],
-            died: Some((Stage::InputFilter, Side::Container)),
-            reason: Some(("NETFILTER_DROP", (5, 18))),
-            codes: &[Code::FirewallDrop],
-            proved: true,
-            firewall: Some((Backend::Nft, "input")),
-            path: into_container_up_to(Stage::InputFilter),
-            ..base.expect
-        },
-        ..base
-    }
 }
 
 /// Nothing of ours answers: it went on to where nobody looks.
@@ -364,60 +252,15 @@ fn beyond() -> Scenario {
     }
 }
 
-/// The source that the server sees in `input_snat`.
-const OTHER_SOURCE: Ipv4Addr = Ipv4Addr::new(172, 28, 16, 77);
-
-/// The key of the SYN changes between INPUT's positions, in the last hook before its socket.
-fn input_snat() -> Scenario {
-    let base = template("input-snat", "nothing is broken: a rule in INPUT gives the client another address", "forwarding");
-    Scenario {
-        tools: &["nft"],
-        break_it: |lab| {
-            serve_all(lab, Side::Wsl, PORT)?;
-            lab.wsl.nft(
-                lab.family(),
-                "type nat hook input priority 100",
-                &format!("tcp dport {PORT} snat to {}", lab.at(OTHER_SOURCE)),
-            )
-        },
-        expect: Expect {
-            conntrack: Some(Conntrack::New),
-            translated: Some((OTHER_SOURCE.into(), SocketAddr::new(WSL_V4.into(), PORT))),
-            ..base.expect
-        },
-        ..base
-    }
-}
-
-fn input_snat_refused() -> Scenario {
-    let answered = input_snat();
-    Scenario {
-        name: "input-snat-no-listener",
-        title: "a rule in INPUT gives the client another address, and nothing listens",
-        break_it: |lab| {
-            lab.wsl.nft(
-                lab.family(),
-                "type nat hook input priority 100",
-                &format!("tcp dport {PORT} snat to {}", lab.at(OTHER_SOURCE)),
-            )
-        },
-        client: Seen::Failed(Errno::ECONNREFUSED),
-        expect: Expect {
-            outcomes: &[Outcome::Refused],
-            died: Some((Stage::SocketLookup, Side::Wsl)),
-            reason: Some(("NO_SOCKET", (5, 18))),
-            codes: &[Code::NoListener],
-            proved: true,
-            path: [inbound(Stage::SocketLookup), answer()].concat(),
-            ..answered.expect
-        },
-        ..answered
-    }
-}
-
 /// Publishes a container's port the way Docker does.
 pub(in crate::lab) fn publish(lab: &Lab, container: Ipv4Addr) -> Result<(), LabError> {
     lab.forward()?;
     let rule = format!("iifname != \"docker0\" tcp dport {PORT} dnat to {}", SocketAddr::new(lab.at(container), INNER_PORT));
     lab.wsl.nft(lab.family(), "type nat hook prerouting priority dstnat", &rule)
+}
+
+/// A container that serves, and whose port is published.
+pub(super) fn serve_published(lab: &mut Lab) -> Result<(), LabError> {
+    serve_all(lab, Side::Container, INNER_PORT)?;
+    publish(lab, CONTAINER)
 }

@@ -73,13 +73,10 @@ fn fast_open_refused() -> Scenario {
         client: Seen::Failed(Errno::ECONNREFUSED),
         witness: Some(("Tcp", "OutRsts")),
         expect: Expect {
-            outcomes: &[Outcome::Refused],
-            died: Some((Stage::SocketLookup, Side::Wsl)),
-            reason: Some(("NO_SOCKET", (5, 18))),
             codes: &[Code::NoListener],
             proved: true,
             path: [inbound(Stage::SocketLookup), answer()].concat(),
-            ..base.expect
+            ..base.expect.refused_by_kernel(Side::Wsl)
         },
         ..base
     }

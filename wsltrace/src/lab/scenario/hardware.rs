@@ -1,8 +1,8 @@
 //! Frames that go to a hardware address which nobody has: of a container that has stopped, or one that somebody has set by hand.
 
-use super::forwarding::{INNER_PORT, publish};
+use super::forwarding::{INNER_PORT, publish, serve_published};
 use super::neighbour::STOPPED;
-use super::{Expect, Mended, Scenario, serve, serve_all, serve_any, template};
+use super::{Expect, Mended, Scenario, serve, serve_any, template};
 use crate::diagnosis::Code;
 use crate::journey::{Outcome, Stage};
 use crate::lab::path::{into_container_up_to, through, unconfirmed};
@@ -31,8 +31,7 @@ fn asks_nobody() -> Scenario {
         name: "bridge-noarp",
         title: "the bridge of the container's network asks for no hardware addresses (NOARP)",
         break_it: |lab| {
-            serve_all(lab, Side::Container, INNER_PORT)?;
-            publish(lab, CONTAINER)?;
+            serve_published(lab)?;
             lab.wsl.ip("link set docker0 arp off")
         },
         mended: Some(Mended::Up("docker0")),
@@ -71,8 +70,7 @@ fn wrong_container() -> Scenario {
         name: "neighbour-set-by-hand",
         title: "somebody has set a wrong hardware address for the container of a published port",
         break_it: |lab| {
-            serve_all(lab, Side::Container, INNER_PORT)?;
-            publish(lab, CONTAINER)?;
+            serve_published(lab)?;
             knows(lab, CONTAINER, "permanent")
         },
         mended: Some(Mended::Removed),
@@ -114,8 +112,7 @@ fn moved() -> Scenario {
         name: "container-moved",
         title: "a published port whose rule leads to an address that its container has no longer",
         break_it: |lab| {
-            serve_all(lab, Side::Container, INNER_PORT)?;
-            publish(lab, CONTAINER)?;
+            serve_published(lab)?;
             let container = lab.side(Side::Container)?;
             container.ip(&format!("address del {CONTAINER}/16 dev eth0"))?;
             container.ip(&format!("address add 172.17.0.7/16 dev eth0\nroute add default via {DOCKER0}"))
@@ -142,8 +139,7 @@ fn moved_and_forgotten() -> Scenario {
         title: "a published port whose rule leads to an old address of its container, which nobody has any longer",
         tools: &["nft", "ip"],
         break_it: |lab| {
-            serve_all(lab, Side::Container, INNER_PORT)?;
-            publish(lab, CONTAINER)?;
+            serve_published(lab)?;
             let container = lab.side(Side::Container)?;
             container.ip(&format!("address del {CONTAINER}/16 dev eth0"))?;
             container.ip(&format!("address add 172.17.0.7/16 dev eth0\nroute add default via {DOCKER0}"))?;
@@ -193,8 +189,7 @@ fn switched_off() -> Scenario {
         tools: &["nft", "ip"],
         behind: Some(Side::Container),
         break_it: |lab| {
-            serve_all(lab, Side::Container, INNER_PORT)?;
-            publish(lab, CONTAINER)?;
+            serve_published(lab)?;
             knows(lab, CONTAINER, "permanent")?;
             lab.side(Side::Container)?.ip("link set eth0 down")?;
             // Until then the bridge takes packets, and finds no port for them.

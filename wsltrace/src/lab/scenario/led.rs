@@ -3,16 +3,16 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use super::forwarding::{INNER_PORT, publish};
+use super::forwarding::{INNER_PORT, publish, serve_published};
 use super::neighbour::{STOPPED, stopped_container};
-use super::{Expect, Scenario, serve_all, serve_any, template};
+use super::{Expect, Scenario, serve_any, template};
 use crate::diagnosis::Code;
 use crate::journey::{Outcome, Stage};
 use crate::lab::client::ANSWER_PATIENCE;
 use crate::lab::mend::Mended;
 use crate::lab::network::Way;
 use crate::lab::path::inbound;
-use crate::lab::sides::{CONTAINER, WSL_V4};
+use crate::lab::sides::WSL_V4;
 use crate::lab::{Attempt, Lab, LabError, Manner, PORT, Seen, Side};
 
 const GROUP: &str = "led astray";
@@ -121,8 +121,7 @@ fn old_entry() -> Scenario {
                 return Err(LabError::Failed(format!("the rule led elsewhere: the client saw '{seen}'")));
             }
             lab.wsl.nft_script("delete table ip lab\n")?;
-            serve_all(lab, Side::Container, INNER_PORT)?;
-            publish(lab, CONTAINER)?;
+            serve_published(lab)?;
             // Not at the same time as the client, which sends again after every second.
             stopped_for(lab, "900")
         },

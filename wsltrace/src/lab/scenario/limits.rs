@@ -179,14 +179,11 @@ fn drops(name: &'static str, title: &'static str, backend: Backend, break_it: fn
         client: Seen::NoAnswer,
         mended: Some(Mended::Removed),
         expect: Expect {
-            outcomes: &[Outcome::Dropped],
-            died: Some((Stage::InputFilter, Side::Wsl)),
-            reason: Some(("NETFILTER_DROP", (5, 18))),
             codes: &[Code::FirewallDrop],
             firewall: Some((backend, if backend == Nft { "input" } else { "INPUT" })),
             says: SAYS,
             path: inbound(Stage::InputFilter),
-            ..base.expect
+            ..base.expect.dropped_by_netfilter(Stage::InputFilter, Side::Wsl)
         },
         ..base
     }

@@ -39,14 +39,11 @@ fn docker_raw() -> Scenario {
         client: Seen::NoAnswer,
         mended: Some(Mended::Removed),
         expect: Expect {
-            outcomes: &[Outcome::Dropped],
-            died: Some((Stage::PreroutingRaw, Side::Wsl)),
-            reason: Some(("NETFILTER_DROP", (5, 18))),
             codes: &[Code::FirewallDrop],
             proved: true,
             firewall: Some((Backend::IptablesNft, "PREROUTING")),
             path: inbound(Stage::PreroutingRaw),
-            ..base.expect
+            ..base.expect.dropped_by_netfilter(Stage::PreroutingRaw, Side::Wsl)
         },
         ..base
     }

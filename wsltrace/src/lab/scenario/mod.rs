@@ -22,6 +22,7 @@ mod led;
 mod limits;
 mod listener;
 mod loopback;
+mod masquerade;
 mod mirrored;
 mod neighbour;
 mod nested;
@@ -175,8 +176,42 @@ impl Scenario {
     }
 }
 
+impl Expect {
+    /// Netfilter drops the SYN at this stage of this side.
+    fn dropped_by_netfilter(self, stage: Stage, side: Side) -> Self {
+        Self { outcomes: &[Outcome::Dropped], died: Some((stage, side)), reason: Some(("NETFILTER_DROP", (5, 18))), ..self }
+    }
+
+    /// A chain of nftables drops it where WSL's INPUT filters.
+    fn dropped_at_input(self) -> Self {
+        Self {
+            codes: &[Code::FirewallDrop],
+            firewall: Some((Backend::Nft, "input")),
+            path: super::path::inbound(Stage::InputFilter),
+            ..self.dropped_by_netfilter(Stage::InputFilter, Side::Wsl)
+        }
+    }
+
+    /// TCP of this side finds no socket for the SYN, and refuses it by a reset.
+    fn refused_by_kernel(self, side: Side) -> Self {
+        Self {
+            outcomes: &[Outcome::Refused],
+            died: Some((Stage::SocketLookup, side)),
+            reason: Some(("NO_SOCKET", (5, 18))),
+            ..self
+        }
+    }
+}
+
 /// Every scenario, in the order in which they are listed.
 pub fn all() -> Vec<Scenario> {
+    let own = own();
+    let again = [detail::scenarios(&own), v6::scenarios(&own)].concat();
+    [own, again].concat()
+}
+
+/// Those that stand for themselves: the others are some of these, played in another way.
+fn own() -> Vec<Scenario> {
     [
         healthy::scenarios(),
         firewall::scenarios(),
@@ -186,6 +221,7 @@ pub fn all() -> Vec<Scenario> {
         listener::scenarios(),
         routing::scenarios(),
         forwarding::scenarios(),
+        masquerade::scenarios(),
         tables::scenarios(),
         astray::scenarios(),
         reader::scenarios(),
@@ -221,8 +257,6 @@ pub fn all() -> Vec<Scenario> {
         tunnel::scenarios(),
         synproxy::scenarios(),
         vrf::scenarios(),
-        detail::scenarios(),
-        v6::scenarios(),
     ]
     .concat()
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use super::forwarding::{self, INNER_PORT, publish};
-use super::{Expect, Mended, Scenario, serve, serve_all, serve_any, template};
+use super::forwarding::{self, publish, serve_published};
+use super::{Expect, Mended, Scenario, serve, serve_any, template};
 use crate::diagnosis::Code;
 use crate::journey::{Outcome, Stage};
 use crate::lab::path::{answer, back_through, inbound, into_container_up_to, through, up_to_answer};
@@ -64,8 +64,7 @@ fn cold_container() -> Scenario {
         group: GROUP,
         tools: &["nft", "ip"],
         break_it: |lab| {
-            serve_all(lab, Side::Container, INNER_PORT)?;
-            publish(lab, CONTAINER)?;
+            serve_published(lab)?;
             lab.wsl.ip(&format!("neighbour del {} dev docker0", lab.at(CONTAINER)))?;
             lab.side(Side::Container)?.ip(&format!("neighbour del {} dev eth0", lab.at(DOCKER0)))
         },
@@ -87,8 +86,7 @@ fn late_container() -> Scenario {
         tools: &["nft", "ip"],
         options: &["NFT_QUOTA"],
         break_it: |lab| {
-            serve_all(lab, Side::Container, INNER_PORT)?;
-            publish(lab, CONTAINER)?;
+            serve_published(lab)?;
             // It asks again after the client has sent once more, and before it would do so for the second time.
             lab.wsl.set_sysctl("net.ipv4.neigh.docker0.retrans_time_ms", "1500")?;
             // The first question has more bytes than half of this.

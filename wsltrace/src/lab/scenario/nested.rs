@@ -8,7 +8,7 @@ use super::forwarding::{INNER_PORT, dnat_answered, publish};
 use super::{Expect, Scenario, serve_all, template};
 use crate::diagnosis::Code;
 use crate::evidence::Backend;
-use crate::journey::{Outcome, Stage};
+use crate::journey::Stage;
 use crate::lab::mend::Mended;
 use crate::lab::path::{answer, back_through, into_container_up_to, into_pod, into_pod_up_to};
 use crate::lab::sides::{CONTAINER, POD};
@@ -46,13 +46,10 @@ fn refused() -> Scenario {
         break_it: |lab| publish_pod(lab),
         client: Seen::Failed(Errno::ECONNREFUSED),
         expect: Expect {
-            outcomes: &[Outcome::Refused],
-            died: Some((Stage::SocketLookup, Side::Pod)),
-            reason: Some(("NO_SOCKET", (5, 18))),
             codes: &[Code::NoListener],
             proved: true,
             path: [into_pod(), answer(), back_through(), back_through()].concat(),
-            ..base.expect
+            ..base.expect.refused_by_kernel(Side::Pod)
         },
         ..base
     }
@@ -72,14 +69,11 @@ fn dropped() -> Scenario {
         client: Seen::NoAnswer,
         mended: Some(Mended::Removed),
         expect: Expect {
-            outcomes: &[Outcome::Dropped],
-            died: Some((Stage::InputFilter, Side::Pod)),
-            reason: Some(("NETFILTER_DROP", (5, 18))),
             codes: &[Code::FirewallDrop],
             proved: true,
             firewall: Some((Backend::Nft, "input")),
             path: into_pod_up_to(Stage::InputFilter),
-            ..base.expect
+            ..base.expect.dropped_by_netfilter(Stage::InputFilter, Side::Pod)
         },
         ..base
     }
@@ -103,14 +97,11 @@ fn dropped_in_node() -> Scenario {
         client: Seen::NoAnswer,
         mended: Some(Mended::Removed),
         expect: Expect {
-            outcomes: &[Outcome::Dropped],
-            died: Some((Stage::ForwardFilter, Side::Container)),
-            reason: Some(("NETFILTER_DROP", (5, 18))),
             codes: &[Code::FirewallDrop],
             proved: true,
             firewall: Some((Backend::Nft, "forward")),
             path: [into_container_up_to(Stage::Routing), crate::lab::path::forwarded_up_to(Stage::ForwardFilter)].concat(),
-            ..base.expect
+            ..base.expect.dropped_by_netfilter(Stage::ForwardFilter, Side::Container)
         },
         ..base
     }

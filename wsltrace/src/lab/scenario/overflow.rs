@@ -8,7 +8,6 @@ use socket2::{Domain, Socket, Type};
 
 use super::{Expect, Scenario, serve_any, template};
 use crate::diagnosis::Code;
-use crate::evidence::Backend;
 use crate::journey::{Outcome, Stage};
 use crate::lab::network::Way;
 use crate::lab::path::{inbound, not_taken};
@@ -34,15 +33,7 @@ fn beside_a_drop() -> Scenario {
             lab.wsl.nft("inet", "type filter hook input priority filter", &format!("iifname eth0 tcp dport {PORT} drop"))
         },
         client: Seen::NoAnswer,
-        expect: Expect {
-            outcomes: &[Outcome::Dropped],
-            died: Some((Stage::InputFilter, Side::Wsl)),
-            reason: Some(("NETFILTER_DROP", (5, 18))),
-            codes: &[Code::FirewallDrop],
-            firewall: Some((Backend::Nft, "input")),
-            path: inbound(Stage::InputFilter),
-            ..base.expect
-        },
+        expect: base.expect.dropped_at_input(),
         ..base
     }
 }

@@ -100,13 +100,10 @@ fn refused(name: &'static str, title: &'static str, code: Code) -> Scenario {
         client: Seen::Failed(Errno::ECONNREFUSED),
         witness: Some(("Tcp", "OutRsts")),
         expect: Expect {
-            outcomes: &[Outcome::Refused],
-            died: Some((Stage::SocketLookup, Side::Wsl)),
-            reason: Some(("NO_SOCKET", (5, 18))),
             codes: if code == Code::SocketPolicy { &[Code::SocketPolicy] } else { &[Code::ListenerOtherNetns] },
             proved: true,
             path: [inbound(Stage::SocketLookup), answer()].concat(),
-            ..base.expect
+            ..base.expect.refused_by_kernel(Side::Wsl)
         },
         ..base
     }

@@ -79,15 +79,7 @@ fn given_back() -> Scenario {
         },
         client: Seen::NoAnswer,
         mended: Some(Mended::Removed),
-        expect: Expect {
-            outcomes: &[Outcome::Dropped],
-            died: Some((Stage::InputFilter, Side::Wsl)),
-            reason: Some(("NETFILTER_DROP", (5, 18))),
-            codes: &[Code::FirewallDrop],
-            firewall: Some((Backend::Nft, "input")),
-            path: inbound(Stage::InputFilter),
-            ..base.expect
-        },
+        expect: base.expect.dropped_at_input(),
         ..base
     }
 }

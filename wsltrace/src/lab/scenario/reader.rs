@@ -2,11 +2,9 @@
 
 use std::net::Ipv4Addr;
 
-use super::{Expect, Scenario, forwarding, serve_any, template};
-use crate::diagnosis::Code;
-use crate::evidence::Backend;
-use crate::journey::{Origin, Outcome, Stage};
-use crate::lab::path::{established_on_loopback, inbound};
+use super::{Scenario, forwarding, serve_any, template};
+use crate::journey::Origin;
+use crate::lab::path::established_on_loopback;
 use crate::lab::{Lab, LabError, PORT, Seen, Side, reader};
 
 const GROUP: &str = "packet readers";
@@ -45,15 +43,7 @@ fn dropped() -> Scenario {
             lab.wsl.nft("inet", "type filter hook input priority filter", &format!("tcp dport {PORT} drop"))
         },
         client: Seen::NoAnswer,
-        expect: Expect {
-            outcomes: &[Outcome::Dropped],
-            died: Some((Stage::InputFilter, Side::Wsl)),
-            reason: Some(("NETFILTER_DROP", (5, 18))),
-            codes: &[Code::FirewallDrop],
-            firewall: Some((Backend::Nft, "input")),
-            path: inbound(Stage::InputFilter),
-            ..base.expect
-        },
+        expect: base.expect.dropped_at_input(),
         ..base
     }
 }

@@ -2,8 +2,8 @@
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 
-use super::forwarding::{INNER_PORT, publish};
-use super::{Expect, Scenario, serve_all, serve_any, template};
+use super::forwarding::{INNER_PORT, serve_published};
+use super::{Expect, Scenario, serve_any, template};
 use crate::diagnosis::Code;
 use crate::evidence::Backend;
 use crate::journey::{Origin, Outcome, Stage};
@@ -11,7 +11,7 @@ use crate::lab::foreign::{Attach, Foreign};
 use crate::lab::mend::Mended;
 use crate::lab::network::Way;
 use crate::lab::path::{acknowledged_again, answer, inbound, into_container, through, unconfirmed, up_to_answer};
-use crate::lab::sides::{CLIENT_V4, CONTAINER, WSL_V4};
+use crate::lab::sides::{CLIENT_V4, WSL_V4};
 use crate::lab::{LabError, Manner, PORT, Seen, Side, Step};
 
 const GROUP: &str = "answers";
@@ -88,8 +88,7 @@ fn dropped_in_forward() -> Scenario {
     Scenario {
         behind: Some(Side::Container),
         break_it: |lab| {
-            serve_all(lab, Side::Container, INNER_PORT)?;
-            publish(lab, CONTAINER)?;
+            serve_published(lab)?;
             lab.wsl.nft(lab.family(), "type filter hook forward priority filter", &format!("tcp sport {INNER_PORT} drop"))
         },
         expect: Expect {

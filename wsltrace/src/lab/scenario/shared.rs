@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Expect, Scenario, serve, template};
 use crate::diagnosis::Code;
-use crate::journey::{Outcome, Stage};
+use crate::journey::Stage;
 use crate::lab::foreign::refuse_all;
 use crate::lab::listener::choose;
 use crate::lab::path::{answer, inbound, not_taken};
@@ -59,14 +59,11 @@ fn refuses() -> Scenario {
         client: Seen::Failed(Errno::ECONNREFUSED),
         witness: Some(("Tcp", "OutRsts")),
         expect: Expect {
-            outcomes: &[Outcome::Refused],
-            died: Some((Stage::SocketLookup, Side::Wsl)),
-            reason: Some(("NO_SOCKET", (5, 18))),
             codes: &[Code::SocketPolicy],
             inferred: true,
             says: "(SO_REUSEPORT: stranger)",
             path: [inbound(Stage::SocketLookup), answer()].concat(),
-            ..base.expect
+            ..base.expect.refused_by_kernel(Side::Wsl)
         },
         ..base
     }

@@ -3,7 +3,7 @@
 use super::{Expect, Scenario, serve_any, template};
 use crate::diagnosis::Code;
 use crate::evidence::Backend;
-use crate::journey::{Outcome, Stage};
+use crate::journey::Stage;
 use crate::lab::mend::Mended;
 use crate::lab::path::inbound;
 use crate::lab::{PORT, Seen, Side};
@@ -24,13 +24,10 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         mended: Some(Mended::Removed),
         witness: Some(("Icmp", "OutRateLimitHost")),
         expect: Expect {
-            outcomes: &[Outcome::Dropped],
-            died: Some((Stage::InputFilter, Side::Wsl)),
-            reason: Some(("NETFILTER_DROP", (5, 18))),
             codes: &[Code::FirewallReject],
             firewall: Some((Backend::Nft, "input")),
             path: inbound(Stage::InputFilter),
-            ..base.expect
+            ..base.expect.dropped_by_netfilter(Stage::InputFilter, Side::Wsl)
         },
         ..base
     }]

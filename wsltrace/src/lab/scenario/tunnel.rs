@@ -6,7 +6,6 @@ use nix::errno::Errno;
 
 use super::{Expect, Scenario, serve_any, template};
 use crate::diagnosis::Code;
-use crate::evidence::Backend;
 use crate::journey::{Origin, Outcome, Stage};
 use crate::lab::mend::Mended;
 use crate::lab::path::{answer, inbound};
@@ -62,16 +61,7 @@ fn dropped() -> Scenario {
         },
         client: Seen::NoAnswer,
         mended: Some(Mended::Removed),
-        expect: Expect {
-            outcomes: &[Outcome::Dropped],
-            died: Some((Stage::InputFilter, Side::Wsl)),
-            reason: Some(("NETFILTER_DROP", (5, 18))),
-            codes: &[Code::FirewallDrop],
-            proved: true,
-            firewall: Some((Backend::Nft, "input")),
-            path: inbound(Stage::InputFilter),
-            ..base.expect
-        },
+        expect: Expect { proved: true, ..base.expect.dropped_at_input() },
         ..base
     }
 }
@@ -83,13 +73,10 @@ fn refused() -> Scenario {
         client: Seen::Failed(Errno::ECONNREFUSED),
         witness: Some(("Tcp", "OutRsts")),
         expect: Expect {
-            outcomes: &[Outcome::Refused],
-            died: Some((Stage::SocketLookup, Side::Wsl)),
-            reason: Some(("NO_SOCKET", (5, 18))),
             codes: &[Code::NoListener],
             proved: true,
             path: [inbound(Stage::SocketLookup), answer()].concat(),
-            ..base.expect
+            ..base.expect.refused_by_kernel(Side::Wsl)
         },
         ..base
     }

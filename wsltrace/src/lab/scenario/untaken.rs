@@ -3,13 +3,13 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use super::forwarding::{INNER_PORT, publish};
-use super::{Expect, Scenario, serve_all, serve_any, template};
+use super::forwarding::{INNER_PORT, serve_published};
+use super::{Expect, Scenario, serve_any, template};
 use crate::diagnosis::Code;
 use crate::journey::{Outcome, Stage};
 use crate::lab::mend::Mended;
 use crate::lab::path::{answer, back_through, inbound, into_container, unconfirmed, up_to_answer};
-use crate::lab::sides::{CLIENT_V6, CONTAINER};
+use crate::lab::sides::CLIENT_V6;
 use crate::lab::{PORT, Seen, Side, Step};
 
 const GROUP: &str = "answers";
@@ -116,8 +116,7 @@ fn not_turned_back() -> Scenario {
         tools: &["nft"],
         behind: Some(Side::Container),
         break_it: |lab| {
-            serve_all(lab, Side::Container, INNER_PORT)?;
-            publish(lab, CONTAINER)?;
+            serve_published(lab)?;
             lab.wsl.nft("inet", "type filter hook prerouting priority raw", &format!("tcp sport {INNER_PORT} notrack"))
         },
         client: Seen::NoAnswer,

@@ -4,7 +4,7 @@ use nix::errno::Errno;
 
 use super::{Expect, Scenario, serve_any, template};
 use crate::diagnosis::Code;
-use crate::journey::{Outcome, Stage};
+use crate::journey::Stage;
 use crate::lab::mend::Mended;
 use crate::lab::path::{answer, inbound};
 use crate::lab::{Lab, LabError, Seen, Side, Step};
@@ -24,14 +24,11 @@ fn outside() -> Scenario {
         witness: Some(("Tcp", "OutRsts")),
         mended: Some(Mended::Set),
         expect: Expect {
-            outcomes: &[Outcome::Refused],
-            died: Some((Stage::SocketLookup, Side::Wsl)),
-            reason: Some(("NO_SOCKET", (5, 18))),
             codes: &[Code::SocketPolicy],
             proved: true,
             says: "came by the VRF red",
             path: [comes_by_vrf(), leaves_by_vrf()].concat(),
-            ..base.expect
+            ..base.expect.refused_by_kernel(Side::Wsl)
         },
         ..base
     }
