@@ -1,6 +1,7 @@
 //! Putting the probes in: load, attach everything, then switch on. They go with the process: nothing is pinned.
 
 mod attached;
+mod counters;
 mod descriptors;
 mod error;
 mod missing;
@@ -11,20 +12,20 @@ mod sys;
 mod table;
 mod tracing;
 
-use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 
 use aya::Ebpf;
-use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
+use aya::maps::{Array, HashMap, MapData, RingBuf};
 use aya::programs::tc::{TcAttachOptions, TcAttachType};
 use aya::programs::{LinkOrder, SchedClassifier, SkLookup};
-use wsltrace_common::{Counter, Key, NAMESPACE_FOLLOWED, NAMESPACE_TRACED, NearMiss, PORT_WORDS, Record, octets};
+use wsltrace_common::{Key, NAMESPACE_FOLLOWED, NAMESPACE_TRACED, PORT_WORDS, Record, octets};
 
 use crate::kernel::KernelFacts;
 use crate::kernel::links::{ARPHRD_LOOPBACK, Link};
 use crate::kernel::netns::Netns;
 use attached::Attached;
+pub use counters::CounterReader;
 pub use descriptors::most_descriptors;
 pub use error::ProbeError;
 use error::absent;
@@ -34,7 +35,6 @@ use object::Loaded;
 pub use object::{Loader, ObjectError, Sizes};
 use positions::Positions;
 use standing::Standing;
-use table::SENT_AGAIN;
 use tracing::Tracing;
 
 /// Whether a program of this name is one of the tracer's, of this run or of another.
@@ -79,32 +79,10 @@ pub struct Swept {
     pub more: bool,
 }
 
-/// One counter of the kernel side, to be read wherever the probes are not at hand.
-pub struct CounterReader {
-    map: PerCpuArray<MapData, u64>,
-    counter: Counter,
-}
-
-impl CounterReader {
-    /// Its value, summed over the CPUs.
-    pub fn read(&self) -> Result<u64, ProbeError> {
-        sum(&self.map, self.counter)
-    }
-}
-
-const COUNTERS: &str = "COUNTERS";
 const NAMESPACES: &str = "NETWORK_NAMESPACES";
 
 fn namespaces_failed(source: aya::maps::MapError) -> ProbeError {
     ProbeError::Map { map: NAMESPACES, source }
-}
-
-fn sum(map: &PerCpuArray<impl Borrow<MapData>, u64>, counter: Counter) -> Result<u64, ProbeError> {
-    Ok(map.get(&(counter as u32), 0).map_err(counters_failed)?.iter().sum())
-}
-
-fn counters_failed(source: aya::maps::MapError) -> ProbeError {
-    ProbeError::Map { map: COUNTERS, source }
 }
 
 /// The probes in the kernel.
@@ -278,42 +256,6 @@ impl Probes {
         let map = self.loaded.ebpf.map_mut("SWITCHES").ok_or_else(|| absent("the map SWITCHES"))?;
         let mut switches: Array<_, u32> = Array::try_from(map).map_err(fail)?;
         switches.set(index, u32::from(on), 0).map_err(fail)
-    }
-
-    /// SYNs to ports that are not traced, counted since the start.
-    pub fn near_misses(&self) -> Result<Vec<(NearMiss, u64)>, ProbeError> {
-        let fail = |source| ProbeError::Map { map: "NEAR_MISSES", source };
-        let map = self.loaded.ebpf.map("NEAR_MISSES").ok_or_else(|| absent("the map NEAR_MISSES"))?;
-        let map: HashMap<_, NearMiss, u64> = HashMap::try_from(map).map_err(fail)?;
-        map.iter().collect::<Result<_, _>>().map_err(fail)
-    }
-
-    /// One of the kernel side's counters, summed over the CPUs.
-    pub fn counter(&self, counter: Counter) -> Result<u64, ProbeError> {
-        let map = self.loaded.ebpf.map(COUNTERS).ok_or_else(|| absent("the map COUNTERS"))?;
-        sum(&PerCpuArray::try_from(map).map_err(counters_failed)?, counter)
-    }
-
-    /// Puts the probe in that counts what servers send again, which only `bench` asks for. Its counter, or nothing where this kernel
-    /// does not allow it, which is then among the missing probes.
-    pub fn count_sent_again(&mut self, facts: &KernelFacts) -> Result<Option<CounterReader>, ProbeError> {
-        let Some(wanted) = tracing::wanted_at(SENT_AGAIN, facts, &mut self.missing)? else { return Ok(None) };
-        let program = match self.loaded.load_program(wanted.name, wanted.kind) {
-            Err(ObjectError::Load(refused)) => Err(refused),
-            loaded => Ok(loaded?),
-        };
-        if !self.tracing.attach(wanted, program, &mut self.missing)? {
-            return Ok(None);
-        }
-        self.count_attached(wanted.name, 1);
-        let map = MapData::from_fd(self.loaded.map(COUNTERS)?).and_then(Map::from_map_data).map_err(counters_failed)?;
-        Ok(Some(CounterReader { map: PerCpuArray::try_from(map).map_err(counters_failed)?, counter: Counter::SentAgain }))
-    }
-
-    /// How many events the tracepoints were not told of: the kernel leaves out a program that interrupts itself, as when a
-    /// packet is freed by an interrupt while another one's end is being looked at.
-    pub fn missed_events(&self) -> Result<u64, ProbeError> {
-        self.tracing.missed().map_err(ProbeError::Misses)
     }
 
     /// Takes the ring buffer of ended journeys; it can be taken once.
