@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
 use std::time::Duration;
 
@@ -17,9 +17,9 @@ use super::proxy::proxies;
 use crate::causes::with_causes;
 use crate::evidence::cgroups::{self, Cgroup, Direction};
 use crate::evidence::rules::{held_tables, published_as};
-use crate::evidence::{Listener, routes, sockets, sysctls};
+use crate::evidence::{routes, sockets, sysctls};
 use crate::journey::Family;
-use crate::kernel::addresses::{self, OwnAddress, list_addresses};
+use crate::kernel::addresses::{OwnAddress, list_addresses};
 use crate::kernel::check::Machine;
 use crate::kernel::command::output_within;
 use crate::kernel::containers::interfaces_toward;
@@ -27,8 +27,12 @@ use crate::kernel::links::{ARPHRD_ETHER, Link, filtered_interfaces, list_links};
 use crate::kernel::netns::Netns;
 use crate::probe::{is_own_program, lookup_programs, netfilter_programs, tc_programs};
 use crate::simulate::read;
+use ends::{Ends, ends};
+use local::{gone, loopback_gone, loopback_strayed};
 use routing::Routing;
 
+mod ends;
+mod local;
 mod routing;
 
 /// What is said not to be seen when the sockets cannot be listed.
@@ -100,19 +104,8 @@ pub fn linux(netns: &Netns, port: u16, machine: &Machine, firewalls: &Firewalls)
     let free = listeners.is_empty() && asked.unseen.is_empty();
     let links = asked.take("the interfaces", list_links(netns));
     let addresses = asked.take("the addresses", list_addresses(netns));
-    let place = |address: &OwnAddress| (address.address, address.interface.clone());
     let default_by = asked.take("the default route", routes::default_interface(netns));
-    let outer = led_bridge(&links, &addresses, default_by.as_deref()).or_else(|| addresses::outer(&addresses, &links)).map(place);
-    let is_outer = |link: &&Link| outer.as_ref().is_some_and(|(_, interface)| *interface == link.name);
-    let bridge = links.iter().filter(|link| link.up && link.kind.as_deref() == Some("bridge") && !is_outer(link));
-    let bridge = bridge.flat_map(|link| addresses.iter().filter(|address| address.interface == link.name));
-    let bridge = bridge.min_by_key(|address| address.address.is_ipv6()).map(place);
-    let of_v6: Vec<OwnAddress> = addresses.iter().filter(|address| address.address.is_ipv6()).cloned().collect();
-    let outer6 = outer.as_ref().filter(|(address, _)| address.is_ipv4()).and_then(|(_, interface)| {
-        let beside = of_v6.iter().filter(|own| own.interface == *interface && addresses::is_global(own.address));
-        let beside = beside.min_by_key(|own| own.prefix).filter(|_| default_by.as_ref() == Some(interface));
-        beside.filter(|_| is_bridge(&links, interface)).or_else(|| addresses::outer(&of_v6, &links)).map(place)
-    });
+    let Ends { outer, outer6, bridge } = ends(&links, &addresses, default_by.as_deref());
     let gateway = asked.take("the default route", routes::default_gateway(netns));
     let translated_by_way_of = asked.take("where DNAT leads", toward_targets(netns, firewalls));
     let marks = routing::Marks { firewalls, of_sockets: marks, ways: &translated_by_way_of, proxies: &handed_to };
@@ -128,12 +121,9 @@ pub fn linux(netns: &Netns, port: u16, machine: &Machine, firewalls: &Firewalls)
     let entrances: Vec<String> = entrances.into_iter().collect();
     settings.extend(asked.take("the settings of forwarding", sysctls::of_forwarding(netns, &entrances)));
     settings.extend(asked.take("the settings of ARP", sysctls::of_arp(netns, &entrances)));
-    // Others of Ethernet's kind have no need of it, such as ipvlan.
-    let asked_for = |link: &&Link| link.arphrd == ARPHRD_ETHER && matches!(link.kind.as_deref(), None | Some("veth" | "bridge"));
-    let silent = links.iter().filter(asked_for).filter(|link| link.no_arp).map(|link| link.name.clone()).collect();
     Linux {
         kernel: machine.release.clone(),
-        silent,
+        silent: silent(&links),
         root: machine.root,
         stopped,
         gone: asked.take("the local addresses", gone(netns, &listeners)),
@@ -190,15 +180,11 @@ fn marks_of(all: &[sockets::Found]) -> Option<Vec<u32>> {
     Some(marks)
 }
 
-/// The address of a bridge to which the default route leads: one that has the LAN's interface as a port, as for virtual machines, and
-/// not one of containers alone.
-fn led_bridge<'a>(links: &[Link], addresses: &'a [OwnAddress], default_by: Option<&str>) -> Option<&'a OwnAddress> {
-    let name = default_by.filter(|name| is_bridge(links, name))?;
-    addresses.iter().find(|own| own.interface == name && own.address.is_ipv4() && addresses::is_global(own.address))
-}
-
-fn is_bridge(links: &[Link], name: &str) -> bool {
-    links.iter().any(|link| link.name == name && link.up && link.kind.as_deref() == Some("bridge"))
+/// The interfaces that answer no ARP though others ask for their hardware addresses.
+fn silent(links: &[Link]) -> Vec<String> {
+    // Others of Ethernet's kind have no need of it, such as ipvlan.
+    let asked_for = |link: &&Link| link.arphrd == ARPHRD_ETHER && matches!(link.kind.as_deref(), None | Some("veth" | "bridge"));
+    links.iter().filter(asked_for).filter(|link| link.no_arp).map(|link| link.name.clone()).collect()
 }
 
 /// What the kernel says to a server that wants the port, which is free here as far as its sockets tell: in some modes of WSL Windows
@@ -214,44 +200,6 @@ fn refused(netns: &Netns, port: u16) -> Option<String> {
     // Somebody who is no root may not have low ports, which says nothing of the server.
     let refusal = answer.err().filter(|error| error.kind() != io::ErrorKind::PermissionDenied)?;
     Some(refusal.raw_os_error().map_or_else(|| refusal.to_string(), |number| Errno::from_raw(number).desc().to_owned()))
-}
-
-/// The addresses of listeners that this Linux does not have: they went, or were never there.
-fn gone(netns: &Netns, listeners: &[Listener]) -> io::Result<Vec<IpAddr>> {
-    let mut gone = Vec::new();
-    for address in listeners.iter().map(|listener| listener.address.to_canonical()) {
-        if !address.is_unspecified() && !address.is_loopback() && !routes::is_local(netns, address)? {
-            gone.push(address);
-        }
-    }
-    Ok(gone)
-}
-
-/// The loopback addresses that every Linux has, where this one has not.
-fn loopback_gone(netns: &Netns) -> io::Result<Vec<IpAddr>> {
-    let mut gone = Vec::new();
-    for address in [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
-        if !routes::is_local(netns, address)? {
-            gone.push(address);
-        }
-    }
-    Ok(gone)
-}
-
-/// The loopback addresses that a table has and that packets do not get to, each with the interface that they leave by instead: a rule
-/// between tables comes before the one that leads to that table.
-fn loopback_strayed(netns: &Netns) -> io::Result<Vec<(IpAddr, Option<String>)>> {
-    let mut strayed = Vec::new();
-    for (address, any) in [
-        (Ipv4Addr::LOCALHOST.into(), Ipv4Addr::UNSPECIFIED.into()),
-        (Ipv6Addr::LOCALHOST.into(), IpAddr::from(Ipv6Addr::UNSPECIFIED)),
-    ] {
-        let way = routes::way_by(netns, routes::Question { from: any, to: address, came_by: None })?;
-        if way.as_deref() != Some("lo") && routes::is_local(netns, address)? {
-            strayed.push((address, way));
-        }
-    }
-    Ok(strayed)
 }
 
 /// Those of the control groups that have programs for what comes in or goes out.
@@ -366,30 +314,8 @@ fn managers(netns: &Netns, outer: Option<&str>) -> Managers {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_bridge_that_the_default_route_leads_to_is_the_lan() {
-        let link = |name: &str, kind: Option<&str>| Link {
-            name: name.to_owned(),
-            up: true,
-            kind: kind.map(str::to_owned),
-            ..Link::default()
-        };
-        let links = [link("eth0", None), link("br0", Some("bridge")), link("docker0", Some("bridge"))];
-        let own = |interface: &str, text: &str| OwnAddress {
-            interface: interface.to_owned(),
-            address: text.parse().unwrap(),
-            prefix: 24,
-            unready: None,
-        };
-        let all = [own("br0", "fe80::1"), own("br0", "192.168.1.5"), own("docker0", "172.17.0.1"), own("eth0", "10.0.0.5")];
-        let led = |by| led_bridge(&links, &all, by).map(|own| own.address.to_string());
-        assert_eq!(led(Some("br0")).as_deref(), Some("192.168.1.5"));
-        assert_eq!((led(Some("eth0")), led(None)), (None, None));
-    }
 
     #[test]
     fn answers_about_localhost_are_read() {
