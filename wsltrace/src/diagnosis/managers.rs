@@ -8,7 +8,16 @@ use crate::evidence::{Backend, Owner, Rule};
 /// The commands of the program that made the rule, where only that program mends it.
 pub(super) fn mend(obstacle: &Obstacle<'_>) -> Option<Vec<String>> {
     let rule = obstacle.rule;
-    let port = obstacle.port;
+    by_ban(rule)
+        .or_else(|| by_kubernetes(rule))
+        .or_else(|| vpn::mend(obstacle))
+        .or_else(|| by_docker(rule, obstacle.port))
+        .or_else(|| by_ufw(obstacle))
+        .or_else(|| by_firewalld(rule, obstacle.port))
+}
+
+/// What bans clients that have misbehaved.
+fn by_ban(rule: &Rule) -> Option<Vec<String>> {
     let text = rule.text.as_deref().unwrap_or_default();
     if let Some(jail) = rule.chain.strip_prefix("f2b-") {
         // nftables' own action has one chain for all jails.
@@ -26,9 +35,11 @@ pub(super) fn mend(obstacle: &Obstacle<'_>) -> Option<Vec<String>> {
             "# sudo cscli decisions delete --ip ADDRESS".to_owned(),
         ]);
     }
-    if let Some(commands) = by_kubernetes(rule).or_else(|| vpn::mend(obstacle)) {
-        return Some(commands);
-    }
+    None
+}
+
+/// Docker's own walls: what they keep apart stays apart.
+fn by_docker(rule: &Rule, port: u16) -> Option<Vec<String>> {
     // An exception would open the port of every container to every network, and the answers would still be stopped.
     if rule.is_wall_of_docker() && !rule.is_shield_of_docker() {
         return Some(vec![
@@ -48,6 +59,11 @@ pub(super) fn mend(obstacle: &Obstacle<'_>) -> Option<Vec<String>> {
             ),
         ]);
     }
+    None
+}
+
+fn by_ufw(obstacle: &Obstacle<'_>) -> Option<Vec<String>> {
+    let rule = obstacle.rule;
     // The user's rules are asked in their order, and one that lets in comes behind.
     if rule.owner == Owner::Ufw
         && !obstacle.forward
@@ -68,6 +84,10 @@ pub(super) fn mend(obstacle: &Obstacle<'_>) -> Option<Vec<String>> {
             "ufw reload".to_owned(),
         ]);
     }
+    None
+}
+
+fn by_firewalld(rule: &Rule, port: u16) -> Option<Vec<String>> {
     // Its panic mode, and for a moment its start.
     if rule.table == "firewalld_policy_drop" {
         return Some(vec![

@@ -36,46 +36,15 @@ pub(super) fn neighbour(case: &Case) -> Option<Finding> {
     }?;
     let of_answer = case.journey.outcome == Outcome::AnswerDropped || waiting && case.journey.facts.syn_ack;
     let whom = if of_answer { case.journey.answer_destination() } else { case.journey.last_destination().0 };
-    let gateway = case.evidence.gateway;
-    let asked = gateway.map_or_else(|| whom.to_string(), |gateway| format!("{gateway}, the gateway to {whom},"));
-    let asks = if whom.is_ipv4() { "ARP" } else { "neighbour discovery" };
     let device = if waiting { at_neighbour.and_then(|visit| visit.interface.as_deref()) } else { case.interface() };
     let device = device.map(|name| format!(" on {name}")).unwrap_or_default();
-    // Where the container is seen to be, it has not stopped.
-    let stopped = if case.evidence.whereabouts.is_some() { "" } else { ", as when a container is stopped" };
-    let summary = if waiting {
-        let what = if of_answer { "the answer" } else { "it" };
-        let when = if gateway.is_none() { stopped } else { "" };
-        format!("unfinished: {what} still waits for {asked} to answer {asks}{device}{when}")
-    } else if removed {
-        let what = if of_answer { "the answer" } else { "it" };
-        format!(
-            "dropped: {what} waited for {asked} to answer {asks}{device}, and meanwhile the kernel forgot that neighbour, as when its network or container is taken down"
-        )
-    } else if let Some(gateway) = gateway {
-        let what = if of_answer { "the answer was dropped on the way" } else { "dropped on the way" };
-        format!("{what} to {whom}: the gateway to it, {gateway}, does not answer {asks}{device}")
-    } else if of_answer && whom != case.journey.flow.source {
-        format!(
-            "the answer was dropped: it went to {whom}, which a rule here (SNAT) has put in the place of {}, and nobody answers {asks} for {whom}{device}",
-            case.journey.flow.source
-        )
-    } else if of_answer {
-        format!(
-            "the answer to {whom} was dropped: it was sought as a neighbour, without a gateway, and does not answer {asks}{device}"
-        )
-    } else if turns_back(case) {
-        format!(
-            "dropped: it is for {whom}, which this machine does not have (any longer), and which does not answer {asks}{device} either, where it came from"
-        )
-    } else {
-        format!("dropped on the way to {whom}: it does not answer {asks}{device}{stopped}")
-    };
+    let sought = Sought { whom, of_answer, waiting, removed, device };
+    let summary = sought.in_vain(case);
     if let Some((elsewhere, mend)) = super::whereabouts::elsewhere(case).filter(|_| !of_answer) {
         let look = case.root(&format!("ip route get {whom}"));
         return Some(Finding::inferred(format!("{summary}; {elsewhere}")).remedy(mend).remedy([look]));
     }
-    let neighbour = gateway.unwrap_or(whom);
+    let neighbour = case.evidence.gateway.unwrap_or(whom);
     if let Some(by) = &case.evidence.unheard {
         return Some(unheard(case, neighbour, by));
     }
@@ -89,19 +58,88 @@ pub(super) fn neighbour(case: &Case) -> Option<Finding> {
         return Some(super::resident::has_another(case, confidence, resident));
     }
     if !of_answer && case.journey.last_source().is_loopback() && !whom.is_loopback() {
-        return Some(from_loopback(case, whom, &device));
+        return Some(from_loopback(case, whom, &sought.device));
     }
-    let own = case.journey.last_destination().0;
-    let from = if of_answer && case.evidence.has_address(own) { format!(" from {own}") } else { String::new() };
-    let look = [case.root(&format!("ip route get {whom}{from}")), case.root(&format!("ip neighbour show {neighbour}"))];
-    let start = match gateway {
-        Some(gateway) => Some(format!("# then see why the gateway {gateway} is not there, or let the route lead to one that is")),
-        None if turns_back(case) => {
-            Some("# then let the client ask for an address that this machine has: ip -br address show".to_owned())
+    let finding = Finding::new(confidence, summary).remedy(case.where_to_type());
+    Some(finding.remedy(sought.look(case, neighbour)).remedy(sought.start(case)))
+}
+
+/// Whose hardware address was asked for.
+struct Sought {
+    /// Where the packet was to go: a gateway may lead there.
+    whom: IpAddr,
+    /// Whether the packet was an answer.
+    of_answer: bool,
+    /// It still waits.
+    waiting: bool,
+    /// The kernel forgot the neighbour meanwhile.
+    removed: bool,
+    /// The interface, with a preposition; nothing where it is not known.
+    device: String,
+}
+
+impl Sought {
+    /// What came of the packet.
+    fn in_vain(&self, case: &Case) -> String {
+        let Self { whom, of_answer, waiting, removed, ref device } = *self;
+        let gateway = case.evidence.gateway;
+        let asked = gateway.map_or_else(|| whom.to_string(), |gateway| format!("{gateway}, the gateway to {whom},"));
+        let asks = if whom.is_ipv4() { "ARP" } else { "neighbour discovery" };
+        // Where the container is seen to be, it has not stopped.
+        let stopped = if case.evidence.whereabouts.is_some() { "" } else { ", as when a container is stopped" };
+        if waiting {
+            let what = if of_answer { "the answer" } else { "it" };
+            let when = if gateway.is_none() { stopped } else { "" };
+            format!("unfinished: {what} still waits for {asked} to answer {asks}{device}{when}")
+        } else if removed {
+            let what = if of_answer { "the answer" } else { "it" };
+            format!(
+                "dropped: {what} waited for {asked} to answer {asks}{device}, and meanwhile the kernel forgot that neighbour, as when its network or container is taken down"
+            )
+        } else if let Some(gateway) = gateway {
+            let what = if of_answer { "the answer was dropped on the way" } else { "dropped on the way" };
+            format!("{what} to {whom}: the gateway to it, {gateway}, does not answer {asks}{device}")
+        } else if of_answer && whom != case.journey.flow.source {
+            format!(
+                "the answer was dropped: it went to {whom}, which a rule here (SNAT) has put in the place of {}, and nobody answers {asks} for {whom}{device}",
+                case.journey.flow.source
+            )
+        } else if of_answer {
+            format!(
+                "the answer to {whom} was dropped: it was sought as a neighbour, without a gateway, and does not answer {asks}{device}"
+            )
+        } else if turns_back(case) {
+            format!(
+                "dropped: it is for {whom}, which this machine does not have (any longer), and which does not answer {asks}{device} either, where it came from"
+            )
+        } else {
+            format!("dropped on the way to {whom}: it does not answer {asks}{device}{stopped}")
         }
-        None => (!of_answer).then(|| format!("# then start what had {whom}: `docker ps -a` lists containers that have stopped")),
-    };
-    Some(Finding::new(confidence, summary).remedy(case.where_to_type()).remedy(look).remedy(start))
+    }
+
+    /// Commands that show who is asked.
+    fn look(&self, case: &Case, neighbour: IpAddr) -> [String; 2] {
+        let whom = self.whom;
+        let own = case.journey.last_destination().0;
+        let from = if self.of_answer && case.evidence.has_address(own) { format!(" from {own}") } else { String::new() };
+        [case.root(&format!("ip route get {whom}{from}")), case.root(&format!("ip neighbour show {neighbour}"))]
+    }
+
+    /// What has it answer.
+    fn start(&self, case: &Case) -> Option<String> {
+        let (whom, of_answer) = (self.whom, self.of_answer);
+        match case.evidence.gateway {
+            Some(gateway) => {
+                Some(format!("# then see why the gateway {gateway} is not there, or let the route lead to one that is"))
+            }
+            None if turns_back(case) => {
+                Some("# then let the client ask for an address that this machine has: ip -br address show".to_owned())
+            }
+            None => {
+                (!of_answer).then(|| format!("# then start what had {whom}: `docker ps -a` lists containers that have stopped"))
+            }
+        }
+    }
 }
 
 /// A neighbour that may well answer, and a rule here that keeps the question or the answer from getting through.

@@ -85,34 +85,17 @@ pub(super) fn martian(case: &Case) -> Option<Finding> {
     {
         return Some(finding);
     }
-    let localnet = || {
-        // Nobody but Windows' mirror sends these: allowed, they would let every neighbour pass for this machine.
-        if source.is_loopback() && case.journey.origin == Origin::Remote && case.journey.entrance() != Some("loopback0") {
-            return vec![format!(
-                "# {source} is no address of another machine: whoever sent this has forged it, and nothing is to be mended"
-            )];
-        }
-        case.set_for_interface("route_localnet", 1, false)
-    };
-    let local_source = || {
-        if source == destination || case.journey.entrance() == Some("loopback0") {
-            // Without its mirror nobody honest sends these, and whoever does may pass for this machine once they are let in.
-            let mirror =
-                "# only in WSL's mirrored mode, where Windows has this machine's address; elsewhere the source is forged:";
-            return iter::once(mirror.to_owned()).chain(case.set_for_interface("accept_local", 1, false)).collect();
-        }
-        // Let in, it would be answered to this machine itself. By a route of the type `local` an address is this machine's as well.
-        let is_set = case.evidence.addresses.is_empty() || case.evidence.addresses.iter().any(|own| own.address == source);
-        let show = if is_set { format!("ip address show to {source}") } else { format!("ip route get {source}") };
-        vec![case.root(&show), format!("# {source} is the client's address and this machine's: one of the two needs another")]
-    };
     let (confidence, why, remedy) = match case.reason() {
-        Some("IP_LOCALNET") => {
-            (Confidence::Proved, format!("a 127.x address on {interface} is not allowed there (route_localnet is 0)"), localnet())
-        }
-        Some("IP_LOCAL_SOURCE") => {
-            (Confidence::Proved, format!("its source {source} is an address of this machine (accept_local is 0)"), local_source())
-        }
+        Some("IP_LOCALNET") => (
+            Confidence::Proved,
+            format!("a 127.x address on {interface} is not allowed there (route_localnet is 0)"),
+            mend_localnet(case),
+        ),
+        Some("IP_LOCAL_SOURCE") => (
+            Confidence::Proved,
+            format!("its source {source} is an address of this machine (accept_local is 0)"),
+            mend_local_source(case),
+        ),
         Some("IP_INVALID_SOURCE") => (Confidence::Proved, format!("{source} cannot be a source address"), Vec::new()),
         Some("IP_INVALID_DEST") => (Confidence::Proved, format!("{destination} cannot be a destination here"), Vec::new()),
         // For IPv6 the reason is that of several faults; these addresses are one of them.
@@ -134,16 +117,16 @@ pub(super) fn martian(case: &Case) -> Option<Finding> {
             (Confidence::Inferred, format!("::1 came in by {interface}, and the kernel takes it from lo only"), Vec::new())
         }
         None if at_route(case) && !source.is_loopback() && case.evidence.has_address(source) => {
-            (Confidence::Inferred, format!("its source {source} is an address of this machine"), local_source())
+            (Confidence::Inferred, format!("its source {source} is an address of this machine"), mend_local_source(case))
         }
         None => {
             if !at_route(case) || !martian_by_address(case) && !is_unfit(case, source) {
                 return None;
             }
             let remedy = if source == destination {
-                local_source()
+                mend_local_source(case)
             } else if loopback(case) {
-                localnet()
+                mend_localnet(case)
             } else {
                 Vec::new()
             };
@@ -156,6 +139,30 @@ pub(super) fn martian(case: &Case) -> Option<Finding> {
     };
     let summary = format!("dropped by routing as a martian ({source} to {destination}): {why}");
     Some(Finding::new(confidence, summary).remedy(remedy))
+}
+
+fn mend_localnet(case: &Case) -> Vec<String> {
+    let source = case.journey.flow.source;
+    // Nobody but Windows' mirror sends these: allowed, they would let every neighbour pass for this machine.
+    if source.is_loopback() && case.journey.origin == Origin::Remote && case.journey.entrance() != Some("loopback0") {
+        return vec![format!(
+            "# {source} is no address of another machine: whoever sent this has forged it, and nothing is to be mended"
+        )];
+    }
+    case.set_for_interface("route_localnet", 1, false)
+}
+
+fn mend_local_source(case: &Case) -> Vec<String> {
+    let (source, destination) = (case.journey.flow.source, case.journey.last_destination().0);
+    if source == destination || case.journey.entrance() == Some("loopback0") {
+        // Without its mirror nobody honest sends these, and whoever does may pass for this machine once they are let in.
+        let mirror = "# only in WSL's mirrored mode, where Windows has this machine's address; elsewhere the source is forged:";
+        return iter::once(mirror.to_owned()).chain(case.set_for_interface("accept_local", 1, false)).collect();
+    }
+    // Let in, it would be answered to this machine itself. By a route of the type `local` an address is this machine's as well.
+    let is_set = case.evidence.addresses.is_empty() || case.evidence.addresses.iter().any(|own| own.address == source);
+    let show = if is_set { format!("ip address show to {source}") } else { format!("ip route get {source}") };
+    vec![case.root(&show), format!("# {source} is the client's address and this machine's: one of the two needs another")]
 }
 
 /// A packet from 127.x whose destination was rewritten to a container's: no other network namespace takes such a source. Where

@@ -17,15 +17,7 @@ pub(super) fn firewall(facts: &Facts) -> Vec<Finding> {
     let mut found = Vec::new();
     for (entry, who) in entries(facts) {
         let Some((prediction, packet)) = deciding(facts, &entry) else { continue };
-        let what = match packet {
-            Part::Syn | Part::Solicitation | Part::Advertisement | Part::ArpQuestion | Part::ArpAnswer => {
-                format!("connections of {who} are")
-            }
-            Part::Answer => format!("answers to connections of {who} are"),
-            Part::Confirmation | Part::Data => {
-                format!("connections of {who} are answered and then stopped: what the client sends next (its ACK) is")
-            }
-        };
+        let what = stopped(packet, &who);
         let stops = prediction.stops();
         // Of several the last is the one to open: those before it depend on what is not known. What may stand behind a wall stays closed.
         let walls =
@@ -94,6 +86,19 @@ pub(super) fn firewall(facts: &Facts) -> Vec<Finding> {
         found.extend(answer.map(|rule| about_answers(&obstacle, &rule, arrives_at.map_or(facts.port, |(_, port)| port), &who)));
     }
     found
+}
+
+/// What of a connection is stopped, as the beginning of a sentence.
+fn stopped(packet: Part, who: &str) -> String {
+    match packet {
+        Part::Syn | Part::Solicitation | Part::Advertisement | Part::ArpQuestion | Part::ArpAnswer => {
+            format!("connections of {who} are")
+        }
+        Part::Answer => format!("answers to connections of {who} are"),
+        Part::Confirmation | Part::Data => {
+            format!("connections of {who} are answered and then stopped: what the client sends next (its ACK) is")
+        }
+    }
 }
 
 /// The rule that would stop the answer to a SYN which comes to a port here once it is let through, where anybody may change it.

@@ -15,6 +15,11 @@ use crate::lab::{Binding, Lab, LabError, Listening, PORT, Seen, Side};
 const OTHER_ADDRESS: Ipv4Addr = Ipv4Addr::new(172, 28, 16, 3);
 
 pub(super) fn scenarios() -> Vec<Scenario> {
+    [bound_otherwise(), not_listening(), gone(), full()].concat()
+}
+
+/// No server, or one that listens where the client does not ask.
+fn bound_otherwise() -> Vec<Scenario> {
     vec![
         no_listener(),
         over_v6(refused("no-listener-v6", "nothing listens on the port, asked over IPv6", &[Code::NoListener], |_| Ok(()))),
@@ -42,6 +47,12 @@ pub(super) fn scenarios() -> Vec<Scenario> {
                 serve(lab, Side::Wsl, Binding::new(any, PORT + 10_000))
             })
         },
+    ]
+}
+
+/// Somebody has the port, and does not listen on it.
+fn not_listening() -> Vec<Scenario> {
+    vec![
         // Kernels before 6.8 do not tell of a socket that does not listen.
         Scenario {
             expect: Expect { says: "nothing listens on port 8080", ..no_listener().expect },
@@ -55,6 +66,12 @@ pub(super) fn scenarios() -> Vec<Scenario> {
                 bind(lab, Type::DGRAM)
             })
         },
+    ]
+}
+
+/// The server's address is none of an interface's.
+fn gone() -> Vec<Scenario> {
+    vec![
         Scenario {
             tools: &["ip"],
             expect: Expect {
@@ -85,6 +102,11 @@ pub(super) fn scenarios() -> Vec<Scenario> {
                 },
             )
         },
+    ]
+}
+
+fn full() -> Vec<Scenario> {
+    vec![
         accept_queue_full(),
         Scenario {
             break_it: |lab| {
