@@ -15,7 +15,7 @@ use super::watched::Watched;
 use super::{Evidence, OwnAddress, Rule, way};
 use crate::journey::{Journey, Stage};
 use crate::kernel::addresses::list_addresses;
-use crate::simulate::{End, Port, Prediction, Search, predict_search};
+use crate::simulate::{End, Port, Prediction, Search, Suspect, predict_search, stopping};
 
 /// A neighbour that is there, and does not answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -185,7 +185,7 @@ fn searched(rules: &Rules, search: &Search) -> Option<Searched> {
         return None;
     }
     match suspects(&predictions).as_deref() {
-        Some([only]) => Some(Searched::Suspected(only.clone())),
+        Some([only]) => Some(Searched::Suspected(only.rule.clone())),
         _ => Some(Searched::Undecided(undecided)),
     }
 }
@@ -199,17 +199,9 @@ fn undecided(prediction: &Prediction) -> Vec<String> {
 }
 
 /// The rules that may stop one of the two; `None` where something else may.
-fn suspects(predictions: &[Prediction]) -> Option<Vec<Rule>> {
-    let mut found: Vec<Rule> = Vec::new();
-    for end in predictions.iter().map(Prediction::ends).collect::<Option<Vec<_>>>()?.into_iter().flatten() {
-        match end {
-            End::Dropped { rule, .. } | End::Rejected { rule, .. } if found.iter().any(|known| known.is(rule)) => {}
-            End::Dropped { rule, .. } | End::Rejected { rule, .. } => found.push(rule.clone()),
-            End::Passes { .. } => {}
-            End::Queued { .. } | End::Maybe { .. } => return None,
-        }
-    }
-    Some(found)
+fn suspects(predictions: &[Prediction]) -> Option<Vec<Suspect>> {
+    let ends = predictions.iter().map(Prediction::ends).collect::<Option<Vec<_>>>()?;
+    stopping(ends.into_iter().flatten().cloned().map(Some))
 }
 
 #[cfg(test)]

@@ -108,7 +108,7 @@ impl Netns {
     }
 
     /// The namespace of a process.
-    pub fn of_process(pid: u32) -> Result<Self, NetnsError> {
+    fn of_process(pid: u32) -> Result<Self, NetnsError> {
         let netns = match Self::at(&PathBuf::from(format!("/proc/{pid}/ns/net"))) {
             Err(NetnsError::Open { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 return Err(NetnsError::NoProcess(pid.to_string()));

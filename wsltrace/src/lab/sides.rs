@@ -15,7 +15,7 @@ pub(super) const CLIENT_V4: Ipv4Addr = Ipv4Addr::new(172, 28, 16, 1);
 pub(super) const CLIENT_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x28, 0x16, 0, 0, 0, 0, 1);
 /// WSL's addresses.
 pub(super) const WSL_V4: Ipv4Addr = Ipv4Addr::new(172, 28, 16, 2);
-pub(super) const WSL_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x28, 0x16, 0, 0, 0, 0, 2);
+const WSL_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x28, 0x16, 0, 0, 0, 0, 2);
 /// The address of what shares WSL's wire.
 pub(super) const BESIDE: Ipv4Addr = Ipv4Addr::new(172, 28, 16, 9);
 /// The bridge's address and the container's behind it.
@@ -26,7 +26,7 @@ pub(super) const ETH1: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 1);
 pub(super) const BACKEND: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 2);
 
 /// The address of a bridge in the container, and the pod's behind it.
-pub(super) const CNI0: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 1);
+const CNI0: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 1);
 pub(super) const POD: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 2);
 
 /// One side of the lab.

@@ -36,6 +36,7 @@ pub use packet::{Machine, Packet, Part, Standing, Way};
 pub use read::{Reader, Rulesets, read, read_by};
 pub use ruleset::Unread;
 pub use search::{Port, Search, predict_search};
+pub(crate) use suspects::stopping;
 pub use suspects::{Suspect, suspects, suspects_at};
 pub use unknown::Because;
 pub use walk::{predict, predict_as};

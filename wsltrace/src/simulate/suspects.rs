@@ -46,7 +46,7 @@ pub fn suspects_at(rulesets: &Rulesets, packet: &Packet, machine: &Machine, hook
 }
 
 /// The rules and policies that stop a packet at these ends, each once; `None` where one of them is not known, or is no rule's.
-pub(super) fn stopping(ends: impl IntoIterator<Item = Option<End>>) -> Option<Vec<Suspect>> {
+pub(crate) fn stopping(ends: impl IntoIterator<Item = Option<End>>) -> Option<Vec<Suspect>> {
     let mut found: Vec<Suspect> = Vec::new();
     for end in ends {
         match end? {

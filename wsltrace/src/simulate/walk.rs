@@ -328,7 +328,7 @@ pub(super) fn end_of(rulesets: &Rulesets, fate: &Fate, hook: Hook, state: &State
 }
 
 /// A rule or policy as it is told, at least by its place.
-pub(super) fn rule_of(rulesets: &Rulesets, site: &Site, verdict: &str) -> Rule {
+fn rule_of(rulesets: &Rulesets, site: &Site, verdict: &str) -> Rule {
     known_rule(rulesets, site, verdict).unwrap_or_else(|| unnamed(site, verdict))
 }
 

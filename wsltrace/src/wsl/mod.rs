@@ -46,7 +46,7 @@ impl Wsl {
     }
 
     /// Tells from the kernel's release alone.
-    pub fn of_release(release: &str) -> Self {
+    fn of_release(release: &str) -> Self {
         if release.starts_with("4.4.0-") && release.ends_with("-Microsoft") {
             Self::One
         } else if release.to_ascii_lowercase().contains("microsoft") {

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::{address_for_windows, mode, to_windows};
 use crate::doctor::{Facts, Finding, Severity};
+use crate::kernel::addresses::covers;
 use crate::windows::WindowsAddress;
 use crate::wsl::{NetworkingMode, Source};
 
@@ -72,10 +73,8 @@ fn judge(facts: &Facts, windows: &[WindowsAddress]) -> Finding {
 }
 
 /// Whether two addresses are in one network, by the shorter of their prefixes.
-pub(super) fn same_network(one: (Ipv4Addr, u8), other: (Ipv4Addr, u8)) -> bool {
-    let host_bits = 32 - u32::from(one.1.min(other.1).min(32));
-    let mask = u32::MAX.checked_shl(host_bits).unwrap_or(0);
-    (u32::from(one.0) ^ u32::from(other.0)) & mask == 0
+fn same_network(one: (Ipv4Addr, u8), other: (Ipv4Addr, u8)) -> bool {
+    covers(one.0.into(), one.1.min(other.1), other.0.into())
 }
 
 #[cfg(test)]
