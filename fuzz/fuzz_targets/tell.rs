@@ -22,8 +22,7 @@ pub(crate) fn everything(bytes: &[u8]) -> usize {
     };
     let now = Instant::now();
     let mut text = TextOutput::new(io::sink(), io::sink(), options, now);
-    let formats = [Format::Jsonl, Format::Pcapng, Format::Perfetto, Format::Hlog, Format::Html];
-    let mut exports = formats.map(|format| format.writer(Box::new(io::sink())));
+    let mut exports: Vec<_> = Format::all().iter().map(|format| format.writer(Box::new(io::sink()))).collect();
     let header = reader.header().clone();
     text.armed(&header.armed, &header.start, now).expect("a sink takes everything");
     for export in &mut exports {

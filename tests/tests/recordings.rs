@@ -12,15 +12,13 @@ use libtest_mimic::{Arguments, Trial};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
+use wsltrace::export::Format;
 use wsltrace::lab::{Lab, LabError};
 use wsltrace_tests::decide;
 use wsltrace_tests::ran::{check, output};
 use wsltrace_tests::recorded::{EMPTY, NOBODY, connections, lab, place, publish, read, read_as_root, trace, tracer};
 
 type Test = fn(&Path) -> Result<(), Box<dyn Error>>;
-
-const FORMATS: [(&str, &str); 5] =
-    [("jsonl", "jsonl"), ("pcapng", "pcapng"), ("perfetto", "json"), ("hlog", "hlog"), ("html", "html")];
 
 fn main() {
     let tests: [(&'static str, Test); 7] = [
@@ -79,7 +77,8 @@ fn same_exports(binary: &Path) -> Result<(), Box<dyn Error>> {
     let lab = lab()?;
     let (folder, path) = place()?;
     let live = |format: &str| folder.path().join(format!("live.{format}")).display().to_string();
-    let exports = FORMATS.map(|(format, _)| format!("{format}:{}", live(format)));
+    let formats = || Format::all().iter().map(|format| format.name());
+    let exports: Vec<String> = formats().map(|format| format!("{format}:{}", live(format))).collect();
     let mut arguments = vec!["--json", "--record", &path];
     arguments.extend(exports.iter().flat_map(|export| ["--export", export.as_str()]));
     let ran = trace(binary, &lab, &arguments)?;
@@ -88,7 +87,7 @@ fn same_exports(binary: &Path) -> Result<(), Box<dyn Error>> {
         return Err("the export to jsonl is not what --json wrote".into());
     }
     publish(&path)?;
-    for (format, _) in FORMATS {
+    for format in formats() {
         let converted = folder.path().join(format!("converted.{format}")).display().to_string();
         read(binary, &["convert", &path, "--to", format, "-o", &converted])?;
         if fs::read(&converted)? != fs::read(live(format))? {

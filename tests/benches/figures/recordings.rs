@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use wsltrace::evidence::Evidence;
+use wsltrace::export::Format;
 use wsltrace::journey::{InterfaceName, Names, assemble, decode};
 use wsltrace::output::{Report, Summary};
 use wsltrace::recording::{Clock, Header, Moment, Recorder};
@@ -17,7 +18,6 @@ use crate::say;
 
 const JOURNEYS: u64 = 1_000_000;
 const NETNS: u32 = 4_026_531_840;
-const FORMATS: [&str; 5] = ["jsonl", "pcapng", "perfetto", "hlog", "html"];
 
 /// Names as a machine has them.
 struct Eth0;
@@ -58,7 +58,7 @@ pub(crate) fn measure(binary: &Path) -> Result<(), Box<dyn Error>> {
     let (rate, each) = (JOURNEYS as f64 / took, size as f64 / JOURNEYS as f64);
     say(&format!("  decoded, judged and written: {took:.2} s, {rate:.0} a second; {each:.0} bytes each"));
     run("opened and summarised (report -q)", Command::new(binary).arg("report").arg("-q").arg(&path))?;
-    for format in FORMATS {
+    for format in Format::all().iter().map(|format| format.name()) {
         let mut command = Command::new(binary);
         command.args(["convert", "--to", format]).arg(&path).arg("-o").arg(folder.path().join(format!("converted.{format}")));
         run(&format!("converted to {format}"), &mut command)?;

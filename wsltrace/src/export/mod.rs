@@ -55,6 +55,11 @@ pub enum Format {
 }
 
 impl Format {
+    /// Every format.
+    pub fn all() -> &'static [Self] {
+        clap::ValueEnum::value_variants()
+    }
+
     /// Begins to write it.
     pub fn writer(self, out: Out) -> Box<dyn Export + Send> {
         match self {
@@ -115,7 +120,7 @@ impl FromStr for Target {
 
     fn from_str(text: &str) -> Result<Self, String> {
         use clap::ValueEnum as _;
-        let names = || Format::value_variants().iter().map(|format| format.name()).collect::<Vec<_>>().join(", ");
+        let names = || Format::all().iter().map(|format| format.name()).collect::<Vec<_>>().join(", ");
         let Some((format, path)) = text.split_once(':').filter(|(_, path)| !path.is_empty()) else {
             return Err(format!("name a format and a file, such as pcapng:syns.pcapng; formats: {}", names()));
         };
