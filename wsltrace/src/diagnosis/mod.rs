@@ -187,6 +187,8 @@ impl Code {
     }
 }
 
+const _: () = assert!(Code::UnexplainedDrop as usize + 1 == Code::ALL.len());
+
 impl std::fmt::Display for Code {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(self.name())

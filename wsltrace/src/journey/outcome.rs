@@ -55,3 +55,5 @@ impl Outcome {
         }
     }
 }
+
+const _: () = assert!(Outcome::Unfinished as usize + 1 == Outcome::ALL.len());

@@ -167,6 +167,8 @@ impl Stage {
     }
 }
 
+const _: () = assert!(Stage::TcEgress as usize + 1 == Stage::ALL.len());
+
 impl std::fmt::Display for Stage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(self.name())

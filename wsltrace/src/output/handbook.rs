@@ -69,6 +69,18 @@ mod tests {
         assert!(kept == now, "docs/diagnoses.md is out of date: UPDATE=1 cargo test -p wsltrace the_handbook_in_docs");
     }
 
+    #[test]
+    fn the_pages_written_by_hand_name_every_finding_and_stage() {
+        let named = |page: &str, name: &str| page.contains(&format!("`{name}`"));
+        let (readme, stages) = (include_str!("../../../README.md"), include_str!("../../../docs/stages.md"));
+        for code in crate::diagnosis::Code::ALL {
+            assert!(named(readme, code.name()), "README.md lacks {code}");
+        }
+        for stage in crate::journey::Stage::ALL {
+            assert!(named(stages, stage.name()), "docs/stages.md lacks {stage}");
+        }
+    }
+
     /// Every name in backticks in the page of causes is one of the program's: in the column of findings and checks, and in that of scenarios.
     #[test]
     fn the_page_of_causes_names_what_exists() {

@@ -1,4 +1,4 @@
-//! The probes, as a table: one row each. A new probe is a row here, an entry in the kernel side's `main.rs` and a stage code.
+//! The probes, as a table: one row each. What else a new one takes is told in ARCHITECTURE.md, under "A newcomer's test".
 
 /// A netfilter hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

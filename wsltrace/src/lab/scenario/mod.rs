@@ -346,6 +346,14 @@ mod tests {
     }
 
     #[test]
+    fn every_diagnosis_has_a_scenario() {
+        let all = super::all();
+        for code in crate::diagnosis::Code::ALL {
+            assert!(all.iter().any(|scenario| scenario.expect.codes.contains(&code)), "{code}");
+        }
+    }
+
+    #[test]
     fn a_death_lies_on_the_way() {
         for scenario in super::all() {
             for expect in [Some(&scenario.expect), scenario.again.as_ref()].into_iter().flatten() {
