@@ -162,21 +162,25 @@ fn hook_name(here: &Here<'_>) -> String {
 }
 
 fn in_order(chains: &Chains, here: &Here<'_>, order: &[&Unit<'_>], state: State) -> Exits {
+    one_by_one(order, state, |unit, state| {
+        // Behind a translation no other chain of NAT is asked.
+        if state.bound && unit.chains.first().is_some_and(|chain| chain.base.as_ref().is_some_and(|base| base.nat)) {
+            return vec![(Exit::Accept, state)];
+        }
+        one(chains, here, unit, state)
+    })
+}
+
+/// Through these places, one after the other, in every state that a packet may have by then.
+fn one_by_one<T>(places: impl IntoIterator<Item = T>, state: State, passes: impl Fn(&T, State) -> Exits) -> Exits {
     let mut on = vec![state];
     let mut done = Vec::new();
-    for unit in order {
+    for place in places {
         let mut next = Vec::new();
-        for state in on {
-            // Behind a translation no other chain of NAT is asked.
-            if state.bound && unit.chains.first().is_some_and(|chain| chain.base.as_ref().is_some_and(|base| base.nat)) {
-                add(&mut next, Exit::Accept, state);
-                continue;
-            }
-            for (exit, state) in one(chains, here, unit, state) {
-                match exit {
-                    Exit::End(_) | Exit::Lost => add(&mut done, exit, state),
-                    _ => add(&mut next, Exit::Accept, state),
-                }
+        for (exit, state) in on.into_iter().flat_map(|state| passes(&place, state)) {
+            match exit {
+                Exit::End(_) | Exit::Lost => add(&mut done, exit, state),
+                _ => add(&mut next, Exit::Accept, state),
             }
         }
         on = next.into_iter().map(|(_, state)| state).collect();
@@ -234,29 +238,12 @@ fn nat(chains: &Chains, here: &Here<'_>, unit: &Unit<'_>, state: State) -> Exits
         chains: vec![*chain],
         nat: false,
     });
-    let mut on = vec![state];
-    let mut done = Vec::new();
-    for group in grouped(inner.collect()) {
-        let orders = orders(&group);
-        let mut next = Vec::new();
-        for state in on {
-            if state.bound {
-                add(&mut next, Exit::Accept, state);
-                continue;
-            }
-            for (exit, state) in in_every_order(chains, here, &orders, &state, group.len() > MOST_ORDERED) {
-                match exit {
-                    Exit::End(_) | Exit::Lost => add(&mut done, exit, state),
-                    _ => add(&mut next, Exit::Accept, state),
-                }
-            }
+    one_by_one(grouped(inner.collect()), state, |group, state| {
+        if state.bound {
+            return vec![(Exit::Accept, state)];
         }
-        on = next.into_iter().map(|(_, state)| state).collect();
-    }
-    for state in on {
-        add(&mut done, Exit::Accept, state);
-    }
-    done
+        in_every_order(chains, here, &orders(group), &state, group.len() > MOST_ORDERED)
+    })
 }
 
 /// What connection tracking has made of the packet before the chains at this position.
