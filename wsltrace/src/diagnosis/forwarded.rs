@@ -7,14 +7,29 @@ use super::{
 use crate::escape::{escape, shell_word};
 use crate::journey::{Origin, Stage};
 
+/// The command that leads what is for localhost back to `lo`, as the kernel does when the address is added.
+pub(crate) fn add_loopback_route(v6: bool) -> &'static str {
+    if v6 { "ip -6 route add local ::1 dev lo table local" } else { "ip route add local 127.0.0.0/8 dev lo table local" }
+}
+
 /// What asks for the address of `lo` leaves only where nothing here has that address.
 fn own_address_left(case: &Case, destination: std::net::IpAddr, left: Option<&str>) -> Finding {
     let by = left.map(|name| format!(" by {}", escape(name))).unwrap_or_default();
+    if case.evidence.addresses.iter().any(|own| own.interface == "lo" && own.address == destination) {
+        let summary = format!(
+            "sent out of this machine{by}, though it is for {destination}: lo has that address, and the routing table `local` does not have it any longer"
+        );
+        let add = case.root(add_loopback_route(destination.is_ipv6()));
+        return Finding::inferred(summary).remedy(case.where_to_type()).remedy([add]);
+    }
     let network = if destination.is_ipv4() { "127.0.0.1/8" } else { "::1/128" };
     let summary = format!(
         "sent out of this machine{by}, though it is for {destination}: lo has no such address any longer, as after a script that has flushed it"
     );
-    Finding::inferred(summary).remedy(case.where_to_type()).remedy([case.root(&format!("ip address add {network} dev lo"))])
+    // Where IPv6 is off on it no address can be added; where it is on, to say so does nothing.
+    let on = destination.is_ipv6().then(|| case.root("sysctl -w net.ipv6.conf.lo.disable_ipv6=0"));
+    let add = case.root(&format!("ip address replace {network} dev lo"));
+    Finding::inferred(summary).remedy(case.where_to_type()).remedy(on).remedy([add])
 }
 
 pub(super) fn forwarded(case: &Case) -> Option<Finding> {

@@ -71,6 +71,7 @@ mod vpn;
 mod whereabouts;
 
 pub use firewall::name as rule_name;
+pub(crate) use forwarded::add_loopback_route;
 pub(crate) use led::is_forwarder;
 pub(crate) use overlap::{another_range, overlapping};
 pub use reasons::{ReasonPage, reason_page, reason_pages};

@@ -207,8 +207,15 @@ fn an_own_address_that_lo_has_lost_is_told_where_it_left() {
         left.flow.destination = ip(address);
         let found = expect(&left, &Evidence::default(), Code::Forwarded, Inferred);
         assert!(found.summary.contains("lo has no such address any longer"), "{}", found.summary);
-        assert_eq!(found.remedy.last().unwrap(), &format!("sudo ip address add {network} dev lo"));
+        assert_eq!(found.remedy.last().unwrap(), &format!("sudo ip address replace {network} dev lo"));
+        let on = found.remedy.iter().any(|line| line == "sudo sysctl -w net.ipv6.conf.lo.disable_ipv6=0");
+        assert_eq!(on, network == "::1/128");
     }
+    left.flow.destination = ip("127.0.0.1");
+    let own = OwnAddress { interface: "lo".to_owned(), address: ip("127.0.0.1"), prefix: 8, unready: None };
+    let found = expect(&left, &Evidence { addresses: vec![own], ..Evidence::default() }, Code::Forwarded, Inferred);
+    assert!(found.summary.contains("lo has that address, and the routing table `local` does not"), "{}", found.summary);
+    assert_eq!(found.remedy, ["sudo ip route add local 127.0.0.0/8 dev lo table local"]);
     left.flow.destination = ip("203.0.113.5");
     expect(&left, &Evidence::default(), Code::Forwarded, Proved);
 }

@@ -206,6 +206,9 @@ impl Gatherer {
         watched.add_holder(&mut evidence);
         let manager = evidence.rule.as_ref().and_then(|rule| rule.owner.program());
         evidence.manager_missing = manager.is_some_and(|program| locate(program).is_none());
+        if journey.outcome == Outcome::Forwarded && journey.last_destination().0.is_loopback() {
+            watched.add_addresses(&mut evidence);
+        }
         if let Some(at) = watched.add_further(journey, &mut evidence) {
             self.add_arrival(journey, at, &mut evidence);
         }

@@ -79,11 +79,15 @@ fn fits(journey: &Journey, evidence: &Evidence, rule: &Rule) -> bool {
     of_kind && (journey.outcome != Outcome::Rejected || rule.verdict == "reject")
 }
 
-/// The SYN as it came, or the answer to it. A client's port is another with each attempt.
+/// The SYN as it came, or the SYN-ACK to it. A client's port is another with each attempt.
 fn packet(journey: &Journey) -> Option<Packet> {
     let syn = Packet { source_port: None, ..came(journey, |device| Way::Outside { device, bridged: false }, Way::Loopback) };
     if journey.outcome != Outcome::AnswerDropped {
         return Some(syn);
+    }
+    // What is followed is a SYN-ACK: rules tell a reset from it by its flags.
+    if !journey.facts.syn_ack {
+        return None;
     }
     let there = journey.death.as_ref()?.netns;
     let answer = journey.answer.and_then(|at| journey.stages.get(at..))?;

@@ -230,6 +230,13 @@ fn a_loopback_address_that_is_gone_is_told() {
     facts.linux.loopback_gone = vec!["127.0.0.1".parse().unwrap()];
     assert_eq!([row(&facts, Way::Inside4), row(&facts, Way::Inside6)], [Answer::Fails, Answer::Works]);
     assert_eq!(wrong(&facts), is("network", Severity::Fails));
+    let told = |facts: &Facts| finding(facts, "network").remedy[0].text.clone();
+    assert_eq!(told(&facts), "sudo ip address add 127.0.0.1/8 dev lo");
+    // What lo has cannot be added; its routes can.
+    let had = facts.linux.interfaces[0].clone();
+    facts.linux.interfaces[0].addresses = vec![Address { address: "127.0.0.1".parse().unwrap(), prefix: 8 }];
+    assert_eq!(told(&facts), "sudo ip route add local 127.0.0.0/8 dev lo table local");
+    facts.linux.interfaces[0] = had;
     facts.linux.loopback_gone = vec!["::1".parse().unwrap()];
     assert_eq!([row(&facts, Way::Inside4), row(&facts, Way::Inside6)], [Answer::Works, Answer::Fails]);
     assert_eq!(wrong(&facts), is("network", Severity::Warns));

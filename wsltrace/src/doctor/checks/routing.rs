@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::super::{Facts, Finding, Interface, Severity};
-use crate::diagnosis::{another_range, refuser, removal};
+use crate::diagnosis::{add_loopback_route, another_range, refuser, removal};
 use crate::escape::{escape, shell_word};
 use crate::evidence::{Back, Refusal, RefusedClient};
 use crate::kernel::addresses::covers;
@@ -46,17 +46,30 @@ fn loopback_addresses(facts: &Facts) -> Vec<Finding> {
     if linux.interface("lo").is_some_and(|interface| !interface.up) {
         return Vec::new();
     }
+    let has = |address: &IpAddr| {
+        linux.interface("lo").is_some_and(|interface| interface.addresses.iter().any(|own| own.address == *address))
+    };
     let of = |address: &IpAddr| {
+        if address.is_ipv6() {
+            // Many Linuxes have no IPv6 by somebody's will.
+            taker(&linux.listeners, *address, "lo")?;
+        }
+        if has(address) {
+            let severity = if address.is_ipv4() { Severity::Fails } else { Severity::Warns };
+            let summary = format!(
+                "the routing table `local` does not have {address}, though lo does: no program of this Linux can connect to the server by it"
+            );
+            return Some(Finding::new(severity, summary).linux(format!("sudo {}", add_loopback_route(address.is_ipv6()))));
+        }
         if address.is_ipv4() {
             let summary =
                 "lo has no address 127.0.0.1 any longer: no program of this Linux can connect to the server by localhost";
             return Some(Finding::new(Severity::Fails, summary).linux("sudo ip address add 127.0.0.1/8 dev lo"));
         }
-        // Many Linuxes have no IPv6 by somebody's will.
-        taker(&linux.listeners, *address, "lo")?;
         let summary = "lo has no address ::1: no program of this Linux can connect to the server by [::1]";
-        let off = "# where IPv6 is switched off: sudo sysctl -w net.ipv6.conf.lo.disable_ipv6=0";
-        Some(Finding::new(Severity::Warns, summary).linux("sudo ip address add ::1/128 dev lo").linux(off))
+        // Where IPv6 is off on lo no address can be added; where it is on, to say so does nothing.
+        let on = "sudo sysctl -w net.ipv6.conf.lo.disable_ipv6=0";
+        Some(Finding::new(Severity::Warns, summary).linux(on).linux("sudo ip address replace ::1/128 dev lo"))
     };
     linux.loopback_gone.iter().filter_map(of).collect()
 }

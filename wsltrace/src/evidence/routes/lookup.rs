@@ -103,7 +103,10 @@ pub fn hop_by(netns: &Netns, from: Option<IpAddr>, to: IpAddr, interface: &str) 
             // The route itself: without one the kernel would take the destination for a neighbour.
             request.header.flags |= RouteFlags::FibMatch;
             match netlink::ask(NETLINK_ROUTE, RouteNetlinkMessage::GetRoute(request)) {
-                Ok(RouteNetlinkMessage::NewRoute(route)) => Ok(hop(&route, index)),
+                // A gateway is reached without itself.
+                Ok(RouteNetlinkMessage::NewRoute(route)) => {
+                    Ok(hop(&route, index).map(|hop| Hop { gateway: hop.gateway.filter(|gateway| *gateway != to) }))
+                }
                 Ok(_) => Ok(None),
                 Err(error) => match error.raw_os_error() {
                     Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EACCES | libc::EINVAL) => Ok(None),
@@ -233,6 +236,9 @@ mod tests {
         assert_eq!(hop("10.1.0.9", "far0"), Some(Hop { gateway: None }));
         assert_eq!(hop("10.2.0.9", "near0"), Some(Hop { gateway: Some("10.1.0.2".parse().unwrap()) }));
         assert_eq!(hop("10.3.0.9", "near0"), None);
+        // `ip route` takes no next hop that is only reached by itself.
+        ip(&netns, "route add 10.4.0.0/16 via 10.4.0.1 dev near0 onlink");
+        assert_eq!(hop("10.4.0.1", "near0"), Some(Hop { gateway: None }));
         assert!(hop_by(&netns, None, "10.1.0.9".parse().unwrap(), "none").is_err());
     }
 }
