@@ -5,7 +5,7 @@ use super::{
     Confidence,
     case::{Case, Finding},
     cgroup, firewall,
-    remedy::mend,
+    remedy::{mend, mend_further},
     routes::{ip, refused_answer, route_back_by_entrance},
     unanswered::reset_here,
 };
@@ -262,7 +262,14 @@ pub(super) fn dropped(case: &Case) -> Option<Finding> {
     // Without the rule the client would only be refused sooner.
     let server = (refused && case.journey.facts.kernel_reset)
         .then(|| [case.root("ss -ltnp"), "# start the server, or find its port; then:".to_owned()]);
-    Some(Finding::new(confidence, summary).remedy(case.where_to_type()).remedy(server.into_iter().flatten()).remedy(look))
+    // What drops the reset only hides it.
+    let rejecter = case.evidence.rejecter.as_ref().map(|rejecter| {
+        let mut lines = mend_further(case, rejecter);
+        lines.push("# and for what drops the answers:".to_owned());
+        lines
+    });
+    let first = rejecter.into_iter().flatten().chain(server.into_iter().flatten());
+    Some(Finding::new(confidence, summary).remedy(case.where_to_type()).remedy(first).remedy(look))
 }
 
 /// The client is here, and its own socket does not take the answer.
@@ -300,6 +307,10 @@ fn by_reverse_path_filter(case: &Case) -> Finding {
 
 /// What a dropped answer was.
 fn answer_in_words(case: &Case) -> String {
+    if let Some(rejecter) = &case.evidence.rejecter {
+        let text = rejecter.rule.text.as_ref().map(|text| format!(" ({text})")).unwrap_or_default();
+        return format!("rejected by {}{text}, and the reset that says so", firewall::name(&rejecter.rule));
+    }
     let Facts { reset, syn_ack, kernel_reset, .. } = case.journey.facts;
     match (reset && !syn_ack, kernel_reset) {
         (true, true) => format!("nothing took {}, and the reset that says so", case.destination()),

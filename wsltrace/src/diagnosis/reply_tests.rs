@@ -7,7 +7,7 @@ use super::{
     tests::expect,
 };
 use crate::{
-    evidence::{BridgePort, Evidence, Hop, LeadingRule, Mirror, Refusing},
+    evidence::{BridgePort, Evidence, Hop, LeadingRule, Mirror, OwnAddress, Refusing},
     journey::{DeathPlace, Journey, Origin, Outcome, Stage, StageVisit},
     output::samples::{self, ip, journey},
 };

@@ -4,11 +4,11 @@ use std::io;
 use std::time::Instant;
 
 use super::readings::Span;
-use super::rules::{Came, Ends, FirewallTrace, LegacyCounters, table_holder};
+use super::rules::{Came, Ends, FirewallTrace, LegacyCounters, Named, table_holder};
 use super::simulated::Rules;
 use super::told::OrTold as _;
 use super::watched::{Watched, others};
-use super::{Backend, Evidence, NamedBy, Rule, TableHolder, backend, way};
+use super::{Backend, Evidence, Further, NamedBy, Rule, TableHolder, backend, way};
 use crate::journey::{Family, Journey, Origin, Outcome, Stage};
 use crate::probe::netfilter_programs;
 
@@ -32,6 +32,16 @@ impl Watched {
             return;
         }
         self.name_rule(journey, evidence);
+        if journey.has_lost_a_firewalls_reset() {
+            let named = self.trace.as_mut().and_then(|trace| trace.rejecter(journey));
+            let (address, port) = journey.last_destination();
+            evidence.rejecter = named.map(|Named { rule, stage }| Further {
+                rule,
+                address: Some(address),
+                port,
+                forward: stage.is_some_and(Stage::is_forward),
+            });
+        }
         if evidence.rule.is_none()
             && let Some(stage) = died_at.filter(|_| is_firewalled(journey))
         {

@@ -133,6 +133,9 @@ pub struct Evidence {
     pub stage: Option<Stage>,
     /// The rule that gave the packet another address.
     pub translator: Option<Rule>,
+    /// The rule that rejected the SYN by a reset which died on its way out, and where the SYN was to go.
+    #[serde(default)]
+    pub rejecter: Option<Further>,
     /// The rule that exempted the packet from connection tracking (`notrack`).
     pub exempted_by: Option<Rule>,
     /// The rule of WSL's own that gave the packet WSL's mark, whatever mark it had.

@@ -175,6 +175,12 @@ impl Journey {
         }
     }
 
+    /// Whether a firewall refused the SYN by a reset, and that died here on its way to the client.
+    pub fn has_lost_a_firewalls_reset(&self) -> bool {
+        let Facts { reset, syn_ack, kernel_reset, .. } = self.facts;
+        self.outcome == Outcome::AnswerDropped && reset && !syn_ack && !kernel_reset
+    }
+
     /// Whether the client was answered for nothing: the application did not take the connection, or reset it at once.
     pub fn came_to_nothing(&self) -> bool {
         self.facts.not_accepted || self.facts.server_reset_ns.is_some()

@@ -39,6 +39,13 @@ impl FirewallTrace {
         Some(self.named(&decision))
     }
 
+    /// The rule that rejected this journey's SYN, when the kernel named one for this very packet: of a journey whose answer died.
+    pub(in crate::evidence) fn rejecter(&mut self, journey: &Journey) -> Option<Named> {
+        self.drain().ok()?;
+        let decision = identities(journey, false).into_iter().find_map(|identity| self.log.take_fatal(&identity, |_| true))?;
+        Some(self.named(&decision)).filter(|named| named.rule.verdict == "reject")
+    }
+
     /// The rule that gave this journey's packet another address: the one that changed where it goes, where several did.
     pub(in crate::evidence) fn translator(&mut self, journey: &Journey) -> Option<Rule> {
         self.translating(journey, journey.is_led_elsewhere())

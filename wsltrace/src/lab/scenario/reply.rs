@@ -24,6 +24,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
     vec![
         dropped_in_output(),
         reset_dropped(),
+        reject_dropped(),
         dropped_in_forward(),
         dropped_on_loopback(),
         sent_again(),
@@ -75,6 +76,31 @@ fn reset_dropped() -> Scenario {
         expect: Expect {
             says: "nothing took",
             path: [inbound(Stage::SocketLookup), up_to_answer(Stage::OutputFilter)].concat(),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+/// A firewall refuses the SYN, and another rule keeps that from the client: the first one is what has to be opened.
+fn reject_dropped() -> Scenario {
+    let base = dies(
+        "reply-drop-reject",
+        "a rule rejects with a TCP reset, and the OUTPUT chain drops that",
+        Stage::OutputFilter,
+        "output",
+    );
+    Scenario {
+        break_it: |lab| {
+            serve_any(lab)?;
+            let reject = format!("tcp dport {PORT} reject with tcp reset");
+            lab.wsl.nft("inet", "type filter hook input priority filter", &reject)?;
+            lab.wsl.nft("inet", "type filter hook output priority filter", "tcp flags & rst == rst drop")
+        },
+        mended: None,
+        expect: Expect {
+            says: "(tcp dport 8080 reject with tcp reset), and the reset that says so was dropped",
+            path: [inbound(Stage::InputFilter), up_to_answer(Stage::OutputFilter)].concat(),
             ..base.expect
         },
         ..base

@@ -29,6 +29,7 @@ const OVER_V6: &[OverV6] = &[
     ("reject-icmp-iptables-legacy", "reject-icmp-ip6tables-legacy", "ip6tables (legacy) rejects as address unreachable"),
     ("ingress-drop-nft", "ingress-drop-nft-v6", "nftables drops IPv6 in the ingress chain of the device"),
     ("reply-drop-tc", "reply-drop-tc-v6", "somebody's BPF program at tc drops the answers over IPv6"),
+    ("reply-drop-reject", "reply-drop-reject-v6", "a rule rejects IPv6 with a TCP reset, and the OUTPUT chain drops that"),
     ("reply-drop-reset", "reply-drop-reset-v6", "nothing listens, and the OUTPUT chain drops the reset over IPv6"),
     ("reply-drop-output", "reply-drop-output-v6", "the OUTPUT chain drops the server's answers over IPv6"),
     ("queue-no-reader", "queue-no-reader-v6", "a rule queues IPv6 to a program (NFQUEUE) that does not run"),
