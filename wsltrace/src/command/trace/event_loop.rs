@@ -41,6 +41,7 @@ impl Session {
         let mut summary = signal(SignalKind::user_defined1())?;
         let mut resumed = signal(SignalKind::from_raw(libc::SIGCONT))?;
         let _log = args.verbose.then(|| kernel_log(&mut self.probes)).transpose()?;
+        memory::give_back();
         self.probes.count_near_misses(true)?;
         self.probes.switch(true)?;
         self.say_armed(args, client.as_ref()).await?;
@@ -48,7 +49,6 @@ impl Session {
         if let Some(ready) = ready {
             ready.publish()?;
         }
-        memory::give_back();
         let began = Instant::now();
         let mut running = client.map(Client::start).transpose()?;
         let mut client_end = None;
