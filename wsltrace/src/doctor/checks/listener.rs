@@ -241,12 +241,18 @@ fn bound_to_device(facts: &Facts) -> Option<Finding> {
         (false, true) => (Severity::Fails, ", and nothing from Windows does"),
         (false, false) => (Severity::Warns, ""),
     };
-    let summary =
-        format!("the server takes only connections that come by {all}{but}: its socket is bound to the device (SO_BINDTODEVICE)");
+    // An address of the link is one of its interface, and a socket of it is bound there without having asked for that.
+    let is_of_link = |listener: &Listener| matches!(listener.address, IpAddr::V6(own) if own.is_unicast_link_local());
+    let (why, start) = if linux.listeners.iter().all(is_of_link) {
+        ("its address is a link-local one, which is of that interface alone", "let the server listen on [::]")
+    } else {
+        ("its socket is bound to the device (SO_BINDTODEVICE)", "start the server without binding it to a device")
+    };
+    let summary = format!("the server takes only connections that come by {all}{but}: {why}");
     let finding = linux.listeners.iter().fold(Finding::new(severity, summary), |finding, listener| {
         finding.because(format!("{} has {}", owner(listener), socket(listener)))
     });
-    Some(finding.linux("# when others shall reach it as well, start the server without binding it to a device"))
+    Some(finding.linux(format!("# when others shall reach it as well, {start}")))
 }
 
 fn is_from_windows(way: Way) -> bool {

@@ -39,6 +39,14 @@ fn a_server_of_a_device_takes_what_comes_by_it() {
     assert!(found.severity == Severity::Fails && found.summary.contains("and nothing from Windows does"), "{found:?}");
     assert!(found.remedy[0].text.contains("without binding it to a device"));
     assert_eq!(wrong(&bound(None, "eth0")), is("listener_address", Severity::Warns));
+    // One with a link-local address is bound by that.
+    let mut of_link = bound(None, "eth0");
+    of_link.linux.listeners[0].address = "fe80::1".parse().unwrap();
+    let found = finding(&of_link, "listener_address");
+    assert!(
+        found.summary.contains("its address is a link-local one") && found.remedy[0].text.contains("listen on [::]"),
+        "{found:?}"
+    );
     // One that is not bound takes the rest.
     let mut both = bound(None, "eth0");
     both.linux.listeners.push(listener("0.0.0.0"));

@@ -31,6 +31,7 @@ fn opaque() -> Scenario {
         name: "proxy-opaque-nft",
         title: "nftables hands the port to a proxy whose socket is not transparent, and nothing else is there",
         tools: &["nft"],
+        group: "firewall",
         options: &["NFT_TPROXY"],
         break_it: |lab| {
             let proxy = Listening::accepting(&lab.wsl, Binding::new(Ipv4Addr::UNSPECIFIED, 9999))?;
