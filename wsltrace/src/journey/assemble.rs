@@ -51,7 +51,8 @@ pub fn assemble(record: &Record, id: u64, names: &impl Names) -> Journey {
     let unconfirmed = || confirmation_death(record, outcome).filter(for_good).filter(|_| !facts.answer_from_outside);
     let ended = if died_at.is_some() { end(record) } else { unconfirmed() };
     // Now and then the kernel does not tell of a packet that it frees, and counts no missed event either.
-    let end_is_missing = died_at.is_some() && told_end(record).is_none();
+    let has_ended = died_at.is_some() || outcome == Outcome::Unfinished && end(record).is_some();
+    let end_is_missing = has_ended && told_end(record).is_none();
     let interface = |netns, ifindex| if ifindex == 0 { None } else { names.interface(netns, ifindex) };
     let (stages, answer) = way.visits(&interface);
     Journey {

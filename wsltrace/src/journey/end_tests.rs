@@ -94,6 +94,7 @@ fn an_icmp_error_is_a_rejection_unless_a_neighbour_is_missing() {
     record.death = never();
     let unseen = made(&record);
     assert_eq!((unseen.outcome, names(&unseen)[9]), (Outcome::Unfinished, Stage::Neighbour));
+    assert!(!unseen.complete && journey.complete, "its neighbour was given up, so it does not wait any longer");
     let record = self::record(&[&TO_ROUTING, &[StageCode::Forward]]);
     let mut rejected = answered(record, Flags::ICMP | Flags::ANSWER_LEFT, &ANSWER);
     rejected.death = died(&rejected, NETFILTER_DROP);
