@@ -89,6 +89,8 @@ fn late_container() -> Scenario {
             serve_published(lab)?;
             // It asks again after the client has sent once more, and before it would do so for the second time.
             lab.wsl.set_sysctl("net.ipv4.neigh.docker0.retrans_time_ms", "1500")?;
+            // It would ask its gateway again, and so tell where it is.
+            lab.side(Side::Container)?.ip("neighbour flush dev eth0")?;
             // The first question has more bytes than half of this.
             lab.side(Side::Container)?.nft(
                 "arp",
