@@ -51,9 +51,12 @@ impl Gatherer {
         let Some((port, rule)) = rules.filter(|rules| rules.hand_to_proxies).and_then(|rules| proxy_of(rules, journey)) else {
             return;
         };
-        let found = watched.listeners(port, None).or_told(inum, "list the listeners").unwrap_or_default();
-        let opaque: Vec<_> = found.into_iter().filter(|found| found.transparent == Some(false)).collect();
-        let listener = self.all_with_owners(opaque).into_iter().next();
+        let Some(found) = watched.listeners(port, None).or_told(inum, "list the listeners") else { return };
+        // One that is transparent by now, or may be, explains nothing.
+        if found.iter().any(|found| found.transparent != Some(false)) {
+            return;
+        }
+        let listener = self.all_with_owners(found).into_iter().next();
         evidence.passed_proxy = Some(PassedProxy { rule, port, listener });
     }
 }
