@@ -152,7 +152,7 @@ impl Flags {
     pub const DONE: u32 = 1 << 13;
     /// An older attempt of the same key still lives.
     pub const OLDER_ALIVE: u32 = 1 << 14;
-    /// The kernel itself made the reset (the event `tcp_send_reset` fired for this SYN).
+    /// The kernel's TCP reset (the event `tcp_send_reset`) this SYN or, with [`Self::SYN_ACK`], what confirms its answer.
     pub const KERNEL_RESET: u32 = 1 << 15;
     /// conntrack has set a state on the SYN, kept in `Record::conntrack`.
     pub const CONNTRACK: u32 = 1 << 16;

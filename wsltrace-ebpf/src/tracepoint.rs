@@ -18,7 +18,8 @@ use crate::{
 /// given up by its owner.
 #[btf_tracepoint(function = "tcp_send_reset")]
 pub fn tcp_send_reset(context: BtfTracePointContext) -> i32 {
-    if asleep() && all_settled() {
+    // An answer that left may be confirmed in vain.
+    if asleep() && nobody_waits() && all_settled() {
         return 0;
     }
     let _: Option<()> = reset_sent(&context);
@@ -52,8 +53,9 @@ fn kernel_reset(skb: SkBuff) -> Option<()> {
     let mut room = Room::new();
     let packet = packet::from_skb(skb, &mut room)?;
     if packet.kind == Kind::SYN {
-        let found = journey::find(packet)?;
-        found.record().flags |= Flags::KERNEL_RESET;
+        journey::find(packet)?.record().flags |= Flags::KERNEL_RESET;
+    } else if packet.kind == Kind::ACK {
+        journey::confirmation_reset(&packet.key);
     }
     Some(())
 }

@@ -274,6 +274,16 @@ pub fn closed(key: &Key, netns: u32, sequences: u32, unsaid: bool) {
     finish(&found);
 }
 
+/// The kernel answered by a reset what confirms the SYN-ACK of this key: no connection comes of it.
+#[inline(always)]
+pub fn confirmation_reset(key: &Key) {
+    let Some(found) = newest(key) else { return };
+    let record = found.record();
+    if record.flags & (Flags::SYN_ACK | Flags::ESTABLISHED) == Flags::SYN_ACK {
+        record.flags |= Flags::KERNEL_RESET;
+    }
+}
+
 /// The server's side reset the connection of this key before it had sent a byte.
 #[inline(always)]
 pub fn reset_by_server(key: &Key, netns: u32) {

@@ -17,7 +17,7 @@ use wsltrace_common::{Counted, Counter, Flags, HEADER_SIZE, Key, MAX_STAGES, Rec
 
 pub use self::{
     begin::enter,
-    end::{accepted, closed, consumed, dropped, established, reset_by_server},
+    end::{accepted, closed, confirmation_reset, consumed, dropped, established, reset_by_server},
     find::{exactly, find, newest},
     pass::{is_none_of_ours, visit, went_on},
 };

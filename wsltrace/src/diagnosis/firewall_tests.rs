@@ -19,8 +19,14 @@ fn what_refuses_the_way_back_that_a_rule_asks_for_is_taken_away() {
     let no_way = Evidence { rule: Some(rule), route_back: Some(false), ..Evidence::default() };
     let found = expect(&killed, &no_way, Code::FirewallDrop, Proved);
     assert!(found.remedy[0].starts_with("sudo ip route add 172.28.16.1 dev eth0"), "{:?}", found.remedy);
-    let route =
-        Refusing { kind: "blackhole".into(), destination: (ip("172.28.16.1"), 32), table: 254, marked: false, nexthop: None };
+    let route = Refusing {
+        kind: "blackhole".into(),
+        destination: (ip("172.28.16.1"), 32),
+        source: None,
+        table: 254,
+        marked: false,
+        nexthop: None,
+    };
     let found = expect(&killed, &Evidence { refusing_route: Some(route), ..no_way }, Code::FirewallDrop, Proved);
     assert!(
         found.summary.contains("the same interface, and the route \"blackhole 172.28.16.1/32\" refuses"),

@@ -66,6 +66,7 @@ mod transparent;
 mod unanswered;
 mod unexplained;
 mod unlistened;
+mod unmade;
 mod unmasked;
 mod vpn;
 mod whereabouts;

@@ -4,7 +4,7 @@ use super::{
     Confidence,
     case::{Case, Finding},
     hindered::relieved,
-    listener::{Mismatch, first, takers, who, who_of},
+    listener::{takers, who, who_of},
 };
 use crate::{
     evidence::{Listener, Proxied},
@@ -73,7 +73,7 @@ pub(super) fn syn_queue(case: &Case) -> Option<Finding> {
 }
 
 /// Whether an accept queue takes no more: it holds one more than its limit, which may be 0.
-fn is_full(listener: &Listener) -> bool {
+pub(super) fn is_full(listener: &Listener) -> bool {
     listener.queue > listener.backlog
 }
 
@@ -94,7 +94,7 @@ pub(super) fn not_accepted(case: &Case) -> Option<Finding> {
     if accepted || !(established || acknowledged) {
         return None;
     }
-    if let Some(finding) = no_longer_there(case) {
+    if let Some(finding) = super::unmade::no_longer_there(case).or_else(|| super::unmade::reset(case)) {
         return Some(finding);
     }
     let takers = takers(case);
@@ -173,22 +173,4 @@ fn reset_by_proxy(case: &Case, proxy: &Listener, proxied: &Proxied, summary: &st
     };
     let look = case.root(&format!("ss -ltnp 'sport = :{}'", proxy.port));
     Finding::proved(format!("{summary}: it leads connections on to {to} in a container{beyond}")).remedy([look, mend])
-}
-
-/// The client has confirmed, and no connection came of it here: its listener is gone, or there was none and a firewall's SYN proxy
-/// answered.
-fn no_longer_there(case: &Case) -> Option<Finding> {
-    let Facts { established, socket_lookup, answer_from_outside, .. } = case.journey.facts;
-    if established || answer_from_outside || case.evidence.sockets.is_none() || first(case, Mismatch::Nothing).is_some() {
-        return None;
-    }
-    let port = case.journey.last_destination().1;
-    let summary = if socket_lookup || case.journey.attempt > 1 {
-        format!("connected as the client sees it, but no connection came of it here: nothing listens on port {port} any longer")
-    } else {
-        format!(
-            "connected as the client sees it, but most likely with a firewall's SYN proxy (synproxy) only: nothing listens on port {port}"
-        )
-    };
-    Some(Finding::inferred(summary).remedy(case.where_to_type()).remedy([case.root("ss -ltnp")]))
 }

@@ -39,8 +39,9 @@ pub(crate) fn removal(by: &Refusal, to: IpAddr) -> String {
 
 fn network(by: &Refusal) -> String {
     let Refusal::Route(route) = by else { return String::new() };
+    let from = route.source.map(|(network, bits)| format!(" from {network}/{bits}")).unwrap_or_default();
     let nexthop = route.nexthop.map(|id| format!(" nhid {id}")).unwrap_or_default();
-    format!("{}/{}{nexthop}", route.destination.0, route.destination.1)
+    format!("{}/{}{from}{nexthop}", route.destination.0, route.destination.1)
 }
 
 /// The table of a route, as `ip route` takes it; nothing for that of which it speaks unless told otherwise.

@@ -155,8 +155,14 @@ fn answer_refused(reason: &str, location: &str) -> Journey {
 #[test]
 fn what_refuses_an_answer_in_routing_is_told() {
     let without_reason = answer_refused("NOT_SPECIFIED", "ip_error+0x94");
-    let route =
-        Refusing { kind: "blackhole".into(), destination: (ip("172.28.16.0"), 20), table: 254, marked: false, nexthop: Some(7) };
+    let route = Refusing {
+        kind: "blackhole".into(),
+        destination: (ip("172.28.16.0"), 20),
+        source: None,
+        table: 254,
+        marked: false,
+        nexthop: Some(7),
+    };
     let refused = Evidence { refusing_route: Some(route), ..Evidence::default() };
     let found = expect(&without_reason, &refused, Code::ReplyDropped, Inferred);
     assert!(found.summary.contains("in routing on docker0: the route \"blackhole 172.28.16.0/20 nhid 7\""), "{}", found.summary);

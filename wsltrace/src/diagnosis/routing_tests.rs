@@ -55,7 +55,14 @@ fn a_link_local_address_of_another_interface_is_no_matter_of_rules() {
 #[test]
 fn a_refusing_route_or_rule_is_named_there_and_back() {
     let refused = dropped("IP_INNOROUTES", "ip_error+0x8a");
-    let route = Refusing { kind: "blackhole".into(), destination: (ip("0.0.0.0"), 0), table: 77, marked: true, nexthop: None };
+    let route = Refusing {
+        kind: "blackhole".into(),
+        destination: (ip("0.0.0.0"), 0),
+        source: None,
+        table: 77,
+        marked: true,
+        nexthop: None,
+    };
     let by_route = Evidence { refusing_route: Some(route.clone()), ..Evidence::default() };
     let found = expect(&refused, &by_route, Code::NoRoute, Inferred);
     assert!(found.summary.contains("if they have the mark that leads there"), "{}", found.summary);

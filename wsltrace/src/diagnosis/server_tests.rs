@@ -8,8 +8,11 @@ use super::{
     tests::{dropped, expect},
 };
 use crate::{
-    evidence::{Cgroup, Evidence, FileLimit, Hindered, Hindrance, Listener, Proxied, Silence, Work},
-    journey::{Origin, Outcome, Stage, StageVisit},
+    evidence::{
+        Cgroup, Evidence, FileLimit, Hindered, Hindrance, Listener, Proxied, Silence, Work,
+        sysctls::{ABORTS_ON_OVERFLOW, TAKES_UP_IN_THE_MIDDLE},
+    },
+    journey::{Facts, Origin, Outcome, Stage, StageVisit},
     output::samples::{self, OVERFLOWED, after_prerouting, ip, journey, listener, with_listeners},
 };
 
@@ -157,6 +160,23 @@ fn a_client_whose_connection_came_to_nothing_was_not_accepted() {
     expect(&half, &with_listeners(Vec::new()), Code::Healthy, Proved);
     half.facts.answer_from_outside = false;
     assert!(expect(&half, &with_listeners(Vec::new()), Code::NotAccepted, Inferred).summary.contains("SYN proxy"));
+}
+
+#[test]
+fn a_confirmation_that_the_kernel_resets_made_no_connection() {
+    let mut half = samples::healthy().journey;
+    half.facts = Facts { established: false, acknowledged: true, confirmation_reset: true, socket_lookup: true, ..half.facts };
+    let full = Listener { queue: 5, backlog: 4, ..listener("0.0.0.0") };
+    let with = |name: &str| Evidence { sysctls: vec![(name.to_owned(), "1".to_owned())], ..with_listeners(vec![full.clone()]) };
+    let aborted = expect(&half, &with(ABORTS_ON_OVERFLOW), Code::NotAccepted, Inferred);
+    assert!(aborted.summary.contains("was full (5 wait, limit 4)"), "{}", aborted.summary);
+    let unexplained = expect(&half, &with_listeners(vec![listener("0.0.0.0")]), Code::NotAccepted, Inferred);
+    assert!(unexplained.summary.contains("did not take what confirms"), "{}", unexplained.summary);
+    half.facts.socket_lookup = false;
+    let proxied = expect(&half, &with(TAKES_UP_IN_THE_MIDDLE), Code::NotAccepted, Inferred);
+    assert_eq!(proxied.remedy[0], "sudo sysctl -w net.netfilter.nf_conntrack_tcp_loose=0");
+    let unknown = expect(&half, &with(ABORTS_ON_OVERFLOW), Code::NotAccepted, Inferred);
+    assert!(unknown.summary.contains("SYN proxy") && !unknown.summary.contains("loose"), "{}", unknown.summary);
 }
 
 #[test]

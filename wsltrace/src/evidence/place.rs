@@ -53,6 +53,10 @@ impl Watched {
         if is_refused_by_ipsec(journey) {
             way::add_ipsec(&self.netns, journey, evidence).or_told(inum, "list the IPsec policies");
         }
+        if journey.facts.confirmation_reset {
+            let read = sysctls::by_name(&self.netns, [sysctls::TAKES_UP_IN_THE_MIDDLE, sysctls::ABORTS_ON_OVERFLOW]);
+            evidence.sysctls.extend(read.or_told(inum, "read the settings").into_iter().flatten());
+        }
         let unconfirmed_at_tc = journey.is_unconfirmed() && journey.reason.as_deref() == Some("TC_INGRESS");
         let device = journey.death.as_ref().and_then(|death| death.interface);
         if let Some(device) = device

@@ -8,6 +8,12 @@ use crate::kernel::netns::Netns;
 /// Whether listeners of no VRF take what comes by one.
 pub const ACCEPTS_FROM_VRF: &str = "net.ipv4.tcp_l3mdev_accept";
 
+/// Whether connection tracking takes up a connection whose beginning it did not see.
+pub const TAKES_UP_IN_THE_MIDDLE: &str = "net.netfilter.nf_conntrack_tcp_loose";
+
+/// Whether the kernel resets a connection that its listener's queue has no room for.
+pub const ABORTS_ON_OVERFLOW: &str = "net.ipv4.tcp_abort_on_overflow";
+
 /// The settings that bear on a death in routing, as `sysctl` names them, with their values; those that are not there are left out.
 pub fn of_routing(netns: &Netns, family: Family, interface: Option<&str>) -> io::Result<Vec<(String, String)>> {
     read(netns, names(family, interface))

@@ -219,6 +219,12 @@ impl Journey {
         self.is_unconfirmed() && !self.reason.as_deref().is_some_and(is_decision)
     }
 
+    /// Whether no socket made its SYN-ACK: it was answered before it came to one. Of one that was sent again that is not known.
+    pub fn is_answered_by_syn_proxy(&self) -> bool {
+        let Facts { syn_ack, socket_lookup, answer_from_outside, .. } = self.facts;
+        syn_ack && !socket_lookup && !answer_from_outside && self.attempt == 1
+    }
+
     /// Whether what confirms the answer came in, and the server's kernel asked for it again all the same: it did not get there.
     pub fn is_confirmed_in_vain(&self) -> bool {
         let Facts { acknowledged, established, syn_ack_again, answer_from_outside, asked_again, confirmation_taken, .. } =
@@ -338,7 +344,7 @@ pub struct Facts {
     pub syn_ack: bool,
     /// A RST was made.
     pub reset: bool,
-    /// The kernel's TCP made the RST (not a firewall).
+    /// The kernel's TCP answered the SYN by the RST (not a firewall).
     pub kernel_reset: bool,
     /// An ICMP error that quotes the SYN was made.
     pub icmp: bool,
@@ -352,6 +358,8 @@ pub struct Facts {
     pub answer_from_outside: bool,
     /// What confirms the answer was freed where the server's kernel had it, as with a full accept queue or `TCP_DEFER_ACCEPT`.
     pub confirmation_taken: bool,
+    /// The server's kernel answered what confirms the SYN-ACK by a reset.
+    pub confirmation_reset: bool,
     /// The client acknowledged the SYN-ACK.
     pub acknowledged: bool,
     /// The connection became established.

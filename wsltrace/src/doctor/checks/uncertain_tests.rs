@@ -25,7 +25,7 @@ fn own() -> Address {
 /// A host's route that refuses answers.
 fn route(client: &str, marked: bool) -> RefusedClient {
     let client = client.parse().unwrap();
-    let route = Refusing { kind: "blackhole".into(), destination: (client, 32), table: 254, marked, nexthop: None };
+    let route = Refusing { kind: "blackhole".into(), destination: (client, 32), source: None, table: 254, marked, nexthop: None };
     RefusedClient { client, everybody: false, answer: true, by: Refusal::Route(route) }
 }
 

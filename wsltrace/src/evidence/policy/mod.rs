@@ -160,10 +160,10 @@ impl Rules {
                 let rule = RefusingRule { preference: rule.preference, text: text.into(), marked: false };
                 return Decision::Refused(Refusal::Rule(rule));
             }
-            let Some(route) = rule.route(packet.to, routes) else { continue };
+            let Some(route) = rule.route(packet, routes) else { continue };
             if is_throw(route) {
                 // It stands in the way of what its table has behind it; of nothing, where that is nothing.
-                let behind = rule.best(packet.to, routes.iter().filter(|route| !is_throw(route)));
+                let behind = rule.best(packet, routes.iter().filter(|route| !is_throw(route)));
                 let hides = behind.is_some_and(|behind| refusal_of(behind, packet.to).is_none());
                 thrown = thrown.or_else(|| refusal_of(route, packet.to).filter(|_| hides));
                 continue;
@@ -189,7 +189,7 @@ impl Rules {
 
     /// Whether one of them takes packets with a mark for this machine's, by these routes: as a transparent proxy needs it.
     pub(super) fn take_marked(&self, packet: &Packet<'_>, routes: &[RouteMessage]) -> bool {
-        let takes = |rule: &&Rule| rule.route(packet.to, routes).is_some_and(|route| route.header.kind == RouteType::Local);
+        let takes = |rule: &&Rule| rule.route(packet, routes).is_some_and(|route| route.header.kind == RouteType::Local);
         self.0.iter().any(|rule| rule.mark.is_some() && rule.matches(packet, true) && takes(&rule))
     }
 

@@ -1,5 +1,6 @@
 //! One rule of `ip rule`: what the kernel tells of it, and which packets it is about.
 
+use std::cmp::Reverse;
 use std::net::IpAddr;
 
 use rtnetlink::packet_route::IpProtocol;
@@ -7,7 +8,7 @@ use rtnetlink::packet_route::route::RouteMessage;
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
 
 use super::Packet;
-use crate::evidence::routes::{bits, metric, network, table};
+use crate::evidence::routes::{bits, metric, network, source, table};
 use crate::kernel::addresses::covers;
 
 /// One rule.
@@ -115,21 +116,31 @@ impl Rule {
         !self.more && all != self.inverted
     }
 
-    /// The route of its table that takes packets to this address, or throws them back to the next rule.
-    pub(super) fn route<'a>(&self, to: IpAddr, routes: &'a [RouteMessage]) -> Option<&'a RouteMessage> {
-        self.best(to, routes.iter())
+    /// The route of its table that takes this packet, or throws it back to the next rule.
+    pub(super) fn route<'a>(&self, packet: &Packet<'_>, routes: &'a [RouteMessage]) -> Option<&'a RouteMessage> {
+        self.best(packet, routes.iter())
     }
 
     /// The same of some of the routes.
-    pub(super) fn best<'a>(&self, to: IpAddr, routes: impl Iterator<Item = &'a RouteMessage>) -> Option<&'a RouteMessage> {
+    pub(super) fn best<'a>(
+        &self,
+        packet: &Packet<'_>,
+        routes: impl Iterator<Item = &'a RouteMessage>,
+    ) -> Option<&'a RouteMessage> {
+        let to = packet.to;
         if self.action != RuleAction::ToTable {
             return None;
         }
         // A route for another type of service is not asked; nobody's SYN has one.
         let takes = |route: &&RouteMessage| {
-            table(route) == self.table && route.header.tos == 0 && covers(network(route, to), bits(route), to)
+            table(route) == self.table
+                && route.header.tos == 0
+                && covers(network(route, to), bits(route), to)
+                && source(route).is_none_or(|(network, bits)| covers(network, bits, packet.from))
         };
-        let best = routes.filter(takes).min_by_key(|route| (u8::MAX - bits(route), metric(route)))?;
+        // Of routes to one network IPv6 asks those of some sources first.
+        let wideness = |route: &RouteMessage| (bits(route), source(route).map_or(0, |(_, bits)| bits));
+        let best = routes.filter(takes).min_by_key(|route| (Reverse(wideness(route)), metric(route)))?;
         self.suppresses.is_none_or(|most| u32::from(bits(best)) > most).then_some(best)
     }
 

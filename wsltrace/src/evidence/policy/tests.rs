@@ -74,6 +74,7 @@ fn the_route_that_the_kernel_takes_is_the_one_that_may_refuse() {
             Some(Refusal::Route(Refusing {
                 kind: kind.into(),
                 destination: (network.parse().unwrap(), bits),
+                source: None,
                 table,
                 marked,
                 nexthop: None,
@@ -162,9 +163,23 @@ fn a_route_by_a_nexthop_that_refuses_is_told_with_its_number() {
     let told = Refusing {
         kind: "blackhole".into(),
         destination: ("10.2.0.0".parse().unwrap(), 16),
+        source: None,
         table: 254,
         marked: false,
         nexthop: Some(7),
     };
     assert_eq!(refusal(&netns, &packet), Some(Refusal::Route(told)));
+}
+
+#[test]
+fn a_route_of_some_sources_refuses_only_them() {
+    let Some(netns) = fresh("a_route_of_some_sources_refuses_only_them") else { return };
+    ip(&netns, "link set lo up");
+    ip(&netns, "-6 route add fd00:9::/32 dev lo");
+    ip(&netns, "-6 route add prohibit fd00:9::/32 from fd01::/64");
+    let Some(Refusal::Route(told)) = refusal(&netns, &packet("fd01::1", "fd00:9::1", "eth0")) else {
+        panic!("it is one of them")
+    };
+    assert_eq!((told.kind.as_ref(), told.source), ("prohibit", Some(("fd01::".parse().unwrap(), 64))));
+    assert_eq!(refusal(&netns, &packet("fd02::1", "fd00:9::1", "eth0")), None, "it is none of them");
 }

@@ -29,6 +29,9 @@ pub struct Refusing {
     pub kind: Cow<'static, str>,
     /// Where it leads, and for how many bits of that.
     pub destination: (IpAddr, u8),
+    /// Of which sources it takes packets, and for how many bits of that; none where it takes all. Only IPv6 has such routes.
+    #[serde(default)]
+    pub source: Option<(IpAddr, u8)>,
     /// The number of its table.
     pub table: u32,
     /// Whether only packets with a mark come to that table; what mark the packet had is not known.
@@ -137,6 +140,12 @@ pub(super) fn network(route: &RouteMessage, like: IpAddr) -> IpAddr {
     destination.unwrap_or(unspecified)
 }
 
+/// Of which sources a route takes packets; none where it takes all.
+pub(super) fn source(route: &RouteMessage) -> Option<(IpAddr, u8)> {
+    let source = |attribute: &RouteAttribute| if let RouteAttribute::Source(from) = attribute { address(from) } else { None };
+    Some((route.attributes.iter().find_map(source)?, route.header.source_prefix_length))
+}
+
 /// The number of a route's table.
 pub(super) fn table(route: &RouteMessage) -> u32 {
     let number = |attribute: &RouteAttribute| if let RouteAttribute::Table(number) = attribute { Some(*number) } else { None };
@@ -163,7 +172,14 @@ pub(super) fn refusal_of(route: &RouteMessage, to: IpAddr) -> Option<Refusing> {
     let destination = (network(route, to), bits(route));
     let nexthop = |attribute: &RouteAttribute| if let RouteAttribute::NhId(id) = attribute { Some(*id) } else { None };
     let nexthop = route.attributes.iter().find_map(nexthop);
-    (!own).then(|| Refusing { kind: kind.into(), destination, table: table(route), marked: false, nexthop })
+    (!own).then(|| Refusing {
+        kind: kind.into(),
+        destination,
+        source: source(route),
+        table: table(route),
+        marked: false,
+        nexthop,
+    })
 }
 
 fn address(address: &RouteAddress) -> Option<IpAddr> {

@@ -9,7 +9,7 @@ use crate::lab::{Lab, LabError, PORT, Seen, Step};
 const GROUP: &str = "SYN proxy";
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![by_iptables(), by_nft(), nobody()]
+    vec![by_iptables(), by_nft(), nobody(), unasked()]
 }
 
 fn by_iptables() -> Scenario {
@@ -67,17 +67,49 @@ fn nobody() -> Scenario {
     }
 }
 
-/// The SYN to the firewall, its answer, and the firewall's own SYN, which carries on the client's.
+/// Connection tracking takes up a connection in the middle, so the rule does not see the confirmation, and the server gets one of nothing.
+fn unasked() -> Scenario {
+    let base =
+        template("synproxy-loose", "a SYN proxy whose connections are taken up in the middle stands before the server", GROUP);
+    Scenario {
+        tools: &["iptables-nft"],
+        break_it: |lab| {
+            serve_any(lab)?;
+            untracked_to_proxy(lab)
+        },
+        client: Seen::Reset,
+        witness: Some(("Tcp", "OutRsts")),
+        expect: Expect {
+            codes: &[Code::NotAccepted],
+            inferred: true,
+            says: "nf_conntrack_tcp_loose",
+            path: answered_in_its_place(),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+/// The SYN to the firewall, and its answer.
+fn answered_in_its_place() -> Vec<Step> {
+    [inbound(Stage::InputFilter), vec![Step::Must(Stage::SynAck)], answer()].concat()
+}
+
+/// The same, and the firewall's own SYN, which carries on the client's.
 fn proxied() -> Vec<Step> {
-    [inbound(Stage::InputFilter), vec![Step::Must(Stage::SynAck)], answer(), vec![Step::Must(Stage::TcIngress)]].concat()
+    [answered_in_its_place(), vec![Step::Must(Stage::TcIngress)]].concat()
 }
 
 fn proxy(lab: &Lab) -> Result<(), LabError> {
+    untracked_to_proxy(lab)?;
+    strict(lab)
+}
+
+fn untracked_to_proxy(lab: &Lab) -> Result<(), LabError> {
     lab.iptables("iptables-nft", &format!("-t raw -A PREROUTING -i eth0 -p tcp --dport {PORT} --syn -j CT --notrack"))?;
     let unknown = "-m conntrack --ctstate INVALID,UNTRACKED -j SYNPROXY --sack-perm --timestamp --wscale 7 --mss 1460";
     lab.iptables("iptables-nft", &format!("-A INPUT -p tcp --dport {PORT} {unknown}"))?;
-    lab.iptables("iptables-nft", &format!("-A INPUT -p tcp --dport {PORT} -m conntrack --ctstate INVALID -j DROP"))?;
-    strict(lab)
+    lab.iptables("iptables-nft", &format!("-A INPUT -p tcp --dport {PORT} -m conntrack --ctstate INVALID -j DROP"))
 }
 
 /// An ACK out of nowhere begins no connection. Where connection tracking is a module, there is such a setting once rules ask for it.
