@@ -83,7 +83,7 @@ fn mark(net: u64) -> Option<u64> {
     Some(mark)
 }
 
-/// A global BPF function, see packet.rs.
+/// A global BPF function, see packet/mod.rs.
 ///
 /// # Safety
 ///

@@ -40,7 +40,7 @@ fn entrance(local: bool) -> StageCode {
     if local { StageCode::Output } else { StageCode::TcIngress }
 }
 
-/// A global BPF function, see packet.rs.
+/// A global BPF function, see packet/mod.rs.
 ///
 /// # Safety
 ///

@@ -229,7 +229,7 @@ pub fn established(key: &Key, netns: u32, accept_is_seen: bool) {
 }
 
 /// The attempt of this key, slot included, ends if it was answered: a newer one has led to the connection. A global BPF function, see
-/// packet.rs: in the loop above it would be followed once for each turn.
+/// packet/mod.rs: in the loop above it would be followed once for each turn.
 ///
 /// # Safety
 ///

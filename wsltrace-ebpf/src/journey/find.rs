@@ -62,7 +62,7 @@ pub fn settling(key: &Key, sequences: u32) -> Option<Found> {
 }
 
 /// Makes the key that of the newest attempt known under it that is held; its slot becomes 0 when there is none. A global BPF
-/// function, see packet.rs.
+/// function, see packet/mod.rs.
 ///
 /// # Safety
 ///
@@ -99,7 +99,7 @@ unsafe extern "C" fn journey_settling(key: *mut Key, sequences: u32) -> u32 {
     0
 }
 
-/// Whether the record under exactly this key is held. A global BPF function, see packet.rs and [`journey_claims`].
+/// Whether the record under exactly this key is held. A global BPF function, see packet/mod.rs and [`journey_claims`].
 ///
 /// # Safety
 ///
@@ -170,7 +170,7 @@ struct Search {
 
 /// The rare ways to a record: makes the key that of the attempt that carries the `sk_buff`, else of the newest that lives, or for
 /// an ICMP error of the oldest that waits for an answer; its slot becomes 0 when there is none. A global BPF function, see
-/// packet.rs.
+/// packet/mod.rs.
 ///
 /// # Safety
 ///
@@ -220,7 +220,7 @@ fn newest_of(alias: &Key, key: &mut Key) {
 }
 
 /// Chooses the attempt of the key, slot included, if its claim is better than that of the one chosen before. Not 0 when there can be no
-/// better. A global BPF function, see packet.rs: in the loop above it would be followed once for each turn.
+/// better. A global BPF function, see packet/mod.rs: in the loop above it would be followed once for each turn.
 ///
 /// # Safety
 ///

@@ -154,7 +154,7 @@ pub fn finish(found: &Found) {
     unsafe { journey_finish(found.0) };
 }
 
-/// A global BPF function, see packet.rs: it is reached from many places.
+/// A global BPF function, see packet/mod.rs: it is reached from many places.
 ///
 /// # Safety
 ///

@@ -23,7 +23,7 @@ pub fn visit(packet: &Packet, stage: StageCode, place: Place) {
     unsafe { journey_visit(packet, stage as u32, place.netns, place.ifindex) };
 }
 
-/// A global BPF function, see packet.rs.
+/// A global BPF function, see packet/mod.rs.
 ///
 /// # Safety
 ///
@@ -63,7 +63,7 @@ pub fn went_on(carrier: &Carrier, stage: StageCode) -> bool {
     seen(carrier.skb).is_some_and(|seen| unsafe { journey_goes_on(seen, carrier, stage as u32) } != 0)
 }
 
-/// A global BPF function, see packet.rs. Where a task sends, an interrupt may have something else in `seen` at any moment: what decides
+/// A global BPF function, see packet/mod.rs. Where a task sends, an interrupt may have something else in `seen` at any moment: what decides
 /// is whether the record to which it leads is that of this `sk_buff`.
 ///
 /// # Safety
