@@ -1,7 +1,7 @@
 //! Somebody else's BPF programs, a handful of instructions each: they pass or drop packets beside the tracer's own. They are held
 //! by descriptors and go with them.
 
-use std::ffi::c_int;
+use std::ffi::{c_char, c_int};
 use std::fs::File;
 use std::io;
 use std::mem;
@@ -246,7 +246,7 @@ fn load(attach: Attach, instructions: &[bpf_insn]) -> io::Result<OwnedFd> {
     load.insn_cnt = u32::try_from(instructions.len()).map_err(io::Error::other)?;
     load.license = license.as_ptr() as u64;
     for (to, from) in load.prog_name.iter_mut().zip(b"stranger") {
-        *to = from.cast_signed();
+        *to = c_char::from_ne_bytes([*from]);
     }
     owned(bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr)?)
 }

@@ -1,6 +1,7 @@
 //! A tunnel between two namespaces: a device without link-layer headers on each side, as those of VPNs are, and a thread that carries
 //! the packets from one to the other.
 
+use std::ffi::c_char;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::net::IpAddr;
@@ -67,7 +68,7 @@ fn open() -> io::Result<File> {
     // SAFETY: a structure of plain integers, for which zeroes are a value.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     for (to, from) in request.ifr_name.iter_mut().zip(DEVICE.as_bytes()) {
-        *to = from.cast_signed();
+        *to = c_char::from_ne_bytes([*from]);
     }
     request.ifr_ifru.ifru_flags = libc::c_short::try_from(libc::IFF_TUN | libc::IFF_NO_PI).map_err(io::Error::other)?;
     // SAFETY: the request reads and writes an `ifreq`, which this is.

@@ -2,7 +2,7 @@
 //! running a program by hand, reading a hash map many entries at a time, and looking at programs. Nothing else in the tracer
 //! calls bpf(2); the lab does, where it plays somebody else.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, c_char};
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -128,7 +128,7 @@ fn try_load(kind: ProgramType, name: &str, code: Code<'_>, log: &mut [u8]) -> io
     load.license = license.as_ptr() as u64;
     // The kernel keeps 15 bytes and a zero.
     for (to, from) in load.prog_name.iter_mut().zip(name.bytes().take(15)) {
-        *to = from.cast_signed();
+        *to = c_char::from_ne_bytes([from]);
     }
     if !log.is_empty() {
         load.log_level = 1;
@@ -332,7 +332,8 @@ fn program_name(id: u32) -> io::Result<String> {
     let mut attr = empty_attr();
     attr.__bindgen_anon_6.__bindgen_anon_1.prog_id = id;
     let program = owned(bpf(bpf_cmd::BPF_PROG_GET_FD_BY_ID, &mut attr)?)?;
-    let name = info(&program)?.name.map(core::ffi::c_char::cast_unsigned);
+    // A C character is signed on x86-64, and not on arm64: this is the same on both.
+    let name = info(&program)?.name.map(|letter| letter.to_ne_bytes()[0]);
     Ok(String::from_utf8_lossy(name.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned())
 }
 
