@@ -108,6 +108,7 @@ pub(super) fn with_leader(case: &Case, code: Code, finding: Finding) -> Finding 
     let server = lead.passed_by.iter().find(|listener| !is_forwarder(listener)).filter(|_| dead_end);
     match server {
         Some(server) => past_a_server(case, lead, server, code, finding),
+        None if lead.otherwise.is_some() && dead_end => before_another(case, lead, finding),
         None if is_port_here(case, code) => to_a_port_of_nobody(case, lead, finding),
         None => finding,
     }
@@ -144,6 +145,27 @@ fn to_a_port_of_nobody(case: &Case, lead: &Lead, mut finding: Finding) -> Findin
             case.root(&format!("ss -ltnp 'sport = :{led_to}'")),
         ])
         .collect();
+    finding
+}
+
+/// A rule leads to where nobody is, in front of one that leads to a server: as after a crash of what makes such rules.
+fn before_another(case: &Case, lead: &Lead, mut finding: Finding) -> Finding {
+    let rule = case.journey.translated.as_ref().and_then(|translated| translated.rule.as_ref());
+    let Some((rule, (to, server))) = rule.zip(lead.otherwise.as_ref()) else { return finding };
+    let commands: Vec<String> = around(rule, case.journey.flow.destination_port, case.is_v6());
+    if commands.is_empty() {
+        return finding;
+    }
+    finding.summary = format!(
+        "{}; behind {}, which sent it there, another rule leads to {to}, where {} listens",
+        finding.summary,
+        name(rule),
+        who(server)
+    );
+    let head = "# most likely that rule is left over from a container that is gone: take it out of the way".to_owned();
+    let or_else = "# or else start what it leads to".to_owned();
+    let commands = commands.into_iter().map(|line| case.root(&line));
+    finding.remedy = [head].into_iter().chain(commands).chain([or_else]).collect();
     finding
 }
 
@@ -218,7 +240,12 @@ fn past_a_server(case: &Case, lead: &Lead, server: &Listener, code: Code, mut fi
 
 #[cfg(test)]
 mod tests {
-    use crate::diagnosis::{Code, Confidence::Inferred, Confidence::Proved, tests::expect};
+    use crate::diagnosis::{
+        Code,
+        Confidence::Inferred,
+        Confidence::Proved,
+        tests::{dropped, expect},
+    };
     use crate::evidence::{Backend, Evidence, Lead, Listener, OwnAddress, Owner, Rule};
     use crate::journey::{DeathPlace, Outcome, Stage, Translated};
     use crate::output::samples::{self, CONTAINER, ip, listener, with_listeners};
@@ -240,6 +267,34 @@ mod tests {
         // Another container has it, or it is of a network behind this one.
         expect(&journey, &with("172.17.0.7", true), Code::NoForwarding, Proved);
         expect(&journey, &with("10.244.0.1", false), Code::NoForwarding, Proved);
+    }
+
+    #[test]
+    fn a_rule_to_nobody_in_front_of_one_to_a_server_is_taken_out_of_the_way() {
+        let mut journey = dropped(&[Stage::TcIngress, Stage::Postrouting, Stage::Neighbour], "NEIGH_FAILED", "neigh_invalidate");
+        let text = Some("tcp dport 8080 dnat to 172.17.0.9:80".to_owned());
+        let rule = Rule { backend: Backend::Nft, table: "nat".into(), chain: "prerouting".into(), text, ..samples::rule() };
+        journey.translated = Some(Translated {
+            source: journey.flow.source,
+            source_port: journey.flow.source_port,
+            destination: ip("172.17.0.9"),
+            destination_port: 80,
+            rule: Some(rule),
+        });
+        let with = |otherwise| Evidence {
+            lead: Some(Lead { sent_by_rule: Some(true), otherwise, ..Lead::default() }),
+            ..Evidence::default()
+        };
+        let other = Some(((ip("172.17.0.2"), 80).into(), listener("0.0.0.0")));
+        let found = expect(&journey, &with(other), Code::NoNeighbour, Proved);
+        assert!(
+            found.summary.contains("another rule leads to 172.17.0.2:80, where server (pid 412) listens"),
+            "{}",
+            found.summary
+        );
+        assert_eq!(found.remedy[1], "sudo nft delete rule ip nat prerouting handle 4");
+        let found = expect(&journey, &with(None), Code::NoNeighbour, Proved);
+        assert!(found.remedy.iter().all(|line| !line.contains("nft delete")), "{:?}", found.remedy);
     }
 
     #[test]

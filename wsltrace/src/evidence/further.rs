@@ -9,7 +9,7 @@ use super::told::OrTold as _;
 use super::watched::Watched;
 use super::{Evidence, Rule};
 use crate::journey::{Journey, Outcome, Stage};
-use crate::simulate::{Behind, Packet, Way, further};
+use crate::simulate::{Behind, Packet, Way, further, without};
 
 /// The most rules that are read for this: the death itself is to be told without delay, and ten thousand take a second to read.
 const MAX_RULES: usize = 2000;
@@ -18,6 +18,9 @@ const MAX_KEPT: usize = 256;
 
 /// The answers that were found with one reading of the rules, by the rule that killed the packet, where one did.
 pub(super) type Answers = HashMap<(Packet, Option<RuleAt>), Behind>;
+
+/// Where packets come to without a rule, found with one reading of the rules.
+pub(super) type Ways = HashMap<(Packet, RuleAt), Option<(IpAddr, u16)>>;
 
 /// Which rule it is, of all in a namespace.
 type RuleAt = (String, String, String, Option<u64>, Option<u32>);
@@ -32,7 +35,7 @@ impl Watched {
         if !(by_rule || in_routing) {
             return None;
         }
-        if self.trace.as_ref().is_some_and(|trace| trace.rules() > MAX_RULES) {
+        if self.has_many_rules() {
             return None;
         }
         let rules = self.rules.get_mut(|| Rules::read(&self.netns)).or_told(self.netns.inum(), "read the firewall rules");
@@ -41,6 +44,27 @@ impl Watched {
         let all = found.further.len();
         evidence.further = found.further.into_iter().take_while(|further| self.holder(&further.rule).is_none()).collect();
         found.arrives_at.filter(|_| evidence.further.len() == all)
+    }
+
+    /// Where a journey's SYN would come to without the rule of this namespace that gave it another destination, as the rules are now.
+    pub(super) fn way_without(&mut self, journey: &Journey, rule: &Rule) -> Option<(IpAddr, u16)> {
+        if self.has_many_rules() || self.holder(rule).is_some() {
+            return None;
+        }
+        let rules = self.rules.get_mut(|| Rules::read(&self.netns)).or_told(self.netns.inum(), "read the firewall rules")?;
+        let key = (syn(journey), at(rule));
+        if let Some(known) = rules.ways.get(&key) {
+            return *known;
+        }
+        let way = without(&rules.rulesets, &key.0, &rules.machine, rule);
+        if rules.ways.len() < MAX_KEPT {
+            rules.ways.insert(key, way);
+        }
+        way
+    }
+
+    fn has_many_rules(&self) -> bool {
+        self.trace.as_ref().is_some_and(|trace| trace.rules() > MAX_RULES)
     }
 }
 
@@ -77,7 +101,6 @@ impl Watched {
 }
 
 fn kept(rules: &mut Rules, packet: &Packet, rule: Option<&Rule>) -> Behind {
-    let at = |rule: &Rule| (rule.family.clone(), rule.table.clone(), rule.chain.clone(), rule.handle, rule.number);
     let key = (packet.clone(), rule.map(at));
     if let Some(known) = rules.further.get(&key) {
         return known.clone();
@@ -88,6 +111,10 @@ fn kept(rules: &mut Rules, packet: &Packet, rule: Option<&Rule>) -> Behind {
     let found = further(&rules.rulesets, packet, &rules.machine, rule);
     rules.further.insert(key, found.clone());
     found
+}
+
+fn at(rule: &Rule) -> RuleAt {
+    (rule.family.clone(), rule.table.clone(), rule.chain.clone(), rule.handle, rule.number)
 }
 
 /// The SYN as it came. A client's port is another with each attempt.

@@ -232,22 +232,6 @@ impl Gatherer {
         evidence
     }
 
-    /// Where the packet was led from the namespace into which it came.
-    fn add_lead(&mut self, journey: &Journey, began: Instant, evidence: &mut Evidence) {
-        let (here, to) = (journey.netns, journey.last_destination().0);
-        let Some(watched) = self.watched.get_mut(&here) else { return };
-        let Some(mut lead) = watched.lead(journey, began, evidence).or_told(here, "tell where a packet was led") else { return };
-        let flow = &journey.flow;
-        if lead::is_led_elsewhere(journey) {
-            let found = watched.listeners(flow.destination_port, None).or_told(here, "list the listeners").unwrap_or_default();
-            let named = self.all_with_owners(found);
-            lead.passed_by = takers(&named, flow.destination, journey.interface.as_deref()).into_iter().cloned().collect();
-        }
-        let mut has = self.watched.iter_mut().map(|(inum, watched)| watched.has(to).or_told(*inum, "list the addresses"));
-        lead.owned = to.is_loopback() || has.any(|has| has == Some(true));
-        evidence.lead = Some(lead);
-    }
-
     fn add_sockets(&mut self, journey: &Journey, began: Instant, evidence: &mut Evidence) {
         let (_, port) = journey.last_destination();
         let here = journey.last_netns();

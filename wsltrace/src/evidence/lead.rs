@@ -2,7 +2,7 @@
 //! and whether a rule of today sends it there or an old entry of connection tracking.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -11,9 +11,10 @@ use super::routes::{self, Question};
 use super::rules::{leads_on, one_sends_to, translating_rules};
 use super::told::OrTold as _;
 use super::watched::Watched;
-use super::{Evidence, Listener, way};
+use super::{Evidence, Gatherer, Listener, Rule, way};
 use crate::journey::{Journey, Outcome, Stage, symbol};
 use crate::kernel::addresses::list_addresses;
+use crate::wsl::takers;
 
 /// What is known of the place that a packet is led to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -27,6 +28,9 @@ pub struct Lead {
     pub passed_by: Vec<Listener>,
     /// Whether a rule sends packets there; `None` where none had to, or the rules do not tell.
     pub sent_by_rule: Option<bool>,
+    /// Where another rule would lead it, and who listens there, once the rule is gone that led it to where nobody is.
+    #[serde(default)]
+    pub otherwise: Option<(SocketAddr, Listener)>,
 }
 
 /// Whether a rule gave the packet another destination.
@@ -79,5 +83,37 @@ impl Watched {
             sent_by_rule = rules.as_ref().and_then(|rules| one_sends_to(rules, to));
         }
         Ok(Lead { leaves_by, sent_by_rule, ..Lead::default() })
+    }
+}
+
+impl Gatherer {
+    /// Where the packet was led from the namespace into which it came.
+    pub(super) fn add_lead(&mut self, journey: &Journey, began: Instant, evidence: &mut Evidence) {
+        let (here, to) = (journey.netns, journey.last_destination().0);
+        let Some(watched) = self.watched.get_mut(&here) else { return };
+        let Some(mut lead) = watched.lead(journey, began, evidence).or_told(here, "tell where a packet was led") else { return };
+        let flow = &journey.flow;
+        if is_led_elsewhere(journey) {
+            let found = watched.listeners(flow.destination_port, None).or_told(here, "list the listeners").unwrap_or_default();
+            let named = self.all_with_owners(found);
+            lead.passed_by = takers(&named, flow.destination, journey.interface.as_deref()).into_iter().cloned().collect();
+        }
+        let mut has = self.watched.iter_mut().map(|(inum, watched)| watched.has(to).or_told(*inum, "list the addresses"));
+        lead.owned = to.is_loopback() || has.any(|has| has == Some(true));
+        if !lead.owned {
+            lead.otherwise = evidence.translator.as_ref().and_then(|rule| self.led_otherwise(journey, rule));
+        }
+        evidence.lead = Some(lead);
+    }
+
+    /// Where another rule would lead a packet, and who listens there, without the rule that led it.
+    fn led_otherwise(&mut self, journey: &Journey, rule: &Rule) -> Option<(SocketAddr, Listener)> {
+        if journey.last_netns() != journey.netns {
+            return None;
+        }
+        let to: SocketAddr = self.watched.get_mut(&journey.netns)?.way_without(journey, rule)?.into();
+        let listeners = self.listeners_at(to)?;
+        let taker = takers(&listeners, to.ip(), None).into_iter().next()?.clone();
+        (to.ip() != journey.last_destination().0 && to.ip() != journey.flow.destination).then_some((to, taker))
     }
 }

@@ -46,15 +46,15 @@ impl Gatherer {
         ends.into_iter().map(|(pid, to)| Proxied { pid, to, there: self.listeners_at(to) }).collect()
     }
 
-    /// The listeners on a port in the one watched namespace that has the address.
-    fn listeners_at(&mut self, to: SocketAddr) -> Option<Vec<Listener>> {
+    /// The listeners on a port in the one watched namespace that has the address, with their owners.
+    pub(super) fn listeners_at(&mut self, to: SocketAddr) -> Option<Vec<Listener>> {
         let mut owners = self.watched.iter_mut().filter_map(|(inum, watched)| {
             watched.has(to.ip()).or_told(*inum, "list the addresses").filter(|has| *has).map(|_| (*inum, watched))
         });
         // Networks of several containers may have the same addresses.
         let (Some((inum, watched)), None) = (owners.next(), owners.next()) else { return None };
         let found = watched.listeners(to.port(), None).or_told(inum, "list the listeners")?;
-        Some(found.into_iter().map(|found| found.listener).collect())
+        Some(self.all_with_owners(found))
     }
 }
 

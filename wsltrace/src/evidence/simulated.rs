@@ -4,7 +4,7 @@ use std::io;
 use std::net::IpAddr;
 
 use super::Rule;
-use super::further::Answers;
+use super::further::{Answers, Ways};
 use super::unnamed::Suspects;
 use crate::journey::{Journey, Origin};
 use crate::kernel::addresses::list_addresses;
@@ -21,6 +21,8 @@ pub(super) struct Rules {
     pub(super) hand_to_proxies: bool,
     /// What was found behind rules with them.
     pub(super) further: Answers,
+    /// Where packets would come to without a rule, with them.
+    pub(super) ways: Ways,
     /// What was found that may stop packets, with them.
     pub(super) suspects: Suspects,
 }
@@ -38,6 +40,7 @@ impl Rules {
             rulesets,
             machine,
             further: Answers::new(),
+            ways: Ways::new(),
             suspects: Suspects::new(),
         }
     }

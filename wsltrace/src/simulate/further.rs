@@ -97,6 +97,13 @@ pub fn further(rulesets: &Rulesets, packet: &Packet, machine: &Machine, first: O
     Behind { further: found.into_iter().skip(usize::from(first.is_some())).collect(), arrives_at }
 }
 
+/// Where a packet comes to once a rule is gone; `None` where that is not certain, or there is no such rule.
+pub fn without(rulesets: &Rulesets, packet: &Packet, machine: &Machine, rule: &Rule) -> Option<(IpAddr, u16)> {
+    let rulesets = rulesets.mended(rule, Mend::Delete)?;
+    let End::Passes { address, port, .. } = predict(&rulesets, packet, machine).end else { return None };
+    address.zip(port)
+}
+
 fn stops_by(end: &End, by: &Rule) -> bool {
     matches!(end, End::Dropped { rule, .. } | End::Rejected { rule, .. } if rule.is(by))
 }

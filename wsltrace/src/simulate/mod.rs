@@ -30,7 +30,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use behind_device::behind_device;
-pub use further::{Behind, Further, further};
+pub use further::{Behind, Further, further, without};
 pub use marks::{marks_back, marks_through};
 pub use packet::{Machine, Packet, Part, Standing, Way};
 pub use read::{Reader, Rulesets, read, read_by};

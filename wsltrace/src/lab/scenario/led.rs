@@ -44,6 +44,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             &["iptables-legacy"],
             |lab| leave_rule(lab, "iptables-legacy"),
         ),
+        before_another(),
         past_a_server_unforwarded(),
         old_entry(),
         address_of_nobody(),
@@ -68,6 +69,16 @@ fn past_a_server(
         expect: Expect { says: "which listens on it here", ..stopped.expect },
         ..stopped
     }
+}
+
+/// What makes such rules has crashed: the container has another address since, and a rule of its own behind the old one.
+fn before_another() -> Scenario {
+    let title = "a rule left over leads to a container that is gone, in front of one that leads to a server";
+    let base = past_a_server("dnat-before-another", title, &["nft"], |lab| {
+        publish(lab, STOPPED)?;
+        serve_published(lab)
+    });
+    Scenario { expect: Expect { says: "another rule leads to 172.17.0.2:80, where wsltrace", ..base.expect }, ..base }
 }
 
 fn leave_rule(lab: &mut Lab, iptables: &'static str) -> Result<(), LabError> {
