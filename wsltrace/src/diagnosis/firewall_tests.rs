@@ -77,12 +77,18 @@ fn a_limit_is_told_as_one_and_what_is_dropped_at_a_limited_rate_is_not() {
         "tcp dport 8080 quota over 10 mbytes drop",
         "-A INPUT -p tcp --dport 8080 -m connlimit --connlimit-above 4 --connlimit-mask 32 --connlimit-saddr -j DROP",
         "tcp dport 8080 xt match hashlimit counter drop",
+        // Since nft 1.1.
+        "tcp dport 8080 xt match \"connlimit\" counter drop",
     ] {
         let found = found(limit);
         assert!(found.summary.contains("it is a limit"), "{}", found.summary);
         assert!(found.remedy[0].starts_with("# wait") && found.remedy.len() == 2, "{:?}", found.remedy);
     }
-    for asks in ["-A INPUT -m recent --update --seconds 60 --hitcount 3 --name x -j DROP", "xt match recent counter drop"] {
+    for asks in [
+        "-A INPUT -m recent --update --seconds 60 --hitcount 3 --name x -j DROP",
+        "xt match recent counter drop",
+        "xt match \"recent\" counter drop",
+    ] {
         assert!(found(asks).summary.contains("came before"), "{asks}");
     }
     for chance in
@@ -90,7 +96,12 @@ fn a_limit_is_told_as_one_and_what_is_dropped_at_a_limited_rate_is_not() {
     {
         assert!(found(chance).summary.contains("leaves others alike"), "{chance}");
     }
-    for other in ["limit rate 1/second drop", "-A INPUT -m recent --set --name x -j DROP", "counter name \"quota\" drop"] {
+    for other in [
+        "limit rate 1/second drop",
+        "-A INPUT -m recent --set --name x -j DROP",
+        "counter name \"quota\" drop",
+        "counter drop comment \"no ct count over 4\"",
+    ] {
         let found = found(other);
         assert!(!found.summary.contains("may pass") && found.remedy.len() == 1, "{}", found.summary);
     }

@@ -1,7 +1,7 @@
 //! Which packets a rule is about, by interface and address: an exception to it needs to be no wider. What a later rule says of the others
 //! stays so.
 
-use crate::evidence::{Backend, Rule};
+use crate::evidence::{Backend, Rule, words};
 
 /// What a rule asks of an interface or an address, as far as an exception can ask it too.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ const WORDS: [(What, &[&str], &str); 3] =
 /// What a rule asks; nothing of a policy.
 pub(super) fn matches(rule: &Rule) -> Vec<Match<'_>> {
     let text = rule.text.as_deref().filter(|_| rule.handle.or(rule.number.map(u64::from)).is_some()).unwrap_or_default();
-    let words: Vec<&str> = text.split_whitespace().collect();
+    let words = words(text);
     if text.starts_with("-A ") { of_iptables(&words) } else { of_nft(&words) }
 }
 

@@ -88,6 +88,7 @@ pub use published::{Published, is_held_by_docker};
 pub use readings::Silence;
 pub use resident::Resident;
 pub use routes::{Hop, Refusing};
+pub(crate) use rule::words;
 pub use rule::{Backend, NamedBy, Owner, Rule};
 pub use rules::{Scope, TableHolder, dnat_targets};
 pub use shared_wire::SharedWire;

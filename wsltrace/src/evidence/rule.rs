@@ -94,9 +94,11 @@ impl Rule {
     /// Whether it asks the routes for the way back, as firewalld's check and `-m rpfilter` do.
     pub fn asks_for_way_back(&self) -> bool {
         let text = self.text.as_deref().unwrap_or_default();
-        let oif = text.split_once("fib saddr").and_then(|(_, rest)| rest.split_once(" oif "));
+        // nft calls it `check` since 1.1.6, where it asks only whether there is a way.
+        let asked =
+            text.split_once("fib saddr").and_then(|(_, rest)| rest.split_once(" oif ").or_else(|| rest.split_once(" check ")));
         let none = |value: &str| matches!(value.trim_start_matches("eq ").split(' ').next(), Some("missing" | "0"));
-        oif.is_some_and(|(_, value)| none(value)) || text.split_whitespace().any(|word| word == "rpfilter")
+        asked.is_some_and(|(_, value)| none(value)) || self.words().contains(&"rpfilter")
     }
 
     /// Whether it kills only what exceeds a limit: of connections at once, of how fast they come, or of bytes.
@@ -170,7 +172,9 @@ impl Rule {
     /// Whether it hands packets to a transparent proxy by iptables' `TPROXY`, which drops them where no proxy takes them. nft's own
     /// statement goes on to the next rule then.
     pub fn leads_to_proxy(&self) -> bool {
-        self.words().windows(2).any(|two| matches!(two, ["-j" | "target", "TPROXY"]))
+        // nft tells iptables' target in the words of its own statement since 1.1.
+        let in_words_of_nft = |two: &[&str]| self.backend == Backend::IptablesNft && matches!(two, ["tproxy", "to"]);
+        self.words().windows(2).any(|two| matches!(two, ["-j" | "target", "TPROXY"]) || in_words_of_nft(two))
     }
 
     /// The mark that it gives packets on their way to a transparent proxy, where the text has it.
@@ -189,10 +193,46 @@ impl Rule {
 
     /// That proxy's port, where the text has it.
     pub fn proxy_port(&self) -> Option<u16> {
-        self.words().windows(2).find_map(|two| if let ["--on-port", port] = two { port.parse().ok() } else { None })
+        self.words().windows(2).find_map(|two| match two {
+            ["--on-port", port] => port.parse().ok(),
+            ["to", end] => end.rsplit_once(':')?.1.parse().ok(),
+            _ => None,
+        })
     }
 
     fn words(&self) -> Vec<&str> {
-        self.text.as_deref().unwrap_or_default().split_whitespace().collect()
+        let mut words = words(self.text.as_deref().unwrap_or_default());
+        // nft has the names of iptables' matches and targets in quotes since 1.1.
+        for at in 1..words.len() {
+            if matches!(words[at - 1], "match" | "target") {
+                words[at] = words[at].trim_matches('"');
+            }
+        }
+        words
+    }
+}
+
+/// The words of a rule, as nft and iptables print it. What stands in quotes, as a comment, is one word, quotes included.
+pub(crate) fn words(text: &str) -> Vec<&str> {
+    let mut quoted = false;
+    let mut escaped = false;
+    let parts = text.split(|letter: char| {
+        quoted ^= letter == '"' && !escaped;
+        escaped = letter == '\\' && !escaped;
+        letter.is_whitespace() && !quoted
+    });
+    parts.filter(|part| !part.is_empty()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::words;
+
+    #[test]
+    fn what_stands_in_quotes_is_one_word() {
+        let nft = r#"iifname "eth0"  tcp dport 8080 drop comment "not dport 22""#;
+        assert_eq!(words(nft), ["iifname", "\"eth0\"", "tcp", "dport", "8080", "drop", "comment", "\"not dport 22\""]);
+        let iptables = r#"-m comment --comment "a \"quoted one\" -d 10.0.0.1" -j DROP"#;
+        assert_eq!(words(iptables), ["-m", "comment", "--comment", r#""a \"quoted one\" -d 10.0.0.1""#, "-j", "DROP"]);
     }
 }

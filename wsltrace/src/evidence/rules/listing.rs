@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::super::words;
 use super::event::RuleRef;
 
 /// A ruleset as nft prints it.
@@ -160,7 +161,7 @@ impl Listing {
 
 /// Whether a rule sends packets out by this device (`fwd to`), or by one that it takes from elsewhere.
 fn forwards(text: &str, device: &str) -> bool {
-    let words: Vec<&str> = text.split(" comment \"").next().unwrap_or(text).split_whitespace().collect();
+    let words = words(text);
     let mut targets = words.windows(3).filter_map(|three| if let ["fwd", "to", target] = three { Some(*target) } else { None });
     let name = |target: &str| target.strip_prefix('"')?.strip_suffix('"').map(str::to_owned);
     targets.any(|target| name(target).is_none_or(|name| name == device))

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use crate::evidence::words;
 use crate::journey::Journey;
 use crate::source::Source;
 
@@ -28,7 +29,7 @@ impl Ends {
 /// Whether a rule is for other packets than these: of another protocol, or of other ports or addresses. What is not understood, and
 /// what is turned round (`!`), excludes nothing.
 pub(crate) fn is_for_others(rule: &str, ends: &Ends) -> bool {
-    let words: Vec<&str> = rule.split_whitespace().collect();
+    let words = words(rule);
     let option = |index: usize| {
         let inverted = index > 0 && words.get(index - 1) == Some(&"!");
         words.get(index + 1).filter(|_| !inverted).copied()

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::process::Command;
 
 use super::super::Rule;
+use super::super::words;
 use super::{inside, legacy_tables, listing::Listing, present};
 use crate::journey::Family;
 use crate::kernel::command::{LISTING_LIMIT, output_within};
@@ -60,7 +61,7 @@ fn leading_to(rules: &[String], port: u16) -> Vec<u16> {
     let leads = |rule: &String| {
         let (matches, target) = rule.split_once("dnat").or_else(|| rule.split_once("--to-destination"))?;
         let behind = target.split_whitespace().rev().find_map(|word| word.rsplit_once(':')?.1.parse::<u16>().ok())?;
-        let words: Vec<&str> = matches.split_whitespace().collect();
+        let words = words(matches);
         let asked = words.windows(2).find(|two| matches!(two[0], "dport" | "--dport")).and_then(|two| two[1].parse().ok())?;
         (behind == port && asked != port).then_some(asked)
     };
@@ -85,7 +86,7 @@ pub(crate) struct Leading {
 pub(crate) fn leads_on(rules: &[String], port: u16, like: IpAddr) -> Option<Leading> {
     let leads = |rule: &String| {
         let (matches, target) = rule.split_once("dnat").or_else(|| rule.split_once("--to-destination"))?;
-        let words: Vec<&str> = matches.split_whitespace().collect();
+        let words = words(matches);
         let is_of_port = |two: &[&str]| matches!(two[0], "dport" | "--dport") && two[1].parse() == Ok(port);
         let to = addresses(target).next().filter(|_| words.windows(2).any(is_of_port))?;
         // What is turned round (`!`, `!=`) is no address by itself.
