@@ -64,7 +64,9 @@ pub async fn resolve(targets: &[Target]) -> Result<Vec<Resolved>, String> {
             .map_err(|error| format!("cannot find {} of target {}: {error}", target.host, target.name))?
             .next()
             .ok_or_else(|| format!("{} of target {} has no address", target.host, target.name))?;
-        if let Some(other) = resolved.iter().find(|other| other.address == address) {
+        // ::ffff:127.0.0.1 is 127.0.0.1 by another system call.
+        let end = |address: SocketAddr| (address.ip().to_canonical(), address.port());
+        if let Some(other) = resolved.iter().find(|other| end(other.address) == end(address)) {
             return Err(format!("targets {} and {} are the same: {address}", other.name, target.name));
         }
         let host = if target.host.contains(':') { format!("[{}]", target.host) } else { target.host.clone() };
@@ -98,6 +100,7 @@ mod tests {
         let resolve = async |texts: &[&str]| resolve(&texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<_>>()).await;
         assert!(resolve(&["a=127.0.0.1:80", "a=127.0.0.1:81"]).await.unwrap_err().contains("two targets are called a"));
         assert!(resolve(&["a=127.0.0.1:80", "b=127.0.0.1:80"]).await.unwrap_err().contains("are the same"));
+        assert!(resolve(&["a=127.0.0.1:80", "b=[::ffff:127.0.0.1]:80"]).await.unwrap_err().contains("are the same"));
         let found = resolve(&["a=127.0.0.1:80", "b=[::1]:80"]).await.unwrap();
         assert_eq!([found[0].host.as_str(), found[1].host.as_str()], ["127.0.0.1:80", "[::1]:80"]);
     }
