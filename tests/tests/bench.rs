@@ -2,8 +2,8 @@
 
 use std::error::Error;
 use std::fs::File;
-use std::io::BufReader;
-use std::net::TcpListener;
+use std::io::{BufReader, Read as _};
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -12,7 +12,8 @@ use libtest_mimic::{Arguments, Trial};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use wsltrace::lab::{Lab, LabError, Namespace, PORT, WAYS};
+use socket2::{Domain, Socket, Type};
+use wsltrace::lab::{Lab, LabError, Namespace, PORT, Side, WAYS};
 use wsltrace_tests::decide;
 use wsltrace_tests::leftovers::{await_gone, children, held_by};
 use wsltrace_tests::ran::check;
@@ -24,9 +25,10 @@ const NOBODY: u32 = 65_534;
 type Test = fn(&Path) -> Result<(), Box<dyn Error>>;
 
 fn main() {
-    let tests: [(&'static str, Test); 12] = [
+    let tests: [(&'static str, Test); 14] = [
         ("a_run_is_valid_by_its_schema_and_counts_what_the_server_answered", valid),
         ("a_run_that_is_ended_prints_what_was_measured", interrupted),
+        ("a_run_that_hangs_and_is_ended_tells_that_its_times_leave_that_out", hanging),
         ("a_demonstration_that_is_ended_prints_what_was_measured_and_leaves_nothing", demonstration),
         ("what_cannot_be_measured_is_told", usage),
         ("as_many_open_files_as_it_says_it_needs_are_enough", descriptors),
@@ -34,6 +36,7 @@ fn main() {
         ("a_target_without_a_way_there_is_told_as_such", unreachable),
         ("a_syn_that_is_sent_again_counts_though_no_connection_is_made", unanswered),
         ("every_handshake_is_traced_and_its_parts_are_the_whole", traced),
+        ("a_queue_that_overflows_in_a_container_is_told", overflowing),
         ("what_a_server_sends_again_is_counted_by_its_path", sent_again),
         ("the_page_is_written_and_holds_what_the_table_holds", page),
         ("windows_answer_is_read_and_its_absence_is_told", windows),
@@ -44,7 +47,8 @@ fn main() {
 
 /// A run that leaves the machine's own network without probes.
 fn bench(binary: &Path, arguments: &[&str]) -> Result<Output, Box<dyn Error>> {
-    Ok(Command::new(binary).args(["bench", "--no-trace"]).args(arguments).output()?)
+    let traces: &[&str] = if arguments.contains(&"--serve") { &[] } else { &["--no-trace"] };
+    Ok(Command::new(binary).arg("bench").args(traces).args(arguments).output()?)
 }
 
 /// A run in a network of its own.
@@ -108,6 +112,21 @@ fn ended_by(binary: &Path, signal: Signal) -> Result<(), Box<dyn Error>> {
     check(&ran, value["partial"] == true && value["paths"].as_array().is_some_and(|paths| paths.len() == 2), "a part of the run")
 }
 
+/// A server that answers nothing: in the warm-up already its only client waits.
+fn hanging(binary: &Path) -> Result<(), Box<dyn Error>> {
+    let silent = TcpListener::bind("127.0.0.1:0")?;
+    let mut command = Command::new(binary);
+    command.args(["bench", "--no-trace", "--target", &format!("silent={}", silent.local_addr()?), "-c", "1", "--timeout", "1h"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let (mut held, _) = silent.accept()?;
+    // Its request has been sent, so that the attempt is under way.
+    held.read_exact(&mut [0])?;
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT)?;
+    let ran = child.wait_with_output()?;
+    let text = String::from_utf8_lossy(&ran.stdout).replace("\n  ", " ");
+    check(&ran, text.contains("1 attempts at silent were under way when the run was ended"), "what hangs")
+}
+
 /// Ctrl-C at a terminal: every process in the foreground gets it.
 fn demonstration(binary: &Path) -> Result<(), Box<dyn Error>> {
     let terminal = nix::pty::openpty(None, None)?;
@@ -157,6 +176,8 @@ fn usage(binary: &Path) -> Result<(), Box<dyn Error>> {
         (&["--serve", "8080"], "0.0.0.0:8080"),
         (&["--target", "a=127.0.0.1:80", "--rate", "-1"], "unexpected argument"),
         (&["--serve", "127.0.0.1:80", "--target", "a=127.0.0.1:80"], "cannot be used with"),
+        (&["--serve", "127.0.0.1:80", "-c", "5"], "cannot be used with"),
+        (&["--serve", "127.0.0.1:80", "--csv"], "cannot be used with"),
     ] {
         let ran = bench(binary, arguments)?;
         let told = String::from_utf8_lossy(&ran.stderr).contains(said);
@@ -184,7 +205,7 @@ fn descriptors(binary: &Path) -> Result<(), Box<dyn Error>> {
         Ok(lab.wsl.run(|| command.output().map_err(|source| LabError::Io { doing: "run the benchmark".into(), source }))?)
     };
     let asked = |text: &str| -> Result<u64, Box<dyn Error>> {
-        let number = text.split("ulimit -n ").nth(1).and_then(|rest| rest.split(',').next());
+        let number = text.split(" --nofile=").nth(1).and_then(|rest| rest.split(|next: char| !next.is_ascii_digit()).next());
         Ok(number.ok_or_else(|| format!("nothing to type in {text}"))?.parse()?)
     };
     let is_whole = |value: &Value| {
@@ -305,6 +326,30 @@ fn traced(binary: &Path) -> Result<(), Box<dyn Error>> {
     let ran = lab.wsl.run(|| command.output().map_err(|source| LabError::Io { doing: "run as nobody".into(), source }))?;
     let said = String::from_utf8_lossy(&ran.stdout).contains("is not shown: tracing needs root");
     check(&ran, said && ran.status.success(), "that tracing needs root")
+}
+
+/// A listener that nobody accepts from, and whose queue holds no more than one connection beside the one that it is made for.
+fn overflowing(binary: &Path) -> Result<(), Box<dyn Error>> {
+    let lab = Lab::new(Some(Side::Container))?;
+    let container = lab.side(Side::Container)?;
+    let address = SocketAddr::from(([172, 17, 0, 2], PORT));
+    let listener = container.run(|| {
+        let failed = |source| LabError::Io { doing: "listen".into(), source };
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).map_err(failed)?;
+        socket.bind(&address.into()).and_then(|()| socket.listen(0)).map_err(failed)?;
+        Ok(socket)
+    })?;
+    let run =
+        ["--target", &format!("inner={address}"), "-c", "8", "-d", "300ms", "--rounds", "1", "--timeout", "300ms", "--json"];
+    let ran = bench_in(&lab.wsl, binary, &run)?;
+    drop(listener);
+    let truth = container.counter("TcpExt", "ListenOverflows")?;
+    let value: Value = serde_json::from_slice(&ran.stdout)?;
+    let warned = value["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let told = warned.filter(|said| said.contains("(ListenOverflows)") && said.contains("the container behind")).count();
+    check(&ran, truth > 0 && told == 1, &format!("where {truth} connections found no room"))?;
+    let own = lab.wsl.counter("TcpExt", "ListenOverflows")?;
+    check(&ran, own == 0, "that WSL's own sockets had room")
 }
 
 fn sent_again(binary: &Path) -> Result<(), Box<dyn Error>> {

@@ -129,6 +129,12 @@ impl Connection {
         }
     }
 
+    /// Whether a connection that is kept is of no use for a request any more: the server has ended it since, or sent what nobody asked for.
+    /// Asks the kernel only where there was news of the socket.
+    pub fn is_spent(&self) -> bool {
+        !matches!(self.stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
     /// Sends a request and reads the whole answer; says what it was. `buffer` is read into, and holds
     /// nothing from one reading to the next: all clients of a thread can share one, which stays in the processor's cache.
     pub async fn request(&mut self, request: &[u8], buffer: &Mutex<Vec<u8>>) -> Result<Answered, Failure> {

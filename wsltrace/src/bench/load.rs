@@ -4,18 +4,12 @@
 //! another, some clients are served late, and that is what the slowest times would show.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sys::time::TimeSpec;
-use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::runtime::Builder;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use super::attempt::{BUFFER, Connection, Failure, Mode};
 use super::http::{Answered, request};
@@ -23,8 +17,9 @@ use super::patience::Patience;
 use super::slice::{self, Rounds};
 use super::tally::{Tally, per_second};
 use super::target::Resolved;
+use super::turns::Turns;
 
-/// Becomes true when the run is to end at once: attempts under way are given up, and counted nowhere.
+/// Becomes true when the run is to end at once: attempts under way are given up, and are no attempts in what is told.
 pub type Stop = watch::Receiver<bool>;
 
 /// What to do.
@@ -52,12 +47,10 @@ struct Shared {
     request: Vec<u8>,
     start: Instant,
     end: Instant,
-    /// Where there is a rate, the numbers of all attempts are dealt out to the threads in turn: this one has `first`, `first + threads`, ...
-    first: u64,
-    threads: u64,
-    /// How many of its numbers are taken.
-    taken: AtomicU64,
-    turns: Semaphore,
+    /// The thread's number.
+    thread: usize,
+    /// Where there is a rate; shared by all threads.
+    turns: Option<Arc<Turns>>,
     rounds: Rounds,
     /// For what is read.
     buffer: Mutex<Vec<u8>>,
@@ -69,10 +62,11 @@ struct Shared {
 pub fn run(load: &Load, target: &Resolved, stop: &Stop) -> io::Result<Tally> {
     let threads = u32::try_from(thread::available_parallelism()?.get()).unwrap_or(u32::MAX).clamp(1, load.clients.max(1));
     let start = Instant::now();
+    let turns = load.rate.map(|rate| Arc::new(Turns::new(rate, threads as usize, start, start + load.duration)));
     let part =
         |number: u32| Load { clients: load.clients / threads + u32::from(number < load.clients % threads), ..load.clone() };
     let parts: Vec<Shared> =
-        (0..threads).map(|number| Shared::new(part(number), target, start, (number.into(), threads.into()))).collect();
+        (0..threads).map(|number| Shared::new(part(number), target, start, number as usize, turns.clone())).collect();
     let tallies: Vec<io::Result<Tally>> = thread::scope(|scope| {
         let begun: Vec<_> = parts.into_iter().map(|part| scope.spawn(|| part.run(stop.clone()))).collect();
         begun.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
@@ -81,21 +75,21 @@ pub fn run(load: &Load, target: &Resolved, stop: &Stop) -> io::Result<Tally> {
     for tally in tallies {
         all.add(&tally?, true);
     }
-    all.lasted = start.elapsed();
+    let now = Instant::now();
+    all.lasted = now - start;
+    all.not_begun = turns.map_or(0, |turns| turns.not_taken(now));
     Ok(all)
 }
 
 impl Shared {
-    fn new(load: Load, target: &Resolved, start: Instant, (first, threads): (u64, u64)) -> Self {
+    fn new(load: Load, target: &Resolved, start: Instant, thread: usize, turns: Option<Arc<Turns>>) -> Self {
         Self {
             request: request(&target.host, load.mode == Mode::HttpKeepAlive),
             target: target.clone(),
             start,
             end: start + load.duration,
-            first,
-            threads,
-            taken: AtomicU64::new(0),
-            turns: Semaphore::new(0),
+            thread,
+            turns,
             rounds: Rounds::new(load.clients),
             buffer: Mutex::new(vec![0; BUFFER]),
             tally: Mutex::default(),
@@ -110,7 +104,10 @@ impl Shared {
         let runtime = Builder::new_current_thread().enable_all().event_interval(self.load.clients.max(61)).build()?;
         let shared = Arc::new(self);
         let all = async {
-            let clock = shared.load.rate.map(|rate| tokio::spawn(give_turns(shared.clone(), rate)));
+            let clock = shared.turns.clone().map(|turns| {
+                let thread = shared.thread;
+                tokio::spawn(async move { turns.clock(thread).await })
+            });
             let clients: Vec<_> = (0..shared.load.clients).map(|_| tokio::spawn(Client::new(shared.clone()).work())).collect();
             for client in clients {
                 client.await.map_err(io::Error::other)?;
@@ -120,37 +117,16 @@ impl Shared {
                 None => Ok(()),
             }
         };
-        let stopped = runtime.block_on(async {
+        runtime.block_on(async {
             tokio::select! {
-                result = all => result.map(|()| false),
-                () = stopped(&mut stop) => Ok(true),
+                result = all => result,
+                () = stopped(&mut stop) => Ok(()),
             }
         })?;
         // With it go the clients that are still at work; each counts its connection's segments.
         drop(runtime);
-        let mut tally = std::mem::take(&mut *shared.tally.lock().unwrap_or_else(PoisonError::into_inner));
-        if let Some(rate) = shared.load.rate.filter(|_| !stopped) {
-            tally.not_begun = shared.due(rate, shared.load.duration).saturating_sub(shared.taken.load(Ordering::Relaxed));
-        }
+        let tally = std::mem::take(&mut *shared.tally.lock().unwrap_or_else(PoisonError::into_inner));
         Ok(tally)
-    }
-
-    fn is_over(&self) -> bool {
-        Instant::now() >= self.end
-    }
-
-    /// How many of this thread's attempts are due within the time after the start.
-    fn due(&self, rate: f64, time: Duration) -> u64 {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of attempts, never negative")]
-        let all = (time.as_secs_f64() * rate) as u64;
-        (all + self.threads).saturating_sub(self.first + 1) / self.threads
-    }
-
-    /// When this thread's attempt of this number is due.
-    fn intended(&self, number: u64, rate: f64) -> Instant {
-        #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
-        let number = (self.first + number * self.threads) as f64;
-        self.start + Duration::from_secs_f64(number / rate)
     }
 
     fn tally<T>(&self, change: impl FnOnce(&mut Tally) -> T) -> T {
@@ -174,28 +150,37 @@ struct Client {
     answered: u64,
     /// The end of its last attempt; of one that failed, at most the end of the time.
     until: Instant,
+    /// Since when the attempt that it is making has waited.
+    waits_since: Option<Instant>,
 }
 
 impl Client {
     fn new(shared: Arc<Shared>) -> Self {
-        Self { connection: None, patience: Patience::new(shared.load.limit), answered: 0, until: shared.start, shared }
+        Self {
+            connection: None,
+            patience: Patience::new(shared.load.limit),
+            answered: 0,
+            until: shared.start,
+            waits_since: None,
+            shared,
+        }
     }
 
     /// Waits for its turn, where there are turns, makes an attempt, counts what came of it, and goes on until the time is up.
     async fn work(mut self) {
         let mut now = Instant::now();
         while now < self.shared.end {
-            let intended = match self.shared.load.rate {
+            let intended = match &self.shared.turns {
                 None => None,
-                Some(rate) => {
-                    // Closed when the time is up.
-                    let Ok(turn) = self.shared.turns.acquire().await else { break };
-                    turn.forget();
+                Some(turns) => {
+                    let Some(intended) = turns.next(self.shared.thread).await else { break };
                     now = Instant::now();
-                    Some(self.shared.intended(self.shared.taken.fetch_add(1, Ordering::Relaxed), rate))
+                    Some(intended)
                 }
             };
+            self.waits_since = Some(intended.unwrap_or(now).min(now));
             let result = self.attempt(now).await;
+            self.waits_since = None;
             let ended = Instant::now();
             match result {
                 Ok((began, answer)) => {
@@ -222,6 +207,10 @@ impl Client {
     async fn attempt(&mut self, now: Instant) -> Result<(Instant, Answered), Failure> {
         let (keeps, mut began) = (self.shared.load.mode == Mode::HttpKeepAlive, now);
         self.patience.begin(now);
+        // Servers end connections that nobody used for a while, and whoever keeps some looks before.
+        if self.connection.as_ref().is_some_and(Connection::is_spent) {
+            self.hang_up();
+        }
         if self.connection.is_none() {
             let connection = Connection::begin(self.shared.target.address)?;
             let made = self.patience.over(connection.made()).await.unwrap_or(Err(Failure::TimedOut));
@@ -259,56 +248,12 @@ impl Client {
 impl Drop for Client {
     fn drop(&mut self) {
         self.hang_up();
+        if let Some(since) = self.waits_since {
+            self.shared.tally(|tally| tally.given_up(since.elapsed()));
+        }
         let time = self.until.max(self.shared.end.min(Instant::now())) - self.shared.start;
         #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
         let rate = per_second(self.answered as f64, time);
         self.shared.tally(|tally| tally.rate += rate);
     }
-}
-
-/// A descriptor that the runtime can wait for.
-struct Watched(TimerFd);
-
-impl AsRawFd for Watched {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
-    }
-}
-
-/// Gives a turn whenever one is due. The runtime's own timers count in milliseconds, which would be most of what is measured.
-async fn give_turns(shared: Arc<Shared>, rate: f64) -> io::Result<()> {
-    let result = turns(&shared, rate).await;
-    // Clients that wait for a turn learn that there is none.
-    shared.turns.close();
-    result
-}
-
-async fn turns(shared: &Shared, rate: f64) -> io::Result<()> {
-    let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
-    // SAFETY: the timer is owned by what is made here, and its descriptor stays open and the same until that is dropped.
-    let timer = unsafe { AsyncFd::register_with_interest(Watched(timer), Interest::READABLE) }?;
-    let mut given = 0_u64;
-    while !shared.is_over() {
-        // The number whose time has come is due as well.
-        while shared.intended(given, rate) <= Instant::now() && !shared.is_over() {
-            let new = shared.due(rate, shared.start.elapsed()).saturating_sub(given).max(1);
-            // More than can be held have nobody to take them.
-            let room = Semaphore::MAX_PERMITS - shared.turns.available_permits();
-            shared.turns.add_permits(usize::try_from(new).unwrap_or(room).min(room));
-            given += new;
-            tokio::task::yield_now().await;
-        }
-        let wait = shared.intended(given, rate).min(shared.end).saturating_duration_since(Instant::now());
-        if wait.is_zero() {
-            continue;
-        }
-        timer.get_ref().0.set(Expiration::OneShot(TimeSpec::from_duration(wait)), TimerSetTimeFlags::empty())?;
-        let mut ready = timer.readable().await?;
-        ready.clear_ready();
-        match timer.get_ref().0.wait() {
-            Ok(()) | Err(nix::errno::Errno::EAGAIN) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
 }

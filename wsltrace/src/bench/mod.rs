@@ -1,6 +1,7 @@
 //! `wsltrace bench`: what each way to a server costs, measured in turns.
 
 pub mod attempt;
+pub mod doubts;
 pub mod hlog;
 mod http;
 pub mod interval;
@@ -14,6 +15,7 @@ pub mod spoilers;
 pub mod tally;
 pub mod target;
 pub mod trace;
+mod turns;
 pub mod windows;
 
 #[cfg(test)]

@@ -109,6 +109,12 @@ pub struct Measured {
     pub attempts: u64,
     /// Attempts that were due at a fixed rate, and for which no client was free before the time was up.
     pub not_begun: u64,
+    /// Attempts that were under way when the run was ended before its time; they are not among `attempts`.
+    #[serde(default)]
+    pub given_up: u64,
+    /// How long the longest of them had waited by then, nanoseconds; 0 where there is none.
+    #[serde(default)]
+    pub given_up_after: u64,
     /// Answered attempts a second.
     pub per_second: f64,
     /// Of answered attempts, from their intended start.
@@ -161,6 +167,12 @@ pub struct Bench {
     pub rate: Option<f64>,
     /// The number by which the order of the rounds was drawn.
     pub seed: u64,
+    /// How often each path was to be measured; the paths of a round are in an order of its own.
+    #[serde(default)]
+    pub rounds: u32,
+    /// For how long each path was warmed up before, seconds; that is in no figure.
+    #[serde(default)]
+    pub warm_up: f64,
     /// The run was ended before its time.
     pub partial: bool,
     /// What spoilt the run, each with what helps.
@@ -190,6 +202,8 @@ impl Bench {
             seconds: plan.duration.as_secs_f64(),
             rate: plan.rate,
             seed: plan.seed,
+            rounds: plan.rounds(),
+            warm_up: plan.warm_up().as_secs_f64(),
             partial,
             warnings,
             tracer: match &measured.tracer {
@@ -218,6 +232,8 @@ fn told(path: &Path, baseline: Option<&Path>, many_modes: bool, unknown: Option<
         with_tracer: path.is_with_tracer(),
         attempts: total.attempts(),
         not_begun: total.not_begun,
+        given_up: total.given_up,
+        given_up_after: u64::try_from(total.given_up_after.as_nanos()).unwrap_or(u64::MAX),
         per_second: total.rate,
         errors: total.errors,
         waited: Times::of(&total.waited),

@@ -19,6 +19,11 @@ const ROUNDS: u32 = 8;
 /// A shorter round would measure its own beginning.
 const SHORTEST: Duration = Duration::from_millis(250);
 
+/// A seed for the orders. Programs that read JSON often keep 53 bits of a number only, and it is to be typed again.
+pub fn drawn_seed() -> u64 {
+    fastrand::u64(..1 << 53)
+}
+
 /// What is measured.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -57,6 +62,8 @@ pub struct Path {
     pub sent_again: Option<u64>,
     /// Nobody answered while it was warmed up: then that is its only round, since each would last as long as an attempt may take.
     pub given_up: bool,
+    /// The run was ended in it before any attempt had: it is no round, and tells what was under way and what was still to be begun.
+    pub cut_off: Option<Tally>,
 }
 
 /// What was measured.
@@ -87,7 +94,8 @@ pub enum Beside {
 impl Path {
     /// Nothing is measured yet.
     pub(super) fn new(target: Resolved, mode: Mode) -> Self {
-        Self { target, mode, rounds: Vec::new(), traced: Vec::new(), legs: Legs::default(), sent_again: None, given_up: false }
+        let (rounds, traced, legs) = Default::default();
+        Self { target, mode, rounds, traced, legs, sent_again: None, given_up: false, cut_off: None }
     }
 
     /// The rounds that its figures are made of: those without the tracer. A run that was ended before the first of them has others only;
@@ -101,9 +109,13 @@ impl Path {
         self.rounds.is_empty() && !self.traced.is_empty()
     }
 
-    /// The rounds that its figures are made of together.
+    /// The rounds that its figures are made of together, with all that was left over at the end.
     pub fn total(&self) -> Tally {
-        total(self.shown())
+        let mut total = total(self.shown());
+        if let Some(cut_off) = &self.cut_off {
+            total.add_left_over(cut_off);
+        }
+        total
     }
 
     /// All rounds with the tracer on together.
@@ -137,7 +149,8 @@ impl Plan {
         self.rounds.unwrap_or_else(|| u32::try_from(possible).unwrap_or(ROUNDS).clamp(1, ROUNDS))
     }
 
-    pub(super) fn warm_up(&self) -> Duration {
+    /// How long each path is warmed up, which is not counted.
+    pub fn warm_up(&self) -> Duration {
         WARM_UP.min(self.duration / 10)
     }
 
@@ -221,8 +234,12 @@ impl<T: FnMut(&str, f64)> Run<'_, T> {
             let Plan { clients, rate, limit, .. } = *self.plan;
             let load = Load { clients, duration, rate, mode: path.mode, limit };
             let began = self.start.elapsed();
-            let tally = run(&load, &path.target, self.stop)?;
-            keep(path, Tally { began, ..tally });
+            let tally = Tally { began, ..run(&load, &path.target, self.stop)? };
+            if tally.is_cut_off() {
+                path.cut_off = Some(tally);
+            } else {
+                keep(path, tally);
+            }
         }
         Ok(())
     }

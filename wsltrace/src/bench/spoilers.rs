@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 
-use crate::evidence::counters::{self, Counters};
+use crate::evidence::counters;
+use crate::kernel::containers::Joined;
 use crate::kernel::netns::Netns;
 
 /// A busier machine measures itself.
@@ -15,13 +16,64 @@ const STEAL_PERCENT: u64 = 3;
 /// Fewer ticks of all processors together are no share of a time.
 const FEW_TICKS: u64 = 20;
 
+/// A network namespace whose counters tell.
+#[derive(Debug)]
+pub struct Place {
+    netns: Netns,
+    /// What it is called.
+    name: String,
+    /// The words before a command that run it there.
+    entrance: Option<String>,
+}
+
+impl Place {
+    /// This Linux.
+    pub fn here(netns: Netns) -> Self {
+        Self { netns, name: "this Linux".to_owned(), entrance: None }
+    }
+
+    /// A container.
+    pub fn container(joined: Joined) -> Self {
+        let entrance = joined.netns.entrance();
+        Self { netns: joined.netns, name: format!("the container behind {}", joined.through), entrance }
+    }
+
+    /// A namespace of the lab, which nobody enters.
+    pub fn of_lab(netns: Netns, name: &str) -> Self {
+        Self { netns, name: format!("the lab's {name}"), entrance: None }
+    }
+
+    fn overflows(&self) -> io::Result<u64> {
+        Ok(counters::read(&self.netns)?.get("ListenOverflows").copied().unwrap_or(0))
+    }
+
+    /// That listening sockets here had no room so many times.
+    fn overflowed(&self, times: u64) -> Option<String> {
+        let Self { name, entrance, .. } = self;
+        let entrance = entrance.as_ref().map(|entrance| format!("{entrance} ")).unwrap_or_default();
+        (times > 0).then(|| {
+            format!(
+                "a listening socket of {name} had no room for {times} connections (ListenOverflows): a client waits a second or more then. Give the server a longer backlog, then: sudo {entrance}sysctl -w net.core.somaxconn=65535, and restart the server, which has its queue from when it began to listen"
+            )
+        })
+    }
+}
+
 /// A reading of the machine.
 #[derive(Debug)]
 pub struct Reading {
-    counters: Counters,
-    /// All processors together.
-    cpu: Cpu,
-    /// Each, by its number.
+    places: Vec<Place>,
+    /// By place, how many connections listening sockets had no room for.
+    overflows: Vec<u64>,
+    processors: Processors,
+}
+
+/// Time of the processors.
+#[derive(Debug, Default)]
+struct Processors {
+    /// Of all together.
+    all: Cpu,
+    /// Of each, by its number.
     each: BTreeMap<u32, Cpu>,
 }
 
@@ -34,41 +86,44 @@ struct Cpu {
 }
 
 impl Reading {
-    /// Reads.
-    pub fn take() -> io::Result<Self> {
-        let netns = Netns::current().map_err(io::Error::other)?;
-        Ok(Self::of(counters::read(&netns)?, &fs::read_to_string("/proc/stat")?))
-    }
-
-    /// `stat` is what /proc/stat says.
-    fn of(counters: Counters, stat: &str) -> Self {
-        let number = |line: &str| line.strip_prefix("cpu")?.split(' ').next()?.parse().ok();
-        let each = stat.lines().filter_map(|line| Some((number(line)?, Cpu::parse(line)))).collect();
-        Self { counters, cpu: Cpu::parse(stat), each }
-    }
-
-    fn count(&self, name: &str) -> u64 {
-        self.counters.get(name).copied().unwrap_or(0)
+    /// Reads the processors' time and the counters of these places.
+    pub fn take(places: Vec<Place>) -> io::Result<Self> {
+        let overflows = places.iter().map(Place::overflows).collect::<io::Result<_>>()?;
+        Ok(Self { places, overflows, processors: Processors::read()? })
     }
 
     /// What happened since, each in a sentence with what helps; `no_port` attempts found no free port.
-    pub fn spoilt_since(before: &Self, now: &Self, no_port: u64) -> Vec<String> {
+    pub fn spoilt_until_now(&self, no_port: u64) -> io::Result<Vec<String>> {
         let mut told = Vec::new();
-        let rise = |name: &str| now.count(name).saturating_sub(before.count(name));
-        let overflows = rise("ListenOverflows");
-        if overflows > 0 {
-            told.push(format!(
-                "a listening socket of this Linux had no room for {overflows} connections (ListenOverflows): a client waits a second or more then. Give the server a longer backlog, and: sudo sysctl -w net.core.somaxconn=65535"
-            ));
+        for (place, before) in self.places.iter().zip(&self.overflows) {
+            told.extend(place.overflowed(place.overflows()?.saturating_sub(*before)));
         }
         if no_port > 0 {
             told.push(format!(
                 "{no_port} attempts found no free port on the client's side: use --keep-alive on, a lower --rate, or: sudo sysctl -w net.ipv4.ip_local_port_range='1024 65535'"
             ));
         }
-        let spent = before.cpu.until(now.cpu);
+        told.extend(self.processors.spoilt_until(&Processors::read()?));
+        Ok(told)
+    }
+}
+
+impl Processors {
+    fn read() -> io::Result<Self> {
+        Ok(Self::parse(&fs::read_to_string("/proc/stat")?))
+    }
+
+    fn parse(stat: &str) -> Self {
+        let number = |line: &str| line.strip_prefix("cpu")?.split(' ').next()?.parse().ok();
+        let each = stat.lines().filter_map(|line| Some((number(line)?, Cpu::parse(line)))).collect();
+        Self { all: Cpu::parse(stat), each }
+    }
+
+    fn spoilt_until(&self, now: &Self) -> Vec<String> {
+        let mut told = Vec::new();
+        let spent = self.all.until(now.all);
         let busy = spent.busy();
-        let full = now.each.iter().filter_map(|(number, cpu)| Some((number, before.each.get(number)?.until(*cpu).busy())));
+        let full = now.each.iter().filter_map(|(number, cpu)| Some((number, self.each.get(number)?.until(*cpu).busy())));
         let fullest = full.max_by_key(|(_, busy)| *busy).filter(|(_, busy)| *busy >= BUSY_PERCENT);
         if busy >= BUSY_PERCENT {
             told.push(format!(
@@ -116,33 +171,46 @@ impl Cpu {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
 
-    fn reading(overflows: u64, cpu: &str) -> Reading {
-        Reading::of([("ListenOverflows".to_owned(), overflows)].into(), cpu)
+    fn since(before: &str, now: &str) -> Vec<String> {
+        Processors::parse(before).spoilt_until(&Processors::parse(now))
     }
 
     #[test]
     fn each_spoiler_is_told_with_what_helps() {
-        let before = reading(5, "cpu 100 0 100 800 0 0 0 0 0 0\n");
-        let quiet = reading(5, "cpu 110 0 110 980 0 0 0 0 0 0\n");
-        assert!(Reading::spoilt_since(&before, &quiet, 0).is_empty());
-        let short = reading(5, "cpu 109 0 109 800 0 0 0 0 0 0\n");
-        assert!(Reading::spoilt_since(&before, &short, 0).is_empty());
-        let spoilt = reading(9, "cpu 190 0 190 800 0 0 0 20 0 0\n");
-        let told = Reading::spoilt_since(&before, &spoilt, 3);
-        assert_eq!(told.len(), 4, "{told:?}");
-        assert!(told[0].contains("no room for 4 connections") && told[1].contains("3 attempts"), "{told:?}");
-        assert!(told[2].contains("100 % busy") && told[3].contains("10 %"), "{told:?}");
+        let before = "cpu 100 0 100 800 0 0 0 0 0 0\n";
+        assert!(since(before, "cpu 110 0 110 980 0 0 0 0 0 0\n").is_empty());
+        // Too short to tell.
+        assert!(since(before, "cpu 109 0 109 800 0 0 0 0 0 0\n").is_empty());
+        let told = since(before, "cpu 190 0 190 800 0 0 0 20 0 0\n");
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told[0].contains("100 % busy") && told[1].contains("10 %"), "{told:?}");
         // One of two, which the mean hides.
         let of_two = |first: u64, second: u64| {
             let line = |name: &str, busy: u64, idle: u64| format!("{name} {busy} 0 0 {idle} 0 0 0 0 0 0\n");
             let all = line("cpu", first + second, 2_000 - first - second);
-            reading(5, &(all + &line("cpu0", first, 1_000 - first) + &line("cpu1", second, 1_000 - second) + "intr 7 0\n"))
+            all + &line("cpu0", first, 1_000 - first) + &line("cpu1", second, 1_000 - second) + "intr 7 0\n"
         };
-        let told = Reading::spoilt_since(&reading(5, "cpu 0\ncpu0 0\ncpu1 0\n"), &of_two(100, 970), 0);
+        let told = since("cpu 0\ncpu0 0\ncpu1 0\n", &of_two(100, 970));
         assert!(matches!(&told[..], [one] if one.starts_with("processor 1 was 97 % busy")), "{told:?}");
-        assert!(Reading::spoilt_since(&reading(5, "cpu 0\ncpu0 0\ncpu1 0\n"), &of_two(600, 700), 0).is_empty());
+        assert!(since("cpu 0\ncpu0 0\ncpu1 0\n", &of_two(600, 700)).is_empty());
+    }
+
+    #[test]
+    fn a_queue_that_was_full_is_told_with_where_it_is() {
+        let here = Place::here(Netns::current().unwrap());
+        assert_eq!(here.overflowed(0), None);
+        let told = here.overflowed(4).unwrap();
+        assert!(told.contains("of this Linux had no room for 4 connections") && told.contains("sudo sysctl -w"), "{told}");
+        let container =
+            Place { name: "the container behind veth1".to_owned(), entrance: Some("nsenter -t 7 -n".to_owned()), ..here };
+        let told = container.overflowed(1).unwrap();
+        assert!(told.contains("of the container behind veth1 had") && told.contains("sudo nsenter -t 7 -n sysctl -w"), "{told}");
+        let reading = Reading::take(vec![container]).unwrap();
+        let told = reading.spoilt_until_now(3).unwrap();
+        assert!(told[0].contains("3 attempts found no free port"), "{told:?}");
     }
 }

@@ -29,6 +29,10 @@ pub struct Tally {
     /// Attempts that were due at a fixed rate, and for which no client was free before the time was up: nothing is known of them, and
     /// they would have waited longest.
     pub not_begun: u64,
+    /// Attempts that were under way when the run was ended before its time: how long they would have taken is not known.
+    pub given_up: u64,
+    /// How long the longest of them had waited by then.
+    pub given_up_after: Duration,
     /// When the first attempt was begun, since the run began.
     pub began: Duration,
     /// From when the first attempt was begun to the end of the last.
@@ -50,6 +54,8 @@ impl Default for Tally {
             connections: 0,
             connections_again: 0,
             not_begun: 0,
+            given_up: 0,
+            given_up_after: Duration::ZERO,
             began: Duration::ZERO,
             lasted: Duration::ZERO,
             rate: 0.0,
@@ -98,6 +104,17 @@ impl Tally {
         *self.failed.entry(failure).or_default() += 1;
     }
 
+    /// Counts one that was under way at the end, and had waited for so long.
+    pub fn given_up(&mut self, waited: Duration) {
+        self.given_up += 1;
+        self.given_up_after = self.given_up_after.max(waited);
+    }
+
+    /// Whether the run was ended before anything came of it: then it tells nothing of how long an attempt takes.
+    pub fn is_cut_off(&self) -> bool {
+        self.attempts() == 0 && self.given_up > 0
+    }
+
     /// Counts a connection with its segments.
     pub fn add_connection(&mut self, segments: Segments) {
         self.connections += 1;
@@ -122,7 +139,7 @@ impl Tally {
         self.add_segments(other.segments);
         self.connections += other.connections;
         self.connections_again += other.connections_again;
-        self.not_begun += other.not_begun;
+        self.add_left_over(other);
         self.errors += other.errors;
         if at_the_same_time {
             self.rate += other.rate;
@@ -132,6 +149,18 @@ impl Tally {
             self.lasted += other.lasted;
             self.rate = per_second(answers, self.lasted);
         }
+    }
+
+    /// Adds what another part left over.
+    pub fn add_left_over(&mut self, other: &Self) {
+        self.not_begun += other.not_begun;
+        self.given_up += other.given_up;
+        self.given_up_after = self.given_up_after.max(other.given_up_after);
+    }
+
+    /// Whether an attempt that was given up had waited longer than every one that was answered: then the times leave out the longest.
+    pub fn gave_up_the_longest(&self) -> bool {
+        self.given_up > 0 && nanoseconds(self.given_up_after) > self.waited.max()
     }
 
     /// Attempts in all.

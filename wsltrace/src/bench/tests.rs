@@ -167,3 +167,74 @@ async fn a_rate_leaves_out_nobody_who_waited() {
     let (waited, served) = (above(&tally.waited) + tally.not_begun, above(&tally.service));
     assert!(waited >= 8 && waited >= served, "{waited} and {served}");
 }
+
+/// One client waits for an answer that comes only when the others have made most of all attempts: whichever thread each belongs to, the
+/// others make its share.
+#[tokio::test]
+async fn a_turn_is_taken_by_whichever_client_is_free() {
+    let listener = TcpListener::bind(local()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    // Of the hundred, a thread's own share are fifty where there are two, and fewer where there are more.
+    let (count, mut counted) = watch::channel(0_u64);
+    tokio::spawn(async move {
+        let mut is_first = true;
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let waits = std::mem::take(&mut is_first);
+            let (count, mut others) = (count.clone(), count.subscribe());
+            tokio::spawn(async move {
+                let mut request = [0; 1024];
+                while stream.read(&mut request).await.is_ok_and(|read| read > 0) {
+                    if waits && others.wait_for(|others| *others >= 60).await.is_err() {
+                        return;
+                    }
+                    drop(stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await);
+                    count.send_modify(|count| *count += 1);
+                }
+            });
+        }
+    });
+    let load = Load { clients: 2, rate: Some(100.0), duration: Duration::from_secs(1), ..load(Mode::HttpKeepAlive) };
+    let tally = measure(&load, address).await;
+    assert_eq!((tally.failures(), tally.waited.len()), (0, *counted.borrow_and_update()), "{:?}", tally.failed);
+    assert_eq!(tally.attempts() + tally.not_begun, 100);
+}
+
+/// A server that ends connections on which nothing comes for a while has answered all that it was asked.
+#[tokio::test]
+async fn a_kept_connection_that_was_ended_meanwhile_is_made_anew() {
+    let listener = TcpListener::bind(local()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut request = [0; 1024];
+                if stream.read(&mut request).await.is_ok_and(|read| read > 0) {
+                    drop(stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await);
+                }
+            });
+        }
+    });
+    // It ends each at once, and the next request is due much later.
+    let load = Load { clients: 1, rate: Some(5.0), duration: Duration::from_secs(1), ..load(Mode::HttpKeepAlive) };
+    let tally = measure(&load, address).await;
+    assert!(tally.failures() == 0 && tally.waited.len() > 1, "{:?}", tally.failed);
+    assert_eq!(tally.connections, tally.waited.len());
+}
+
+/// Whoever ends a run that hangs is told that the longest wait is in no figure.
+#[tokio::test]
+async fn an_attempt_under_way_at_the_end_is_told() {
+    let listener = TcpListener::bind(local()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (interrupt, stop) = watch::channel(false);
+    let target = Resolved { name: "it".to_owned(), host: address.to_string(), address };
+    let load = Load { clients: 1, duration: Duration::from_mins(1), limit: Duration::from_mins(1), ..load(Mode::Http) };
+    let running = tokio::task::spawn_blocking(move || run(&load, &target, &stop));
+    let (mut held, _) = listener.accept().await.unwrap();
+    let mut request = [0; 1024];
+    assert!(held.read(&mut request).await.unwrap() > 0);
+    interrupt.send_replace(true);
+    let tally = running.await.unwrap().unwrap();
+    assert_eq!((tally.attempts(), tally.given_up), (0, 1));
+    assert!(tally.is_cut_off() && tally.gave_up_the_longest() && tally.given_up_after > Duration::ZERO);
+}

@@ -33,6 +33,24 @@ pub enum KeepAlive {
     Both,
 }
 
+/// What says something of clients, and nothing to a server.
+const CLIENTS_ONLY: [&str; 14] = [
+    "targets",
+    "clients",
+    "duration",
+    "rounds",
+    "rate",
+    "mode",
+    "keep_alive",
+    "timeout",
+    "seed",
+    "no_trace",
+    "json",
+    "csv",
+    "hlog",
+    "force",
+];
+
 /// What to measure.
 #[derive(Clone, Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "independent flags")]
@@ -80,7 +98,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "FILE", requires = "from_windows", conflicts_with_all = ["print_script", "targets", "port"])]
     pub answer: Option<PathBuf>,
     /// Be the server instead: answer on this address, such as 0.0.0.0:8080
-    #[arg(long, value_name = "ADDRESS:PORT", value_parser = parse_listen, conflicts_with = "targets")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = parse_listen, conflicts_with_all = CLIENTS_ONLY)]
     pub serve: Option<SocketAddr>,
     /// With --serve: bytes of the answers
     #[arg(long, value_name = "BYTES", default_value = "128", value_parser = parse_payload, conflicts_with_all = ["targets", "from_windows"])]

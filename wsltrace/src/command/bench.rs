@@ -11,17 +11,20 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Failure;
 use super::signals::{Endings, until_ended};
-use crate::bench::attempt::{Failure as Fails, Mode};
+use crate::bench::attempt::Mode;
+use crate::bench::doubts::{no_port, told_of_paths};
 use crate::bench::hlog;
 use crate::bench::result::Bench;
-use crate::bench::rounds::{Measurement, Path, Plan};
+use crate::bench::rounds::{Measurement, Plan, drawn_seed};
 use crate::bench::serve::Server;
-use crate::bench::spoilers::Reading;
+use crate::bench::spoilers::{Place, Reading};
 use crate::bench::target::{Resolved, resolve};
 use crate::bench::trace::Tracing;
 use crate::causes::reason;
 use crate::cli::{BenchArgs, BenchMode, KeepAlive};
+use crate::evidence::namespaces_behind;
 use crate::export::bench_page;
+use crate::kernel::containers::Behind;
 use crate::kernel::netns::Netns;
 use crate::output::{Shown, TextOptions, Verbosity, bench, bench_comparison, bench_csv, tell};
 
@@ -44,14 +47,14 @@ async fn serve(address: SocketAddr, payload: usize) -> Result<(), Failure> {
         .map_err(|error| Failure::new(format!("cannot listen on {address}: {}", reason(&error))))?;
     let line = format!("serving {payload} bytes on {}; Ctrl-C ends it", server.address()?);
     tell(&line);
-    let before = Reading::take()?;
+    let before = Reading::take(vec![Place::here(Netns::current()?)])?;
     let mut endings = Endings::catch()?;
     tokio::select! {
         result = server.run() => result?,
         signal = tokio::signal::ctrl_c() => signal?,
         () = endings.recv() => {}
     }
-    for warning in Reading::spoilt_since(&before, &Reading::take()?, 0) {
+    for warning in before.spoilt_until_now(0)? {
         log::warn!("{warning}");
     }
     Ok(())
@@ -74,12 +77,22 @@ async fn measure(args: &BenchArgs) -> Result<(), Failure> {
     let files = Files::make(args)?;
     let plan = plan(args, targets);
     let tracing = descriptors::make_room(&plan, tracing(args, &plan))?;
-    let (before, start) = (Reading::take()?, jiff::Timestamp::now());
+    let (before, start) = (Reading::take(places()?)?, jiff::Timestamp::now());
     let (measured, interrupted) = watched(&plan, tracing).await?;
-    let no_port = measured.paths.iter().filter_map(|path| path.total().failed.get(&Fails::NoPort).copied()).sum();
-    let mut warnings = Reading::spoilt_since(&before, &Reading::take()?, no_port);
+    let mut warnings = before.spoilt_until_now(no_port(&measured.paths))?;
     warnings.extend(told_of_paths(&plan, &measured.paths, interrupted));
     files.write(args, &Run { plan: &plan, measured: &measured, interrupted, start }, warnings)
+}
+
+/// Where connections may be lost for want of room: here, and in the containers behind it where they can be looked into.
+fn places() -> Result<Vec<Place>, Failure> {
+    let here = Netns::current()?;
+    let behind = if nix::unistd::geteuid().is_root() { namespaces_behind(&here) } else { Ok(Behind::default()) };
+    let behind = behind.unwrap_or_else(|error| {
+        log::warn!("cannot look for containers, so what spoils the run in one of them is not told: {error}");
+        Behind::default()
+    });
+    Ok(std::iter::once(Place::here(here)).chain(behind.joined.into_iter().map(Place::container)).collect())
 }
 
 fn plan(args: &BenchArgs, targets: Vec<Resolved>) -> Plan {
@@ -91,61 +104,8 @@ fn plan(args: &BenchArgs, targets: Vec<Resolved>) -> Plan {
         rounds: args.rounds,
         rate: args.rate,
         limit: args.timeout,
-        seed: args.seed.unwrap_or_else(|| fastrand::u64(..)),
+        seed: args.seed.unwrap_or_else(drawn_seed),
     }
-}
-
-/// What is wrong with single paths.
-fn told_of_paths(plan: &Plan, paths: &[Path], interrupted: bool) -> Vec<String> {
-    let many = plan.modes.len() > 1;
-    let mut told = Vec::new();
-    for path in paths {
-        let (total, name) = (path.total(), path.name(many));
-        if total.attempts() == 0 && total.not_begun == 0 && !interrupted {
-            told.push(format!("no attempt at {name} ended within the time: measure for longer (-d)"));
-        }
-        if total.waited.is_empty() && total.attempts() > 0 {
-            let within = if path.given_up {
-                format!(" within {} s, so it was given up after the warm-up", plan.limit.as_secs_f64())
-            } else {
-                String::new()
-            };
-            let address = path.target.address;
-            told.push(format!("no attempt at {name} ({address}) was answered{within}: {}", advice(address)));
-        }
-        let (failures, attempts) = (total.failures(), total.attempts());
-        if failures > 0 && !total.waited.is_empty() {
-            told.push(format!(
-                "{failures} of {attempts} attempts at {name} failed: the times are those of the answered ones alone, and say nothing of the others"
-            ));
-        }
-        let (errors, answers) = (total.errors, total.waited.len());
-        if errors > 0 {
-            told.push(format!(
-                "{errors} of {answers} answers of {name} have the status of an error (400 or above): a page of an error may be quicker to make than the page. Does the server answer GET / ?"
-            ));
-        }
-        let missed = total.not_begun;
-        if missed > 0 {
-            told.push(format!(
-                "{missed} attempts at {name} were due and no client was free for them: the times leave out the longest waits; more clients (-c) or a lower --rate"
-            ));
-        }
-    }
-    told
-}
-
-/// Where to look for what does not answer.
-fn advice(address: SocketAddr) -> String {
-    // Only an address of this machine can be bound to.
-    if std::net::UdpSocket::bind((address.ip(), 0)).is_ok() {
-        return format!("is the server there? wsltrace doctor --port {} tells", address.port());
-    }
-    format!(
-        "{} is no address of this Linux: is the server there, and does a firewall on the way let port {} through?",
-        address.ip(),
-        address.port()
-    )
 }
 
 /// A run that is over.

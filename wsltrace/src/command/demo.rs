@@ -7,9 +7,10 @@ use indicatif::ProgressBar;
 
 use super::Failure;
 use super::signals::until_ended;
+use crate::bench::doubts::told_of_paths;
 use crate::bench::load::Stop;
 use crate::bench::result::Bench;
-use crate::bench::spoilers::Reading;
+use crate::bench::rounds::drawn_seed;
 use crate::escape::shell_word;
 use crate::lab::{self, LabError, Part};
 use crate::output::{self, Shown, TextOptions, Verbosity};
@@ -35,19 +36,18 @@ pub fn demo(scenario: Option<&str>) -> Result<(), Failure> {
 
 /// Measures the ways into WSL, rebuilt in a private network. Whoever ends it gets what was measured by then.
 fn bench() -> Result<(), Failure> {
-    let before = Reading::take()?;
     let bar = spinner();
     let shown = bar.clone();
     let work =
-        move |stop: Stop| lab::compare(EACH, fastrand::u64(..), &stop, |name, _| shown.set_message(format!("measuring {name}")));
+        move |stop: Stop| lab::compare(EACH, drawn_seed(), &stop, |name, _| shown.set_message(format!("measuring {name}")));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let (compared, interrupted) = runtime.block_on(until_ended(work))?;
     bar.finish_and_clear();
-    let (plan, measured) = match compared {
+    let (plan, measured, mut warnings) = match compared {
         Ok(compared) => compared,
         Err(error) => return told(Err(error), &["demo", BENCH]),
     };
-    let warnings = Reading::spoilt_since(&before, &Reading::take()?, 0);
+    warnings.extend(told_of_paths(&plan, &measured.paths, interrupted));
     let result = Bench::of(&plan, &measured, interrupted, warnings, jiff::Timestamp::now());
     let options = TextOptions::detect(Verbosity::Normal, Shown::default());
     super::print(output::bench_ways(&lab::WAYS, options) + &output::bench(&result, options))

@@ -15,12 +15,14 @@ use super::scenario::publish;
 use super::sides::{CLIENT_V4, CONTAINER, WSL_V4};
 use super::{Lab, LabError, Namespace, PORT, Side};
 use crate::bench::attempt::Mode;
+use crate::bench::doubts::no_port;
 use crate::bench::load::Stop;
 use crate::bench::rounds::{Measurement, Plan};
 use crate::bench::serve::Server;
+use crate::bench::spoilers::{Place, Reading};
 use crate::bench::target::Resolved;
 use crate::bench::trace::{TraceError, Tracing};
-use crate::kernel::netns::Netns;
+use crate::kernel::netns::{Netns, NetnsError};
 
 /// The server's port in the container.
 const INNER: u16 = 80;
@@ -47,14 +49,14 @@ pub const WAYS: [(&str, &str); 5] = [
     ("docker-proxy", "a user-mode proxy in WSL, which connects to the container"),
 ];
 
-/// Measures each way for so long, or until it is to stop, and takes everything down again; `tell` hears what is measured now, with the part
-/// of the time that is over. `seed` draws the order.
+/// Measures each way for so long, or until it is to stop, and takes everything down again; gives also what spoilt it. `tell` hears what is
+/// measured now, with the part of the time that is over. `seed` draws the order.
 pub fn compare(
     duration: Duration,
     seed: u64,
     stop: &Stop,
     tell: impl FnMut(&str, f64) + Send,
-) -> Result<(Plan, Measurement), LabError> {
+) -> Result<(Plan, Measurement, Vec<String>), LabError> {
     let lab = Lab::new(Some(Side::Container))?;
     // Windows' own addresses are reached over its own loopback.
     lab.client.up("lo")?;
@@ -84,10 +86,20 @@ pub fn compare(
     let traced = Netns::at(&lab.wsl.path()).map_err(TraceError::from);
     let tracing =
         traced.and_then(|wsl| Tracing::prepare(wsl, &[DIRECT, PORT, DOCKER_PROXY, INNER])).map_err(|error| error.to_string());
+    let before = reading(&lab)?;
     // The clients' threads are born in the client's namespace; this thread stays where it is.
     let measured =
         lab.client.run(|| plan.measure(tracing.as_ref().map_err(String::clone), stop, tell).map_err(LabError::io("measure")))?;
-    Ok((plan, measured))
+    let spoilt = before.spoilt_until_now(no_port(&measured.paths)).map_err(LabError::io("read the kernel's counters"))?;
+    Ok((plan, measured, spoilt))
+}
+
+/// The machine, and the counters of all sides.
+fn reading(lab: &Lab) -> Result<Reading, LabError> {
+    let sides = [(&lab.client, "client"), (&lab.wsl, "WSL"), (lab.side(Side::Container)?, "container")];
+    let places = sides.into_iter().map(|(side, name)| Ok(Place::of_lab(Netns::at(&side.path())?, name)));
+    let places = places.collect::<Result<_, NetnsError>>().map_err(|error| LabError::Failed(error.to_string()))?;
+    Reading::take(places).map_err(LabError::io("read the kernel's counters"))
 }
 
 /// A runtime whose threads are in a namespace: a thread is born where its maker is.
@@ -182,7 +194,7 @@ mod tests {
             return;
         }
         let (_keep, stop) = watch::channel(false);
-        let (plan, measured) = compare(Duration::from_millis(500), 1, &stop, |_, _| {}).unwrap();
+        let (plan, measured, _) = compare(Duration::from_millis(500), 1, &stop, |_, _| {}).unwrap();
         assert_eq!((plan.targets.len(), measured.paths.len()), (WAYS.len(), WAYS.len()));
         for path in measured.paths {
             let total = path.total();

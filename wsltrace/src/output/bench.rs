@@ -44,6 +44,10 @@ pub fn bench(bench: &Bench, options: TextOptions) -> String {
     let mut text = format!("{}\n\n", page.wrap(&head(bench), 0, 2, STRONG));
     text.push_str(&table(page, bench));
     text.push_str(&format!("\n{}\n", page.wrap(&addresses(bench), 0, 2, FAINT)));
+    text.push_str(&format!("{}\n", page.wrap(&order(bench), 0, 2, FAINT)));
+    for said in service_sentences(bench) {
+        text.push_str(&format!("\n{}\n", page.wrap(&said, 0, 2, Style::new())));
+    }
     if let Some(said) = tracer_sentences(bench) {
         text.push_str(&format!("\n{}\n", page.wrap(&said, 0, 2, BAD)));
     }
@@ -69,6 +73,23 @@ pub fn bench(bench: &Bench, options: TextOptions) -> String {
 fn addresses(bench: &Bench) -> String {
     let said: Vec<String> = bench.paths.iter().map(|path| format!("{}: {}", escape(&path.path), path.address)).collect();
     said.join(", ")
+}
+
+/// How the turns were taken.
+pub(crate) fn order(bench: &Bench) -> String {
+    let rounds = if bench.rounds == 1 { "1 round".to_owned() } else { format!("{} rounds", bench.rounds) };
+    format!("{rounds} in an order that was drawn (--seed {}), after a warm-up of {} s", bench.seed, bench.warm_up)
+}
+
+/// At a fixed rate, the times without the wait for a client, which the table holds.
+pub(crate) fn service_sentences(bench: &Bench) -> impl Iterator<Item = String> {
+    let paths = bench.paths.iter().filter(|path| bench.rate.is_some() && path.service.count > 0);
+    paths.map(|path| {
+        let Times { mean, p50, p90, p99, p999, max, .. } = path.service;
+        let times = [nanoseconds(mean), p50, p90, p99, p999, max].map(duration);
+        let said: Vec<String> = HEADINGS.iter().skip(1).zip(times).map(|(heading, time)| format!("{heading} {time}")).collect();
+        format!("{}: counted from when an attempt was begun, not from when it was due: {}", path.path, said.join(", "))
+    })
 }
 
 /// The table in one part or in two, as the width allows; where even that is too wide, a paragraph a path.
@@ -191,7 +212,9 @@ pub(crate) fn unknown_sentences(bench: &Bench) -> impl Iterator<Item = String> {
 /// How attempts failed.
 pub(crate) fn failure_sentences(bench: &Bench) -> impl Iterator<Item = String> {
     bench.paths.iter().filter(|path| !path.failed.is_empty()).map(|path| {
-        let failed: Vec<String> = failures(path).map(|(failure, count)| format!("{} {count}", failure.words())).collect();
+        let failed: Vec<String> = failures(path)
+            .map(|(failure, count)| format!("{} {count} ({})", failure.words(), share(count, path.attempts)))
+            .collect();
         format!("{}: {}", path.path, failed.join("; "))
     })
 }
@@ -306,19 +329,20 @@ fn interval(difference: Difference) -> String {
 pub fn bench_csv(bench: &Bench) -> String {
     let failures: Vec<String> = Failure::ALL.iter().map(|failure| failure.words().replace(", ", "_").replace(' ', "_")).collect();
     let mut text = format!(
-        "path,address,attempts,mean_ns,p50_ns,p90_ns,p99_ns,p999_ns,max_ns,service_p50_ns,service_p99_ns,segments_sent,segments_sent_again,per_second,{},with_tracer,not_begun,errors\n",
+        "path,address,attempts,mean_ns,p50_ns,p90_ns,p99_ns,p999_ns,max_ns,service_p50_ns,service_p99_ns,segments_sent,segments_sent_again,per_second,{},with_tracer,not_begun,errors,service_mean_ns,service_p90_ns,service_p999_ns,service_max_ns,given_up\n",
         failures.join(",")
     );
     for path in &bench.paths {
         let Times { mean, p50, p90, p99, p999, max, .. } = path.waited;
-        let times = [nanoseconds(mean), p50, p90, p99, p999, max, path.service.p50, path.service.p99];
+        let service = &path.service;
+        let times = [nanoseconds(mean), p50, p90, p99, p999, max, service.p50, service.p99];
         let name = path.path.replace('"', "\"\"");
         // Nothing is not 0.
         let known = |known: bool, figure: u64| if known { figure.to_string() } else { String::new() };
         let (answers, segments) = (path.waited.count > 0, path.segments_unknown.is_none());
         let failed: Vec<String> = Failure::ALL.iter().map(|failure| path.failed.get(failure).unwrap_or(&0).to_string()).collect();
         text.push_str(&format!(
-            "\"{}\",{},{},{},{},{},{:.3},{},{},{},{}\n",
+            "\"{}\",{},{},{},{},{},{:.3},{},{},{},{},{},{}\n",
             escape(&name),
             path.address,
             path.attempts,
@@ -330,6 +354,8 @@ pub fn bench_csv(bench: &Bench) -> String {
             path.with_tracer,
             path.not_begun,
             path.errors,
+            [nanoseconds(service.mean), service.p90, service.p999, service.max].map(|ns| known(answers, ns)).join(","),
+            path.given_up,
         ));
     }
     text

@@ -40,17 +40,23 @@ pub(super) fn make_room(plan: &Plan, tracing: Result<Tracing, String>) -> Result
     let allowed = raise(needed + tracers)?;
     if allowed < needed {
         let message = format!("{clients} clients need {needed} open files, and {allowed} are allowed");
-        let hint = format!("ulimit -n {needed}, as root{}", fewer(allowed, beside));
+        let hint = format!("{}{}", allow(needed), fewer(allowed, beside));
         return Err(Failure { message, hint: Some(hint), status: 1 });
     }
     if allowed < needed + tracers {
         let all = needed + tracers;
         return Ok(Err(format!(
-            "with {clients} clients it may need {all} open files, and {allowed} are allowed: ulimit -n {all}, as root{}",
+            "with {clients} clients it may need {all} open files, and {allowed} are allowed: {}{}",
+            allow(all),
             fewer(allowed, beside + tracers)
         )));
     }
     Ok(tracing)
+}
+
+/// Allows the shell that it is typed in so many open files, and what is started there from then on.
+fn allow(files: u64) -> String {
+    format!("sudo prlimit --pid $$ --nofile={files}")
 }
 
 /// The advice to have fewer clients, where there is room for some.

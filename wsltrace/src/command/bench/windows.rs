@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::{Files, Run, plan, told_of_paths};
+use super::{Files, Run, plan};
+use crate::bench::doubts::told_of_paths;
 use crate::bench::target::{Resolved, Target};
 use crate::bench::windows::{Answered, WindowsPlan, parse, ways};
 use crate::cli::BenchArgs;

@@ -9,7 +9,8 @@ use crate::bench::trace::legs::Leg;
 use crate::bench::trace::parts::Part;
 use crate::output::bench::handshakes::{place, time, whole};
 use crate::output::bench::{
-    HEADINGS, cells, cost_sentences, difference_sentences, failure_sentences, head, tracer_sentences, unknown_sentences,
+    HEADINGS, cells, cost_sentences, difference_sentences, failure_sentences, head, order, service_sentences, tracer_sentences,
+    unknown_sentences,
 };
 
 /// Width of the longest stack.
@@ -78,12 +79,19 @@ pub fn bench_page(bench: &Bench, paths: &[Path]) -> Result<String, askama::Error
         bench.tracer.missing.iter().map(|missing| format!("Without {}: {} ({})", missing.probe, missing.cost, missing.reason));
     Page {
         paths: bench.paths.iter().map(|path| path.path.as_str()).collect::<Vec<_>>().join("; "),
-        provenance: format!("{}; ended {:.0}; wsltrace {}", head(bench), bench.time.0, env!("CARGO_PKG_VERSION")),
+        provenance: format!(
+            "{}; {}; ended {:.0}; wsltrace {}",
+            head(bench),
+            order(bench),
+            bench.time.0,
+            env!("CARGO_PKG_VERSION")
+        ),
         warnings: bench.warnings.clone(),
         headings: HEADINGS,
         rows: bench.paths.iter().map(|path| Row { name: path.path.clone(), cells: cells(path) }).collect(),
         sentences: tracer_sentences(bench)
             .into_iter()
+            .chain(service_sentences(bench))
             .chain(difference_sentences(bench))
             .chain(unknown_sentences(bench))
             .chain(failure_sentences(bench))

@@ -42,6 +42,8 @@ fn path(name: &str, p50: u64, legs: Vec<Leg>, remark: Option<&str>) -> Measured 
         with_tracer: false,
         attempts: 10_000,
         not_begun: 0,
+        given_up: 0,
+        given_up_after: 0,
         per_second: 5_301.4,
         waited: times(p50),
         service: times(p50),
@@ -79,6 +81,8 @@ fn sample() -> Bench {
         seconds: 2.0,
         rate: None,
         seed: 1,
+        rounds: 8,
+        warm_up: 0.2,
         partial: true,
         warnings: vec!["the host took 5 % of the processors' time (steal): measure again when it is quieter".to_owned()],
         tracer: Tracer {
