@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use wsltrace::lab::{LabError, Namespace};
 
-/// `wsltrace bench --serve` on a free port of loopback.
+/// `wsltrace bench --serve`.
 #[derive(Debug)]
 pub struct Server {
     child: Child,
@@ -18,9 +18,14 @@ pub struct Server {
 impl Server {
     /// Starts it, in a namespace where one is given; it listens when this returns.
     pub fn start(binary: &Path, namespace: Option<&Namespace>) -> Result<Self, Box<dyn Error>> {
+        Self::start_at(binary, namespace, "127.0.0.1:0")
+    }
+
+    /// Starts it on an address of its own.
+    pub fn start_at(binary: &Path, namespace: Option<&Namespace>, address: &str) -> Result<Self, Box<dyn Error>> {
         let spawn = || {
             let mut command = Command::new(binary);
-            command.args(["bench", "--serve", "127.0.0.1:0"]).stderr(Stdio::piped());
+            command.args(["bench", "--serve", address]).stderr(Stdio::piped());
             command.spawn().map_err(|source| LabError::Io { doing: "start the server".into(), source })
         };
         let child = namespace.map_or_else(spawn, |namespace| namespace.run(spawn))?;

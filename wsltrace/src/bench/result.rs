@@ -208,7 +208,7 @@ impl Bench {
             warnings,
             tracer: match &measured.tracer {
                 Beside::Not(why) => Tracer { off: Some(why.clone()), ..Tracer::default() },
-                Beside::Traced { lost, missing } => {
+                Beside::Traced { lost, missing, .. } => {
                     let missing =
                         missing.iter().cloned().map(|Missing { probe, reason, cost }| ProbeMissing { probe, reason, cost });
                     Tracer { off: None, lost: *lost, missing: missing.collect() }
@@ -217,14 +217,15 @@ impl Bench {
             paths: paths
                 .iter()
                 .enumerate()
-                .map(|(index, path)| told(path, baseline(index), plan.modes.len() > 1, measured.segments_unknown))
+                .map(|(index, path)| told(path, baseline(index), plan.modes.len() > 1, measured))
                 .collect(),
         }
     }
 }
 
-fn told(path: &Path, baseline: Option<&Path>, many_modes: bool, unknown: Option<&str>) -> Measured {
-    let total = path.total();
+fn told(path: &Path, baseline: Option<&Path>, many_modes: bool, measured: &Measurement) -> Measured {
+    let (total, unknown) = (path.total(), measured.segments_unknown);
+    let sent_again = server_sent_again(path, &measured.tracer);
     Measured {
         path: path.name(many_modes),
         address: path.target.address.to_string(),
@@ -256,22 +257,24 @@ fn told(path: &Path, baseline: Option<&Path>, many_modes: bool, unknown: Option<
             round_p50: path.traced.iter().map(median).collect(),
             cost: difference(&path.traced, &path.rounds),
             legs: path.legs.legs(),
-            remark: path.legs.remark(),
-            server_sent_again: server_sent_again(path).ok(),
-            server_sent_again_unknown: server_sent_again(path).err().map(str::to_owned),
+            remark: path.legs.remark(path.total_traced().connections),
+            server_sent_again: sent_again.ok(),
+            server_sent_again_unknown: sent_again.err().map(str::to_owned),
         }),
     }
 }
 
-/// How many segments the server's side of a path sent again; or why nobody knows. The kernel's event tells the server's own port.
-fn server_sent_again(path: &Path) -> Result<u64, &'static str> {
+/// How many segments the server's side of a path sent again; or why nobody knows. The kernel's event tells the server's own port, which
+/// has to be one that was traced.
+fn server_sent_again(path: &Path, tracer: &Beside) -> Result<u64, &'static str> {
+    let Beside::Traced { ports, .. } = tracer else { return Err("the tracer failed") };
     let legs = path.legs.legs();
     let count = path.sent_again.ok_or("the probe for it was not on")?;
     if legs.is_empty() {
         return Err("no connection of it ends in this Linux");
     }
-    let moved = legs.iter().any(|leg| leg.onward.is_some_and(|onward| onward.port() != leg.destination.port()));
-    if moved { Err("its server has another port than the one that is asked for") } else { Ok(count) }
+    let moved = legs.iter().any(|leg| leg.onward.is_some_and(|onward| !ports.contains(&onward.port())));
+    if moved { Err("its server has another port than the targets: name it as a target, too") } else { Ok(count) }
 }
 
 /// By how much the medians of rounds that belong together differ; `None` where a round has no answer, and so no median.
@@ -325,7 +328,9 @@ mod tests {
             path("traced", &[], &[slow.clone(), slow]),
             path("nothing", &[], &[]),
         ];
-        let told: Vec<Measured> = paths.iter().map(|path| told(path, paths.first(), false, None)).collect();
+        let tracer = Beside::Traced { lost: 0, missing: Vec::new(), ports: vec![80] };
+        let measured = Measurement { paths: paths.to_vec(), tracer, segments_unknown: None };
+        let told: Vec<Measured> = paths.iter().map(|path| told(path, paths.first(), false, &measured)).collect();
         let figures = told.iter().map(|path| (path.attempts, path.waited.count, path.round_p50.len(), path.with_tracer));
         assert_eq!(figures.collect::<Vec<_>>(), [(4, 4, 2, false), (10, 10, 2, true), (0, 0, 0, false)]);
         assert_eq!(told.iter().map(|path| path.difference.is_some()).collect::<Vec<_>>(), [true, false, false]);

@@ -86,6 +86,8 @@ pub enum Beside {
         lost: u64,
         /// Probes that were not on, and what that costs.
         missing: Vec<Missing>,
+        /// The ports that it traced.
+        ports: Vec<u16>,
     },
     /// It did not, for this reason.
     Not(String),
@@ -166,7 +168,7 @@ impl Plan {
         let with_modes = self.targets.iter().flat_map(|target| self.modes.iter().map(move |mode| (target, *mode)));
         let paths: Vec<Path> = with_modes.map(|(target, mode)| Path::new(target.clone(), mode)).collect();
         let (tracing, beside) = match tracing {
-            Ok(tracing) => (Some(tracing), Beside::Traced { lost: 0, missing: Vec::new() }),
+            Ok(tracing) => (Some(tracing), Beside::Traced { lost: 0, missing: Vec::new(), ports: tracing.ports().to_vec() }),
             Err(why) => (None, Beside::Not(why)),
         };
         let steps = (self.rounds() * (1 + u32::from(tracing.is_some())) + 1) as usize * paths.len();
@@ -263,7 +265,7 @@ impl<T: FnMut(&str, f64)> Run<'_, T> {
                 for (path, count) in self.paths.iter_mut().zip(traced.sent_again.into_iter().flatten()) {
                     *path.sent_again.get_or_insert_default() += count;
                 }
-                if let Beside::Traced { lost, missing } = &mut self.beside {
+                if let Beside::Traced { lost, missing, .. } = &mut self.beside {
                     *lost += traced.lost;
                     *missing = traced.missing;
                 }

@@ -278,7 +278,12 @@ pub fn bench_comparison(before: &Bench, now: &Bench, options: TextOptions) -> St
         if let (Some(then), Some(now), Some(baseline)) = (to_baseline(before, old), to_baseline(now, path), &path.baseline)
             && let Some(difference) = Difference::between(&now, &then)
         {
-            let said = format!("beside {}: {}, {}", escape(baseline), verdict(difference), interval(difference));
+            let alone = Difference::between(&medians(path), &medians(old)).map(Difference::comparison);
+            let is_common =
+                difference.comparison() == Comparison::NoDifference && alone.is_some_and(|it| it != Comparison::NoDifference);
+            let why = if is_common { "; what changed is common to both, such as how busy the machine is" } else { "" };
+            let said =
+                format!("beside {}, at the same time: {}, {}{why}", escape(baseline), verdict(difference), interval(difference));
             text.push_str(&format!("  {}\n", page.wrap(&said, 2, 4, Style::new())));
         }
         let empty = [old, path].map(|path| path.round_p50.len().saturating_sub(answered(path).count()));

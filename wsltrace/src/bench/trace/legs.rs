@@ -126,8 +126,14 @@ impl Legs {
         self.seen.iter().filter(|(_, leg)| leg.whole.len() * RARE >= most).map(|(name, leg)| leg.told(name)).collect()
     }
 
-    /// Why there is nothing to show, or what is left out, in words.
-    pub fn remark(&self) -> Option<String> {
+    /// Why there is nothing to show, or what is left out or is too much, in words; the clients made so many connections.
+    pub fn remark(&self, own: u64) -> Option<String> {
+        let most = self.seen.values().map(|leg| leg.whole.len()).max().unwrap_or(0);
+        if most > own {
+            return Some(format!(
+                "{most} handshakes were seen and the clients made {own} connections: the others are somebody else's to the same address, and part of the figures"
+            ));
+        }
         match (self.seen.is_empty(), self.left, self.unfinished) {
             (true, 0, 0) => Some("no handshake of it was seen in this Linux".to_owned()),
             (true, 0, some) => Some(format!("none of {some} handshakes was completed")),
@@ -247,12 +253,13 @@ mod tests {
         legs.add(&journey);
         let told = legs.legs();
         assert_eq!(told.iter().map(|leg| leg.destination.port()).collect::<Vec<_>>(), [own]);
-        assert_eq!((told[0].handshake.count, legs.remark()), (100, None));
+        assert_eq!((told[0].handshake.count, legs.remark(100)), (100, None));
+        assert!(legs.remark(60).unwrap().contains("100 handshakes were seen and the clients made 60 connections"));
         journey.facts.established = false;
         journey.outcome = Outcome::Forwarded;
         let mut left = Legs::default();
-        assert!(left.remark().unwrap().contains("no handshake"));
+        assert!(left.remark(1).unwrap().contains("no handshake"));
         left.add(&journey);
-        assert!(left.legs().is_empty() && left.remark().unwrap().contains("1 connections left this machine"));
+        assert!(left.legs().is_empty() && left.remark(1).unwrap().contains("1 connections left this machine"));
     }
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use aya::maps::{MapData, RingBuf};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use wsltrace_common::{Counter, PORT_WORDS};
+use wsltrace_common::Counter;
 
 use self::legs::Legs;
 use crate::cli::{PortRange, bitmap};
@@ -55,7 +55,7 @@ pub enum TraceError {
 pub struct Tracing {
     facts: Arc<KernelFacts>,
     netns: Netns,
-    ports: Box<[u64; PORT_WORDS]>,
+    ports: Vec<u16>,
     wsl: Wsl,
 }
 
@@ -68,8 +68,12 @@ impl Tracing {
             let said: Vec<String> = problems.into_iter().map(|problem| problem.message).collect();
             return Err(TraceError::Cannot(said.join("; ")));
         }
-        let ranges: Vec<PortRange> = ports.iter().map(|port| PortRange { first: *port, last: *port }).collect();
-        Ok(Self { facts: Arc::new(kernel::read()?), netns, ports: bitmap(&ranges), wsl: machine.wsl })
+        Ok(Self { facts: Arc::new(kernel::read()?), netns, ports: ports.to_vec(), wsl: machine.wsl })
+    }
+
+    /// The ports to which connections are traced.
+    pub fn ports(&self) -> &[u16] {
+        &self.ports
     }
 
     /// The most files that are open beside those that are open now, while it traces.
@@ -90,7 +94,9 @@ impl Tracing {
 
     /// Puts the probes in and begins to trace, for so many paths.
     pub fn start(&self, paths: usize) -> Result<Tracer, TraceError> {
-        let mut probes = Probes::load(Loader::begin(), &self.facts, &self.ports, Detail::default(), Sizes::default(), 0)?;
+        let ranges: Vec<PortRange> = self.ports.iter().map(|port| PortRange { first: *port, last: *port }).collect();
+        let ports = bitmap(&ranges);
+        let mut probes = Probes::load(Loader::begin(), &self.facts, &ports, Detail::default(), Sizes::default(), 0)?;
         let records = probes.take_records()?;
         let mut names = MachineNames::new(self.facts.clone(), self.wsl == Wsl::Two);
         let mut attached: Vec<Netns> = Vec::new();

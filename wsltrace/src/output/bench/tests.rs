@@ -129,7 +129,12 @@ fn figures_with_the_tracer_on_are_called_so_and_compared_with_none_without_it() 
         }
     }
     let since = bench_comparison(&sample(), &later, options(400));
-    assert!(since.contains("relay: worse, p50 +500 µs") && since.contains("\n  beside direct: no difference, +0 ns"), "{since}");
+    assert!(
+        since.contains("relay: worse, p50 +500 µs")
+            && since.contains("\n  beside direct, at the same time: no difference, +0 ns"),
+        "{since}"
+    );
+    assert!(since.replace("\n    ", " ").contains("; what changed is common to both"), "{since}");
     later.paths[1].round_p50 = vec![0; 8];
     later.paths[1].address = "192.0.2.1:80".to_owned();
     let since = bench_comparison(&sample(), &later, options(400));
