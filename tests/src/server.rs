@@ -3,14 +3,18 @@
 use std::error::Error;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use wsltrace::lab::{LabError, Namespace};
 
 /// `wsltrace bench --serve`.
 #[derive(Debug)]
 pub struct Server {
     child: Child,
+    talk: BufReader<ChildStderr>,
     /// Where it listens.
     pub address: String,
 }
@@ -28,14 +32,26 @@ impl Server {
             command.args(["bench", "--serve", address]).stderr(Stdio::piped());
             command.spawn().map_err(|source| LabError::Io { doing: "start the server".into(), source })
         };
-        let child = namespace.map_or_else(spawn, |namespace| namespace.run(spawn))?;
-        let mut server = Self { child, address: String::new() };
-        let mut line = String::new();
-        BufReader::new(server.child.stderr.take().ok_or("no stderr")?).read_line(&mut line)?;
+        let mut child = namespace.map_or_else(spawn, |namespace| namespace.run(spawn))?;
+        let talk = BufReader::new(child.stderr.take().ok_or("no stderr")?);
+        let mut server = Self { child, talk, address: String::new() };
+        let line = server.says()?;
         // `serving 128 bytes on 127.0.0.1:40000; Ctrl-C ends it`
         let address = line.split(" on ").nth(1).and_then(|rest| rest.split(';').next());
         address.ok_or_else(|| line.clone())?.clone_into(&mut server.address);
         Ok(server)
+    }
+
+    /// The next line that it says; waits for it.
+    pub fn says(&mut self) -> Result<String, Box<dyn Error>> {
+        let mut line = String::new();
+        self.talk.read_line(&mut line)?;
+        Ok(line)
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) -> Result<(), Errno> {
+        kill(Pid::from_raw(self.child.id().cast_signed()), signal)
     }
 }
 

@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
+use std::{fs, io};
 
 use libtest_mimic::{Arguments, Trial};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 use wsltrace::lab::{Lab, LabError, Namespace, PORT, Side};
@@ -22,10 +24,11 @@ const INNER: u16 = 80;
 type Test = fn(&Path) -> Result<(), Box<dyn Error>>;
 
 fn main() {
-    let tests: [(&'static str, Test); 5] = [
+    let tests: [(&'static str, Test); 6] = [
         ("a_syn_that_is_sent_again_counts_though_no_connection_is_made", unanswered),
         ("every_handshake_is_traced_and_its_parts_are_the_whole", traced),
         ("a_queue_that_overflows_in_a_container_is_told", overflowing),
+        ("the_server_tells_that_its_queue_was_too_short_while_it_serves", crowded),
         ("what_a_server_sends_again_is_counted_by_its_path", sent_again),
         ("what_a_published_container_sends_again_is_counted_where_its_own_port_is_traced", published),
     ];
@@ -116,6 +119,34 @@ fn overflowing(binary: &Path) -> Result<(), Box<dyn Error>> {
     check(&ran, truth > 0 && told == 1, &format!("where {truth} connections found no room"))?;
     let own = lab.wsl.counter("TcpExt", "ListenOverflows")?;
     check(&ran, own == 0, "that WSL's own sockets had room")
+}
+
+/// It is stopped for a while, as a busy machine would.
+fn crowded(binary: &Path) -> Result<(), Box<dyn Error>> {
+    let lab = Lab::new(None)?;
+    let least = |path: &str| fs::write(path, "1").map_err(|source| LabError::Io { doing: format!("write to {path}"), source });
+    lab.wsl.run(|| least("/proc/sys/net/core/somaxconn"))?;
+    let mut server = Server::start(binary, Some(&lab.wsl))?;
+    let address: SocketAddr = server.address.parse()?;
+    server.signal(Signal::SIGSTOP)?;
+    let clients = lab.wsl.run(|| {
+        let begin = || {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), None)?;
+            match socket.connect(&address.into()) {
+                Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
+                _ => Ok(socket),
+            }
+        };
+        (0..8).map(|_| begin()).collect::<io::Result<Vec<_>>>().map_err(|source| LabError::Io { doing: "connect".into(), source })
+    })?;
+    let truth = lab.wsl.counter("TcpExt", "ListenOverflows")?;
+    server.signal(Signal::SIGCONT)?;
+    let said = server.says()?;
+    drop(clients);
+    if truth > 0 && said.contains("a listening socket of this Linux had no room for ") {
+        return Ok(());
+    }
+    Err(format!("{truth} connections found no room, and the server said: {said}").into())
 }
 
 fn sent_again(binary: &Path) -> Result<(), Box<dyn Error>> {

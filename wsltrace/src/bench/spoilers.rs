@@ -92,12 +92,19 @@ impl Reading {
         Ok(Self { places, overflows, processors: Processors::read()? })
     }
 
-    /// What happened since, each in a sentence with what helps; `no_port` attempts found no free port.
-    pub fn spoilt_until_now(&self, no_port: u64) -> io::Result<Vec<String>> {
+    /// The queues that were too short since it was taken, or since this was asked last.
+    pub fn overflowed(&mut self) -> io::Result<Vec<String>> {
         let mut told = Vec::new();
-        for (place, before) in self.places.iter().zip(&self.overflows) {
-            told.extend(place.overflowed(place.overflows()?.saturating_sub(*before)));
+        for (place, before) in self.places.iter().zip(&mut self.overflows) {
+            let now = place.overflows()?;
+            told.extend(place.overflowed(now.saturating_sub(std::mem::replace(before, now))));
         }
+        Ok(told)
+    }
+
+    /// What happened since, each in a sentence with what helps; `no_port` attempts found no free port.
+    pub fn spoilt_until_now(mut self, no_port: u64) -> io::Result<Vec<String>> {
+        let mut told = self.overflowed()?;
         if no_port > 0 {
             told.push(format!(
                 "{no_port} attempts found no free port on the client's side: use --keep-alive on, a lower --rate, or: sudo sysctl -w net.ipv4.ip_local_port_range='1024 65535'"

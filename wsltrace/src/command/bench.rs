@@ -6,6 +6,8 @@ mod windows;
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::net::SocketAddr;
+use std::pin::pin;
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -28,6 +30,8 @@ use crate::kernel::containers::Behind;
 use crate::kernel::netns::Netns;
 use crate::output::{Shown, TextOptions, Verbosity, bench, bench_comparison, bench_csv, tell};
 
+/// How often the server looks whether its queue was too short.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Parts of the whole on the bar.
 const PARTS: u64 = 1000;
 
@@ -47,12 +51,17 @@ async fn serve(address: SocketAddr, payload: usize) -> Result<(), Failure> {
         .map_err(|error| Failure::new(format!("cannot listen on {address}: {}", reason(&error))))?;
     let line = format!("serving {payload} bytes on {}; Ctrl-C ends it", server.address()?);
     tell(&line);
-    let before = Reading::take(vec![Place::here(Netns::current()?)])?;
+    let mut before = Reading::take(vec![Place::here(Netns::current()?)])?;
     let mut endings = Endings::catch()?;
-    tokio::select! {
-        result = server.run() => result?,
-        signal = tokio::signal::ctrl_c() => signal?,
-        () = endings.recv() => {}
+    let (mut running, mut interrupted) = (pin!(server.run()), pin!(tokio::signal::ctrl_c()));
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    loop {
+        tokio::select! {
+            result = &mut running => break result?,
+            signal = &mut interrupted => break signal?,
+            () = endings.recv() => break,
+            _ = look.tick() => before.overflowed()?.iter().for_each(|said| log::warn!("{said}")),
+        }
     }
     for warning in before.spoilt_until_now(0)? {
         log::warn!("{warning}");
