@@ -13,6 +13,12 @@ pub(super) fn request(host: &str, keep_alive: bool) -> Vec<u8> {
     format!("GET / HTTP/1.1\r\nHost: {host}\r\nUser-Agent: wsltrace\r\nAccept: */*\r\n{close}\r\n").into_bytes()
 }
 
+/// Whether a connection stays for another request, by the field `Connection`; by the version where that says nothing (RFC 9112, 9.3).
+pub(super) fn stays(connection: &[u8], by_version: bool) -> bool {
+    let says = |option: &[u8]| connection.split(|byte| *byte == b',').any(|said| said.trim_ascii().eq_ignore_ascii_case(option));
+    !says(b"close") && (by_version || says(b"keep-alive"))
+}
+
 /// An answer that is whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Answered {
@@ -211,7 +217,7 @@ impl Head {
                     body = Body::Chunks;
                 }
             } else if field.name.eq_ignore_ascii_case("connection") {
-                keeps = !field.value.eq_ignore_ascii_case(b"close");
+                keeps = stays(field.value, keeps);
             }
         }
         match answer.code {
@@ -255,6 +261,12 @@ mod tests {
             assert!(matches!(read("HTTP/1.1 200 OK\r\n\r\nto the end", piece), Ok(None)));
         }
         assert!(read(&chunks.replace("A;x=y", "what"), 1000).is_err());
+        let stays = |head: &str| {
+            let answered = read(&format!("{head}\r\nContent-Length: 0\r\n\r\n"), 1000);
+            answered.is_ok_and(|answered| answered.is_some_and(|answered| answered.keeps))
+        };
+        assert!(stays("HTTP/1.1 200 OK\r\nConnection: Keep-Alive") && stays("HTTP/1.0 200 OK\r\nConnection: keep-alive"));
+        assert!(!stays("HTTP/1.1 200 OK\r\nConnection: x, Close") && !stays("HTTP/1.0 200 OK\r\nConnection: x"));
         let error = "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
         assert_eq!(read(error, 1000), Ok(Some(Answered { keeps: false, is_error: true })));
     }

@@ -159,10 +159,7 @@ fn head(bytes: &[u8]) -> io::Result<Option<Request>> {
     let mut request = httparse::Request::new(&mut fields);
     let httparse::Status::Complete(length) = request.parse(bytes).map_err(io::Error::other)? else { return Ok(None) };
     let connection = request.headers.iter().find(|field| field.name.eq_ignore_ascii_case("connection"));
-    let keeps = match connection {
-        Some(field) => !field.value.eq_ignore_ascii_case(b"close"),
-        None => request.version == Some(1),
-    };
+    let keeps = super::http::stays(connection.map_or(b"", |field| field.value), request.version == Some(1));
     Ok(Some(Request { length, keeps, wants_body: request.method != Some("HEAD") }))
 }
 

@@ -69,7 +69,9 @@ pub async fn resolve(targets: &[Target]) -> Result<Vec<Resolved>, String> {
         if let Some(other) = resolved.iter().find(|other| end(other.address) == end(address)) {
             return Err(format!("targets {} and {} are the same: {address}", other.name, target.name));
         }
-        let host = if target.host.contains(':') { format!("[{}]", target.host) } else { target.host.clone() };
+        // Which interface leads to a link-local address is this machine's own affair (RFC 6874, 4).
+        let host = target.host.split('%').next().unwrap_or_default();
+        let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
         resolved.push(Resolved { name: target.name.clone(), host: format!("{host}:{}", target.port), address });
     }
     Ok(resolved)
@@ -103,5 +105,7 @@ mod tests {
         assert!(resolve(&["a=127.0.0.1:80", "b=[::ffff:127.0.0.1]:80"]).await.unwrap_err().contains("are the same"));
         let found = resolve(&["a=127.0.0.1:80", "b=[::1]:80"]).await.unwrap();
         assert_eq!([found[0].host.as_str(), found[1].host.as_str()], ["127.0.0.1:80", "[::1]:80"]);
+        let found = resolve(&["a=[fe80::1%lo]:80"]).await.unwrap();
+        assert_eq!((found[0].host.as_str(), found[0].address.to_string()), ("[fe80::1]:80", "[fe80::1%1]:80".to_owned()));
     }
 }

@@ -70,15 +70,15 @@ pub fn bench(bench: &Bench, options: TextOptions) -> String {
 }
 
 /// Where the paths lead: a name may have many addresses, of which one was measured.
-fn addresses(bench: &Bench) -> String {
-    let said: Vec<String> = bench.paths.iter().map(|path| format!("{}: {}", escape(&path.path), path.address)).collect();
+pub(crate) fn addresses(bench: &Bench) -> String {
+    let said: Vec<String> = bench.paths.iter().map(|path| format!("{}: {}", path.path, path.address)).collect();
     said.join(", ")
 }
 
 /// How the turns were taken.
 pub(crate) fn order(bench: &Bench) -> String {
     let rounds = if bench.rounds == 1 { "1 round".to_owned() } else { format!("{} rounds", bench.rounds) };
-    format!("{rounds} in an order that was drawn (--seed {}), after a warm-up of {} s", bench.seed, bench.warm_up)
+    format!("{rounds} in an order that was drawn (seed {}), after a warm-up of {} s", bench.seed, bench.warm_up)
 }
 
 /// At a fixed rate, the times without the wait for a client, which the table holds.

@@ -7,10 +7,10 @@ use crate::bench::result::Bench;
 use crate::bench::rounds::Path;
 use crate::bench::trace::legs::Leg;
 use crate::bench::trace::parts::Part;
-use crate::output::bench::handshakes::{place, time, whole};
+use crate::output::bench::handshakes::{place, sent_again, time, whole};
 use crate::output::bench::{
-    HEADINGS, cells, cost_sentences, difference_sentences, failure_sentences, head, order, service_sentences, tracer_sentences,
-    unknown_sentences,
+    HEADINGS, addresses, cells, cost_sentences, difference_sentences, failure_sentences, head, order, service_sentences,
+    tracer_sentences, unknown_sentences,
 };
 
 /// Width of the longest stack.
@@ -89,8 +89,8 @@ pub fn bench_page(bench: &Bench, paths: &[Path]) -> Result<String, askama::Error
         warnings: bench.warnings.clone(),
         headings: HEADINGS,
         rows: bench.paths.iter().map(|path| Row { name: path.path.clone(), cells: cells(path) }).collect(),
-        sentences: tracer_sentences(bench)
-            .into_iter()
+        sentences: std::iter::once(addresses(bench))
+            .chain(tracer_sentences(bench))
             .chain(service_sentences(bench))
             .chain(difference_sentences(bench))
             .chain(unknown_sentences(bench))
@@ -100,7 +100,7 @@ pub fn bench_page(bench: &Bench, paths: &[Path]) -> Result<String, askama::Error
         tracer_off: bench.tracer.off.clone(),
         stacks: legs.iter().enumerate().map(|(index, (path, leg))| stack(index + 1, path, leg, longest)).collect(),
         parts: Part::ALL.into_iter().filter_map(|part| part_row(part, &legs)).collect(),
-        remarks: remarks.chain(missing).collect(),
+        remarks: sent_again(bench).into_iter().chain(remarks).chain(missing).collect(),
         costs: cost_sentences(bench).collect(),
     }
     .render()

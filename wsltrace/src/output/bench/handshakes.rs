@@ -50,7 +50,9 @@ pub(super) fn handshakes(page: Page, bench: &Bench) -> String {
         }
         text.push_str(&format!("{}\n", page.wrap(NOTE, 0, 0, FAINT)));
     }
-    text.push_str(&sent_again(page, bench));
+    if let Some(said) = sent_again(bench) {
+        text.push_str(&format!("{}\n", page.wrap(&said, 0, 2, FAINT)));
+    }
     for (path, remark) in traced().filter_map(|(path, traced)| Some((path, traced.remark.as_ref()?))) {
         text.push_str(&format!("{}\n", page.wrap(&format!("{path}: {remark}"), 0, 2, Style::new())));
     }
@@ -66,8 +68,8 @@ pub(super) fn handshakes(page: Page, bench: &Bench) -> String {
 }
 
 /// What the servers' side of each path sent again.
-fn sent_again(page: Page, bench: &Bench) -> String {
-    let traced = bench.paths.iter().filter_map(|path| Some((escape(&path.path), path.traced.as_ref()?)));
+pub(crate) fn sent_again(bench: &Bench) -> Option<String> {
+    let traced = bench.paths.iter().filter_map(|path| Some((&path.path, path.traced.as_ref()?)));
     let counts: Vec<String> = traced
         .map(|(path, traced)| match (traced.server_sent_again, &traced.server_sent_again_unknown) {
             (Some(count), _) => format!("{path} {count}"),
@@ -75,13 +77,7 @@ fn sent_again(page: Page, bench: &Bench) -> String {
             (None, None) => format!("{path} n/a"),
         })
         .collect();
-    if counts.is_empty() {
-        return String::new();
-    }
-    format!(
-        "{}\n",
-        page.wrap(&format!("Segments that the servers sent again, with the tracer on: {}", counts.join(", ")), 0, 2, FAINT)
-    )
+    (!counts.is_empty()).then(|| format!("Segments that the servers sent again, with the tracer on: {}", counts.join(", ")))
 }
 
 /// Each leg's number and what it is.
