@@ -71,7 +71,10 @@ impl Failure {
             io::ErrorKind::BrokenPipe => Self::Closed,
             io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => Self::Unreachable,
             io::ErrorKind::AddrNotAvailable => Self::NoPort,
-            _ => Self::Other,
+            _ => {
+                log::debug!("an attempt failed: {error}");
+                Self::Other
+            }
         }
     }
 }

@@ -72,7 +72,7 @@ pub fn bench(bench: &Bench, options: TextOptions) -> String {
 /// Where the paths lead: a name may have many addresses, of which one was measured.
 pub(crate) fn addresses(bench: &Bench) -> String {
     let said: Vec<String> = bench.paths.iter().map(|path| format!("{}: {}", path.path, path.address)).collect();
-    said.join(", ")
+    said.join("; ")
 }
 
 /// How the turns were taken.
@@ -251,10 +251,16 @@ pub fn bench_comparison(before: &Bench, now: &Bench, options: TextOptions) -> St
         return text + "\n";
     }
     for path in &now.paths {
-        let Some(old) = before.paths.iter().find(|old| (&old.path, old.mode) == (&path.path, path.mode)) else {
-            text.push_str(&format!("{}\n", page.wrap(&format!("{}: not in the earlier run", path.path), 0, 2, Style::new())));
+        let Some(old) = counterpart(before, path) else {
+            let known = before.paths.iter().any(|old| old.path == path.path);
+            let why = if known { "its clients did something else in the earlier run" } else { "not in the earlier run" };
+            text.push_str(&format!("{}\n", page.wrap(&format!("{}: {why}", path.path), 0, 2, Style::new())));
             continue;
         };
+        if old.path != path.path {
+            let said = format!("{} was called {} in the earlier run", path.path, old.path);
+            text.push_str(&format!("{}\n", page.wrap(&said, 0, 2, FAINT)));
+        }
         if old.with_tracer != path.with_tracer {
             let said = format!("{}: the tracer was on in one of the runs only: the times do not compare", path.path);
             text.push_str(&format!("{}\n", page.wrap(&said, 0, 2, BAD)));
@@ -297,6 +303,12 @@ pub fn bench_comparison(before: &Bench, now: &Bench, options: TextOptions) -> St
         }
     }
     text
+}
+
+/// The same path in an earlier run: by its name, else by its address; with clients that did the same.
+fn counterpart<'a>(before: &'a Bench, path: &Measured) -> Option<&'a Measured> {
+    let same = || before.paths.iter().filter(|old| old.mode == path.mode);
+    same().find(|old| old.path == path.path).or_else(|| same().find(|old| old.address == path.address))
 }
 
 /// What a difference means.

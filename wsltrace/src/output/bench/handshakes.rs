@@ -77,7 +77,7 @@ pub(crate) fn sent_again(bench: &Bench) -> Option<String> {
             (None, None) => format!("{path} n/a"),
         })
         .collect();
-    (!counts.is_empty()).then(|| format!("Segments that the servers sent again, with the tracer on: {}", counts.join(", ")))
+    (!counts.is_empty()).then(|| format!("Segments that the servers sent again, with the tracer on: {}", counts.join("; ")))
 }
 
 /// Each leg's number and what it is.

@@ -135,6 +135,15 @@ fn figures_with_the_tracer_on_are_called_so_and_compared_with_none_without_it() 
         "{since}"
     );
     assert!(since.replace("\n    ", " ").contains("; what changed is common to both"), "{since}");
+    // As with --keep-alive both, which tells the modes apart by name.
+    let mut renamed = sample();
+    renamed.paths.truncate(2);
+    renamed.paths[1].mode = Mode::HttpKeepAlive;
+    renamed.paths[0].path = "direct, new connections".to_owned();
+    let since = bench_comparison(&sample(), &renamed, options(400));
+    assert!(since.contains("direct, new connections was called direct in the earlier run"), "{since}");
+    assert!(since.contains("direct, new connections: no difference"), "{since}");
+    assert!(since.contains("relay: its clients did something else in the earlier run"), "{since}");
     later.paths[1].round_p50 = vec![0; 8];
     later.paths[1].address = "192.0.2.1:80".to_owned();
     let since = bench_comparison(&sample(), &later, options(400));
