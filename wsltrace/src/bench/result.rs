@@ -257,7 +257,7 @@ fn told(path: &Path, baseline: Option<&Path>, many_modes: bool, measured: &Measu
             round_p50: path.traced.iter().map(median).collect(),
             cost: difference(&path.traced, &path.rounds),
             legs: path.legs.legs(),
-            remark: path.legs.remark(path.total_traced().connections),
+            remark: path.legs.remark(path.total_traced().connections, path.target.address.port()),
             server_sent_again: sent_again.ok(),
             server_sent_again_unknown: sent_again.err().map(str::to_owned),
         }),

@@ -45,6 +45,8 @@ pub struct Legs {
     seen: BTreeMap<Name, Handshakes>,
     /// Handshakes that left this machine: what happens to them is not seen.
     left: u64,
+    /// SYNs that came to their end here without a connection, by the outcome's name.
+    died: BTreeMap<&'static str, u64>,
     /// SYNs whose handshake was not seen to its end.
     unfinished: u64,
 }
@@ -84,7 +86,12 @@ impl Legs {
     /// Counts a journey.
     pub fn add(&mut self, journey: &Journey) {
         let Some(spent) = spent(journey) else {
-            *(if journey.outcome == Outcome::Forwarded { &mut self.left } else { &mut self.unfinished }) += 1;
+            let count = match journey.outcome {
+                Outcome::Forwarded => &mut self.left,
+                Outcome::Answered | Outcome::Unfinished => &mut self.unfinished,
+                died => self.died.entry(died.name()).or_default(),
+            };
+            *count += 1;
             return;
         };
         let flow = &journey.flow;
@@ -111,6 +118,9 @@ impl Legs {
     pub fn join(&mut self, other: Self) {
         self.left += other.left;
         self.unfinished += other.unfinished;
+        for (outcome, count) in other.died {
+            *self.died.entry(outcome).or_default() += count;
+        }
         for (name, leg) in other.seen {
             match self.seen.entry(name) {
                 Entry::Vacant(place) => drop(place.insert(leg)),
@@ -126,21 +136,33 @@ impl Legs {
         self.seen.iter().filter(|(_, leg)| leg.whole.len() * RARE >= most).map(|(name, leg)| leg.told(name)).collect()
     }
 
-    /// Why there is nothing to show, or what is left out or is too much, in words; the clients made so many connections.
-    pub fn remark(&self, own: u64) -> Option<String> {
+    /// Why there is nothing to show, or what is left out or is too much, in words; the clients made so many connections to this port.
+    pub fn remark(&self, own: u64, port: u16) -> Option<String> {
         let most = self.seen.values().map(|leg| leg.whole.len()).max().unwrap_or(0);
+        let mut said = Vec::new();
         if most > own {
-            return Some(format!(
+            said.push(format!(
                 "{most} handshakes were seen and the clients made {own} connections: the others are somebody else's to the same address, and part of the figures"
             ));
         }
-        match (self.seen.is_empty(), self.left, self.unfinished) {
-            (true, 0, 0) => Some("no handshake of it was seen in this Linux".to_owned()),
-            (true, 0, some) => Some(format!("none of {some} handshakes was completed")),
-            (true, left, _) => Some(format!("{left} connections left this machine: what answers them is not seen from here")),
-            (false, _, 0) => None,
-            (false, _, some) => Some(format!("{some} handshakes were not seen to their end, and are left out")),
+        if !self.died.is_empty() {
+            let died: Vec<String> =
+                self.died.iter().map(|(outcome, count)| format!("{count} {}", outcome.replace('_', " "))).collect();
+            said.push(format!(
+                "SYNs that ended here without a connection: {}; sudo wsltrace --port {port} tells why",
+                died.join(", ")
+            ));
         }
+        match (self.seen.is_empty(), self.left, self.unfinished) {
+            (true, 0, 0) if said.is_empty() => said.push("no handshake of it was seen in this Linux".to_owned()),
+            (true, 0, some @ 1..) => said.push(format!("none of {some} handshakes was completed")),
+            (true, left @ 1.., _) => {
+                said.push(format!("{left} connections left this machine: what answers them is not seen from here"));
+            }
+            (false, _, some @ 1..) => said.push(format!("{some} handshakes were not seen to their end, and are left out")),
+            _ => {}
+        }
+        (!said.is_empty()).then(|| said.join("; "))
     }
 }
 
@@ -253,13 +275,21 @@ mod tests {
         legs.add(&journey);
         let told = legs.legs();
         assert_eq!(told.iter().map(|leg| leg.destination.port()).collect::<Vec<_>>(), [own]);
-        assert_eq!((told[0].handshake.count, legs.remark(100)), (100, None));
-        assert!(legs.remark(60).unwrap().contains("100 handshakes were seen and the clients made 60 connections"));
+        assert_eq!((told[0].handshake.count, legs.remark(100, 80)), (100, None));
+        assert!(legs.remark(60, 80).unwrap().contains("100 handshakes were seen and the clients made 60 connections"));
         journey.facts.established = false;
         journey.outcome = Outcome::Forwarded;
         let mut left = Legs::default();
-        assert!(left.remark(1).unwrap().contains("no handshake"));
+        journey.outcome = Outcome::Dropped;
+        let mut dead = Legs::default();
+        dead.add(&journey);
+        let mut both = dead.clone();
+        both.join(dead);
+        let said = "SYNs that ended here without a connection: 2 dropped; sudo wsltrace --port 80 tells why";
+        assert_eq!(both.remark(2, 80).as_deref(), Some(said));
+        journey.outcome = Outcome::Forwarded;
+        assert!(left.remark(1, 80).unwrap().contains("no handshake"));
         left.add(&journey);
-        assert!(left.legs().is_empty() && left.remark(1).unwrap().contains("1 connections left this machine"));
+        assert!(left.legs().is_empty() && left.remark(1, 80).unwrap().contains("1 connections left this machine"));
     }
 }
