@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::attempt::{Failure, Mode};
 use super::load::{Load, run};
+use super::rounds::Plan;
 use super::serve::Server;
 use super::tally::Tally;
 use super::target::Resolved;
@@ -237,4 +238,48 @@ async fn an_attempt_under_way_at_the_end_is_told() {
     let tally = running.await.unwrap().unwrap();
     assert_eq!((tally.attempts(), tally.given_up), (0, 1));
     assert!(tally.is_cut_off() && tally.gave_up_the_longest() && tally.given_up_after > Duration::ZERO);
+}
+
+/// A round that was cut off before anything came of it is none: it would leave the others without an interval.
+#[tokio::test]
+async fn a_round_that_was_cut_off_is_no_round() {
+    let listener = TcpListener::bind(local()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (interrupt, stop) = watch::channel(false);
+    let (hold, holding) = watch::channel(false);
+    tokio::spawn(async move {
+        let mut silent = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = [0; 1024];
+            if stream.read(&mut request).await.is_err() {
+                continue;
+            }
+            if *holding.borrow() {
+                silent.push(stream);
+                interrupt.send_replace(true);
+            } else {
+                drop(stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await);
+            }
+        }
+    });
+    let plan = Plan {
+        targets: vec![Resolved { name: "it".to_owned(), host: address.to_string(), address }],
+        modes: vec![Mode::Http],
+        clients: 1,
+        duration: Duration::from_millis(600),
+        rounds: Some(3),
+        rate: None,
+        limit: Duration::from_mins(1),
+        seed: 1,
+    };
+    // A warm-up and two rounds, and nobody answers in the third.
+    let mut steps = 0;
+    let tell = move |_: &str, _| {
+        steps += 1;
+        hold.send_replace(steps == 4);
+    };
+    let measuring = tokio::task::spawn_blocking(move || plan.measure(Err(String::new()), &stop, tell));
+    let path = measuring.await.unwrap().unwrap().paths.remove(0);
+    assert_eq!((path.rounds.len(), path.cut_off.is_some(), path.total().given_up), (2, true, 1));
+    assert!(path.rounds.iter().all(|round| !round.waited.is_empty()));
 }
