@@ -185,6 +185,9 @@ impl Flags {
     pub const ANSWERED_AGAIN: u32 = 1 << 29;
     /// The server's side closed the connection with a FIN, at `Record::last_ns`, before it had sent a byte.
     pub const SERVER_CLOSED: u32 = 1 << 30;
+    /// The SYN, or its answer, was first seen while process 1 was what the processor had been at: there are kernels that tell no
+    /// tracepoint's programs of what they do meanwhile.
+    pub const OVER_PROCESS_1: u32 = 1 << 31;
 }
 
 /// Bits of [`Record::counted`]: which of the numbers that keep the probes awake a record is in.

@@ -2,7 +2,7 @@
 //! verifier folds to a constant and checks against the structure's type. Everything else goes through `bpf_probe_read_kernel`.
 
 use aya_ebpf::helpers::{
-    bpf_get_current_task,
+    bpf_get_current_pid_tgid, bpf_get_current_task,
     generated::{bpf_probe_read_kernel, bpf_skc_to_tcp_sock},
 };
 use wsltrace_common::{ABSENT, Address};
@@ -264,6 +264,12 @@ impl TcpSocket {
     pub fn is_mptcp(self) -> bool {
         field!(self.0, tcp_sock_is_mptcp, u8).is_some_and(|is_mptcp| is_mptcp != 0)
     }
+}
+
+/// Whether the current task, which an interrupt may have only come over, is one of process 1.
+#[inline(always)]
+pub fn is_over_process_1() -> bool {
+    bpf_get_current_pid_tgid() >> u32::BITS == 1
 }
 
 /// Thread group and name of the current task; zeroes where they cannot be read.

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     debug,
-    kernel::{Place, current_task},
+    kernel::{Place, current_task, is_over_process_1},
     maps::{IN_FLIGHT, NETWORK_NAMESPACES, SWITCH_ARMED, asleep, count, nobody_waits, port_is_traced, switched_on},
     packet::Packet,
 };
@@ -90,6 +90,9 @@ fn begin(packet: &Packet, place: Place, local: bool) -> Option<()> {
     record.netns = place.netns;
     record.ifindex = place.ifindex;
     record.payload_len = packet.payload_len;
+    if is_over_process_1() {
+        record.flags |= Flags::OVER_PROCESS_1;
+    }
     if local {
         record.flags |= Flags::LOCAL;
         (record.tgid, record.comm) = current_task();

@@ -8,7 +8,7 @@ use super::{
     finish, forget_in_flight, last_place, now_ns, push,
 };
 use crate::{
-    kernel::Place,
+    kernel::{Place, is_over_process_1},
     maps::{AWAITING, SEEN, Seen},
     packet::{Carrier, Kind, Packet},
 };
@@ -166,6 +166,9 @@ fn answer_enters(found: &Found, kind: Kind, skb: u64, stage: u8, place: Place) {
     } else {
         Flags::ICMP
     };
+    if stage == StageCode::Output as u8 && is_over_process_1() {
+        record.flags |= Flags::OVER_PROCESS_1;
+    }
     record.answer_skb = skb;
     push(record, stage, true, place);
     if place.netns != record.netns {

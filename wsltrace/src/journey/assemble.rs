@@ -50,9 +50,10 @@ pub fn assemble(record: &Record, id: u64, names: &impl Names) -> Journey {
     let for_good = |death: &Death| keeps_from_being_made(reason_of(*death).as_deref(), location_of(*death).as_deref());
     let unconfirmed = || confirmation_death(record, outcome).filter(for_good).filter(|_| !facts.answer_from_outside);
     let ended = if died_at.is_some() { end(record) } else { unconfirmed() };
-    // Now and then the kernel does not tell of a packet that it frees, and counts no missed event either.
+    // Where it is over process 1 a kernel may not tell of a packet that it frees, and count no missed event either.
     let has_ended = died_at.is_some() || outcome == Outcome::Unfinished && end(record).is_some();
-    let end_is_missing = has_ended && told_end(record).is_none();
+    let may_be_untold = outcome == Outcome::Unfinished && record.flags & Flags::OVER_PROCESS_1 != 0;
+    let end_is_missing = (has_ended || may_be_untold) && told_end(record).is_none();
     let interface = |netns, ifindex| if ifindex == 0 { None } else { names.interface(netns, ifindex) };
     let (stages, answer) = way.visits(&interface);
     Journey {

@@ -193,3 +193,13 @@ fn translation_conntrack_origin_and_loss_come_through() {
     assert_eq!(journey.last_destination(), (std::net::Ipv4Addr::new(10, 0, 0, 9).into(), 80));
     assert_eq!((journey.conntrack, journey.origin, journey.complete), (Some(Conntrack::New), Origin::WslLocalhostRelay, false));
 }
+
+#[test]
+fn what_did_not_end_over_process_1_may_have_ended_untold() {
+    let mut record = record(&[&TO_ROUTING]);
+    assert_eq!((made(&record).outcome, made(&record).complete), (Outcome::Unfinished, true));
+    record.flags |= Flags::OVER_PROCESS_1;
+    assert_eq!((made(&record).outcome, made(&record).complete), (Outcome::Unfinished, false));
+    record.death = died(&record, NETFILTER_DROP);
+    assert_eq!((made(&record).outcome, made(&record).complete), (Outcome::Dropped, true));
+}
