@@ -91,6 +91,15 @@ impl Contents {
         Ok(contents)
     }
 
+    /// A script to run instead of the self-test, and programs that it needs.
+    pub(crate) fn take_along(&mut self, script: Option<&Path>, programs: &[String]) -> Result<(), Error> {
+        if let Some(script) = script {
+            self.bytes("/script".into(), Kind::Program, fs::read(script).map_err(file("read", script))?);
+        }
+        let taken = programs.iter().map(|program| self.tool(program)).collect::<Result<Vec<_>, _>>()?;
+        if taken.is_empty() { Ok(()) } else { self.libraries(&taken) }
+    }
+
     /// Our program, the tools, the plugins, and the libraries of all these.
     fn programs(&mut self) -> Result<(), Error> {
         let mut linked = vec![places::program(true)];

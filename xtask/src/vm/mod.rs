@@ -52,6 +52,12 @@ pub(crate) struct Arguments {
     /// How many guests share the scenarios, each with as many processors
     #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=8))]
     guests: u32,
+    /// Run this shell script in one guest instead of the self-test; what it prints comes as it is, and its exit status decides
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["scenarios", "guests"])]
+    script: Option<PathBuf>,
+    /// Take this program of this machine along, with its libraries; may be repeated
+    #[arg(long, value_name = "PROGRAM")]
+    with: Vec<String>,
     /// Stop the guest after so many minutes
     #[arg(long, value_name = "MINUTES", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     limit: u64,
@@ -78,7 +84,16 @@ pub(crate) fn start_default() -> Result<Option<Started>, Error> {
     say("vm: started; its table comes at the end");
     Ok(Some(Started(thread::spawn(move || {
         let mut rows = Vec::new();
-        let arguments = Arguments { kernel, scenarios: Vec::new(), modules: None, processors: 1, guests: 2, limit: 60 };
+        let arguments = Arguments {
+            kernel,
+            scenarios: Vec::new(),
+            modules: None,
+            processors: 1,
+            guests: 2,
+            script: None,
+            with: Vec::new(),
+            limit: 60,
+        };
         let result = play(&arguments, |row| rows.push(row.to_owned()));
         (rows, result)
     }))))
@@ -119,6 +134,7 @@ fn play(arguments: &Arguments, mut say: impl FnMut(&str)) -> Result<(), Error> {
         let mut words = vec![format!("--part={number}/{}", arguments.guests)];
         words.extend_from_slice(&arguments.scenarios);
         let mut contents = Contents::new(&words)?;
+        contents.take_along(arguments.script.as_deref(), &arguments.with)?;
         if let Some(modules) = &modules {
             contents.modules(&version, modules)?;
         }
@@ -129,11 +145,13 @@ fn play(arguments: &Arguments, mut say: impl FnMut(&str)) -> Result<(), Error> {
         consoles.push(console.clone());
         machines.push(Machine { kernel: kernel.clone(), initramfs, console, processors: arguments.processors });
     }
-    let mut reports = vec![Report::default(); machines.len()];
+    let mut reports = vec![Report::new(arguments.script.is_some()); machines.len()];
     let ends = guest::run_all(machines, Duration::from_mins(arguments.limit), |guest, line| {
         reports[guest].read(line).into_iter().for_each(|row| say(&row));
     })?;
-    say(&Report::summary(&reports));
+    if arguments.script.is_none() {
+        say(&Report::summary(&reports));
+    }
     let judged = ends.iter().zip(&reports).zip(&consoles).map(|((end, report), console)| judge(end, report, console));
     let mut errors = judged.filter_map(Result::err);
     let Some(first) = errors.next() else { return Ok(()) };

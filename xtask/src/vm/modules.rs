@@ -17,14 +17,23 @@ use crate::{
 
 /// Directories of modules that are taken as a whole.
 const WHOLE: &[&str] = &["kernel/net/"];
-/// Devices that the lab makes, by the beginning of the module's path.
+/// Devices that the lab makes, or a script may want, by the beginning of the module's path.
 const DEVICES: &[&str] = &[
     "kernel/drivers/net/veth.ko",
     "kernel/drivers/net/dummy.ko",
     "kernel/drivers/net/tun.ko",
     "kernel/drivers/net/vrf.ko",
     "kernel/drivers/net/macvlan.ko",
-    "kernel/drivers/net/ipvlan/ipvlan.ko",
+    "kernel/drivers/net/ipvlan/",
+    "kernel/drivers/net/macvtap.ko",
+    "kernel/drivers/net/tap.ko",
+    "kernel/drivers/net/bonding/",
+    "kernel/drivers/net/team/",
+    "kernel/drivers/net/ifb.ko",
+    "kernel/drivers/net/macsec.ko",
+    "kernel/drivers/net/vxlan/",
+    "kernel/drivers/net/geneve.ko",
+    "kernel/drivers/net/wireguard/",
 ];
 /// Tables that belong to the kernel's build, and that may be missing.
 const OF_THE_BUILD: &[&str] = &["modules.builtin", "modules.builtin.modinfo", "modules.order"];
