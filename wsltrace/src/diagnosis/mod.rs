@@ -34,6 +34,7 @@ mod queue;
 mod reasons;
 mod rebind;
 mod refusers;
+mod refusing_device;
 mod remedy;
 mod reply;
 #[cfg(test)]

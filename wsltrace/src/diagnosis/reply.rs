@@ -199,6 +199,7 @@ pub(super) fn dropped(case: &Case) -> Option<Finding> {
     if let Some(finding) = super::rerouted::answer(case)
         .or_else(|| super::misaddressed::freed_by_bridge(case))
         .or_else(|| super::bad_packet::short_lived_answer(case))
+        .or_else(|| super::refusing_device::of_answer(case))
     {
         return Some(finding);
     }

@@ -29,6 +29,9 @@ pub(super) fn route(case: &Case) -> Option<Finding> {
     if case.reason() == Some("IPV6DISABLED") {
         return Some(ipv6_is_off(case));
     }
+    if let Some(finding) = super::refusing_device::of_syn(case) {
+        return Some(finding);
+    }
     if let Some(finding) = no_ipv6(case).or_else(|| own_address_sought(case)).or_else(|| link_local_of_another(case)) {
         return Some(finding);
     }
@@ -251,7 +254,7 @@ pub(super) fn route_back(case: &Case) -> Option<Finding> {
         (Some(refusal), _) if no_way || !if_marked => {
             format!("ignored by its listener: {}, so it could make no answer", refusal.what)
         }
-        (None, Some(false)) => format!("ignored by its listener: there is no route back to {source}, so it could make no answer"),
+        (None, Some(false)) => format!("ignored by its listener: {}, so it could make no answer", no_way_to(case, source)),
         _ if silence.overflows > 0 || silence.syn_queue_full > 0 => return None,
         // Without cookies the kernel swallows SYNs of strangers already when the SYN queue is filled by three quarters, uncounted.
         (None, Some(true)) if case.sysctl("net.ipv4.tcp_syncookies") == Some("0") => return None,
@@ -262,7 +265,8 @@ pub(super) fn route_back(case: &Case) -> Option<Finding> {
             "ignored by its listener though none of its queues overflowed, most likely because there was no route back to {source}"
         ),
     };
-    let look = case.root(&format!("{} route get {source} from {}", ip(case), case.journey.last_destination().0));
+    let look =
+        case.root(&format!("{} route get {source} from {}{}", ip(case), case.journey.last_destination().0, within_vrf(case)));
     let mend = match refusal {
         Some(refusal) => refusal.mend,
         None if no_way => route_by_entrance(case, source),
@@ -277,13 +281,18 @@ pub(super) fn without_way_for_refusal(case: &Case, finding: Finding) -> Finding 
     let refusal = refusal(case, source);
     let why = match (&refusal, case.evidence.route_back) {
         (Some(refusal), Some(false)) => refusal.what.clone(),
-        (None, Some(false)) => format!("there is no route back to {source}"),
+        (None, Some(false)) => no_way_to(case, source),
         _ => format!("the way back to {source} was not open"),
     };
     let mend = match refusal {
         Some(refusal) => refusal.mend,
         None if case.evidence.route_back == Some(false) => route_by_entrance(case, source),
-        None => vec![case.root(&format!("{} route get {source} from {}", ip(case), case.journey.last_destination().0))],
+        None => vec![case.root(&format!(
+            "{} route get {source} from {}{}",
+            ip(case),
+            case.journey.last_destination().0,
+            within_vrf(case)
+        ))],
     };
     let what = finding.summary.strip_prefix("refused: ").unwrap_or(&finding.summary);
     let summary = format!("dropped: {what}; and {why}, so the kernel's refusal was not sent and the client waits in vain");
@@ -312,10 +321,33 @@ pub(super) fn route_back_by_entrance(case: &Case) -> Option<Vec<String>> {
     Some(vec![case.root(&format!("{} route replace {client}{via} dev {}{table}", ip(case), shell_word(interface)))])
 }
 
+/// Why an answer has no way, where routes and rules refuse nothing.
+fn no_way_to(case: &Case, client: IpAddr) -> String {
+    match &case.evidence.vrf {
+        Some(vrf) if case.evidence.down_here.as_ref() == Some(vrf) => {
+            format!("the VRF {}, in which its answers are routed, is switched off", escape(vrf))
+        }
+        Some(vrf) => format!("there is no route back to {client} in the VRF {}", escape(vrf)),
+        None => format!("there is no route back to {client}"),
+    }
+}
+
+/// ` vrf NAME` for commands about routes of answers that are made in a VRF.
+fn within_vrf(case: &Case) -> String {
+    case.evidence.vrf.as_ref().map(|vrf| format!(" vrf {}", shell_word(vrf))).unwrap_or_default()
+}
+
 /// Adds a route to a client by the interface that its SYN came in by; nothing where that is not known.
 fn route_by_entrance(case: &Case, client: IpAddr) -> Vec<String> {
     let Some(entered) = case.journey.entrance().map(shell_word) else { return Vec::new() };
-    let route = |does: &str, to: &str, via: &str| case.root(&format!("{} route {does} {to}{via} dev {entered}", ip(case)));
+    let vrf = case.evidence.vrf.as_ref();
+    if vrf.is_some() && vrf == case.evidence.down_here.as_ref() {
+        return vrf.map(|vrf| case.root(&format!("ip link set {} up", shell_word(vrf)))).into_iter().collect();
+    }
+    // Without its name the route would come into the main table.
+    let within = within_vrf(case);
+    let route =
+        |does: &str, to: &str, via: &str| case.root(&format!("{} route {does} {to}{via} dev {entered}{within}", ip(case)));
     let to = client.to_string();
     if let Some(router) = case.evidence.router {
         let via = format!(" via {router}");

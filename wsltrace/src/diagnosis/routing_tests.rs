@@ -128,6 +128,19 @@ fn the_way_back_of_a_container_leads_by_its_router() {
 }
 
 #[test]
+fn the_way_back_in_a_vrf_is_a_route_of_its_own_table() {
+    let silent = samples::ignored().journey;
+    let vrf = Some("red".to_owned());
+    let none = Evidence { silence: Some(Silence::default()), route_back: Some(false), vrf: vrf.clone(), ..Evidence::default() };
+    let found = expect(&silent, &none, Code::NoRouteBack, Inferred);
+    assert!(found.summary.contains("no route back to 172.28.16.1 in the VRF red"), "{}", found.summary);
+    assert_eq!(found.remedy[0], "sudo ip route add 172.28.16.1 dev eth0 vrf red");
+    let off = expect(&silent, &Evidence { down_here: vrf, ..none }, Code::NoRouteBack, Inferred);
+    assert!(off.summary.contains("the VRF red, in which its answers are routed, is switched off"), "{}", off.summary);
+    assert_eq!(off.remedy[0], "sudo ip link set red up");
+}
+
+#[test]
 fn an_address_that_is_not_used_or_gone_is_told() {
     let unrouted = dropped("IP_INADDRERRORS", "ip_error+0x8a");
     let address = unrouted.flow.destination.to_string();

@@ -169,7 +169,7 @@ pub const ROWS: &[Row] = &[
         code: Code::NoRoute,
         outcomes: &[Outcome::Dropped, Outcome::Rejected, Outcome::Unfinished],
         title: "dropped for want of a route",
-        meaning: "No route leads to the destination; or a route, or a rule of `ip rule`, says blackhole, prohibit or unreachable; or the table `local` has lost an address of this machine, or no rule leads to it; or the address that a server listens on is gone, or another machine had it first (duplicate address detection); or IPv6 is switched off on the interface, or its MTU is too small for IPv6; or a rule gives the packet to a transparent proxy (TPROXY), and no rule of `ip rule` leads packets with its mark to this machine. VPN clients, their kill switches and network managers leave such rules behind.",
+        meaning: "No route leads to the destination; or a route, or a rule of `ip rule`, says blackhole, prohibit or unreachable; or the table `local` has lost an address of this machine, or no rule leads to it; or the address that a server listens on is gone, or another machine had it first (duplicate address detection); or IPv6 is switched off on the interface, or its MTU is too small for IPv6; or a rule gives the packet to a transparent proxy (TPROXY), and no rule of `ip rule` leads packets with its mark to this machine; or it leaves by a tunnel (WireGuard, IPsec, an overlay network) that has no way to there. VPN clients, their kill switches and network managers leave such rules behind.",
         see: &[
             "ip route get DESTINATION from CLIENT iif INTERFACE",
             "ip rule show",
@@ -183,7 +183,7 @@ pub const ROWS: &[Row] = &[
         code: Code::TcDrop,
         outcomes: &[Outcome::Dropped, Outcome::Answered, Outcome::Unfinished],
         title: "dropped by traffic control",
-        meaning: "A tc filter, a BPF program at tc or XDP, or the queueing discipline dropped it.",
+        meaning: "A tc filter, a BPF program at tc or XDP, or the queueing discipline dropped it; or its device is switched off, as that of a VLAN.",
         see: &["tc -s filter show dev DEVICE ingress", "tc -s qdisc show dev DEVICE", "sudo bpftool net"],
         mend: "Remove the filter (`tc filter del`, `tc qdisc del`) or stop the program that loaded it.",
         judge: tc::tc,

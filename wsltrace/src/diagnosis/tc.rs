@@ -3,13 +3,16 @@
 use super::case::{Case, Finding};
 use crate::{
     escape::{escape, shell_word},
-    evidence::{TcProgram, XdpBeyond},
+    evidence::{TcProgram, XdpBeyond, is_freed_by_vlan},
     journey::Outcome,
 };
 
 pub(super) fn tc(case: &Case) -> Option<Finding> {
     if let Some(beyond) = case.evidence.xdp_beyond.as_ref().filter(|_| case.journey.outcome == Outcome::Unfinished) {
         return Some(behind_xdp(case, beyond));
+    }
+    if case.journey.outcome == Outcome::Dropped && is_freed_by_vlan(case.journey) {
+        return Some(for_vlan_switched_off(case));
     }
     let reasons = [
         "TC_INGRESS",
@@ -34,6 +37,17 @@ pub(super) fn tc(case: &Case) -> Option<Finding> {
     }
     let summary = format!("dropped by {what} in {}{}{}", case.place(), named_at_tc(case), queue_of(case));
     Some(Finding::new(confidence, summary).remedy(case.where_to_type()).remedy(mend_tc(case)))
+}
+
+/// It came in with the tag of a VLAN whose interface is switched off.
+fn for_vlan_switched_off(case: &Case) -> Finding {
+    let on = case.interface().unwrap_or("its interface");
+    let (which, mend) = match &case.evidence.down_here {
+        Some(off) => (format!(", {},", escape(off)), vec![case.root(&format!("ip link set {} up", shell_word(off)))]),
+        None => (String::new(), vec![case.root("ip -d link show type vlan"), "# and switch on the one that is DOWN".to_owned()]),
+    };
+    let summary = format!("dropped on {on}: the interface of its VLAN{which} is switched off");
+    Finding::inferred(summary).remedy(case.where_to_type()).remedy(mend)
 }
 
 /// It went into a container, and was not seen again.
@@ -167,6 +181,17 @@ mod tests {
         assert_eq!(found.remedy.first().map(String::as_str), Some("sudo nsenter -t 412 -n bpftool net show dev eth0"));
         // Without the way in, the command would look at another machine's eth0.
         assert!(expect(&journey, &with(None), Code::TcDrop, Inferred).remedy.is_empty());
+    }
+
+    #[test]
+    fn a_vlan_whose_interface_is_switched_off_is_told_with_its_name() {
+        let freed = Some(("NOT_SPECIFIED", "vlan_do_receive+0x1b9"));
+        let journey = samples::journey(&[Stage::TcIngress], Outcome::Dropped, Some(Stage::TcIngress), freed);
+        let named = Evidence { down_here: Some("eth0.10".to_owned()), ..Evidence::default() };
+        let found = expect(&journey, &named, Code::TcDrop, Inferred);
+        assert_eq!(found.summary, "dropped on eth0: the interface of its VLAN, eth0.10, is switched off");
+        assert_eq!(found.remedy, ["sudo ip link set eth0.10 up"]);
+        assert!(!expect(&journey, &Evidence::default(), Code::TcDrop, Inferred).remedy.concat().contains("up"));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::{
     routes::{ip, show_marks},
 };
 use crate::escape::{escape, shell_word};
-use crate::evidence::Rule;
+use crate::evidence::{FilteredEgress, Rule};
 use crate::journey::{Conntrack, Facts, Journey, Outcome, Stage};
 use crate::units::duration;
 
@@ -65,14 +65,29 @@ pub(super) fn unanswered(case: &Case) -> Option<Finding> {
             case.root("nft list ruleset | grep -iE 'hook output|udp|drop|reject'"),
         ]
     });
-    let summary = summary + &through.unwrap_or_default();
+    let (filtered, filters) = filtered(case).unzip();
+    let summary = summary + &through.unwrap_or_default() + &filtered.unwrap_or_default();
     let behind = if is_here {
         "# then see what takes the packets of this client in this machine: filters of its socket, programs of its control group"
     } else {
         "# then look behind this machine: a VPN or a firewall on Windows may take the answers"
     };
     let look = [case.root(&format!("{} route get {source}", ip(case))), behind.to_owned()];
+    let first = first.into_iter().chain(filters.into_iter().flatten());
     Some(Finding::proved(summary).remedy(forget).remedy(first).remedy(carriers.into_iter().flatten()).remedy(look))
+}
+
+/// Filters that the answer met behind the last place that is seen.
+fn filtered(case: &Case) -> Option<(String, [String; 2])> {
+    let FilteredEgress { netns, entrance, device } = case.evidence.filtered_egress.as_ref()?;
+    let there = if entrance.is_some() { format!(" of network namespace {netns}") } else { String::new() };
+    let why = format!(
+        "; filters of traffic control (tc) stand at the egress of {}{there}, behind the last place that is seen here: they may have changed it",
+        escape(device)
+    );
+    let root = entrance.as_ref().map_or_else(|| "sudo".to_owned(), |entrance| format!("sudo {entrance}"));
+    let show = |side: &str| format!("{root} tc -s filter show dev {}{side}", shell_word(device));
+    Some((why, [show(" egress"), show("")]))
 }
 
 /// The client's confirmation came in, and the server's kernel did not get it.
@@ -210,7 +225,7 @@ pub(super) fn reset_here(case: &Case) -> String {
 #[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use crate::diagnosis::{Code, Confidence::Inferred, Confidence::Proved, tests::expect};
-    use crate::evidence::{Evidence, Tunnel};
+    use crate::evidence::{Evidence, FilteredEgress, Tunnel};
     use crate::journey::{Conntrack, Outcome, Stage, Translated};
     use crate::output::samples;
 
@@ -240,5 +255,25 @@ mod tests {
         let found = expect(&journey, &Evidence { tunnel, ..Evidence::default() }, Code::ReplyUnanswered, Proved);
         assert!(found.summary.contains("it left by vx0, a tunnel (vxlan)"), "{}", found.summary);
         assert_eq!(found.remedy[0], "sudo ip -d link show dev vx0");
+    }
+
+    #[test]
+    fn filters_behind_our_place_are_told_of_an_answer_that_is_lost() {
+        let mut journey = samples::journey(&[Stage::TcIngress, Stage::TcEgress], Outcome::Answered, None, None);
+        (journey.facts.syn_ack, journey.facts.syn_ack_again, journey.facts.answer_left) = (true, true, true);
+        let with = |entrance: Option<&str>| {
+            let entrance = entrance.map(str::to_owned);
+            let filtered_egress = Some(FilteredEgress { netns: samples::CONTAINER, entrance, device: "eth0".to_owned() });
+            Evidence { filtered_egress, ..Evidence::default() }
+        };
+        let found = expect(&journey, &with(None), Code::ReplyUnanswered, Proved);
+        assert!(
+            found.summary.contains("filters of traffic control (tc) stand at the egress of eth0, behind"),
+            "{}",
+            found.summary
+        );
+        assert_eq!(found.remedy[..2], ["sudo tc -s filter show dev eth0 egress", "sudo tc -s filter show dev eth0"]);
+        let inside = expect(&journey, &with(Some("nsenter -t 412 -n")), Code::ReplyUnanswered, Proved);
+        assert!(inside.remedy[0].starts_with("sudo nsenter -t 412 -n tc"), "{:?}", inside.remedy);
     }
 }

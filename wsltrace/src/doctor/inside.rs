@@ -60,7 +60,7 @@ fn end(netns: &Netns, own: &OwnAddress, links: &[Link], clients: &[IpAddr], aske
     for client in clients.iter().filter(|client| client.is_ipv4() == address.is_ipv4()) {
         let answer = routes::Question { from: address, to: *client, came_by: None };
         // An error is no missing route.
-        if let Some(by) = asked.take("the routes of a container", routes::way_by(netns, answer).map(Some)) {
+        if let Some(by) = asked.take("the routes of a container", routes::way_by(netns, answer, None).map(Some)) {
             back.push((*client, by));
         }
     }

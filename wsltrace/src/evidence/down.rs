@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Evidence;
 use super::gather::Gatherer;
 use super::told::OrTold as _;
-use crate::journey::{Journey, Outcome};
+use crate::journey::{Journey, Outcome, symbol};
 use crate::kernel::addresses::list_addresses;
 use crate::kernel::links;
 use crate::kernel::netns::Netns;
@@ -33,6 +33,12 @@ impl Gatherer {
                 found.or_told(journey.netns, "look at the devices").flatten()
             });
         }
+        if is_freed_by_vlan(journey) {
+            evidence.down_here = self.watched.get(&journey.last_netns()).and_then(|watched| {
+                let found = vlan_switched_off(&watched.netns, journey.death.as_ref()?.interface.as_deref()?);
+                found.or_told(journey.last_netns(), "look at the devices").flatten()
+            });
+        }
         if !evidence.queue.as_ref().is_some_and(|queue| queue.is_bridge && !queue.carrier) {
             return;
         }
@@ -44,6 +50,24 @@ impl Gatherer {
             Some(Down { netns: *inum, entrance: entrance.cloned().flatten(), device })
         });
     }
+}
+
+/// Whether it was for a VLAN's interface that is switched off: nothing else has this function free a packet without a reason (6.12).
+pub fn is_freed_by_vlan(journey: &Journey) -> bool {
+    let unreasoned = journey.reason.as_deref().is_none_or(|reason| reason == "NOT_SPECIFIED");
+    unreasoned && journey.location.as_deref().map(symbol) == Some("vlan_do_receive")
+}
+
+/// The VLAN's interface on another that is switched off, where there is but one.
+fn vlan_switched_off(netns: &Netns, on: &str) -> std::io::Result<Option<String>> {
+    let links = links::list_links(netns)?;
+    let Some(lower) = links.iter().find(|link| link.name == on) else { return Ok(None) };
+    let is_off = |link: &&links::Link| {
+        link.kind.as_deref() == Some("vlan") && link.peer_index == Some(lower.index) && link.peer_nsid.is_none() && !link.up
+    };
+    let mut off = links.iter().filter(is_off);
+    let one = off.next().filter(|_| off.next().is_none());
+    Ok(one.map(|link| link.name.clone()))
 }
 
 /// The interface that has an address and is switched off.

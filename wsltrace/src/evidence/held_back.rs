@@ -1,5 +1,5 @@
-//! A queueing discipline that holds back what was given to a device: our place at its egress comes before, so a packet that waits there was
-//! seen to leave.
+//! What stands behind our place at a device's egress, so that a packet which it stopped or changed was seen to leave: a queueing discipline
+//! that holds back what was given to the device, and filters of traffic control.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +8,7 @@ use super::gather::Gatherer;
 use super::hardware::sent;
 use super::told::OrTold as _;
 use crate::journey::{Journey, Outcome, Stage, StageVisit};
-use crate::kernel::links::{list_links, shaper};
+use crate::kernel::links::{filters_egress, list_links, shaper};
 use crate::kernel::netns::Netns;
 
 /// A queueing discipline with packets in it.
@@ -27,19 +27,37 @@ pub struct HeldBack {
     pub packets: u32,
 }
 
+/// A device with filters of traffic control at its egress.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FilteredEgress {
+    /// The inode number of the device's namespace.
+    pub netns: u32,
+    /// The words before a command that run it there, where that is not the namespace into which the SYN came.
+    pub entrance: Option<String>,
+    /// The device.
+    pub device: String,
+}
+
 impl Gatherer {
     /// What still holds packets back at the device by which a packet was last seen to leave.
     pub(super) fn add_held_back(&mut self, journey: &Journey, evidence: &mut Evidence) {
         let Some((netns, device)) = left_in_vain(journey) else { return };
         let Some(watched) = self.watched.get_mut(&netns) else { return };
-        let found = held_back(&watched.netns, device).or_told(netns, "look at the queue of a device").flatten();
-        let Some((kind, packets)) = found else { return };
+        let behind = behind(&watched.netns, device).or_told(netns, "look at the queue of a device").flatten();
+        let Some(behind) = behind else { return };
         let entrance = if netns == journey.netns {
             None
         } else {
             watched.entrance.get(|| Ok(watched.netns.entrance())).or_told(netns, "look for processes").cloned().flatten()
         };
-        evidence.held_back = Some(HeldBack { netns, entrance, device: device.to_owned(), kind, packets });
+        let device = device.to_owned();
+        match behind {
+            Behind::Holds(kind, packets) => {
+                evidence.held_back = Some(HeldBack { netns, entrance, device, kind, packets });
+            }
+            Behind::Filters => evidence.filtered_egress = Some(FilteredEgress { netns, entrance, device }),
+        }
     }
 }
 
@@ -61,9 +79,20 @@ fn left_in_vain(journey: &Journey) -> Option<(u32, &str)> {
     sent(journey).filter(|_| in_vain).map(|(netns, device, _)| (netns, device))
 }
 
-fn held_back(netns: &Netns, device: &str) -> std::io::Result<Option<(String, u32)>> {
+/// What may have kept a packet behind our place.
+enum Behind {
+    /// A queueing discipline of this kind, with so many packets in it.
+    Holds(String, u32),
+    /// Filters.
+    Filters,
+}
+
+fn behind(netns: &Netns, device: &str) -> std::io::Result<Option<Behind>> {
     let Some(link) = list_links(netns)?.into_iter().find(|link| link.name == device) else { return Ok(None) };
-    Ok(shaper(netns, link.index)?.filter(|(_, packets)| *packets > 0))
+    if let Some((kind, packets)) = shaper(netns, link.index)?.filter(|(_, packets)| *packets > 0) {
+        return Ok(Some(Behind::Holds(kind, packets)));
+    }
+    Ok(filters_egress(netns, link.index)?.then_some(Behind::Filters))
 }
 
 #[cfg(test)]

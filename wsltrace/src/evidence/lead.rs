@@ -76,7 +76,7 @@ impl Watched {
     /// What this namespace, into which the packet came at that time, knows of where it was led.
     pub(super) fn lead(&mut self, journey: &Journey, began: Instant, evidence: &Evidence) -> io::Result<Lead> {
         let to = journey.last_destination().0;
-        let leaves_by = routes::way_by(&self.netns, Question { from: way::unspecified(to), to, came_by: None })?;
+        let leaves_by = routes::way_by(&self.netns, Question { from: way::unspecified(to), to, came_by: None }, None)?;
         let mut sent_by_rule = None;
         if is_led_elsewhere(journey) && evidence.translator.is_none() {
             let rules = self.translating_rules.get_since(began, || translating_rules(&self.netns))?;

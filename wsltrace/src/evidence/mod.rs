@@ -69,12 +69,12 @@ pub use cgroups::Cgroup;
 pub use clients::{RefusedClient, Server, refused_clients};
 pub use connection::Connection;
 pub use device::{Queue, TcProgram};
-pub use down::Down;
+pub use down::{Down, is_freed_by_vlan};
 pub use first_data::Obstacle;
 pub use followed::Dropped;
 pub use gather::Gatherer;
 pub use hardware::Unclaimed;
-pub use held_back::HeldBack;
+pub use held_back::{FilteredEgress, HeldBack};
 pub use hindered::{FileLimit, Hindered, Hindrance, Work};
 pub use ipsec::IpsecPolicy;
 pub use isolated::{BRIDGE_FREES, Isolated};
@@ -168,7 +168,7 @@ pub struct Evidence {
     /// Names of BPF programs that choose among sockets that share a port (`sk_reuseport`), of any namespace, where a connection was refused
     /// though a listener is there.
     pub choosing_programs: Vec<String>,
-    /// The VRF by which a packet came that was refused though a listener is there.
+    /// The VRF by which a packet came that was refused though a listener is there, or in which an answer is routed.
     pub vrf: Option<String>,
     /// The control group of the listening socket, when the packet died of a decision about its socket and programs of that group make
     /// such.
@@ -204,6 +204,8 @@ pub struct Evidence {
     pub shut_port: Option<ShutPort>,
     /// The queueing discipline that holds packets back at the device by which a packet or an answer was seen to leave in vain.
     pub held_back: Option<HeldBack>,
+    /// Filters of traffic control at the device by which it was last seen to leave, behind the last place that is seen.
+    pub filtered_egress: Option<FilteredEgress>,
     /// What was wrong with the hardware address to which a packet or an answer was sent that nobody took.
     pub misaddressed: Option<Misaddressed>,
     /// The ports of a bridge that sends nothing from one to the other, where it did not send the packet.
@@ -256,7 +258,8 @@ pub struct Evidence {
     /// The interface behind a bridge without a carrier that has the packet's destination, and is switched off.
     pub down: Option<Down>,
     /// The interface of the first namespace that is switched off, and in whose network the address is to which a packet was sent on by the
-    /// interface where it came from.
+    /// interface where it came from; or the VLAN's interface, switched off, that the packet
+    /// was for where it came in; or the VRF, switched off, in which the answer is routed.
     pub down_here: Option<String>,
     /// The addresses of the namespace where the packet ended, where they bear on that; empty also when they were not asked for.
     pub addresses: Vec<OwnAddress>,

@@ -97,7 +97,8 @@ impl Watched {
         let (asked_for, to) = (journey.last_destination().0, journey.last_source());
         // The kernel knows no way for a source that is not its own; an error about what it leads on has one that is.
         let from = if evidence.has_address(asked_for) { asked_for } else { way::unspecified(asked_for) };
-        evidence.route_back = routes::is_way(&self.netns, Question { from, to, came_by: None })?;
+        let vrf = way::vrf_of_answer(&self.netns, journey, evidence)?;
+        evidence.route_back = routes::is_way(&self.netns, Question { from, to, came_by: None }, vrf.as_deref())?;
         way::add_refused_answer(&self.netns, journey, evidence)
     }
 

@@ -104,8 +104,9 @@ pub(super) fn add_way_back(netns: &Netns, journey: &Journey, evidence: &mut Evid
     // Without an interface that it came in by, the kernel takes a source for one of its own addresses.
     let from = if comes_back || evidence.has_address(own) { own } else { unspecified(own) };
     let question = Question { from, to: client, came_by: comes_back.then_some(answer.came_by) };
-    evidence.way_back = routes::way_by(netns, question)?;
-    evidence.route_back = routes::is_way(netns, question)?;
+    let vrf = if comes_back { None } else { vrf_of_answer(netns, journey, evidence)? };
+    evidence.way_back = routes::way_by(netns, question, vrf.as_deref())?;
+    evidence.route_back = routes::is_way(netns, question, vrf.as_deref())?;
     let all = netns.run(|| routes::all(client)).map_err(io::Error::other)??;
     let rules = Rules::read(netns, client)?;
     evidence.leading_rule = rules.leading(&Packet { from, ..answer }, &all);
@@ -146,7 +147,7 @@ pub(super) fn waited_for(journey: &Journey) -> Option<(IpAddr, &str)> {
 /// The interface by which a packet of this machine that DNAT rewrote would leave.
 pub(super) fn add_way_on(netns: &Netns, journey: &Journey, evidence: &mut Evidence) -> io::Result<()> {
     let to = journey.last_destination().0;
-    evidence.way_on = routes::way_by(netns, Question { from: unspecified(to), to, came_by: None })?;
+    evidence.way_on = routes::way_by(netns, Question { from: unspecified(to), to, came_by: None }, None)?;
     Ok(())
 }
 
@@ -167,6 +168,19 @@ pub(super) fn vrf(netns: &Netns, journey: &Journey) -> io::Result<Option<String>
     let master = links.iter().find(|link| link.name == entrance).and_then(|link| link.master);
     let vrf = |link: &&links::Link| Some(link.index) == master && link.kind.as_deref() == Some("vrf");
     Ok(links.iter().find(vrf).map(|link| link.name.clone()))
+}
+
+/// The VRF in which an answer from here is made and routed. One that is switched off has no routes.
+pub(super) fn vrf_of_answer(netns: &Netns, journey: &Journey, evidence: &mut Evidence) -> io::Result<Option<String>> {
+    if journey.last_netns() != journey.netns {
+        return Ok(None);
+    }
+    evidence.vrf = vrf(netns, journey)?;
+    let is_off = |link: &links::Link| Some(&link.name) == evidence.vrf.as_ref() && !link.up;
+    if evidence.vrf.is_some() && links::list_links(netns)?.iter().any(is_off) {
+        evidence.down_here.clone_from(&evidence.vrf);
+    }
+    Ok(evidence.vrf.clone())
 }
 
 /// The policy of `IPsec` that refused the packet, or wants an answer encrypted for which there is no key.

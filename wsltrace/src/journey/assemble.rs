@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use wsltrace_common::{Address, Death, Flags, Record, StageCode, StageEntry, octets};
 
 use super::end::{confirmation_death, died_at, end, has_left_its_hook, outcome, told_end};
+use super::lent::where_answered;
 use super::way::{Way, entries};
 use super::{
     Conntrack, DataDrop, DeathPlace, Facts, Family, Flow, InterfaceName, Journey, Origin, Outcome, Translated,
@@ -28,6 +29,8 @@ pub trait Names {
 
 /// Makes a journey of a record. `id` counts the journeys of this run.
 pub fn assemble(record: &Record, id: u64, names: &impl Names) -> Journey {
+    let moved = where_answered(record);
+    let record = moved.as_ref().unwrap_or(record);
     let reason_of = |death: Death| if death.reason == 0 { None } else { names.reason(death.reason) };
     let by_netfilter = |death: &Death| reason_of(*death).as_deref() == Some("NETFILTER_DROP");
     let of_data = record.flags & Flags::DATA_DROPPED != 0;

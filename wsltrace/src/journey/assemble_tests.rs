@@ -162,6 +162,25 @@ fn syn_ack_stands_before_its_output() {
 }
 
 #[test]
+fn a_socket_of_an_ipvlan_is_sought_where_its_answer_is_made() {
+    let mut record = record(&[&TO_ROUTING, &TO_LOOKUP]);
+    record.death = died(&record, NO_SOCKET);
+    let before = record.stage_count as usize;
+    let mut record = answered(record, Flags::RESET | Flags::KERNEL_RESET | Flags::ANSWER_LEFT, &ANSWER);
+    let end = |record| {
+        let journey = made(&record);
+        let search = journey.stages.iter().find(|visit| visit.stage == Stage::SocketLookup).map(|visit| visit.netns);
+        (journey.outcome, journey.death.map(|death| death.netns), search, journey.stages[0].netns)
+    };
+    assert_eq!(end(record), (Outcome::Refused, Some(1), Some(1), 1));
+    record.stages[before..].iter_mut().for_each(|entry| entry.netns = 9);
+    assert_eq!(end(record), (Outcome::Refused, Some(9), Some(9), 1));
+    // What a machine beyond answers is first seen where it comes in.
+    record.flags |= Flags::ANSWER_FROM_OUTSIDE;
+    assert_eq!(end(record).2, Some(1));
+}
+
+#[test]
 fn a_syn_ack_that_is_sent_again_moves_nothing() {
     let mut record =
         answered(record(&[&TO_ROUTING, &TO_LOOKUP]), Flags::SYN_ACK, &[StageCode::Output, StageCode::PostroutingEnd]);

@@ -10,6 +10,7 @@ mod end;
 #[cfg(test)]
 mod end_tests;
 mod interface;
+mod lent;
 #[cfg(test)]
 mod made;
 mod outcome;

@@ -173,6 +173,21 @@ fn kind(attribute: TcAttribute) -> Option<String> {
 /// Queueing disciplines that drop nothing but what does not fit. Not `pfifo` and `bfifo`: somebody has chosen their length.
 const PLAIN_QUEUES: [&str; 9] = ["noqueue", "pfifo_fast", "fq", "fq_codel", "codel", "sfq", "mq", "mqprio", "cake"];
 
+/// Whether filters of traffic control look at what leaves by an interface: of `clsact`, or of its root queueing discipline.
+pub fn filters_egress(netns: &Netns, index: u32) -> io::Result<bool> {
+    const EGRESS: TcHandle = TcHandle { major: TcHandle::CLSACT.major, minor: TcHandle::MIN_EGRESS };
+    let index = i32::try_from(index).map_err(io::Error::other)?;
+    for parent in [TcHandle::UNSPEC, EGRESS] {
+        let mut all = TcMessage::default();
+        (all.header.index, all.header.parent) = (index, parent);
+        let answers = netns.try_run(|| netlink::dump(NETLINK_ROUTE, &RouteNetlinkMessage::GetTrafficFilter(all)))?;
+        if answers.iter().any(|answer| matches!(answer, RouteNetlinkMessage::NewTrafficFilter(_))) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// The numbers of the interfaces at which tc may stop a packet: those with a `clsact` or `ingress` queueing discipline, where
 /// filters may stand, and those with one that shapes or loses.
 pub fn filtered_interfaces(netns: &Netns) -> io::Result<Vec<u32>> {

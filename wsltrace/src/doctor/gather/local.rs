@@ -36,7 +36,7 @@ pub(super) fn loopback_strayed(netns: &Netns) -> io::Result<Vec<(IpAddr, Option<
         (Ipv4Addr::LOCALHOST.into(), Ipv4Addr::UNSPECIFIED.into()),
         (Ipv6Addr::LOCALHOST.into(), IpAddr::from(Ipv6Addr::UNSPECIFIED)),
     ] {
-        let way = routes::way_by(netns, routes::Question { from: any, to: address, came_by: None })?;
+        let way = routes::way_by(netns, routes::Question { from: any, to: address, came_by: None }, None)?;
         if way.as_deref() != Some("lo") && routes::is_local(netns, address)? {
             strayed.push((address, way));
         }

@@ -35,20 +35,21 @@ pub struct Question<'a> {
     pub came_by: Option<&'a str>,
 }
 
-/// Whether a packet has a way by the routes as they are now; `None` when the kernel does not say.
-pub fn is_way(netns: &Netns, packet: Question<'_>) -> io::Result<Option<bool>> {
-    Ok(match netns.run(|| ask(packet)).map_err(io::Error::other)?? {
+/// Whether a packet has a way by the routes as they are now, of one that is made in a VRF by those of that; `None` when the kernel does
+/// not say.
+pub fn is_way(netns: &Netns, packet: Question<'_>, vrf: Option<&str>) -> io::Result<Option<bool>> {
+    Ok(match netns.run(|| ask(packet, vrf)).map_err(io::Error::other)?? {
         Way::Route(_) => Some(true),
         Way::None => Some(false),
         Way::Unknown => None,
     })
 }
 
-/// The interface by which a packet that has no mark leaves; `None` when it has no way.
-pub fn way_by(netns: &Netns, packet: Question<'_>) -> io::Result<Option<String>> {
+/// The interface by which a packet that has no mark leaves, of one that is made in a VRF by its routes; `None` when it has no way.
+pub fn way_by(netns: &Netns, packet: Question<'_>, vrf: Option<&str>) -> io::Result<Option<String>> {
     netns
         .run(|| {
-            let Way::Route(route) = ask(packet)? else { return Ok(None) };
+            let Way::Route(route) = ask(packet, vrf)? else { return Ok(None) };
             let oif = |attribute: &RouteAttribute| if let RouteAttribute::Oif(index) = attribute { Some(*index) } else { None };
             let index = route.attributes.iter().find_map(oif);
             // It may have gone meanwhile.
@@ -134,11 +135,16 @@ enum Way {
     Unknown,
 }
 
-fn ask(packet: Question<'_>) -> io::Result<Way> {
+fn ask(packet: Question<'_>, vrf: Option<&str>) -> io::Result<Way> {
     if packet.from.is_ipv4() != packet.to.is_ipv4() {
         return Ok(Way::Unknown);
     }
-    asked(question(packet)?)
+    let mut request = question(packet)?;
+    if let Some(vrf) = vrf {
+        // What leaves by the VRF's own device is routed by its table.
+        request.attributes.push(RouteAttribute::Oif(nix::net::if_::if_nametoindex(vrf)?));
+    }
+    asked(request)
 }
 
 fn question(Question { from, to, came_by }: Question<'_>) -> io::Result<RouteMessage> {
@@ -187,7 +193,7 @@ mod tests {
         for (own, near, far) in [("10.1.0.1", "10.1.0.9", "10.2.0.1"), ("fd01::1", "fd01::9", "fd02::1")] {
             let bits = if own.contains(':') { 64 } else { 24 };
             ip(&netns, &format!("address add {own}/{bits} dev lo nodad"));
-            let way = |to: &str| is_way(&netns, packet(own, to, None)).unwrap();
+            let way = |to: &str| is_way(&netns, packet(own, to, None), None).unwrap();
             assert_eq!((way(near), way(far)), (Some(true), Some(false)), "{own}");
             for kind in ["blackhole", "unreachable", "prohibit"] {
                 ip(&netns, &format!("route add {kind} {far}"));
@@ -195,7 +201,7 @@ mod tests {
                 ip(&netns, &format!("route del {kind} {far}"));
             }
         }
-        assert_eq!(is_way(&netns, packet("10.1.0.1", "fd01::9", None)).unwrap(), None);
+        assert_eq!(is_way(&netns, packet("10.1.0.1", "fd01::9", None), None).unwrap(), None);
     }
 
     #[test]
@@ -209,14 +215,14 @@ mod tests {
         netns.run(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")).unwrap().unwrap();
         ip(&netns, "address add 172.17.0.1/16 dev br0");
         ip(&netns, "address add 172.28.16.2/20 dev eth0");
-        let way = || way_by(&netns, packet("172.17.0.2", "172.28.16.1", Some("br0"))).unwrap();
+        let way = || way_by(&netns, packet("172.17.0.2", "172.28.16.1", Some("br0")), None).unwrap();
         assert_eq!(way().as_deref(), Some("eth0"));
         ip(&netns, "route add default dev tun0 table 99");
         ip(&netns, "rule add pref 5 from 172.17.0.0/16 lookup 99");
         assert_eq!(way().as_deref(), Some("tun0"));
-        assert_eq!(way_by(&netns, packet("0.0.0.0", "172.28.16.1", None)).unwrap().as_deref(), Some("eth0"));
+        assert_eq!(way_by(&netns, packet("0.0.0.0", "172.28.16.1", None), None).unwrap().as_deref(), Some("eth0"));
         ip(&netns, "route replace blackhole default table 99");
-        assert_eq!(is_way(&netns, packet("172.17.0.2", "172.28.16.1", Some("br0"))).unwrap(), Some(false));
+        assert_eq!(is_way(&netns, packet("172.17.0.2", "172.28.16.1", Some("br0")), None).unwrap(), Some(false));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Containers of a macvlan network: they share WSL's wire under hardware addresses of their own, and no bridge or NAT leads to them.
+//! Containers of a macvlan or ipvlan network: they share WSL's wire, and no bridge or NAT leads to them.
 
 use nix::errno::Errno;
 
@@ -9,12 +9,12 @@ use crate::journey::Stage;
 use crate::lab::mend::Mended;
 use crate::lab::path::{answer, established, inbound};
 use crate::lab::sides::BESIDE;
-use crate::lab::{Binding, Lab, PORT, Seen, Side, Step};
+use crate::lab::{Binding, Lab, LabError, PORT, Seen, Side, Step};
 
 const GROUP: &str = "macvlan containers";
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![answered(), dropped(), refused(), bound_elsewhere(), elsewhere()]
+    vec![answered(), dropped(), refused(), bound_elsewhere(), elsewhere(), lent(), lent_and_served_here()]
 }
 
 /// The client asks the container itself; the wire is WSL's, and the macvlan's device is the container's.
@@ -102,4 +102,55 @@ fn elsewhere() -> Scenario {
         },
         ..base
     }
+}
+
+/// An ipvlan of the mode l3s: WSL's own hooks see the packet, and the container's socket is sought.
+fn lent() -> Scenario {
+    let base = refused();
+    Scenario {
+        name: "ipvlan-l3s-bound-loopback",
+        title: "the server in a container of an ipvlan network (l3s) listens on 127.0.0.1 only",
+        options: &["MACVLAN", "IPVLAN"],
+        break_it: |lab| {
+            lend(lab)?;
+            serve(lab, Side::Beside, Binding::new(std::net::Ipv4Addr::LOCALHOST, PORT))
+        },
+        expect: super::Expect {
+            codes: &[Code::ListenerBoundElsewhere],
+            // The container's interface hands the answer to WSL, which sends it.
+            path: [inbound(Stage::SocketLookup), answer(), answer()].concat(),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+/// Who listens on WSL's own addresses has nothing to do with it.
+fn lent_and_served_here() -> Scenario {
+    let base = lent();
+    Scenario {
+        name: "ipvlan-l3s-no-listener",
+        title: "nothing listens in a container of an ipvlan network (l3s), and WSL itself serves the port",
+        break_it: |lab| {
+            lend(lab)?;
+            serve_all(lab, Side::Wsl, PORT)
+        },
+        expect: super::Expect { codes: &[Code::NoListener, Code::ListenerOtherNetns], ..base.expect },
+        ..base
+    }
+}
+
+/// Gives the container an ipvlan in the place of its macvlan. Nobody there answers who asks for its hardware address: it has WSL's.
+fn lend(lab: &Lab) -> Result<(), LabError> {
+    const OF_WSL: &str = "02:00:00:00:00:02";
+    let container = lab.side(Side::Beside)?;
+    container.ip("link del eth0")?;
+    let namespace = container.path();
+    lab.wsl.ip(&format!(
+        "link set eth0 address {OF_WSL}
+        link add link eth0 name beside0 netns {} type ipvlan mode l3s",
+        namespace.display()
+    ))?;
+    container.ip(&format!("link set beside0 name eth0\nlink set eth0 up\naddress add {BESIDE}/20 dev eth0"))?;
+    lab.client.ip(&format!("neighbour replace {BESIDE} lladdr {OF_WSL} dev eth0 nud permanent"))
 }

@@ -8,6 +8,7 @@ mod confirmation;
 mod conntrack;
 mod deaf;
 mod detail;
+mod device;
 mod docker;
 mod firewall;
 mod foreign;
@@ -255,6 +256,7 @@ fn own() -> Vec<Scenario> {
         back::scenarios(),
         foreign::scenarios(),
         tunnel::scenarios(),
+        device::scenarios(),
         synproxy::scenarios(),
         vrf::scenarios(),
     ]

@@ -16,7 +16,7 @@ use crate::lab::{LabError, Manner, PORT, Seen, Side, Step};
 
 const GROUP: &str = "answers";
 /// An address of the client outside of every network that WSL knows.
-const STRANGER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+pub(super) const STRANGER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 /// The network that WSL and its IPv6 client share.
 const CLIENT_NETWORK_V6: &str = "fd00:28:16::/64";
 

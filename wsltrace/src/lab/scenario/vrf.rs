@@ -2,15 +2,65 @@
 
 use nix::errno::Errno;
 
+use super::reply::STRANGER;
 use super::{Expect, Scenario, serve_any, template};
 use crate::diagnosis::Code;
-use crate::journey::Stage;
+use crate::journey::{Outcome, Stage};
 use crate::lab::mend::Mended;
+use crate::lab::network::Way;
 use crate::lab::path::{answer, inbound};
+use crate::lab::sides::WSL_V4;
 use crate::lab::{Lab, LabError, Seen, Side, Step};
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![outside(), accepted()]
+    vec![outside(), accepted(), no_way_back(), switched_off()]
+}
+
+/// A route in the main table would mend nothing.
+fn no_way_back() -> Scenario {
+    let base = silent("vrf-no-route-back", "the client comes by a VRF, which has no route to it", "in the VRF red", |lab| {
+        serve_for_vrfs(lab)?;
+        lab.client.address("eth0", STRANGER.into(), 32)?;
+        lab.client.route_to(lab.at(WSL_V4), Way::Gateway(lab.at(WSL_V4), Some(STRANGER.into())))?;
+        lab.wsl.ip("route del default")?;
+        join_vrf(lab)
+    });
+    Scenario { mended: Some(Mended::Added(1)), ..base }
+}
+
+fn switched_off() -> Scenario {
+    let title = "the client comes by a VRF that is switched off";
+    let base = silent("vrf-switched-off", title, "the VRF red, in which its answers are routed, is switched off", |lab| {
+        serve_for_vrfs(lab)?;
+        lab.wsl.ip("route del default")?;
+        join_vrf(lab)?;
+        lab.wsl.ip("link set red down")
+    });
+    Scenario { mended: Some(Mended::Up("red")), ..base }
+}
+
+/// A listener in no VRF takes the SYN, and can make no answer.
+fn silent(
+    name: &'static str,
+    title: &'static str,
+    says: &'static str,
+    break_it: fn(&mut Lab) -> Result<(), LabError>,
+) -> Scenario {
+    let base = by_vrf(name, title, break_it);
+    Scenario {
+        client: Seen::NoAnswer,
+        witness: Some(("TcpExt", "ListenDrops")),
+        expect: Expect {
+            outcomes: &[Outcome::Ignored],
+            died: Some((Stage::Listener, Side::Wsl)),
+            codes: &[Code::NoRouteBack],
+            inferred: true,
+            says,
+            path: [inbound(Stage::Routing), inbound(Stage::Listener)[1..].to_vec()].concat(),
+            ..base.expect
+        },
+        ..base
+    }
 }
 
 fn outside() -> Scenario {
@@ -37,10 +87,15 @@ fn outside() -> Scenario {
 fn accepted() -> Scenario {
     let title = "nothing is broken: the client comes by a VRF, and servers in none take that (tcp_l3mdev_accept)";
     by_vrf("vrf-accepted", title, |lab| {
-        serve_any(lab)?;
-        lab.wsl.set_sysctl("net.ipv4.tcp_l3mdev_accept", "1")?;
+        serve_for_vrfs(lab)?;
         join_vrf(lab)
     })
+}
+
+/// A server in no VRF that takes what comes by one.
+fn serve_for_vrfs(lab: &mut Lab) -> Result<(), LabError> {
+    serve_any(lab)?;
+    lab.wsl.set_sysctl("net.ipv4.tcp_l3mdev_accept", "1")
 }
 
 fn by_vrf(name: &'static str, title: &'static str, break_it: fn(&mut Lab) -> Result<(), LabError>) -> Scenario {
