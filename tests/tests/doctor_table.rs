@@ -11,7 +11,7 @@ use wsltrace_tests::examined::{examined, lines, mend, said_of};
 
 /// Faults of the lab that an examination does not see, with the reason. Of each it may say that the way works, and the tracer is
 /// there to say that it does not.
-const UNSEEN: [(&str, &str); 53] = [
+const UNSEEN: [(&str, &str); 54] = [
     ("reverse-path-filter", "it depends on the client's address"),
     ("no-route-back", "it depends on the client's address"),
     ("reply-wrong-interface", "it depends on the client's address"),
@@ -43,6 +43,7 @@ const UNSEEN: [(&str, &str); 53] = [
     ("header-too-long", "the client's side decides"),
     ("neighbour-mute-client", "the client's side decides"),
     ("vlan-switched-off", "it depends on the client's address: which of this machine's it asks for"),
+    ("neighbour-mute-gateways", "it depends on the client's address"),
     ("conntrack-invalid", "the client's side decides: its SYN is malformed"),
     ("wrong-checksum", "the client's side decides"),
     ("path-mtu", "the client's side decides"),

@@ -9,7 +9,7 @@ use rtnetlink::packet_route::route::{RouteAttribute, RouteFlags, RouteMessage, R
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use serde::{Deserialize, Serialize};
 
-use super::address;
+use super::hops;
 use crate::evidence::clients::Server;
 use crate::kernel::netlink;
 use crate::kernel::netns::Netns;
@@ -100,31 +100,33 @@ pub fn hop_by(netns: &Netns, from: Option<IpAddr>, to: IpAddr, interface: &str) 
             if let Some(from) = from {
                 request = request.source_prefix(from, bits).map_err(io::Error::other)?;
             }
-            let mut request = request.output_interface(index).build();
+            let request = request.output_interface(index).build();
             // The route itself: without one the kernel would take the destination for a neighbour.
-            request.header.flags |= RouteFlags::FibMatch;
-            match netlink::ask(NETLINK_ROUTE, RouteNetlinkMessage::GetRoute(request)) {
-                // A gateway is reached without itself.
-                Ok(RouteNetlinkMessage::NewRoute(route)) => {
-                    Ok(hop(&route, index).map(|hop| Hop { gateway: hop.gateway.filter(|gateway| *gateway != to) }))
-                }
-                Ok(_) => Ok(None),
-                Err(error) => match error.raw_os_error() {
-                    Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EACCES | libc::EINVAL) => Ok(None),
-                    _ => Err(error),
-                },
+            let mut itself = request.clone();
+            itself.header.flags |= RouteFlags::FibMatch;
+            let mut found = hops_there(itself, index)?;
+            if found.len() > 1 {
+                // Of several that share the packets the kernel says which one those with these ends take.
+                found = hops_there(request, index)?;
             }
+            // A gateway is reached without itself.
+            Ok(found.first().map(|gateway| Hop { gateway: gateway.filter(|gateway| *gateway != to) }))
         })
         .map_err(io::Error::other)?
 }
 
-fn hop(route: &RouteMessage, index: u32) -> Option<Hop> {
-    let leads_there = route.attributes.iter().any(|attribute| matches!(attribute, RouteAttribute::Oif(oif) if *oif == index));
-    let gateway = route.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Gateway(gateway) => address(gateway),
-        _ => None,
-    });
-    (leads_there && route.header.kind == RouteType::Unicast).then_some(Hop { gateway })
+/// The next machines behind this interface that the kernel's answer names; `None` stands for the destination itself.
+fn hops_there(request: RouteMessage, index: u32) -> io::Result<Vec<Option<IpAddr>>> {
+    match netlink::ask(NETLINK_ROUTE, RouteNetlinkMessage::GetRoute(request)) {
+        Ok(RouteNetlinkMessage::NewRoute(route)) if route.header.kind == RouteType::Unicast => {
+            Ok(hops(&route).into_iter().filter(|(oif, _)| *oif == index).map(|(_, gateway)| gateway).collect())
+        }
+        Ok(_) => Ok(Vec::new()),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EACCES | libc::EINVAL) => Ok(Vec::new()),
+            _ => Err(error),
+        },
+    }
 }
 
 /// What the kernel says to a question for the way.
@@ -246,5 +248,12 @@ mod tests {
         ip(&netns, "route add 10.4.0.0/16 via 10.4.0.1 dev near0 onlink");
         assert_eq!(hop("10.4.0.1", "near0"), Some(Hop { gateway: None }));
         assert!(hop_by(&netns, None, "10.1.0.9".parse().unwrap(), "none").is_err());
+        // Several that share the packets, by one interface and by two.
+        ip(&netns, "route add 10.5.0.0/16 nexthop via 10.1.0.2 dev near0 nexthop via 10.1.0.3 dev near0");
+        let chosen = hop("10.5.0.9", "near0").unwrap().gateway.unwrap();
+        assert!(["10.1.0.2", "10.1.0.3"].contains(&chosen.to_string().as_str()), "{chosen}");
+        ip(&netns, "address add 10.6.0.1/24 dev far0");
+        ip(&netns, "route add 10.7.0.0/16 nexthop via 10.1.0.2 dev near0 nexthop via 10.6.0.2 dev far0");
+        assert_eq!(hop("10.7.0.9", "far0"), Some(Hop { gateway: Some("10.6.0.2".parse().unwrap()) }));
     }
 }

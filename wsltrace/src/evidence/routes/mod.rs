@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteType};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteType, RouteVia};
 use rtnetlink::packet_route::rule::{RuleAttribute, RuleMessage};
 use rtnetlink::packet_route::{AddressFamily, IpProtocol, RouteNetlinkMessage};
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
@@ -76,27 +76,46 @@ pub fn default_interface(netns: &Netns) -> io::Result<Option<String>> {
                 bits(route) == 0 && table(route) == u32::from(MAIN_TABLE) && route.header.kind == RouteType::Unicast
             };
             let Some(route) = routes.iter().filter(leads).min_by_key(|route| metric(route)) else { return Ok(None) };
-            let oif = |attribute: &RouteAttribute| if let RouteAttribute::Oif(index) = attribute { Some(*index) } else { None };
-            // One of several next hops has no interface of its own.
-            let Some(index) = route.attributes.iter().find_map(oif) else { return Ok(None) };
+            // Where several next hops are reached by several interfaces there is no one.
+            let hops = hops(route);
+            let Some(index) = hops.first().map(|(index, _)| *index).filter(|first| hops.iter().all(|(index, _)| index == first))
+            else {
+                return Ok(None);
+            };
             Ok(Some(nix::net::if_::if_indextoname(index)?.to_string_lossy().into_owned()))
         })
         .map_err(io::Error::other)?
 }
 
-/// The metric, next hop and interface of a default route of the main table.
+/// The metric, next hop and interface of a default route of the main table; of several next hops the first that is named.
 fn default(route: &RouteMessage) -> Option<(u32, IpAddr, u32)> {
-    let (mut metric, mut gateway, mut index) = (0, None, None);
-    for attribute in &route.attributes {
-        match attribute {
-            RouteAttribute::Priority(priority) => metric = *priority,
-            RouteAttribute::Gateway(hop) => gateway = address(hop),
-            RouteAttribute::Oif(oif) => index = Some(*oif),
-            _ => {}
-        }
-    }
+    let (index, gateway) = hops(route).into_iter().find_map(|(index, gateway)| Some((index, gateway?)))?;
     let is_default = route.header.destination_prefix_length == 0 && route.header.table == MAIN_TABLE;
-    is_default.then_some((metric, gateway?, index?))
+    is_default.then_some((metric(route), gateway, index))
+}
+
+/// The interfaces by which a route leads, and the next machine there where it names one. Several hops that share the packets are not
+/// told as one is.
+fn hops(route: &RouteMessage) -> Vec<(u32, Option<IpAddr>)> {
+    let several = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::MultiPath(hops) => Some(hops),
+        _ => None,
+    });
+    if let Some(several) = several {
+        return several.iter().map(|hop| (hop.interface_index, gateway(&hop.attributes))).collect();
+    }
+    let oif = |attribute: &RouteAttribute| if let RouteAttribute::Oif(index) = attribute { Some(*index) } else { None };
+    route.attributes.iter().find_map(oif).map(|index| (index, gateway(&route.attributes))).into_iter().collect()
+}
+
+/// The next machine that attributes name; that of a route of IPv4 may have an address of IPv6.
+fn gateway(attributes: &[RouteAttribute]) -> Option<IpAddr> {
+    attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Gateway(gateway) => address(gateway),
+        RouteAttribute::Via(RouteVia::Inet(gateway)) => Some((*gateway).into()),
+        RouteAttribute::Via(RouteVia::Inet6(gateway)) => Some((*gateway).into()),
+        _ => None,
+    })
 }
 
 /// Whether a rule leads TCP to a routing table, for IPv4.
@@ -206,6 +225,9 @@ mod tests {
         assert_eq!(default_gateway(&netns).unwrap(), None);
         ip(&netns, "route add default via 172.28.16.9 metric 50");
         ip(&netns, "route add default via 172.28.16.1 metric 5");
+        assert_eq!(default_gateway(&netns).unwrap(), Some(("172.28.16.1".parse().unwrap(), "eth0".to_owned())));
+        assert_eq!(default_interface(&netns).unwrap().as_deref(), Some("eth0"));
+        ip(&netns, "route add default metric 1 nexthop via 172.28.16.1 dev eth0 nexthop via 172.28.16.2 dev eth0");
         assert_eq!(default_gateway(&netns).unwrap(), Some(("172.28.16.1".parse().unwrap(), "eth0".to_owned())));
         assert_eq!(default_interface(&netns).unwrap().as_deref(), Some("eth0"));
         assert!(!has_rule_for(&netns, 127).unwrap());

@@ -6,11 +6,13 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use super::forwarding::{self, publish, serve_published};
+use super::reply::STRANGER;
 use super::{Expect, Mended, Scenario, serve, serve_any, template};
 use crate::diagnosis::Code;
 use crate::journey::{Outcome, Stage};
+use crate::lab::network::Way;
 use crate::lab::path::{answer, back_through, inbound, into_container_up_to, through, up_to_answer};
-use crate::lab::sides::{CLIENT_V4, CLIENT_V6, CONTAINER, DOCKER0};
+use crate::lab::sides::{CLIENT_V4, CLIENT_V6, CONTAINER, DOCKER0, WSL_V4};
 use crate::lab::{Binding, Lab, PORT, Seen, Side, Step};
 
 const GROUP: &str = "neighbours";
@@ -26,6 +28,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         cold_container(),
         late_container(),
         mute_client(),
+        mute_gateways(),
         unheard_client(),
         stopped_container(),
         stopping_network(),
@@ -134,6 +137,29 @@ fn mute_client() -> Scenario {
         again: Some(Expect { path: [inbound(Stage::InputSecurity), waits].concat(), ..expect.clone() }),
         expect,
         ..base
+    }
+}
+
+/// Which of several gateways a packet takes the kernel draws anew at every boot; so both are one.
+fn mute_gateways() -> Scenario {
+    const GATEWAY: Ipv4Addr = Ipv4Addr::new(172, 28, 16, 77);
+    let mute = mute_client();
+    let says = |expect: Expect| Expect { says: "the gateway to it, 172.28.16.77, does not answer ARP", ..expect };
+    Scenario {
+        name: "neighbour-mute-gateways",
+        title: "the route to the client has two gateways that share its packets, and they answer no ARP",
+        break_it: |lab| {
+            serve_any(lab)?;
+            lab.client.address("eth0", STRANGER.into(), 32)?;
+            lab.client.route_to(lab.at(WSL_V4), Way::Gateway(lab.at(WSL_V4), Some(STRANGER.into())))?;
+            lab.wsl.set_sysctl("net.ipv4.neigh.eth0.retrans_time_ms", "550")?;
+            let hop = |weight| format!("nexthop via {GATEWAY} dev eth0 weight {weight}");
+            lab.wsl.ip(&format!("route add {STRANGER}/32 {} {}", hop(1), hop(2)))
+        },
+        settle: |lab| lab.wsl.await_failed_neighbour(GATEWAY.into()),
+        again: mute.again.map(says),
+        expect: says(mute.expect),
+        ..mute_client()
     }
 }
 
