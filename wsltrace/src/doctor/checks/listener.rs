@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::super::firewall::described;
 use super::super::{Facts, Finding, Severity};
+use super::one_address;
 use crate::escape::escape;
 use crate::evidence::{Listener, Owner};
 use crate::simulate::Part;
@@ -205,7 +206,7 @@ pub(super) fn address(facts: &Facts) -> Vec<Finding> {
     if listeners.iter().all(|listener| listener.address.to_canonical().is_loopback()) {
         return vec![only_loopback(facts, &all)];
     }
-    if facts.wsl.wsl == Wsl::No { one_address(facts, &all) } else { Vec::new() }
+    if facts.wsl.wsl == Wsl::No { one_address::check(facts, &all) } else { Vec::new() }
 }
 
 /// A server whose every address is gone from this machine, as when an interface got another one.
@@ -283,25 +284,8 @@ fn only_loopback(facts: &Facts, all: &str) -> Finding {
     })
 }
 
-/// A server on some of this machine's addresses, outside WSL, where the ways from Windows do not tell.
-fn one_address(facts: &Facts, all: &str) -> Vec<Finding> {
-    let outer = [&facts.linux.outer, &facts.linux.outer6].into_iter().flatten().map(|(address, _)| *address);
-    let missed: Vec<String> = outer
-        .chain([Ipv4Addr::LOCALHOST.into()])
-        .filter(|address| !takes_here(facts, *address))
-        .map(|address| if address.is_loopback() { format!("{address} (localhost)") } else { address.to_string() })
-        .collect();
-    // A server of one family is nothing unusual.
-    if takes_here(facts, Ipv4Addr::LOCALHOST.into()) || missed.is_empty() {
-        return Vec::new();
-    }
-    let summary = format!("not every address of this machine leads to the server: it listens only on {all}");
-    let finding = Finding::new(Severity::Warns, summary).because(format!("refused at {}", missed.join(" and ")));
-    vec![finding.linux("# when it shall be reached there as well, let the server listen on 0.0.0.0")]
-}
-
 /// Whether some socket takes connections to an address that come by the interface which has it.
-fn takes_here(facts: &Facts, address: IpAddr) -> bool {
+pub(super) fn takes_here(facts: &Facts, address: IpAddr) -> bool {
     let outer = [&facts.linux.outer, &facts.linux.outer6].into_iter().flatten().find(|(outer, _)| *outer == address);
     taker(&facts.linux.listeners, address, outer.map_or("lo", |(_, interface)| interface)).is_some()
 }

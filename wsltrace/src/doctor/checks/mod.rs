@@ -9,6 +9,7 @@ mod listener;
 mod loopback0;
 mod names;
 mod neighbours;
+mod one_address;
 mod proxy;
 #[cfg(test)]
 mod proxy_tests;
