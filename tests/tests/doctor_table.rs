@@ -11,7 +11,7 @@ use wsltrace_tests::examined::{examined, lines, mend, said_of};
 
 /// Faults of the lab that an examination does not see, with the reason. Of each it may say that the way works, and the tracer is
 /// there to say that it does not.
-const UNSEEN: [(&str, &str); 54] = [
+const UNSEEN: [(&str, &str); 55] = [
     ("reverse-path-filter", "it depends on the client's address"),
     ("no-route-back", "it depends on the client's address"),
     ("reply-wrong-interface", "it depends on the client's address"),
@@ -42,6 +42,7 @@ const UNSEEN: [(&str, &str); 54] = [
     ("answer-refused-by-client", "the client's side decides: its own socket"),
     ("header-too-long", "the client's side decides"),
     ("neighbour-mute-client", "the client's side decides"),
+    ("answer-wrapped-v6", "it depends on the client's address"),
     ("vlan-switched-off", "it depends on the client's address: which of this machine's it asks for"),
     ("neighbour-mute-gateways", "it depends on the client's address"),
     ("conntrack-invalid", "the client's side decides: its SYN is malformed"),

@@ -84,7 +84,7 @@ impl Sought {
         let Self { whom, of_answer, waiting, removed, ref device } = *self;
         let gateway = case.evidence.gateway;
         let asked = gateway.map_or_else(|| whom.to_string(), |gateway| format!("{gateway}, the gateway to {whom},"));
-        let asks = if whom.is_ipv4() { "ARP" } else { "neighbour discovery" };
+        let asks = if gateway.unwrap_or(whom).is_ipv4() { "ARP" } else { "neighbour discovery" };
         // Where the container is seen to be, it has not stopped.
         let stopped = if case.evidence.whereabouts.is_some() { "" } else { ", as when a container is stopped" };
         if waiting {

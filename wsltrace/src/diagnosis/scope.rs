@@ -47,7 +47,7 @@ fn of_nft<'a>(words: &[&'a str]) -> Vec<Match<'a>> {
         let before = at.checked_sub(1).and_then(|before| words.get(before)).copied();
         // Of an address `ip` or `ip6` stands before it; `update @set { ip saddr ... }` asks something else.
         let begins = if what == What::Source { at.checked_sub(1) } else { Some(at) };
-        let asks_else = ["{", ".", "map", "vmap"];
+        let asks_else = ["{", ".", "map", "vmap", "jhash"];
         let inside =
             begins.and_then(|begin| begin.checked_sub(1)).and_then(|at| words.get(at)).is_some_and(|w| asks_else.contains(w));
         if inside || what == What::Source && !matches!(before, Some("ip" | "ip6")) {
@@ -59,7 +59,7 @@ fn of_nft<'a>(words: &[&'a str]) -> Vec<Match<'a>> {
         let length = if rest.first()? == &"{" { rest.iter().position(|word| *word == "}")? + 1 } else { 1 };
         // What is joined to something else, or looked up in a map, is no value.
         let joined = matches!(rest.get(length), Some(&("." | ":")))
-            || matches!(rest.first(), Some(&("." | "vmap" | "map" | "and" | "&" | "type")));
+            || matches!(rest.first(), Some(&("." | "vmap" | "map" | "and" | "&" | "type" | "mod")));
         (!joined).then(|| Match { what, turned, value: rest[..length].to_vec() })
     };
     words.iter().enumerate().filter_map(|(at, word)| one(at, word)).collect()
@@ -136,6 +136,8 @@ mod tests {
             ("fib saddr . iif oif missing drop", "", ""),
             ("ip saddr . tcp dport { 10.0.0.1 . 80 } drop", "", ""),
             ("iifname \"a;b\" drop", "", ""),
+            ("jhash ip saddr mod 2 seed 0x1 0 drop", "", ""),
+            ("jhash tcp dport . ip saddr mod 2 0 drop", "", ""),
             ("add @came { ip saddr limit rate over 1/minute } drop", "", ""),
         ] {
             assert_eq!(of_exception(&rule(Backend::Nft, text), false), nft, "{text}");

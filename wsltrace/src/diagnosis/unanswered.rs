@@ -7,7 +7,7 @@ use super::{
     routes::{ip, show_marks},
 };
 use crate::escape::{escape, shell_word};
-use crate::evidence::{FilteredEgress, Rule};
+use crate::evidence::{FilteredEgress, Rule, Wrapped};
 use crate::journey::{Conntrack, Facts, Journey, Outcome, Stage};
 use crate::units::duration;
 
@@ -25,6 +25,9 @@ pub(super) fn unanswered(case: &Case) -> Option<Finding> {
     }
     if let Some(rule) = case.evidence.answer_rewriter.as_ref().filter(|_| syn_ack) {
         return Some(rewritten(case, rule));
+    }
+    if let Some(finding) = wrapped(case) {
+        return Some(finding);
     }
     if case.journey.outcome != Outcome::Answered {
         return None;
@@ -75,6 +78,31 @@ pub(super) fn unanswered(case: &Case) -> Option<Finding> {
     let look = [case.root(&format!("{} route get {source}", ip(case))), behind.to_owned()];
     let first = first.into_iter().chain(filters.into_iter().flatten());
     Some(Finding::proved(summary).remedy(forget).remedy(first).remedy(carriers.into_iter().flatten()).remedy(look))
+}
+
+/// The answer was made, and what it goes on in is not followed.
+fn wrapped(case: &Case) -> Option<Finding> {
+    let client = case.journey.answer_destination();
+    let (how, look) = match case.evidence.wrapped.as_ref()? {
+        Wrapped::Ipsec(policy) => {
+            let selector = escape(&policy.selector);
+            let look = [
+                case.root("ip -s xfrm state"),
+                "# both ends need the same keys for both directions; connect the VPN anew. And see whether a rule drops what IPsec sends:"
+                    .to_owned(),
+                case.root("nft list ruleset | grep -iE 'hook output|esp|udp|drop|reject'"),
+            ];
+            (format!("protected by IPsec (policy `{selector}`)"), look.to_vec())
+        }
+        Wrapped::Route => {
+            let look = case.root(&format!("{} route get {client}", ip(case)));
+            ("inside of another packet, as its route has it (encap)".to_owned(), vec![look])
+        }
+    };
+    let summary = format!(
+        "answered, but {client} was not seen to confirm it: the SYN-ACK leaves {how}, which was not followed; so it is lost on the way back, in this machine or behind it"
+    );
+    Some(Finding::inferred(summary).remedy(case.where_to_type()).remedy(look))
 }
 
 /// Filters that the answer met behind the last place that is seen.
@@ -225,7 +253,7 @@ pub(super) fn reset_here(case: &Case) -> String {
 #[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use crate::diagnosis::{Code, Confidence::Inferred, Confidence::Proved, tests::expect};
-    use crate::evidence::{Evidence, FilteredEgress, Tunnel};
+    use crate::evidence::{Evidence, FilteredEgress, IpsecPolicy, Tunnel, Wrapped};
     use crate::journey::{Conntrack, Outcome, Stage, Translated};
     use crate::output::samples;
 
@@ -275,5 +303,23 @@ mod tests {
         assert_eq!(found.remedy[..2], ["sudo tc -s filter show dev eth0 egress", "sudo tc -s filter show dev eth0"]);
         let inside = expect(&journey, &with(Some("nsenter -t 412 -n")), Code::ReplyUnanswered, Proved);
         assert!(inside.remedy[0].starts_with("sudo nsenter -t 412 -n tc"), "{:?}", inside.remedy);
+    }
+
+    #[test]
+    fn an_answer_that_leaves_inside_of_another_packet_waits_for_no_neighbour() {
+        let stages = [Stage::TcIngress, Stage::SynAck, Stage::Output, Stage::Postrouting, Stage::Neighbour];
+        let mut journey = samples::journey(&stages, Outcome::Unfinished, None, None);
+        journey.facts.syn_ack = true;
+        expect(&journey, &Evidence::default(), Code::NoNeighbour, Inferred);
+        let selector = "src 172.28.16.2/32 dst 172.28.16.1/32".to_owned();
+        let policy = IpsecPolicy { selector, direction: "out".to_owned(), blocks: false };
+        let by = |wrapped| Evidence { wrapped: Some(wrapped), ..Evidence::default() };
+        let found = expect(&journey, &by(Wrapped::Ipsec(policy)), Code::ReplyUnanswered, Inferred);
+        assert!(found.summary.contains("leaves protected by IPsec (policy `src 172.28.16.2/32"), "{}", found.summary);
+        assert_eq!(found.remedy[0], "sudo ip -s xfrm state");
+        let found = expect(&journey, &by(Wrapped::Route), Code::ReplyUnanswered, Inferred);
+        assert!(found.summary.contains("(encap)"), "{}", found.summary);
+        journey.facts.established = true;
+        assert_ne!(super::super::diagnose(&journey, &by(Wrapped::Route)).code, Code::ReplyUnanswered);
     }
 }

@@ -41,6 +41,21 @@ pub(super) fn refusing(netns: &Netns, ends: Ends, direction: &str) -> io::Result
     Ok(choose(&netns.run(list).map_err(io::Error::other)??, ends, direction))
 }
 
+/// Whether a policy wants what comes in protected in transport mode. Such a packet comes to this machine's devices unreadable, and is not
+/// seen there again when it is readable: it goes on behind PREROUTING's entrance (6.12).
+pub fn protects_what_comes(netns: &Netns) -> io::Result<bool> {
+    let list = || output_within(LISTING_LIMIT, Command::new("ip").args(["-o", "xfrm", "policy", "list"]));
+    Ok(protects(&netns.run(list).map_err(io::Error::other)??))
+}
+
+fn protects(list: &str) -> bool {
+    let words = |line: &str, wanted: [&str; 2]| {
+        let words: Vec<&str> = line.split(|c: char| c.is_whitespace() || c == '\\').filter(|word| !word.is_empty()).collect();
+        words.windows(2).any(|pair| pair == wanted)
+    };
+    list.lines().any(|line| words(line, ["dir", "in"]) && words(line, ["mode", "transport"]))
+}
+
 /// The kernel takes the first that fits, by priority.
 fn choose(list: &str, ends: Ends, direction: &str) -> Option<IpsecPolicy> {
     let listed: Vec<Listed> = list.lines().filter_map(|line| Listed::parse(line, ends)).collect();
@@ -145,6 +160,13 @@ mod tests {
         let encrypts = Some(("src 0.0.0.0/0 dst 0.0.0.0/0".to_owned(), false));
         assert_eq!(refusing(LIST, "10.0.0.2:80", "10.0.0.1:50000", "out"), encrypts);
         assert_eq!(refusing(LIST, "10.0.0.2:80", "10.0.0.1:50000", "fwd"), None);
+    }
+
+    #[test]
+    fn what_comes_protected_in_transport_mode_is_known() {
+        assert!(!protects(LIST), "that is for what leaves");
+        assert!(protects(&LIST.replace("dir out", "dir in")));
+        assert!(!protects(&LIST.replace("dir out", "dir in").replace("transport", "tunnel")));
     }
 
     #[test]

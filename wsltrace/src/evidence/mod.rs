@@ -58,6 +58,7 @@ mod unnamed;
 mod watched;
 mod way;
 mod whereabouts;
+mod wrapped;
 
 pub use arrival::Arrival;
 pub use aside::Redirect;
@@ -76,7 +77,7 @@ pub use gather::Gatherer;
 pub use hardware::Unclaimed;
 pub use held_back::{FilteredEgress, HeldBack};
 pub use hindered::{FileLimit, Hindered, Hindrance, Work};
-pub use ipsec::IpsecPolicy;
+pub use ipsec::{IpsecPolicy, protects_what_comes};
 pub use isolated::{BRIDGE_FREES, Isolated};
 pub use lead::Lead;
 pub use misaddressed::{Misaddress, Misaddressed};
@@ -101,6 +102,7 @@ pub use units::SocketUnit;
 pub use unlistened::Unlistened;
 pub use way::{Astray, Mirror};
 pub use whereabouts::Whereabouts;
+pub use wrapped::Wrapped;
 
 use std::net::IpAddr;
 
@@ -202,6 +204,8 @@ pub struct Evidence {
     pub whereabouts: Option<Whereabouts>,
     /// The interface behind which a packet's destination is, by which its bridge sends nothing.
     pub shut_port: Option<ShutPort>,
+    /// What an answer goes on in that was not seen to leave.
+    pub wrapped: Option<Wrapped>,
     /// The queueing discipline that holds packets back at the device by which a packet or an answer was seen to leave in vain.
     pub held_back: Option<HeldBack>,
     /// Filters of traffic control at the device by which it was last seen to leave, behind the last place that is seen.

@@ -47,6 +47,7 @@ impl Watched {
         self.add_unled(journey, evidence);
         self.add_tunnel(journey, evidence);
         self.add_bridge_port(journey, evidence);
+        self.add_wrapped(journey, evidence);
         if journey.sent_back().is_some() {
             self.add_addresses(evidence);
         }

@@ -216,7 +216,7 @@ pub(super) fn router(of_router: &[OwnAddress], interface: &str, behind: &[OwnAdd
     of_router.iter().filter(near).map(|own| own.address).filter(reached).min_by_key(is_local)
 }
 
-fn answer_ends(journey: &Journey) -> Ends {
+pub(super) fn answer_ends(journey: &Journey) -> Ends {
     Ends { from: journey.last_destination(), to: source_end(journey) }
 }
 

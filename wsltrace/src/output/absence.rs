@@ -40,12 +40,18 @@ pub struct Waited {
     /// SYNs to the traced ports that came for another hardware address than the interface has.
     #[serde(default)]
     pub astray: Option<NearMiss>,
+    /// `IPsec` protects in transport mode what comes in, so that it is not seen.
+    #[serde(default)]
+    pub protected: bool,
 }
 
 /// What to look at when no SYN for `port` reached Linux; `mode` is what `wslinfo --networking-mode` prints, `found` what an
 /// examination of the port found wrong, the worst first.
 pub fn absence_message(waited: &Waited, mode: Option<&str>, port: u16, found: &[String]) -> String {
-    let seen = if waited.interfaces.is_empty() {
+    let seen = if waited.protected {
+        "no readable SYN for this port has come in or gone out here; what IPsec protects in transport mode, as a policy here has it (ip xfrm policy), is not seen, so it may have come all the same, and rules and servers here may have refused it"
+            .to_owned()
+    } else if waited.interfaces.is_empty() {
         "no SYN for this port has come in or gone out here, so no firewall rule for TCP and no server here has refused it"
             .to_owned()
     } else {
@@ -142,15 +148,37 @@ mod tests {
     use super::*;
 
     fn told(mode: Option<&str>) -> String {
-        let waited =
-            Waited { interfaces: Vec::new(), why: Why::Time(Duration::from_secs(10)), from: Vec::new(), hidden: 0, astray: None };
+        let waited = Waited {
+            interfaces: Vec::new(),
+            why: Why::Time(Duration::from_secs(10)),
+            from: Vec::new(),
+            hidden: 0,
+            astray: None,
+            protected: false,
+        };
         absence_message(&waited, mode, 8080, &[])
+    }
+
+    #[test]
+    fn what_ipsec_protects_is_not_said_to_have_stayed_away() {
+        let mut waited = crate::output::samples::waited();
+        assert!(absence_message(&waited, None, 8080, &[]).contains("so no firewall rule"));
+        waited.protected = true;
+        let message = absence_message(&waited, None, 8080, &[]);
+        assert!(message.contains("it may have come all the same") && !message.contains("so no firewall rule"), "{message}");
     }
 
     #[test]
     fn what_other_interfaces_saw_is_not_denied() {
         let interfaces = vec!["lo".to_owned()];
-        let waited = Waited { why: Why::Time(Duration::from_secs(10)), from: Vec::new(), interfaces, hidden: 0, astray: None };
+        let waited = Waited {
+            why: Why::Time(Duration::from_secs(10)),
+            from: Vec::new(),
+            interfaces,
+            hidden: 0,
+            astray: None,
+            protected: false,
+        };
         let told = absence_message(&waited, None, 8080, &[]);
         assert!(told.contains("by lo; one that came by another") && !told.contains("has refused it"), "{told}");
     }
@@ -189,7 +217,7 @@ mod tests {
     fn what_came_for_another_hardware_address_is_not_denied() {
         let miss = NearMiss { port: 8080, interface: "eth0".to_owned(), count: 3 };
         let why = Why::Time(Duration::from_secs(10));
-        let waited = Waited { why, from: Vec::new(), interfaces: Vec::new(), hidden: 0, astray: Some(miss) };
+        let waited = Waited { why, from: Vec::new(), interfaces: Vec::new(), hidden: 0, astray: Some(miss), protected: false };
         let told = absence_message(&waited, Some("nat"), 8080, &[]);
         assert!(told.contains("by eth0 has another hardware address") && !told.contains("no SYN"), "{told}");
     }

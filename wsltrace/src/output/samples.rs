@@ -275,6 +275,7 @@ pub(crate) fn waited() -> super::Waited {
         interfaces: Vec::new(),
         hidden: 0,
         astray: None,
+        protected: false,
     }
 }
 

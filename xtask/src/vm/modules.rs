@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Directories of modules that are taken as a whole.
-const WHOLE: &[&str] = &["kernel/net/"];
+const WHOLE: &[&str] = &["kernel/net/", "kernel/crypto/"];
 /// Devices that the lab makes, or a script may want, by the beginning of the module's path.
 const DEVICES: &[&str] = &[
     "kernel/drivers/net/veth.ko",

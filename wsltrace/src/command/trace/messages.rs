@@ -9,6 +9,7 @@ use crate::cli::TraceArgs;
 use crate::command::reporter::{Job, When};
 use crate::command::{Failure, printed};
 use crate::doctor::Finding;
+use crate::evidence::protects_what_comes;
 use crate::kernel::names::now_ns;
 use crate::output::contract::{self, Absence, Armed, Lost};
 use crate::output::{Start, Waited, Why, absence_message};
@@ -91,6 +92,7 @@ impl Session {
             interfaces: args.interfaces.clone(),
             hidden: self.hidden,
             astray: near_misses.iter().find(of_traced).cloned(),
+            protected: self.is_protected(),
         };
         let port = args.ports.first().map_or(0, |range| range.first);
         let found = self.surroundings.examine(&self.netns, port, &self.machine);
@@ -110,6 +112,14 @@ impl Session {
             waited,
         })));
         Ok(())
+    }
+
+    /// Whether `IPsec` keeps what comes in from being read; not where that cannot be found out.
+    fn is_protected(&self) -> bool {
+        protects_what_comes(&self.netns).unwrap_or_else(|error| {
+            log::debug!("cannot list the policies of IPsec: {error}");
+            false
+        })
     }
 
     pub(super) fn say_summary(&mut self, when: When) -> Result<Lost, Failure> {

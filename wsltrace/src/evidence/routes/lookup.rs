@@ -59,6 +59,12 @@ pub fn way_by(netns: &Netns, packet: Question<'_>, vrf: Option<&str>) -> io::Res
         .map_err(io::Error::other)?
 }
 
+/// Whether the route that a packet takes puts it into another one (`encap`).
+pub fn is_wrapped(netns: &Netns, packet: Question<'_>) -> io::Result<bool> {
+    let Way::Route(route) = netns.run(|| ask(packet, None)).map_err(io::Error::other)?? else { return Ok(false) };
+    Ok(route.attributes.iter().any(|attribute| matches!(attribute, RouteAttribute::EncapType(_))))
+}
+
 /// The number of the interface by which a server of this machine answers a client with a packet of this mark; `None` where it has no
 /// way to other machines. In the calling thread's namespace.
 pub(in crate::evidence) fn answered_by(server: Server<'_>, client: IpAddr, mark: u32) -> io::Result<Option<u32>> {

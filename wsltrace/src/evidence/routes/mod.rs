@@ -16,7 +16,7 @@ use crate::kernel::addresses::covers;
 use crate::kernel::netlink;
 use crate::kernel::netns::Netns;
 
-pub use lookup::{Hop, Question, hop_by, is_way, way_by};
+pub use lookup::{Hop, Question, hop_by, is_way, is_wrapped, way_by};
 pub(super) use lookup::{answered_by, is_taken, led_by};
 
 /// `RT_TABLE_MAIN`.

@@ -1,20 +1,21 @@
-//! Devices that take nothing: the interface of a VLAN that is switched off, a tunnel that leads nowhere.
+//! Devices that take nothing: the interface of a VLAN that is switched off, a tunnel that leads nowhere; and a route that wraps what it takes.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use nix::errno::Errno;
 
-use super::{Expect, Scenario, serve_any, template};
+use super::{Expect, Scenario, serve, serve_any, template};
 use crate::diagnosis::Code;
 use crate::journey::{Origin, Outcome, Stage};
 use crate::lab::mend::Mended;
 use crate::lab::path::{answer, inbound, up_to_answer};
-use crate::lab::{Seen, Side};
+use crate::lab::sides::CLIENT_V6;
+use crate::lab::{Binding, Lab, PORT, Seen, Side, Step};
 
 const GROUP: &str = "devices";
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![vlan_off(), no_peer()]
+    vec![vlan_off(), no_peer(), wrapped()]
 }
 
 /// The client has met WSL in the VLAN before, so it does not ask for its hardware address.
@@ -82,6 +83,36 @@ fn no_peer() -> Scenario {
             says: "wg0, a WireGuard tunnel",
             // The error comes by `lo`.
             path: [answer(), up_to_answer(Stage::TcEgress), inbound(Stage::InputSecurity)].concat(),
+            ..base.expect
+        },
+        ..base
+    }
+}
+
+/// The kernel puts the answer into another packet, which the client cannot unwrap.
+fn wrapped() -> Scenario {
+    const STRANGER: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xaa, 0, 0, 0, 0, 0, 5);
+    let base = template("answer-wrapped-v6", "the route to the client wraps the answers (seg6), and nobody unwraps them", GROUP);
+    let target = Lab::wsl_address(true);
+    Scenario {
+        tools: &["ip"],
+        options: &["IPV6_SEG6_LWTUNNEL"],
+        v6: true,
+        target,
+        break_it: |lab| {
+            serve(lab, Side::Wsl, Binding::new(Ipv6Addr::UNSPECIFIED, PORT))?;
+            lab.client.address("eth0", STRANGER.into(), 128)?;
+            let own = Lab::wsl_address(true);
+            lab.client.ip_of(true, &format!("route replace {own}/128 dev eth0 src {STRANGER}"))?;
+            lab.wsl.ip_of(true, &format!("route add {STRANGER}/128 encap seg6 mode encap segs {CLIENT_V6} dev eth0"))
+        },
+        client: Seen::NoAnswer,
+        expect: Expect {
+            outcomes: &[Outcome::Unfinished],
+            codes: &[Code::ReplyUnanswered],
+            inferred: true,
+            says: "inside of another packet, as its route has it (encap)",
+            path: [inbound(Stage::SocketLookup), vec![Step::Must(Stage::SynAck)], up_to_answer(Stage::OutputSecurity)].concat(),
             ..base.expect
         },
         ..base
