@@ -66,7 +66,7 @@ const KINDS: &[Kind] = &[
         mend: |case, device, _| {
             vec![
                 case.root("ip xfrm policy"),
-                case.root("ip xfrm state"),
+                case.root("ip xfrm state list nokeys"),
                 format!("# connect the VPN, or take the route by {device} away"),
             ]
         },

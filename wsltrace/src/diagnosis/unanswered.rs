@@ -87,7 +87,7 @@ fn wrapped(case: &Case) -> Option<Finding> {
         Wrapped::Ipsec(policy) => {
             let selector = escape(&policy.selector);
             let look = [
-                case.root("ip -s xfrm state"),
+                case.root("ip -s xfrm state list nokeys"),
                 "# both ends need the same keys for both directions; connect the VPN anew. And see whether a rule drops what IPsec sends:"
                     .to_owned(),
                 case.root("nft list ruleset | grep -iE 'hook output|esp|udp|drop|reject'"),
@@ -316,7 +316,7 @@ mod tests {
         let by = |wrapped| Evidence { wrapped: Some(wrapped), ..Evidence::default() };
         let found = expect(&journey, &by(Wrapped::Ipsec(policy)), Code::ReplyUnanswered, Inferred);
         assert!(found.summary.contains("leaves protected by IPsec (policy `src 172.28.16.2/32"), "{}", found.summary);
-        assert_eq!(found.remedy[0], "sudo ip -s xfrm state");
+        assert_eq!(found.remedy[0], "sudo ip -s xfrm state list nokeys");
         let found = expect(&journey, &by(Wrapped::Route), Code::ReplyUnanswered, Inferred);
         assert!(found.summary.contains("(encap)"), "{}", found.summary);
         journey.facts.established = true;
