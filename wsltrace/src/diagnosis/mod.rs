@@ -3,6 +3,7 @@
 
 mod aside;
 mod bad_packet;
+mod bridge_vlan;
 mod case;
 mod cgroup;
 mod confirmation;

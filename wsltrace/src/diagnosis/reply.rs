@@ -200,6 +200,7 @@ pub(super) fn dropped(case: &Case) -> Option<Finding> {
         .or_else(|| super::misaddressed::freed_by_bridge(case))
         .or_else(|| super::bad_packet::short_lived_answer(case))
         .or_else(|| super::refusing_device::of_answer(case))
+        .or_else(|| super::bridge_vlan::of_answer(case))
     {
         return Some(finding);
     }

@@ -278,7 +278,9 @@ fn loopback_v6(case: &Case) -> Option<Finding> {
 }
 
 pub(super) fn forwarding(case: &Case) -> Option<Finding> {
-    if let Some(finding) = super::hairpin::sent_back(case).or_else(|| super::hairpin::isolated(case)) {
+    if let Some(finding) =
+        super::hairpin::sent_back(case).or_else(|| super::hairpin::isolated(case)).or_else(|| super::bridge_vlan::of_syn(case))
+    {
         return Some(finding);
     }
     // What is for this machine need not be forwarded.
