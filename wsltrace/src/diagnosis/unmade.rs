@@ -54,7 +54,7 @@ pub(super) fn reset(case: &Case) -> Option<Finding> {
 /// The proxy did not see the confirmation, so that it never asked the server for a connection.
 fn not_led_on(case: &Case, who: &str) -> Finding {
     let what = format!(
-        "connected as the client sees it, but with a firewall's SYN proxy (synproxy) only: it did not lead the connection on to {who}, and what confirms it was reset"
+        "connected as the client sees it, but most likely with a firewall's SYN proxy (synproxy) only: it did not lead the connection on to {who}, and what confirms it was reset"
     );
     let finding = if case.sysctl(TAKES_UP_IN_THE_MIDDLE) == Some("1") {
         let why = "connection tracking takes connections up in the middle";
