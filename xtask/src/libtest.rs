@@ -52,6 +52,27 @@ impl Tally {
         &self.failures
     }
 
+    /// Each failed test with the beginning of what it said, a line each: logs are cut, and their ends are read.
+    pub(crate) fn reasons(&self) -> Vec<String> {
+        /// Characters of a reason.
+        const KEPT: usize = 700;
+        let mut reasons: Vec<String> = Vec::new();
+        let mut within = false;
+        for line in &self.failures {
+            if let Some(name) = line.strip_prefix("---- ").and_then(|line| line.strip_suffix(" ----")) {
+                let name = name.strip_suffix(" stdout").unwrap_or(name);
+                reasons.push(format!("failed: {name}:"));
+                within = true;
+            } else if line == "failures:" {
+                within = false;
+            } else if let (true, false, Some(reason)) = (within, line.trim().is_empty(), reasons.last_mut()) {
+                let left = KEPT.saturating_sub(reason.chars().count());
+                reason.extend(std::iter::once(' ').chain(line.trim().chars()).take(left));
+            }
+        }
+        reasons
+    }
+
     /// The tests that did not do their work.
     pub(crate) fn skips(&self) -> &[Skip] {
         &self.skips
@@ -114,6 +135,18 @@ mod tests {
              test result: FAILED. 0 passed; 1 failed\ntest b ... ok\ntest result: ok. 1 passed; 0 failed\n",
         );
         assert_eq!(tally.failures(), ["failures:", "", "---- a stdout ----", "because", "", "failures:", "    a", ""]);
+    }
+
+    #[test]
+    fn a_failure_and_its_reason_fit_into_a_line() {
+        let tally = tally(&format!(
+            "failures:\n\n---- a stdout ----\nbecause\n  of b\n\n---- c ----\n{}\n\nfailures:\n    a\n    c\n\n\
+             test result: FAILED. 0 passed; 2 failed\n",
+            "x".repeat(1000)
+        ));
+        let reasons = tally.reasons();
+        assert_eq!(reasons.first().map(String::as_str), Some("failed: a: because of b"));
+        assert_eq!(reasons.iter().map(|reason| reason.chars().count()).collect::<Vec<_>>(), [23, 700]);
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub(crate) fn run(unit: bool, arguments: &[String]) -> Result<(), Error> {
     let summary = tally.summary();
     if all {
         let in_guest = guest.map_or(Ok(()), vm::Started::finish);
-        tally.failures().iter().for_each(|line| say(line));
+        tally.failures().iter().chain(&tally.reasons()).for_each(|line| say(line));
         say(&summary);
         return match (outcome, in_guest) {
             (Err(error), Err(other)) => {

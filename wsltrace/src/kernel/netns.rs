@@ -321,7 +321,7 @@ pub(crate) mod tests {
         let inside = netns.run(|| Netns::current().unwrap()).unwrap();
         assert_eq!(inside, netns);
         assert_eq!(Netns::current().unwrap(), before);
-        let panicked = std::panic::catch_unwind(|| netns.run(|| panic!("as wanted")));
+        let panicked = std::panic::catch_unwind(|| netns.run(|| std::panic::resume_unwind(Box::new("as wanted"))));
         assert_eq!(*panicked.unwrap_err().downcast_ref::<&str>().unwrap(), "as wanted");
     }
 

@@ -315,3 +315,34 @@ fn map_of(socket: &TcpListener) -> io::Result<OwnedFd> {
     bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attr)?;
     Ok(map)
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+mod tests {
+    use super::{Attach, Foreign};
+    use crate::kernel::skip;
+    use crate::lab::Namespace;
+    use crate::probe::netfilter_programs;
+
+    /// Another tracer arms and ends: for moments its links have no number yet, or its programs are gone already.
+    #[test]
+    fn programs_that_come_and_go_are_no_obstacle() {
+        const TEST: &str = "programs_that_come_and_go_are_no_obstacle";
+        const ACCEPT: i32 = 1;
+        if !nix::unistd::geteuid().is_root() {
+            return skip(TEST, "attaching programs needs root");
+        }
+        let namespace = Namespace::new("wsl").unwrap();
+        // Whoever looks at a link holds it for that moment, and with it its place, which no other program may have.
+        let attach = |place| Foreign::answering(&namespace, Attach::Netfilter(1, place), ACCEPT);
+        if let Err(error) = attach(0) {
+            return skip(TEST, &format!("{error}"));
+        }
+        std::thread::scope(|scope| {
+            let coming = scope.spawn(|| (1..=300).for_each(|place| drop(attach(place).unwrap())));
+            while !coming.is_finished() {
+                netfilter_programs().unwrap();
+            }
+        });
+    }
+}

@@ -243,7 +243,7 @@ pub(super) fn recursion_misses(program: impl AsFd) -> io::Result<u64> {
 pub(crate) fn lookup_programs(netns: impl AsFd) -> io::Result<Vec<String>> {
     const BPF_SK_LOOKUP: u32 = 36;
     let target = u32::try_from(netns.as_fd().as_raw_fd()).map_err(io::Error::other)?;
-    query(target, BPF_SK_LOOKUP, 0, false)?.into_iter().map(|(program, _)| program_name(program)).collect()
+    names(&query(target, BPF_SK_LOOKUP, 0, false)?)
 }
 
 /// Names of the programs at tc of a device of the calling thread's network namespace, in the order in which they run, each with the
@@ -254,9 +254,12 @@ pub(crate) fn tc_programs(ifindex: u32, ingress: bool) -> io::Result<Vec<(String
     let all = match query(ifindex, if ingress { BPF_TCX_INGRESS } else { BPF_TCX_EGRESS }, 0, true) {
         // Kernels before 6.6 know nothing of TCX, so nothing is attached by it (seen with 6.1).
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return Ok(Vec::new()),
+        // The device went while we looked.
+        Err(error) if error.raw_os_error() == Some(libc::ENODEV) => return Ok(Vec::new()),
         all => all?,
     };
-    all.into_iter().map(|(program, link)| Ok((program_name(program)?, (link != 0).then_some(link)))).collect()
+    let named = |(program, link)| Ok(program_name(program)?.map(|name| (name, (link != 0).then_some(link))));
+    all.into_iter().map(named).filter_map(io::Result::transpose).collect()
 }
 
 /// Names of the programs that decide about the packets of a control group's sockets, those of the groups above it included.
@@ -266,7 +269,7 @@ pub(crate) fn cgroup_programs(directory: impl AsFd, ingress: bool) -> io::Result
     const BPF_F_QUERY_EFFECTIVE: u32 = 1;
     let target = u32::try_from(directory.as_fd().as_raw_fd()).map_err(io::Error::other)?;
     let attach_type = if ingress { BPF_CGROUP_INET_INGRESS } else { BPF_CGROUP_INET_EGRESS };
-    query(target, attach_type, BPF_F_QUERY_EFFECTIVE, false)?.into_iter().map(|(program, _)| program_name(program)).collect()
+    names(&query(target, attach_type, BPF_F_QUERY_EFFECTIVE, false)?)
 }
 
 /// Names of the BPF programs that are attached to netfilter, in any network namespace: the kernel does not say in which.
@@ -274,18 +277,18 @@ pub(crate) fn netfilter_programs() -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for link in loaded_links() {
         match link {
-            Ok(link) if matches!(link.link_type(), Ok(LinkType::Netfilter)) => match program_name(link.program_id()) {
-                Ok(name) => names.push(name),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            },
+            Ok(link) if matches!(link.link_type(), Ok(LinkType::Netfilter)) => names.extend(program_name(link.program_id())?),
             Ok(_) => {}
-            // It went while we looked.
-            Err(LinkError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => {}
+            // It went while we looked, or comes only now and has no number of its own yet (`bpf_link_by_id`: EAGAIN).
+            Err(LinkError::SyscallError(error)) if is_no_link_now(&error.io_error) => {}
             Err(error) => return Err(io::Error::other(error)),
         }
     }
     Ok(names)
+}
+
+fn is_no_link_now(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::WouldBlock)
 }
 
 /// Names of the BPF programs that choose among sockets that share a port (`sk_reuseport`), of any namespace: the kernel does not say which
@@ -327,14 +330,22 @@ fn query(target: u32, attach_type: u32, flags: u32, with_links: bool) -> io::Res
     Ok(programs.into_iter().zip(links).take(count).collect())
 }
 
-/// The name that a program was loaded with.
-fn program_name(id: u32) -> io::Result<String> {
+/// The names of these programs, each with the link that holds it; without those that went meanwhile.
+fn names(programs: &[(u32, u32)]) -> io::Result<Vec<String>> {
+    programs.iter().filter_map(|(program, _)| program_name(*program).transpose()).collect()
+}
+
+/// The name that a program was loaded with; `None` when it is gone.
+fn program_name(id: u32) -> io::Result<Option<String>> {
     let mut attr = empty_attr();
     attr.__bindgen_anon_6.__bindgen_anon_1.prog_id = id;
-    let program = owned(bpf(bpf_cmd::BPF_PROG_GET_FD_BY_ID, &mut attr)?)?;
+    let program = match bpf(bpf_cmd::BPF_PROG_GET_FD_BY_ID, &mut attr) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        program => owned(program?)?,
+    };
     // A C character is signed on x86-64, and not on arm64: this is the same on both.
     let name = info(&program)?.name.map(|letter| letter.to_ne_bytes()[0]);
-    Ok(String::from_utf8_lossy(name.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned())
+    Ok(Some(String::from_utf8_lossy(name.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned()))
 }
 
 fn info(program: impl AsFd) -> io::Result<bpf_prog_info> {
