@@ -25,12 +25,21 @@ fn trial(scenario: Scenario) -> Trial {
             Ok(binary) => binary,
             Err(why) => return Ok(skip(scenario.name, &why)),
         };
-        match run(&scenario, &binary).ending {
+        let report = run(&scenario, &binary);
+        if report.in_vain > 0 {
+            tell_in_vain(&scenario, report.in_vain);
+        }
+        match report.ending {
             Ending::Passed => Ok(Completion::Completed),
             Ending::Skipped(why) | Ending::Impossible(why) => Ok(skip(scenario.name, &why)),
             Ending::Failed(problems) => Err(Failed::from(problems.join("\n"))),
         }
     })
+}
+
+#[expect(clippy::print_stderr, reason = "a play that showed nothing is to be known")]
+fn tell_in_vain(scenario: &Scenario, times: u32) {
+    eprintln!("{}: plays in vain: {times}: this kernel withholds events, and the tracer said that it misses some", scenario.name);
 }
 
 #[expect(clippy::print_stdout, reason = "the line that continuous integration counts")]

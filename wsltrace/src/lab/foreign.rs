@@ -115,17 +115,17 @@ pub(super) fn refuse_all(socket: &Socket) -> io::Result<()> {
     option::set(socket, libc::SOL_SOCKET, SO_ATTACH_REUSEPORT_EBPF, program.as_raw_fd())
 }
 
-const EXIT: bpf_insn = instruction(0x95, 0, 0, 0, 0);
+pub(super) const EXIT: bpf_insn = instruction(0x95, 0, 0, 0, 0);
 
 /// `offset` and `value` mean what the operation says.
-const fn instruction(code: u8, destination: u8, source: u8, offset: i16, value: i32) -> bpf_insn {
+pub(super) const fn instruction(code: u8, destination: u8, source: u8, offset: i16, value: i32) -> bpf_insn {
     // The registers share a byte: the destination is its lower half.
     let registers = aya_obj::generated::__BindgenBitfieldUnit::new([source << 4 | destination]);
     bpf_insn { code, _bitfield_align_1: [], _bitfield_1: registers, off: offset, imm: value }
 }
 
 /// `register = value`
-const fn set(register: u8, value: i32) -> bpf_insn {
+pub(super) const fn set(register: u8, value: i32) -> bpf_insn {
     instruction(0xb7, register, 0, 0, value)
 }
 
@@ -134,7 +134,7 @@ const fn copy(destination: u8, source: u8) -> bpf_insn {
     instruction(0xbf, destination, source, 0, 0)
 }
 
-const fn call(helper: i32) -> bpf_insn {
+pub(super) const fn call(helper: i32) -> bpf_insn {
     instruction(0x85, 0, 0, 0, helper)
 }
 
@@ -199,23 +199,23 @@ fn steering_to(map: &OwnedFd) -> Vec<bpf_insn> {
     ]
 }
 
-fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<libc::c_long> {
+pub(super) fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<libc::c_long> {
     // SAFETY: `attr` is a whole `bpf_attr`; the pointers in it are to values that outlive the call (see the callers).
     let result = unsafe { libc::syscall(libc::SYS_bpf, command as libc::c_uint, &raw mut *attr, mem::size_of::<bpf_attr>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
-fn owned(fd: libc::c_long) -> io::Result<OwnedFd> {
+pub(super) fn owned(fd: libc::c_long) -> io::Result<OwnedFd> {
     let fd = i32::try_from(fd).map_err(io::Error::other)?;
     // SAFETY: the call has just given us this descriptor.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-fn number(fd: impl AsFd) -> io::Result<u32> {
+pub(super) fn number(fd: impl AsFd) -> io::Result<u32> {
     u32::try_from(fd.as_fd().as_raw_fd()).map_err(io::Error::other)
 }
 
-fn empty_attr() -> bpf_attr {
+pub(super) fn empty_attr() -> bpf_attr {
     // SAFETY: a union of plain integers, for which zeroes are a value.
     unsafe { mem::zeroed() }
 }
@@ -237,11 +237,16 @@ impl Attach {
 }
 
 fn load(attach: Attach, instructions: &[bpf_insn]) -> io::Result<OwnedFd> {
+    load_as(attach.types(), instructions)
+}
+
+/// Loads a program of this `enum bpf_prog_type` and `enum bpf_attach_type`.
+pub(super) fn load_as((program, attach): (u32, u32), instructions: &[bpf_insn]) -> io::Result<OwnedFd> {
     let license = c"GPL";
     let mut attr = empty_attr();
     // SAFETY: this is the variant of BPF_PROG_LOAD; all of it is zero.
     let load = unsafe { &mut attr.__bindgen_anon_3 };
-    (load.prog_type, load.expected_attach_type) = attach.types();
+    (load.prog_type, load.expected_attach_type) = (program, attach);
     load.insns = instructions.as_ptr() as u64;
     load.insn_cnt = u32::try_from(instructions.len()).map_err(io::Error::other)?;
     load.license = license.as_ptr() as u64;

@@ -42,6 +42,7 @@ mod tool;
 mod tracer;
 mod tunnel;
 mod turn;
+mod withheld;
 
 pub use check::{Truth, check};
 pub use client::{Attempt, ClientResult, Manner, Seen};

@@ -129,6 +129,10 @@ fn write_report(report: &ScenarioReport, json: bool, out: &mut dyn Write) -> io:
     if json {
         return writeln!(out, "{}", serde_json::to_string(report)?);
     }
+    if report.in_vain > 0 {
+        let times = if report.in_vain == 1 { "once" } else { "twice" };
+        writeln!(out, "{:<30} played {times} in vain: the kernel withheld events, and the tracer said so", report.name)?;
+    }
     match &report.ending {
         Ending::Passed => writeln!(out, "{:<30} ok", report.name),
         Ending::Skipped(why) => writeln!(out, "{:<30} skipped  {why}", report.name),
@@ -177,7 +181,7 @@ mod tests {
 
     #[test]
     fn reports_are_lines_of_text_or_json() {
-        let report = ScenarioReport { name: "x", client: None, ending: Ending::Failed(vec!["a".into(), "b".into()]) };
+        let report = ScenarioReport { name: "x", client: None, in_vain: 0, ending: Ending::Failed(vec!["a".into(), "b".into()]) };
         assert_eq!(text(|out| write_report(&report, false, out).unwrap()).lines().count(), 3);
         let json: serde_json::Value = serde_json::from_str(&text(|out| write_report(&report, true, out).unwrap())).unwrap();
         assert_eq!(json, serde_json::json!({"name": "x", "client": null, "result": "failed", "why": ["a", "b"]}));
