@@ -12,21 +12,25 @@ pub(super) fn sent_to_nobody(case: &Case) -> Option<Finding> {
     let neighbour = (*neighbour)?;
     let (to, port) = case.journey.last_destination();
     let device_name = escape(device);
-    let sent = format!("sent on to {} by {device_name}, and taken by nobody: the frame went to", endpoint(to, port));
+    let sent = format!("sent on to {} by {device_name}, and taken by nobody:", endpoint(to, port));
     let of_hand = if *permanent { ", which somebody has set by hand (permanent)" } else { "" };
     let show = case.root(&format!("ip neighbour show {neighbour}"));
     let forget = case.root(&format!("ip neighbour del {neighbour} dev {}", shell_word(device)));
+    let start = format!("# then start what had {neighbour}: `docker ps -a` lists containers that have stopped");
+    let Some(hardware) = hardware else {
+        let summary = format!("{sent} nothing behind {device_name} has {neighbour} any longer, as when a container was stopped");
+        return Some(Finding::inferred(summary).remedy(case.where_to_type()).remedy([show, start]));
+    };
     if let Some(real) = real {
-        let summary = format!("{sent} the hardware address {hardware}{of_hand}, and {neighbour} has {real}");
+        let summary = format!("{sent} the frame went to the hardware address {hardware}{of_hand}, and {neighbour} has {real}");
         return Some(Finding::inferred(summary).remedy(case.where_to_type()).remedy([show, forget]));
     }
     if !is_nobodys {
         return None;
     }
     let summary = format!(
-        "{sent} the hardware address {hardware}, which this machine has for {neighbour}{of_hand} and which nothing behind {device_name} has, as when a container was stopped"
+        "{sent} the frame went to the hardware address {hardware}, which this machine has for {neighbour}{of_hand} and which nothing behind {device_name} has, as when a container was stopped"
     );
-    let start = format!("# then start what had {neighbour}: `docker ps -a` lists containers that have stopped");
     let forget = permanent.then(|| format!("# or, if it is there under another hardware address: {forget}"));
     Some(Finding::inferred(summary).remedy(case.where_to_type()).remedy([show, start]).remedy(forget))
 }
@@ -34,10 +38,9 @@ pub(super) fn sent_to_nobody(case: &Case) -> Option<Finding> {
 /// What is to be said of an answer that nobody confirms, where its hardware address was set by hand, and the command that forgets it.
 pub(super) fn set_by_hand(case: &Case) -> Option<(String, Vec<String>)> {
     let entry = case.evidence.unclaimed.as_ref().filter(|entry| entry.permanent)?;
-    let neighbour = entry.neighbour?;
+    let (neighbour, hardware) = entry.neighbour.zip(entry.hardware.as_deref())?;
     let said = format!(
-        "; it went to the hardware address {}, which somebody has set by hand for {neighbour} (permanent), so the kernel never asks whether it is right",
-        entry.hardware
+        "; it went to the hardware address {hardware}, which somebody has set by hand for {neighbour} (permanent), so the kernel never asks whether it is right"
     );
     let forget = format!("sudo ip neighbour del {neighbour} dev {}", shell_word(&entry.device));
     // Some networks of containers set the gateway's, and live by it.
@@ -66,7 +69,7 @@ mod tests {
         let mut entry = Unclaimed {
             neighbour: Some(ip(neighbour)),
             device: "docker0".into(),
-            hardware: "02:de:ad:be:ef:01".into(),
+            hardware: Some("02:de:ad:be:ef:01".into()),
             ..Unclaimed::default()
         };
         change(&mut entry);
@@ -82,6 +85,9 @@ mod tests {
         let found = expect(&journey, &to("172.17.0.2", |entry| entry.is_nobodys = true), Code::NoNeighbour, Inferred);
         assert!(found.summary.contains("by docker0, and taken by nobody") && found.summary.ends_with("a container was stopped"));
         assert_eq!(found.remedy[0], "sudo ip neighbour show 172.17.0.2");
+        let given_up = to("172.17.0.2", |entry| (entry.is_nobodys, entry.hardware) = (true, None));
+        let found = expect(&journey, &given_up, Code::NoNeighbour, Inferred);
+        assert!(found.summary.contains("taken by nobody: nothing behind docker0 has 172.17.0.2 any longer"), "{}", found.summary);
         let by_hand = to("172.17.0.2", |entry| {
             (entry.permanent, entry.real) = (true, Some("02:42:ac:11:00:02".into()));
         });

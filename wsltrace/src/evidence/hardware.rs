@@ -27,8 +27,8 @@ pub struct Unclaimed {
     pub neighbour: Option<IpAddr>,
     /// The interface behind which it is taken to be.
     pub device: String,
-    /// The hardware address, as `ip` writes it.
-    pub hardware: String,
+    /// The hardware address, as `ip` writes it; `None` where the kernel has given the entry up since.
+    pub hardware: Option<String>,
     /// Somebody has set it (`nud permanent`), and the kernel never asks whether it is right.
     pub permanent: bool,
     /// The one that the neighbour has, where a namespace that is watched has its address.
@@ -40,9 +40,9 @@ pub struct Unclaimed {
 impl Gatherer {
     /// What bears on a packet that left for a hardware address.
     pub(super) fn add_hardware(&mut self, journey: &Journey, evidence: &mut Evidence) {
-        let Some((netns, device, to)) = sent(journey) else { return };
+        let Some((netns, devices, to)) = sent(journey) else { return };
         self.lend_around(netns, |gatherer, around| {
-            let found = gatherer.unclaimed(around, netns, device, to, journey.outcome);
+            let found = gatherer.unclaimed(around, netns, &devices, to, journey.outcome);
             evidence.unclaimed = found.or_told(netns, "look for hardware addresses").flatten();
         });
     }
@@ -51,11 +51,12 @@ impl Gatherer {
         &self,
         around: &Around,
         netns: u32,
-        device: &str,
+        devices: &[&str],
         to: IpAddr,
         outcome: Outcome,
     ) -> io::Result<Option<Unclaimed>> {
-        let Some((routed, watched)) = around.routed(device).zip(self.watched.get(&netns)) else { return Ok(None) };
+        let routed = devices.iter().find_map(|device| around.routed(device));
+        let Some((routed, watched)) = routed.zip(self.watched.get(&netns)) else { return Ok(None) };
         // Of an answer only what somebody has set tells something, and the route is dear to ask for in a flood.
         if outcome == Outcome::Answered && !around.neighbours.iter().any(|entry| entry.permanent && entry.index == routed.index) {
             return Ok(None);
@@ -65,9 +66,9 @@ impl Gatherer {
     }
 }
 
-/// The namespace and the interface that a packet was last seen leaving, and where it was to go: a SYN that was sent on, or an answer that
-/// nobody has confirmed.
-pub(super) fn sent(journey: &Journey) -> Option<(u32, &str, IpAddr)> {
+/// The namespace that a packet was last seen leaving, the interfaces there, the last one first, and where it was to go: a SYN that was sent
+/// on, or an answer that nobody has confirmed. Of the ports by which a bridge sent it some may be gone, as those of containers that end.
+pub(super) fn sent(journey: &Journey) -> Option<(u32, Vec<&str>, IpAddr)> {
     let facts = journey.facts;
     let to = match journey.outcome {
         Outcome::Forwarded => journey.last_destination().0,
@@ -76,37 +77,63 @@ pub(super) fn sent(journey: &Journey) -> Option<(u32, &str, IpAddr)> {
         }
         _ => return None,
     };
-    let last = journey.stages.iter().rfind(|visit| visit.stage == Stage::TcEgress)?;
-    Some((last.netns, last.interface.as_deref()?, to))
+    let left = || journey.stages.iter().rev().filter(|visit| visit.stage == Stage::TcEgress);
+    let netns = left().next()?.netns;
+    Some((netns, left().take_while(|visit| visit.netns == netns).filter_map(|visit| visit.interface.as_deref()).collect(), to))
 }
 
 impl Around {
     pub(super) fn unclaimed(&self, device: &Link, neighbour: IpAddr) -> Option<Unclaimed> {
-        let entry = self.neighbours.iter().find(|entry| entry.index == device.index && entry.address == neighbour)?;
+        let Some(entry) = self.neighbours.iter().find(|entry| entry.index == device.index && entry.address == neighbour) else {
+            return self.given_up(device, neighbour);
+        };
         let theirs = self.others.iter().flat_map(|other| &other.links);
         let has = |link: &Link| link.address == entry.hardware;
         let hardware = written(&entry.hardware);
         if self.links.iter().chain(theirs).any(has) || hardware == OF_WSL {
             return None;
         }
-        let is_port = |link: &&Link| link.up && link.master == Some(device.index);
-        let ports: Vec<&Link> = self.links.iter().filter(is_port).collect();
+        let ports = self.ports_of(device);
         let known = self
             .learned
             .iter()
             .any(|learned| learned.hardware == entry.hardware && ports.iter().any(|port| port.index == learned.port));
-        let is_bridge = device.kind.as_deref() == Some("bridge");
-        let is_seen = |link: &&Link| self.others.iter().any(|other| other.end_of(link).is_some());
-        let all_seen = if is_bridge { ports.iter().all(is_seen) } else { is_seen(&device) };
         Some(Unclaimed {
             neighbour: Some(neighbour),
             device: device.name.clone(),
-            hardware,
+            hardware: Some(hardware),
             permanent: entry.permanent,
             real: self.others.iter().find_map(|other| other.hardware_of(neighbour)),
-            is_nobodys: all_seen && !known,
+            is_nobodys: self.all_seen(device) && !known,
         })
     }
+
+    /// Behind a bridge there is nobody with the address, and the entry by which the packet left is gone: the kernel asked again in vain.
+    fn given_up(&self, device: &Link, neighbour: IpAddr) -> Option<Unclaimed> {
+        let is_there = self.others.iter().flat_map(|other| &other.addresses).any(|own| own.address == neighbour);
+        let is_nobodys = is_bridge(device) && self.all_seen(device) && !is_there;
+        is_nobodys.then(|| Unclaimed {
+            neighbour: Some(neighbour),
+            device: device.name.clone(),
+            is_nobodys,
+            ..Unclaimed::default()
+        })
+    }
+
+    /// The ports of a bridge that are switched on.
+    fn ports_of(&self, device: &Link) -> Vec<&Link> {
+        self.links.iter().filter(|link| link.up && link.master == Some(device.index)).collect()
+    }
+
+    /// Whether all that stands behind an interface is watched.
+    fn all_seen(&self, device: &Link) -> bool {
+        let is_seen = |link: &Link| self.others.iter().any(|other| other.end_of(link).is_some());
+        if is_bridge(device) { self.ports_of(device).into_iter().all(is_seen) } else { is_seen(device) }
+    }
+}
+
+fn is_bridge(device: &Link) -> bool {
+    device.kind.as_deref() == Some("bridge")
 }
 
 #[cfg(test)]
@@ -119,7 +146,7 @@ mod tests {
 
     fn found(around: &Around) -> Option<(Option<String>, bool)> {
         let found = around.unclaimed(around.routed("vk2").unwrap(), ip("10.9.0.2"))?;
-        assert_eq!((found.device.as_str(), found.hardware.len()), ("br0", 17));
+        assert_eq!((found.device.as_str(), found.hardware?.len()), ("br0", 17));
         Some((found.real, found.is_nobodys))
     }
 
@@ -137,8 +164,18 @@ mod tests {
         let mut learned = around(99);
         learned.learned.push(Learned { port: 4, hardware: vec![2, 0, 0, 0, 0, 99] });
         assert!(!found(&learned).unwrap().1);
-        let mut unknown = around(99);
-        unknown.neighbours.clear();
-        assert_eq!(found(&unknown), None);
+    }
+
+    #[test]
+    fn an_entry_that_is_gone_was_nobodys_where_nobody_has_the_address() {
+        let mut gone = around(99);
+        gone.neighbours.clear();
+        let unclaimed = |around: &Around| around.unclaimed(around.routed("vk")?, ip("10.9.0.2"));
+        assert_eq!(unclaimed(&gone), None, "the container is there");
+        gone.others.pop();
+        assert_eq!(unclaimed(&gone), None, "where its veth leads nobody looks");
+        gone.links.pop();
+        let found = unclaimed(&gone).unwrap();
+        assert_eq!((found.hardware, found.real, found.is_nobodys), (None, None, true));
     }
 }

@@ -76,7 +76,7 @@ fn left_in_vain(journey: &Journey) -> Option<(u32, &str)> {
         return of(last).zip(last.interface.as_deref());
     }
     let in_vain = journey.outcome == Outcome::Forwarded || facts.syn_ack_again;
-    sent(journey).filter(|_| in_vain).map(|(netns, device, _)| (netns, device))
+    sent(journey).filter(|_| in_vain).and_then(|(netns, devices, _)| Some((netns, *devices.first()?)))
 }
 
 /// What may have kept a packet behind our place.

@@ -56,11 +56,11 @@ impl Gatherer {
     /// What was wrong with where a packet was sent that nobody took, or that a bridge did not hand on.
     pub(super) fn add_misaddressed(&mut self, journey: &Journey, evidence: &mut Evidence) {
         let by_bridge = is_freed_by_bridge(journey);
-        let Some((netns, device, to)) = sent(journey).or_else(|| by_bridge.then(|| sent_to_bridge(journey)).flatten()) else {
+        let Some((netns, devices, to)) = sent(journey).or_else(|| by_bridge.then(|| sent_to_bridge(journey)).flatten()) else {
             return;
         };
         let found = self.lend_around(netns, |gatherer, around| {
-            let routed = around.routed(device)?;
+            let routed = devices.iter().find_map(|device| around.routed(device))?;
             if !is_silent(routed) && !by_bridge {
                 return None;
             }
@@ -70,7 +70,7 @@ impl Gatherer {
                 Misaddress::NoArp
             } else {
                 let Unclaimed { hardware, permanent, real, .. } = around.unclaimed(routed, neighbour)?;
-                Misaddress::Wrong { hardware, permanent, real }
+                Misaddress::Wrong { hardware: hardware?, permanent, real }
             };
             Some((routed.name.clone(), neighbour, why))
         });
@@ -89,10 +89,10 @@ fn is_freed_by_bridge(journey: &Journey) -> bool {
 }
 
 /// The namespace and the interface by which an answer left for a bridge, and where it was to go.
-fn sent_to_bridge(journey: &Journey) -> Option<(u32, &str, IpAddr)> {
+fn sent_to_bridge(journey: &Journey) -> Option<(u32, Vec<&str>, IpAddr)> {
     let answer = journey.stages.get(journey.answer?..)?;
     let left = answer.iter().rfind(|visit| visit.stage == Stage::TcEgress)?;
-    Some((left.netns, left.interface.as_deref()?, journey.last_source()))
+    Some((left.netns, vec![left.interface.as_deref()?], journey.last_source()))
 }
 
 /// Whether it does not ask for hardware addresses, though its like do.
@@ -127,7 +127,7 @@ mod tests {
         let stages = [Stage::TcIngress, Stage::SynAck, Stage::TcEgress, Stage::TcIngress];
         let mut journey = samples::journey(&stages, Outcome::AnswerDropped, Some(Stage::TcIngress), None);
         journey.stages[2].netns = CONTAINER;
-        assert_eq!(sent_to_bridge(&journey), Some((CONTAINER, "eth0", journey.flow.source)));
+        assert_eq!(sent_to_bridge(&journey), Some((CONTAINER, vec!["eth0"], journey.flow.source)));
         journey.answer = None;
         assert_eq!(sent_to_bridge(&journey), None);
     }

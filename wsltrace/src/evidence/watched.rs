@@ -17,13 +17,20 @@ use crate::journey::InterfaceName;
 use crate::kernel::netns::Netns;
 use crate::probe::{is_own_program, tc_programs};
 
-/// How long listeners are kept.
-const LISTENERS_KEPT: Duration = Duration::from_millis(200);
-/// How long the firewalls and the owners of sockets are kept: they are dear to find and seldom change.
+/// How long an answer is kept at most that is dear to get and seldom changes.
 pub(super) const REST_KEPT: Duration = Duration::from_secs(2);
+/// For so many times of what it took to get an answer is it kept: of the time of many journeys each question takes 2 %, and a single
+/// journey's is asked anew, since whoever looks for a fault changes something between two attempts.
+const KEPT_FOR: u32 = 50;
 
-/// An answer that is dear to get and seldom changes: it is kept for a while.
-pub(super) struct Kept<T>(Option<(Instant, T)>);
+/// An answer that is kept for a while.
+pub(super) struct Kept<T>(Option<Answer<T>>);
+
+struct Answer<T> {
+    asked: Instant,
+    took: Duration,
+    value: T,
+}
 
 // Derived, it would ask the same of `T`.
 impl<T> Default for Kept<T> {
@@ -39,21 +46,40 @@ impl<T> Kept<T> {
 
     /// The same, to keep more with it.
     pub(super) fn get_mut(&mut self, read: impl FnOnce() -> io::Result<T>) -> io::Result<&mut T> {
-        self.unless(|time| time.elapsed() >= REST_KEPT, read)
+        self.unless(Answer::is_old, read)
     }
 
-    /// An answer that is not older than this.
+    /// An answer that was asked for not before this.
     pub(super) fn get_since(&mut self, after: Instant, read: impl FnOnce() -> io::Result<T>) -> io::Result<&T> {
-        self.unless(|time| time < after, read).map(|kept| &*kept)
+        self.unless(|answer| answer.asked < after, read).map(|kept| &*kept)
     }
 
-    fn unless(&mut self, is_old: impl FnOnce(Instant) -> bool, read: impl FnOnce() -> io::Result<T>) -> io::Result<&mut T> {
-        let kept = match self.0.take().filter(|(time, _)| !is_old(*time)) {
-            Some(kept) => kept,
-            None => (Instant::now(), read()?),
-        };
-        Ok(&mut self.0.insert(kept).1)
+    /// Whether nothing is kept that would still be given.
+    fn is_old(&self) -> bool {
+        self.0.as_ref().is_none_or(Answer::is_old)
     }
+
+    fn unless(&mut self, is_old: impl FnOnce(&Answer<T>) -> bool, read: impl FnOnce() -> io::Result<T>) -> io::Result<&mut T> {
+        let answer = self.0.take().filter(|answer| !is_old(answer)).map_or_else(|| Answer::of(read), Ok)?;
+        Ok(&mut self.0.insert(answer).value)
+    }
+}
+
+impl<T> Answer<T> {
+    fn of(read: impl FnOnce() -> io::Result<T>) -> io::Result<Self> {
+        let asked = Instant::now();
+        let value = read()?;
+        Ok(Self { asked, took: asked.elapsed(), value })
+    }
+
+    fn is_old(&self) -> bool {
+        self.asked.elapsed() >= kept_for(self.took)
+    }
+}
+
+/// How long an answer is kept that took so long.
+fn kept_for(took: Duration) -> Duration {
+    (took * KEPT_FOR).min(REST_KEPT)
 }
 
 /// A namespace that is watched.
@@ -62,7 +88,7 @@ pub(super) struct Watched {
     pub(super) readings: Readings,
     /// How a command is run in it.
     pub(super) entrance: Kept<Option<String>>,
-    pub(super) listeners: HashMap<u16, (Instant, Vec<Found>)>,
+    pub(super) listeners: HashMap<u16, Kept<Vec<Found>>>,
     pub(super) firewalls: Kept<Firewalls>,
     /// Names of the programs that look for listeners.
     pub(super) lookup_programs: Kept<Vec<String>>,
@@ -144,22 +170,47 @@ impl Watched {
         self.tc_programs.entry((device, ingress)).or_default().get(look).cloned()
     }
 
-    /// The listeners on a port, by a look not older than the time they are kept and, where one is given, than `after`.
+    /// The listeners on a port, by a look that, where a time is given, is not older than that.
     pub(super) fn listeners(&mut self, port: u16, after: Option<Instant>) -> io::Result<Vec<Found>> {
-        let now = Instant::now();
-        self.listeners.retain(|_, (time, _)| now.duration_since(*time) < LISTENERS_KEPT);
-        if let Some((time, found)) = self.listeners.get(&port)
-            && after.is_none_or(|after| *time >= after)
-        {
-            return Ok(found.clone());
-        }
-        let found = sockets::listeners(&self.netns, port)?;
-        self.listeners.insert(port, (now, found.clone()));
-        Ok(found)
+        // Many ports may be traced.
+        self.listeners.retain(|_, kept| !kept.is_old());
+        let look = || sockets::listeners(&self.netns, port);
+        let kept = self.listeners.entry(port).or_default();
+        let found = match after {
+            Some(after) => kept.get_since(after, look),
+            None => kept.get(look),
+        };
+        found.cloned()
     }
 }
 
 /// The programs of a list that are not ours.
 pub(super) fn others(programs: &[String]) -> Vec<String> {
     programs.iter().filter(|name| !is_own_program(name)).cloned().collect()
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_kept_the_longer_the_dearer_they_are() {
+        assert_eq!(kept_for(Duration::from_micros(300)), Duration::from_millis(15));
+        assert_eq!(kept_for(Duration::from_millis(40)), REST_KEPT);
+        assert_eq!(kept_for(Duration::from_secs(9)), REST_KEPT);
+    }
+
+    #[test]
+    fn an_answer_from_before_is_none() {
+        let mut kept = Kept::default();
+        let before = Instant::now();
+        assert_eq!(*kept.get_since(before, || Ok(1)).unwrap(), 1);
+        assert_eq!(*kept.get_since(before, || Ok(2)).unwrap(), 1);
+        assert_eq!(*kept.get_since(Instant::now(), || Ok(3)).unwrap(), 3);
+        // One that failed leaves nothing.
+        let after = Instant::now();
+        kept.get_since(after, || Err(io::ErrorKind::TimedOut.into())).unwrap_err();
+        assert_eq!(*kept.get_since(before, || Ok(4)).unwrap(), 4);
+    }
 }

@@ -57,7 +57,10 @@ pub(crate) fn held_tables(netns: &Netns) -> io::Result<Vec<(String, String)>> {
 fn owner_port(rule: &Rule) -> io::Result<Option<u32>> {
     let Some(family) = family_of(&rule.family) else { return Ok(None) };
     let question = TableMessage { attributes: vec![TableAttribute::Name(rule.table.clone())] };
-    let answer: NetfilterMessage = netlink::ask(NETLINK_NETFILTER, message(family, NfTablesMessage::GetTable(question)))?;
+    let answer = netlink::ask(NETLINK_NETFILTER, message(family, NfTablesMessage::GetTable(question)));
+    // It went meanwhile.
+    let Some(answer) = unless_absent(answer)? else { return Ok(None) };
+    let answer: NetfilterMessage = answer;
     let NetfilterMessageInner::NfTables(NfTablesMessage::NewTable(table)) = answer.inner else { return Ok(None) };
     Ok(table.attributes.iter().find_map(|of| if let TableAttribute::Owner(port) = of { Some(*port) } else { None }))
 }
