@@ -24,9 +24,10 @@ fn nowhere<'a>(case: &Case<'a>) -> Option<&'a Lead> {
     (lead.leaves_by.is_none() || back && case.journey.origin == Origin::Remote).then_some(lead)
 }
 
-/// Whether a packet that is not for this machine has no way on either.
+/// Whether a packet that is not for this machine has no way on either. One that a route refuses has one, to nowhere.
 pub(super) fn is_for_nobody(case: &Case) -> bool {
-    nowhere(case).is_some() || has_moved(case).is_some()
+    let is_refused = super::routes::refused_by_tables(case, case.journey.last_destination().0).is_some();
+    nowhere(case).is_some() && !is_refused || has_moved(case).is_some()
 }
 
 /// The address that a container has on the interface by which a packet came for another of the same network, which nobody has that is seen:
@@ -246,7 +247,7 @@ mod tests {
         Confidence::Proved,
         tests::{dropped, expect},
     };
-    use crate::evidence::{Backend, Evidence, Lead, Listener, OwnAddress, Owner, Rule};
+    use crate::evidence::{Backend, Evidence, Lead, Listener, OwnAddress, Owner, Refusing, Rule};
     use crate::journey::{DeathPlace, Outcome, Stage, Translated};
     use crate::output::samples::{self, CONTAINER, ip, listener, with_listeners};
 
@@ -267,6 +268,24 @@ mod tests {
         // Another container has it, or it is of a network behind this one.
         expect(&journey, &with("172.17.0.7", true), Code::NoForwarding, Proved);
         expect(&journey, &with("10.244.0.1", false), Code::NoForwarding, Proved);
+    }
+
+    #[test]
+    fn forwarding_comes_before_a_route_that_leads_nowhere() {
+        let journey = dropped(&[Stage::TcIngress, Stage::Prerouting, Stage::Routing], "IP_INADDRERRORS", "ip_error+0x94");
+        let lead = Some(Lead { sent_by_rule: Some(true), ..Lead::default() });
+        let nowhere = Evidence { lead, ..Evidence::default() };
+        expect(&journey, &nowhere, Code::NoRoute, Proved);
+        let route = Refusing {
+            kind: "blackhole".into(),
+            destination: (ip("172.17.0.9"), 32),
+            source: None,
+            table: 254,
+            marked: false,
+            nexthop: None,
+        };
+        let found = expect(&journey, &Evidence { refusing_route: Some(route), ..nowhere }, Code::NoForwarding, Proved);
+        assert!(found.remedy.iter().any(|line| line == "sudo sysctl -w net.ipv4.ip_forward=1"), "{:?}", found.remedy);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Which rule dropped a packet that had come in by a device and to no hook of the machine's own yet: there the kernel's trace does not begin
 //! for answers, and for chains that come before ours. The rules as they are now are followed, so this proves nothing.
 
-use super::simulated::{Rules, came};
+use super::simulated::came;
 use super::told::OrTold as _;
 use super::watched::Watched;
 use super::{Evidence, NamedBy};
@@ -20,8 +20,8 @@ impl Watched {
         let Some(links) = list_links(&self.netns).or_told(inum, "look at the devices") else { return };
         let master = links.iter().find(|link| link.name == device).and_then(|link| link.master);
         let is_port = links.iter().any(|link| Some(link.index) == master && link.kind.as_deref() == Some("bridge"));
-        let rules = self.rules.get(|| Rules::read(&self.netns)).or_told(inum, "read the firewall rules");
-        let found = rules.and_then(|rules| behind_device(&rules.rulesets, &packet(journey), &rules.machine, (device, is_port)));
+        let found =
+            self.rules().and_then(|rules| behind_device(&rules.rulesets, &packet(journey), &rules.machine, (device, is_port)));
         let Some([only]) = found.as_deref() else { return };
         evidence.stage = (only.rule.family == "netdev").then_some(Stage::NetfilterIngress);
         (evidence.rule, evidence.named_by) = (Some(only.rule.clone()), NamedBy::Rules);

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use super::simulated::Rules;
 use super::told::OrTold as _;
 use super::watched::others;
 use super::{Gatherer, Rule, way};
@@ -72,7 +71,7 @@ impl Gatherer {
             let programs =
                 watched.netfilter_programs.get(netfilter_programs).or_told(inum, "see which BPF programs are at netfilter");
             programs.filter(|names| others(names).is_empty())?;
-            let rules = watched.rules.get(|| Rules::read(&watched.netns)).or_told(inum, "read the firewall rules")?;
+            let rules = watched.rules()?;
             let suspected = suspects(&rules.rulesets, &data(journey, inum), &rules.machine)?;
             found.extend(suspected.into_iter().map(|suspect| (inum, suspect)));
         }

@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use super::simulated::{Rules, came};
-use super::told::OrTold as _;
 use super::watched::Watched;
 use super::{Evidence, Rule};
 use crate::journey::{Journey, Outcome, Stage};
@@ -38,8 +37,7 @@ impl Watched {
         if self.has_many_rules() {
             return None;
         }
-        let rules = self.rules.get_mut(|| Rules::read(&self.netns)).or_told(self.netns.inum(), "read the firewall rules");
-        let found = rules.map(|rules| kept(rules, &syn(journey), rule)).unwrap_or_default();
+        let found = self.rules().map(|rules| kept(rules, &syn(journey), rule)).unwrap_or_default();
         // What stands in a program's own table nobody else can change.
         let all = found.further.len();
         evidence.further = found.further.into_iter().take_while(|further| self.holder(&further.rule).is_none()).collect();
@@ -51,7 +49,7 @@ impl Watched {
         if self.has_many_rules() || self.holder(rule).is_some() {
             return None;
         }
-        let rules = self.rules.get_mut(|| Rules::read(&self.netns)).or_told(self.netns.inum(), "read the firewall rules")?;
+        let rules = self.rules()?;
         let key = (syn(journey), at(rule));
         if let Some(known) = rules.ways.get(&key) {
             return *known;
@@ -86,8 +84,7 @@ impl Watched {
     /// The rule that would stop the answer from a port of this namespace to a journey's client, where it is certain by the rules as they are
     /// and somebody may change it.
     pub(super) fn stopper_of_answer(&mut self, journey: &Journey, from: (IpAddr, u16)) -> Option<Rule> {
-        let inum = self.netns.inum();
-        let rules = self.rules.get(|| Rules::read(&self.netns)).or_told(inum, "read the firewall rules")?;
+        let rules = self.rules()?;
         let came = syn(journey);
         let way = match came.way {
             Way::Outside { device, .. } => Way::Answer { device },

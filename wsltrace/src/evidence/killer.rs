@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use super::readings::Span;
 use super::rules::{Came, Ends, FirewallTrace, LegacyCounters, Named, table_holder};
-use super::simulated::Rules;
 use super::told::OrTold as _;
 use super::watched::{Watched, others};
 use super::{Backend, Evidence, Further, NamedBy, Rule, TableHolder, backend, way};
@@ -20,8 +19,7 @@ impl Watched {
     pub(super) fn add_rule(&mut self, journey: &Journey, died_at: Option<Stage>, span: Span, evidence: &mut Evidence) {
         let inum = self.netns.inum();
         if journey.is_unconfirmed_by_firewall() {
-            let rules = self.rules.get(|| Rules::read(&self.netns)).or_told(inum, "read the firewall rules");
-            if let Some((rule, port)) = rules.and_then(|rules| rules.dropper(journey)) {
+            if let Some((rule, port)) = self.rules().and_then(|rules| rules.dropper(journey)) {
                 (evidence.rule, evidence.port_there) = (Some(rule), port);
             } else {
                 self.name_by_counter(journey, filter_stage(journey), span.began, evidence);
@@ -68,8 +66,7 @@ impl Watched {
 
     /// The rules that may have dropped what confirms an answer; the only one is named.
     fn suspect(&mut self, journey: &Journey, evidence: &mut Evidence) {
-        let rules = self.rules.get(|| Rules::read(&self.netns)).or_told(self.netns.inum(), "read the firewall rules");
-        let found = rules.map(|rules| rules.suspects_of_confirmation(journey)).unwrap_or_default();
+        let found = self.rules().map(|rules| rules.suspects_of_confirmation(journey)).unwrap_or_default();
         if let [only] = found.as_slice() {
             (evidence.rule, evidence.port_there) = (Some(only.rule.clone()), only.port);
         }

@@ -126,7 +126,7 @@ impl Watched {
         let inum = self.netns.inum();
         let own = self.addresses.get(|| list_addresses(&self.netns)).or_told(inum, "list the addresses")?;
         let asker = if search.own { search.asker.or_else(|| asker(own, &search)) } else { search.asker };
-        let rules = self.rules.get(|| Rules::read(&self.netns)).or_told(inum, "read the firewall rules")?;
+        let rules = self.rules()?;
         searched(rules, &Search { asker, ..search })
     }
 

@@ -47,7 +47,7 @@ impl Gatherer {
             return;
         }
         let Some(watched) = self.watched.get_mut(&inum) else { return };
-        let rules = watched.rules.get(|| simulated::Rules::read(&watched.netns)).or_told(inum, "read the firewall rules");
+        let rules = watched.rules();
         let Some((port, rule)) = rules.filter(|rules| rules.hand_to_proxies).and_then(|rules| proxy_of(rules, journey)) else {
             return;
         };

@@ -27,8 +27,7 @@ impl Watched {
             return;
         }
         let Some(packet) = packet(journey) else { return };
-        let rules = self.rules.get_mut(|| Rules::read(&self.netns)).or_told(self.netns.inum(), "read the firewall rules");
-        let found = rules.map(|rules| kept(rules, &packet, hook)).unwrap_or_default();
+        let found = self.rules().map(|rules| kept(rules, &packet, hook)).unwrap_or_default();
         let mut fitting = found.into_iter().map(|suspect| suspect.rule).filter(|rule| fits(journey, evidence, rule));
         if let (Some(only), None) = (fitting.next(), fitting.next()) {
             evidence.backend = Some(only.backend);

@@ -8,9 +8,10 @@ use super::around::Around;
 use super::backend::Firewalls;
 use super::published::Container;
 use super::readings::Readings;
-use super::rules::{FirewallTrace, LegacyCounters, Twins};
+use super::rules::{FirewallTrace, LegacyCounters, Twins, generation, inside};
 use super::simulated::Rules;
 use super::sockets::{self, Found};
+use super::told::OrTold as _;
 use super::unlistened::Idle;
 use super::{Handed, OwnAddress, TableHolder, TcProgram};
 use crate::journey::InterfaceName;
@@ -52,6 +53,11 @@ impl<T> Kept<T> {
     /// An answer that was asked for not before this.
     pub(super) fn get_since(&mut self, after: Instant, read: impl FnOnce() -> io::Result<T>) -> io::Result<&T> {
         self.unless(|answer| answer.asked < after, read).map(|kept| &*kept)
+    }
+
+    /// Forgets an answer that does not hold any more.
+    fn forget_unless(&mut self, holds: impl FnOnce(&T) -> bool) {
+        self.0.take_if(|answer| !holds(&answer.value));
     }
 
     /// Whether nothing is kept that would still be given.
@@ -116,8 +122,10 @@ pub(super) struct Watched {
     pub(super) published: Kept<Vec<Container>>,
     /// The hardware addresses here and behind it.
     pub(super) around: Kept<Option<Around>>,
-    /// What the simulation follows.
-    pub(super) rules: Kept<Rules>,
+    /// What the simulation follows, with the generation of nftables' rulesets from before it was read.
+    rules: Kept<(Option<u32>, Rules)>,
+    /// Which generation that is now.
+    generation: Kept<Option<u32>>,
     pub(super) trace: Option<FirewallTrace>,
     pub(super) twins: Twins,
     /// Counters of the old iptables, IPv4 and IPv6.
@@ -151,6 +159,7 @@ impl Watched {
             published: Kept::default(),
             around: Kept::default(),
             rules: Kept::default(),
+            generation: Kept::default(),
             trace: None,
             twins: Twins::default(),
             legacy: [None, None],
@@ -168,6 +177,17 @@ impl Watched {
             Ok(others.map(|(name, link)| TcProgram { name, link }).collect())
         };
         self.tc_programs.entry((device, ingress)).or_default().get(look).cloned()
+    }
+
+    /// The firewall rules as they are now. They are dear to read, and whether nftables' have changed meanwhile is not: of the old
+    /// iptables' it cannot be asked.
+    pub(super) fn rules(&mut self) -> Option<&mut Rules> {
+        let (inum, netns) = (self.netns.inum(), &self.netns);
+        let now = self.generation.get(|| inside(netns, generation)).or_told(inum, "ask whether the firewall rules have changed");
+        let now = *now?;
+        self.rules.forget_unless(|(then, _)| *then == now);
+        let rules = self.rules.get_mut(|| Ok((now, Rules::read(netns)?))).or_told(inum, "read the firewall rules");
+        rules.map(|(_, rules)| rules)
     }
 
     /// The listeners on a port, by a look that, where a time is given, is not older than that.
@@ -208,6 +228,10 @@ mod tests {
         assert_eq!(*kept.get_since(before, || Ok(1)).unwrap(), 1);
         assert_eq!(*kept.get_since(before, || Ok(2)).unwrap(), 1);
         assert_eq!(*kept.get_since(Instant::now(), || Ok(3)).unwrap(), 3);
+        kept.forget_unless(|answer| *answer == 3);
+        assert_eq!(*kept.get(|| Ok(4)).unwrap(), 3);
+        kept.forget_unless(|answer| *answer != 3);
+        assert_eq!(*kept.get(|| Ok(5)).unwrap(), 5);
         // One that failed leaves nothing.
         let after = Instant::now();
         kept.get_since(after, || Err(io::ErrorKind::TimedOut.into())).unwrap_err();
