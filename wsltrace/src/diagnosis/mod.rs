@@ -80,6 +80,7 @@ pub(crate) use overlap::{another_range, overlapping};
 pub use reasons::{ReasonPage, reason_page, reason_pages};
 pub(crate) use refusers::{refuser, removal};
 pub(crate) use remedy::{Obstacle, allow_neighbours, around};
+pub(crate) use shut_port::{join_vlan, kept_apart};
 pub use stages::{StagePage, stage_page};
 pub use stall::{Cause, Lately, Stall, stall};
 pub use stall_page::{STALL, StallPage};

@@ -15,15 +15,34 @@ pub(super) fn found(case: &Case) -> Option<Finding> {
         Shut::NotForwarding => {
             format!("the interface {shown}, the port of the bridge {of} that leads there, does not forward (its state)")
         }
+        Shut::OtherVlan { of_bridge, of_port } => {
+            format!("the bridge {of} {}", kept_apart(&format!("{shown}, its port that leads there,"), *of_bridge, *of_port))
+        }
     };
     let word = shell_word(port);
     let mend = match why {
-        Shut::SwitchedOff => format!("ip link set dev {word} up"),
-        Shut::NotForwarding => format!("ip link set dev {word} type bridge_slave state 3"),
+        Shut::SwitchedOff => vec![format!("ip link set dev {word} up")],
+        Shut::NotForwarding => vec![format!("ip link set dev {word} type bridge_slave state 3")],
+        Shut::OtherVlan { of_bridge, of_port } => join_vlan(&shell_word(bridge), &word, *of_bridge, *of_port),
     };
+    let mend: Vec<String> = mend.iter().map(|mend| case.root(mend)).collect();
     let fate = if case.journey.outcome == Outcome::Unfinished { "unfinished: it does not get" } else { "dropped on the way" };
     let summary = format!("{fate} to {to}: {what}");
-    Some(Finding::inferred(summary).remedy(case.where_to_type()).remedy([case.root(&mend)]))
+    Some(Finding::inferred(summary).remedy(case.where_to_type()).remedy(mend))
+}
+
+/// What keeps a bridge from its port, behind the bridge's name.
+pub(crate) fn kept_apart(port: &str, of_bridge: Option<u16>, of_port: Option<u16>) -> String {
+    let named = |vlan: Option<u16>| vlan.map_or_else(|| "in none".to_owned(), |vlan| format!("in VLAN {vlan}"));
+    format!("filters by VLANs (vlan_filtering), and is itself {}, while {port} is {}", named(of_bridge), named(of_port))
+}
+
+/// What puts a bridge and its port into one VLAN: the one that the bridge is in, or else the port's, or the usual one.
+pub(crate) fn join_vlan(bridge: &str, port: &str, of_bridge: Option<u16>, of_port: Option<u16>) -> Vec<String> {
+    let vlan = of_bridge.or(of_port).unwrap_or(1);
+    let of_bridge = of_bridge.is_none().then(|| format!("bridge vlan add dev {bridge} vid {vlan} pvid untagged self"));
+    let of_port = (of_port != Some(vlan)).then(|| format!("bridge vlan add dev {port} vid {vlan} pvid untagged"));
+    of_bridge.into_iter().chain(of_port).collect()
 }
 
 #[cfg(test)]
@@ -46,6 +65,12 @@ mod tests {
             assert!(off.summary.ends_with("the port of the bridge docker0 that leads there, is switched off"), "{}", off.summary);
             assert_eq!(off.remedy, ["sudo ip link set dev veth0 up"]);
             assert_eq!(found(Shut::NotForwarding).remedy, ["sudo ip link set dev veth0 type bridge_slave state 3"]);
+            let vlan = |of_bridge, of_port| found(Shut::OtherVlan { of_bridge, of_port });
+            let other = vlan(Some(1), Some(20));
+            assert!(other.summary.ends_with("is itself in VLAN 1, while veth0, its port that leads there, is in VLAN 20"));
+            assert_eq!(other.remedy, ["sudo bridge vlan add dev veth0 vid 1 pvid untagged"]);
+            assert_eq!(vlan(None, Some(20)).remedy, ["sudo bridge vlan add dev docker0 vid 20 pvid untagged self"]);
+            assert_eq!(vlan(None, None).remedy.len(), 2);
         }
     }
 }

@@ -25,6 +25,7 @@ use crate::kernel::command::output_within;
 use crate::kernel::containers::interfaces_toward;
 use crate::kernel::links::{ARPHRD_ETHER, Link, filtered_interfaces, list_links};
 use crate::kernel::netns::Netns;
+use crate::kernel::vlans::{apart, bridge_vlans};
 use crate::probe::{is_own_program, lookup_programs, netfilter_programs, tc_programs};
 use crate::simulate::read;
 use ends::{Ends, ends};
@@ -233,10 +234,13 @@ fn interfaces(netns: &Netns, links: &[Link], addresses: &[OwnAddress], asked: &m
         .unwrap_or_else(|error| Err(io::Error::other(error)));
     let programs = asked.take("the BPF programs at tc", programs);
     let filtered = asked.take("the queueing disciplines", filtered_interfaces(netns));
+    let vlans = asked.take("the VLANs of bridges", bridge_vlans(netns, links));
+    let master = |link: &Link| links.iter().find(|master| Some(master.index) == link.master);
     let of = |(index, link): (usize, &Link)| Interface {
         name: link.name.clone(),
         kind: link.kind.clone(),
-        master: links.iter().find(|master| Some(master.index) == link.master).map(|master| master.name.clone()),
+        master: master(link).map(|master| master.name.clone()),
+        apart: master(link).and_then(|bridge| apart(&vlans, bridge, link)),
         up: link.up,
         // A bridge without containers has none either.
         no_carrier: link.up && !link.carrier && link.kind.as_deref() != Some("bridge"),

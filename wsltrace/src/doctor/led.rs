@@ -6,10 +6,11 @@ use std::net::{IpAddr, SocketAddr};
 use super::firewall::stopped;
 use super::unserved::{End, Inside};
 use super::{Facts, Interface, Severity};
-use crate::diagnosis::rule_name;
+use crate::diagnosis::{join_vlan, kept_apart, rule_name};
 use crate::escape::shell_word;
 use crate::evidence::{Listener, Rule};
 use crate::kernel::addresses::covers;
+use crate::kernel::vlans::Apart;
 use crate::simulate::{Part, Prediction, Way};
 use crate::wsl::{Entry, Gate, takers};
 
@@ -126,6 +127,7 @@ impl Facts {
                 })
             })
             .or_else(|| self.taken_out(inside, to.ip()))
+            .or_else(|| self.in_other_vlan(inside))
             .or_else(|| self.cut_off(inside, end))
             .or_else(|| self.unserved_inside(inside, end, to))
             .or_else(|| self.no_answer(entry, end))
@@ -143,6 +145,16 @@ impl Facts {
         );
         let mend = format!("sudo ip link set {} master {}", shell_word(&own.name), shell_word(by));
         Some(Trouble::new(Severity::Fails, why, [mend]))
+    }
+
+    /// A container behind a port that the VLANs of its bridge keep from the bridge itself, by which this machine sends.
+    fn in_other_vlan(&self, inside: &Inside) -> Option<Trouble> {
+        let port = self.linux.interface(&inside.through)?;
+        let (Apart { of_bridge, of_port }, bridge) = (port.apart?, port.master.as_ref()?);
+        let why =
+            format!("a container behind {}, and its bridge {bridge} {}", port.name, kept_apart("that port", of_bridge, of_port));
+        let mend = join_vlan(&shell_word(bridge), &shell_word(&port.name), of_bridge, of_port);
+        Some(Trouble::new(Severity::Fails, why, mend.into_iter().map(|line| format!("sudo {line}"))))
     }
 
     /// A container whose interface has nothing at its other end, as when that is switched off here.

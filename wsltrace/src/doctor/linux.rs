@@ -10,6 +10,7 @@ use super::unserved::Inside;
 use crate::diagnosis::overlapping;
 use crate::evidence::{Back, Cgroup, Listener, RefusedClient};
 use crate::kernel::addresses::covers;
+use crate::kernel::vlans::Apart;
 
 /// What Linux says.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -129,6 +130,9 @@ pub struct Interface {
     /// The bridge or bond that it is a port of.
     #[serde(skip)]
     pub master: Option<String>,
+    /// It is a port of a bridge whose VLANs keep it from the bridge itself.
+    #[serde(skip)]
+    pub apart: Option<Apart>,
     /// It is switched on.
     pub up: bool,
     /// It is, and nothing is at its other end.

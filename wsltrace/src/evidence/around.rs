@@ -1,5 +1,6 @@
 //! A namespace and what stands behind its interfaces: the other namespaces that are watched, with their interfaces and addresses.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 
@@ -9,6 +10,7 @@ use super::told::OrTold as _;
 use crate::kernel::addresses::list_addresses;
 use crate::kernel::links::{Link, list_links};
 use crate::kernel::neighbours::{self, Learned, Neighbour, written};
+use crate::kernel::vlans::{Vlans, bridge_vlans};
 
 /// A namespace and what is behind it.
 pub(super) struct Around {
@@ -16,6 +18,8 @@ pub(super) struct Around {
     pub(super) neighbours: Vec<Neighbour>,
     pub(super) learned: Vec<Learned>,
     pub(super) others: Vec<Other>,
+    /// What is in which VLAN, where a bridge looks at that.
+    pub(super) vlans: BTreeMap<u32, Vlans>,
 }
 
 /// A namespace with interfaces and the addresses of them.
@@ -63,7 +67,9 @@ impl Gatherer {
         }
         let netns = &watched.netns;
         let (neighbours, learned) = (neighbours::neighbours(netns)?, neighbours::learned(netns)?);
-        Ok(Some(Around { links: list_links(netns)?, neighbours, learned, others }))
+        let links = list_links(netns)?;
+        let vlans = bridge_vlans(netns, &links)?;
+        Ok(Some(Around { links, neighbours, learned, others, vlans }))
     }
 }
 
@@ -146,6 +152,7 @@ pub(super) mod tests {
             neighbours: vec![Neighbour { address: ip("10.9.0.2"), index: 3, hardware, permanent: false }],
             learned: Vec::new(),
             others: vec![other(14, 4, "10.9.0.3"), other(15, 5, "10.9.0.2")],
+            vlans: BTreeMap::new(),
         }
     }
 
@@ -165,8 +172,7 @@ pub(super) mod tests {
         // A container that looks for the address of its bridge.
         let address = OwnAddress { address: ip("10.9.0.1"), prefix: 24, interface: "br0".to_owned(), unready: None };
         let host = Other { netns: 1, links: around.links.clone(), addresses: vec![address] };
-        let container =
-            Around { links: vec![veth(15, "eth0", None, 5)], neighbours: vec![], learned: vec![], others: vec![host] };
+        let container = Around { links: vec![veth(15, "eth0", None, 5)], others: vec![host], ..self::around(99) };
         let bridge = Some((1, "br0".to_owned(), Some("vk2".to_owned()), [true, true, false]));
         assert_eq!(found(&container, "eth0", "10.9.0.1"), bridge);
     }

@@ -42,6 +42,8 @@ fn shared(around: &Around, device: &str, whom: IpAddr) -> Option<SharedWire> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::evidence::OwnAddress;
     use crate::evidence::around::Other;
@@ -62,6 +64,7 @@ mod tests {
             links: vec![link(2, "veth", None)],
             neighbours: Vec::new(),
             learned: Vec::new(),
+            vlans: BTreeMap::new(),
             others: vec![Other {
                 netns: 7,
                 links: vec![link(9, kind, Some(peer))],

@@ -11,6 +11,7 @@ use super::isolated::BRIDGE_FREES;
 use super::{Evidence, way};
 use crate::journey::{Journey, Outcome, Stage, symbol};
 use crate::kernel::links::Link;
+use crate::kernel::vlans::{Apart, apart};
 
 /// The interface here behind which a packet's destination is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -32,6 +33,13 @@ pub enum Shut {
     SwitchedOff,
     /// It does not forward: somebody has set its state, or the spanning tree has (STP).
     NotForwarding,
+    /// The bridge filters by VLANs, and what it sends itself is in another VLAN than what comes by this port.
+    OtherVlan {
+        /// The VLAN of the bridge itself, where it is in one.
+        of_bridge: Option<u16>,
+        /// The VLAN of untagged frames of the port, where it takes such.
+        of_port: Option<u16>,
+    },
 }
 
 impl Gatherer {
@@ -71,7 +79,8 @@ impl Around {
         } else if port.held_back && port.carrier {
             Shut::NotForwarding
         } else {
-            return None;
+            let Apart { of_bridge, of_port } = apart(&self.vlans, bridge, port)?;
+            Shut::OtherVlan { of_bridge, of_port }
         };
         Some((bridge.name.clone(), port.name.clone(), why))
     }
@@ -82,6 +91,7 @@ mod tests {
     use super::Shut;
     use crate::evidence::around::tests::around;
     use crate::kernel::links::Link;
+    use crate::kernel::vlans::Vlans;
     use crate::output::samples::ip;
 
     #[test]
@@ -102,5 +112,24 @@ mod tests {
         let mut around = around(99);
         around.links[2].up = false;
         assert_eq!(around.shut_port("br0", ip("10.9.0.9")), None, "nobody has it");
+    }
+
+    #[test]
+    fn vlans_may_keep_a_bridge_from_its_port() {
+        let mut around = around(99);
+        around.links[0].filters_vlans = true;
+        let mut shut = |bridge: Option<u16>, port: Option<u16>, too: u16| {
+            let vlans =
+                |own: Option<u16>| Vlans { untagged: own, members: own.into_iter().chain([too]).map(|id| id..=id).collect() };
+            around.vlans = [(3, vlans(bridge)), (5, vlans(port))].into();
+            around.shut_port("br0", ip("10.9.0.2")).map(|(_, _, why)| why)
+        };
+        assert_eq!([shut(Some(1), Some(1), 7), shut(Some(1), Some(1), 1)], [None, None]);
+        let other = Some(Shut::OtherVlan { of_bridge: Some(1), of_port: Some(20) });
+        // In the bridge's VLAN, too, but what comes by it is not.
+        assert_eq!([shut(Some(1), Some(20), 7), shut(Some(1), Some(20), 1)], [other, other]);
+        assert_eq!(shut(None, Some(20), 20), Some(Shut::OtherVlan { of_bridge: None, of_port: Some(20) }));
+        around.links[0].filters_vlans = false;
+        assert_eq!(around.shut_port("br0", ip("10.9.0.2")), None);
     }
 }

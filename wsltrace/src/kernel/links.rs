@@ -4,7 +4,8 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use rtnetlink::packet_route::link::{
-    BridgePortState, InfoBridgePort, InfoPortData, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp, XdpAttached,
+    BridgePortState, InfoBridge, InfoBridgePort, InfoData, InfoPortData, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    LinkXdp, XdpAttached,
 };
 use rtnetlink::packet_route::tc::{TcAttribute, TcHandle, TcMessage, TcStats2};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -49,6 +50,8 @@ pub struct Link {
     pub isolated: bool,
     /// For a port of a bridge that is switched on: it does not forward (STP's state).
     pub held_back: bool,
+    /// For a bridge: each port and the bridge itself is in some VLANs only (`vlan_filtering`).
+    pub filters_vlans: bool,
     /// Whether an XDP program takes its packets first.
     pub xdp: bool,
 }
@@ -101,6 +104,9 @@ fn link_of(message: LinkMessage) -> Link {
                 for info in infos {
                     match info {
                         LinkInfo::Kind(kind) => link.kind = Some(kind.to_string()),
+                        LinkInfo::Data(InfoData::Bridge(settings)) => {
+                            link.filters_vlans = settings.contains(&InfoBridge::VlanFiltering(true));
+                        }
                         LinkInfo::PortData(InfoPortData::BridgePort(settings)) => {
                             link.isolated = settings.contains(&InfoBridgePort::Isolated(true));
                             let forwards = |setting: &InfoBridgePort| {

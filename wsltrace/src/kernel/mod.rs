@@ -18,6 +18,7 @@ pub mod person;
 pub(crate) mod processes;
 pub mod programs;
 pub mod symbols;
+pub mod vlans;
 
 pub use facts::{Event, Events, KernelFacts, MissingField, from_btf, read};
 

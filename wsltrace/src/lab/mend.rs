@@ -83,7 +83,7 @@ pub enum Mended {
     Set,
     /// They set one value, and add so many rules.
     SetAndAdded(usize),
-    /// They set this device up, or give it an address again: the kernel then makes routes of its own there, more or fewer by what it was
+    /// They set this device up, give it an address again or have it take what it is to take: the kernel then makes routes of its own there, more or fewer by what it was
     /// built with, and some only later.
     Up(&'static str),
 }

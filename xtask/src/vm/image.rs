@@ -41,7 +41,7 @@ const TOOLS: &[&str] = &[
 ];
 
 /// Those that single scenarios run, which are skipped where this machine does not have them.
-const TOOLS_OF_FEW: &[&str] = &["bpftool"];
+const TOOLS_OF_FEW: &[&str] = &["bpftool", "bridge"];
 
 /// What busybox is in the guest; programs that are there already are not among them.
 const APPLETS: &[&str] = &["cat", "mkdir", "mknod", "mount", "poweroff", "sh", "sleep", "sync", "sysctl", "uname"];

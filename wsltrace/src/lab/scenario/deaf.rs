@@ -102,6 +102,22 @@ fn at_bridge() -> Vec<Scenario> {
             )
         },
         Scenario {
+            tools: &["nft", "ip", "bridge"],
+            options: &["BRIDGE_VLAN_FILTERING"],
+            mended: Some(Mended::Up("veth0")),
+            ..unheard(
+                "bridge-port-other-vlan",
+                "a published port whose container is behind a port of the bridge that is in another VLAN than the bridge itself",
+                "and is itself in VLAN 1, while veth0, its port that leads there, is in VLAN 20",
+                |lab| {
+                    cold(lab)?;
+                    lab.wsl.ip("link set docker0 type bridge vlan_filtering 1")?;
+                    lab.wsl.tool("bridge", &"vlan del dev veth0 vid 1".split(' ').collect::<Vec<_>>(), "")?;
+                    lab.wsl.tool("bridge", &"vlan add dev veth0 vid 20 pvid untagged".split(' ').collect::<Vec<_>>(), "")
+                },
+            )
+        },
+        Scenario {
             options: &["NF_TABLES_BRIDGE"],
             mended: rule,
             ..unheard(
