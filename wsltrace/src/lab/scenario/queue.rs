@@ -20,7 +20,12 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         given_back(),
         Scenario {
             break_it: queue,
-            expect: Expect { outcomes: &[Outcome::Dropped], died: Some((Stage::InputFilter, Side::Wsl)), ..expect(&no_reader) },
+            expect: Expect {
+                outcomes: &[Outcome::Dropped],
+                died: Some((Stage::InputFilter, Side::Wsl)),
+                says: "none took it: no program reads the queue",
+                ..expect(&no_reader)
+            },
             ..queued(no_reader)
         },
         Scenario {
@@ -30,7 +35,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
                 lab.keep(program);
                 Ok(())
             },
-            expect: Expect { outcomes: &[Outcome::Unfinished], ..expect(&silent) },
+            expect: Expect { outcomes: &[Outcome::Unfinished], says: "gave no verdict in time", ..expect(&silent) },
             ..queued(silent)
         },
         Scenario {
