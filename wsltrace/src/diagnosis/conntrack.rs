@@ -6,7 +6,7 @@ use super::{
     remedy::{iptables, without_port},
 };
 use crate::{
-    evidence::Backend,
+    evidence::{Backend, sysctls::MOST_TRACKED},
     journey::{Stage, Translated},
 };
 
@@ -28,10 +28,25 @@ pub(super) fn conntrack(case: &Case) -> Option<Finding> {
         Some((count, max)) => format!("its table is full ({count} of {max} entries)"),
         None => "its table may be full, or it met a clash".to_owned(),
     };
-    let mend = full.map(|(_, max)| case.root(&format!("sysctl -w net.netfilter.nf_conntrack_max={}", max.saturating_mul(2))));
+    let mend = full.into_iter().flat_map(|(_, max)| {
+        let set = set_most_tracked(max.saturating_mul(2));
+        if case.evidence.tracked_by_first { in_first_namespace(&set).to_vec() } else { vec![case.root(&set)] }
+    });
     let look = case.root("sysctl net.netfilter.nf_conntrack_count net.netfilter.nf_conntrack_max");
     let summary = format!("dropped in {}, most likely by connection tracking itself: {why}", case.place());
     Some(Finding::inferred(summary).remedy(case.where_to_type()).remedy(mend).remedy([look]))
+}
+
+/// Raises the limit of the table.
+pub(crate) fn set_most_tracked(most: u64) -> String {
+    format!("sysctl -w {MOST_TRACKED}={most}")
+}
+
+/// A command for the machine's first network namespace, in which its process 1 is mostly.
+pub(crate) fn in_first_namespace(command: &str) -> [String; 2] {
+    let why =
+        "# only the machine's first network namespace may set that; it is that of process 1, unless you are in a container:";
+    [why.to_owned(), format!("sudo nsenter -t 1 -n {command}")]
 }
 
 /// Connection tracking takes a new connection into its table when its SYN has passed all chains, and there it met another one.
@@ -64,4 +79,23 @@ fn refused_entry(case: &Case) -> Finding {
 
 fn is_from_elsewhere(now: &Translated, case: &Case) -> bool {
     (now.source, now.source_port) != (case.journey.flow.source, case.journey.flow.source_port)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::diagnosis::{Code, Confidence::Inferred, tests::dropped, tests::expect};
+    use crate::evidence::Evidence;
+    use crate::journey::Stage;
+
+    #[test]
+    fn a_full_table_is_given_room_where_that_can_be_set() {
+        let journey = dropped(&[Stage::TcIngress, Stage::Conntrack], "NETFILTER_DROP", "nf_hook_slow+0x7d");
+        let sysctls = ["count", "max"].map(|name| (format!("net.netfilter.nf_conntrack_{name}"), "10".to_owned())).to_vec();
+        let first = Evidence { sysctls, ..Evidence::default() };
+        let found = expect(&journey, &first, Code::ConntrackDrop, Inferred);
+        assert_eq!(found.remedy[0], "sudo sysctl -w net.netfilter.nf_conntrack_max=20");
+        let other = Evidence { tracked_by_first: true, ..first };
+        let found = expect(&journey, &other, Code::ConntrackDrop, Inferred);
+        assert_eq!(found.remedy[1], "sudo nsenter -t 1 -n sysctl -w net.netfilter.nf_conntrack_max=20");
+    }
 }

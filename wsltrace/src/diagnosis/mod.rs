@@ -73,6 +73,7 @@ mod unmasked;
 mod vpn;
 mod whereabouts;
 
+pub(crate) use conntrack::{in_first_namespace, set_most_tracked};
 pub use firewall::name as rule_name;
 pub(crate) use forwarded::add_loopback_route;
 pub(crate) use led::is_forwarder;

@@ -185,6 +185,10 @@ fn lost_address(case: &Case, to: IpAddr) -> Option<Refusal> {
             "no rule of `ip rule` leads such packets to the table `local`, where that stands",
             vec![case.root(&format!("{ip} rule add pref 0 lookup local"))],
         ),
+        (None, Astray::NoVrfRule) => refusal(
+            "its interface belongs to a VRF, and the rule of `ip rule` is missing that leads what comes by VRFs to their tables (l3mdev)",
+            vec![case.root(&format!("{ip} rule add pref 1000 l3mdev"))],
+        ),
         (None, Astray::NoRoute) => refusal(
             "the table `local` does not have it",
             vec![case.root(&format!("{ip} route add local {to} dev {device} table local"))],

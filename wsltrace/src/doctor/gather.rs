@@ -125,6 +125,7 @@ pub fn linux(netns: &Netns, port: u16, machine: &Machine, firewalls: &Firewalls)
     Linux {
         kernel: machine.release.clone(),
         silent: silent(&links),
+        tracked_by_first: asked.take("the settings", sysctls::is_sealed(netns, sysctls::MOST_TRACKED)),
         root: machine.root,
         stopped,
         gone: asked.take("the local addresses", gone(netns, &listeners)),

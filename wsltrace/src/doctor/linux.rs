@@ -98,6 +98,9 @@ pub struct Linux {
     pub published_as: Vec<u16>,
     /// Settings by their names.
     pub settings: BTreeMap<String, String>,
+    /// What limits the table of connection tracking is set in the machine's first network namespace only, and this is another.
+    #[serde(skip)]
+    pub tracked_by_first: bool,
     /// The interfaces that have a hardware address, and do not answer who asks for it (`ip link set dev NAME arp off`).
     #[serde(skip)]
     pub silent: Vec<String>,

@@ -301,6 +301,8 @@ pub struct Evidence {
     pub dropped_by_netfilter: u64,
     /// Sysctls that bear on the death, with their values, such as `("net.ipv4.conf.eth0.rp_filter", "1")`.
     pub sysctls: Vec<(String, String)>,
+    /// What limits the table of connection tracking is set in the machine's first network namespace only, and the packet died in another.
+    pub tracked_by_first: bool,
 }
 
 impl Evidence {

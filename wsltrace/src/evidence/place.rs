@@ -70,6 +70,8 @@ impl Watched {
         if matches!(died_at, Some(Stage::Conntrack | Stage::OutputConntrack)) {
             let settings = self.conntrack_settings.get(|| sysctls::of_conntrack(&self.netns));
             evidence.sysctls.extend(settings.or_told(inum, "read the limits of conntrack").into_iter().flatten().cloned());
+            let sealed = sysctls::is_sealed(&self.netns, sysctls::MOST_TRACKED);
+            evidence.tracked_by_first = sealed.or_told(inum, "read the limits of conntrack").unwrap_or_default();
         }
         if journey.conntrack == Some(Conntrack::Untracked) && evidence.exempted_by.is_none() && inum == journey.netns {
             let rule = self.legacy_exempter(journey, span.began);

@@ -5,6 +5,9 @@ use std::io;
 use crate::journey::Family;
 use crate::kernel::netns::Netns;
 
+/// How many entries the table of connection tracking of a namespace may have.
+pub const MOST_TRACKED: &str = "net.netfilter.nf_conntrack_max";
+
 /// Whether listeners of no VRF take what comes by one.
 pub const ACCEPTS_FROM_VRF: &str = "net.ipv4.tcp_l3mdev_accept";
 
@@ -55,7 +58,18 @@ pub fn of_refusals(netns: &Netns) -> io::Result<Vec<(String, String)>> {
 
 /// How full the table of connection tracking is, and how full it may be.
 pub fn of_conntrack(netns: &Netns) -> io::Result<Vec<(String, String)>> {
-    by_name(netns, ["net.netfilter.nf_conntrack_count", "net.netfilter.nf_conntrack_max"])
+    by_name(netns, ["net.netfilter.nf_conntrack_count", MOST_TRACKED])
+}
+
+/// Whether this namespace may read a setting and not write it, as those that count for all namespaces are in every one but the first. `false`
+/// where it is not there.
+pub fn is_sealed(netns: &Netns, name: &str) -> io::Result<bool> {
+    let path = format!("/proc/sys/{}", name.replace('.', "/"));
+    match netns.run(move || std::fs::metadata(path)).map_err(io::Error::other)? {
+        Ok(metadata) => Ok(metadata.permissions().readonly()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Settings by their names.

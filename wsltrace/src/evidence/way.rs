@@ -23,6 +23,8 @@ pub enum Astray {
     NoRule,
     /// The table of own addresses does not have it.
     NoRoute,
+    /// The table of a VRF has it, and no rule of `ip rule` leads what comes by the VRF to its table.
+    NoVrfRule,
 }
 
 /// What is wrong with the routing by which answers to Windows' localhost leave, in mirrored mode.
@@ -58,7 +60,7 @@ pub(super) fn add_routing(netns: &Netns, journey: &Journey, evidence: &mut Evide
         } else if !routes::is_local(netns, to.0)? {
             Some(Astray::NoRoute)
         } else {
-            None
+            vrf(netns, journey)?.filter(|_| !rules.lead_to_vrfs()).map(|_| Astray::NoVrfRule)
         };
     }
     // What the filter asks is whether the way back leads by the same interface.

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::super::{Facts, Finding, Interface, Severity};
-use crate::diagnosis::{add_loopback_route, another_range, refuser, removal};
+use crate::diagnosis::{add_loopback_route, another_range, in_first_namespace, refuser, removal, set_most_tracked};
 use crate::escape::{escape, shell_word};
 use crate::evidence::{Back, Refusal, RefusedClient};
 use crate::kernel::addresses::covers;
@@ -363,9 +363,9 @@ pub(super) fn conntrack(facts: &Facts) -> Vec<Finding> {
     } else {
         (Severity::Warns, "the table of connection tracking is nearly full: new connections will be dropped")
     };
-    vec![
-        Finding::new(severity, what)
-            .because(format!("{count} of {most} entries"))
-            .linux(format!("sudo sysctl -w net.netfilter.nf_conntrack_max={}", most.saturating_mul(2))),
-    ]
+    let set = set_most_tracked(most.saturating_mul(2));
+    let by_first = facts.linux.tracked_by_first;
+    let mend = if by_first { in_first_namespace(&set).to_vec() } else { vec![format!("sudo {set}")] };
+    let finding = Finding::new(severity, what).because(format!("{count} of {most} entries"));
+    vec![mend.into_iter().fold(finding, Finding::linux)]
 }

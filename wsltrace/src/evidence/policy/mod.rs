@@ -257,6 +257,11 @@ impl Rules {
         refusing.flat_map(|rule| [rule.source, rule.destination]).flatten()
     }
 
+    /// Whether a rule leads what belongs to VRFs to their tables.
+    pub(super) fn lead_to_vrfs(&self) -> bool {
+        self.0.iter().any(|rule| rule.of_vrfs && !rule.inverted)
+    }
+
     /// Whether a rule leads this packet to the table of this machine's own addresses.
     pub(super) fn lead_to_local(&self, packet: &Packet<'_>) -> bool {
         self.0.iter().any(|rule| rule.table == LOCAL_TABLE && rule.action == RuleAction::ToTable && rule.matches(packet, true))

@@ -29,6 +29,8 @@ pub(super) struct Rule {
     pub(super) uids: Option<(u32, u32)>,
     /// Routes of no more than so many bits do not count.
     pub(super) suppresses: Option<u32>,
+    /// It leads what belongs to a VRF to the VRF's table.
+    pub(super) of_vrfs: bool,
     /// It asks for something that is not looked at here, such as the outgoing interface.
     pub(super) more: bool,
 }
@@ -50,10 +52,12 @@ impl Rule {
             ports: [None, None],
             uids: None,
             suppresses: None,
+            of_vrfs: false,
             more: header.tos != 0,
         };
         let mut mark_bits = None;
         for attribute in message.attributes {
+            rule.of_vrfs |= attribute == RuleAttribute::L3MDev(true);
             match attribute {
                 RuleAttribute::Priority(preference) => rule.preference = preference,
                 RuleAttribute::Table(table) => rule.table = table,

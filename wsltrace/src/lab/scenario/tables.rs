@@ -269,7 +269,7 @@ fn gone_address() -> Scenario {
 }
 
 /// WSL answers nobody who asks for an address that it does not use, so the client is told whose it is.
-fn know_for_good(lab: &Lab, address: IpAddr) -> Result<(), LabError> {
+pub(super) fn know_for_good(lab: &Lab, address: IpAddr) -> Result<(), LabError> {
     const OF_WSL: &str = "02:00:00:00:00:02";
     lab.wsl.ip(&format!("link set eth0 address {OF_WSL}"))?;
     lab.client.ip_of(lab.v6, &format!("neighbour replace {address} lladdr {OF_WSL} dev eth0 nud permanent"))

@@ -3,6 +3,7 @@
 use nix::errno::Errno;
 
 use super::reply::STRANGER;
+use super::tables::know_for_good;
 use super::{Expect, Scenario, serve_any, template};
 use crate::diagnosis::Code;
 use crate::journey::{Outcome, Stage};
@@ -13,7 +14,31 @@ use crate::lab::sides::WSL_V4;
 use crate::lab::{Lab, LabError, Seen, Side, Step};
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![outside(), accepted(), no_way_back(), switched_off()]
+    vec![outside(), accepted(), no_way_back(), switched_off(), no_rule()]
+}
+
+/// As somebody who flushes the rules leaves it. The client knows this machine: its question would not be answered either.
+fn no_rule() -> Scenario {
+    let base = by_vrf("vrf-no-rule", "the client comes by a VRF, and no rule of ip rule leads to the tables of VRFs", |lab| {
+        serve_for_vrfs(lab)?;
+        join_vrf(lab)?;
+        know_for_good(lab, WSL_V4.into())?;
+        lab.wsl.ip("rule del pref 1000")
+    });
+    Scenario {
+        client: Seen::NoAnswer,
+        mended: Some(Mended::Added(1)),
+        expect: Expect {
+            outcomes: &[Outcome::Dropped],
+            died: Some((Stage::Routing, Side::Wsl)),
+            codes: &[Code::NoRoute],
+            inferred: true,
+            says: "its interface belongs to a VRF, and the rule of `ip rule` is missing",
+            path: [inbound(Stage::Routing), inbound(Stage::Routing)[1..].to_vec()].concat(),
+            ..base.expect
+        },
+        ..base
+    }
 }
 
 /// A route in the main table would mend nothing.
