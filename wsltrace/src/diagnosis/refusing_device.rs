@@ -41,6 +41,21 @@ const KINDS: &[Kind] = &[
         },
     },
     Kind {
+        frees: &["netkit_xmit"],
+        reason: None,
+        why: |_| {
+            "one of a netkit pair that does not give its other end what is sent by it: either that is its policy (blackhole), and no BPF program of the pair decides otherwise, or such a program drops it".to_owned()
+        },
+        mend: |case, device, _| {
+            vec![
+                case.root(&format!("ip -d link show dev {device}")),
+                case.root("bpftool net show"),
+                "# start what loads the pair's program (such as Cilium) again; where there is to be none, let both ends give on. Only the first end of the pair takes that, where it is and by its name there:".to_owned(),
+                "# sudo ip link set dev NAME type netkit forward peer forward".to_owned(),
+            ]
+        },
+    },
+    Kind {
         frees: &["vxlan_xmit", "vxlan_xmit_one"],
         reason: Some("NO_TX_TARGET"),
         why: |to| {
@@ -158,6 +173,14 @@ mod tests {
         assert!(found.summary.contains("an overlay network (VXLAN)"), "{}", found.summary);
         let bridge = at(Outcome::Dropped, "NO_TX_TARGET", "br_dev_xmit+0x3aa");
         assert_ne!(super::super::diagnose(&bridge, &Evidence::default()).code, Code::NoRoute);
+    }
+
+    #[test]
+    fn a_netkit_pair_that_gives_nothing_on_is_no_container_that_is_silent() {
+        let found =
+            expect(&at(Outcome::Dropped, "NOT_SPECIFIED", "netkit_xmit+0x1c5"), &Evidence::default(), Code::NoRoute, Inferred);
+        assert!(found.summary.contains("wg0, one of a netkit pair") && found.summary.contains("blackhole"), "{}", found.summary);
+        assert_eq!(found.remedy[0], "sudo ip -d link show dev wg0");
     }
 
     #[test]

@@ -194,7 +194,7 @@ impl Facts {
     /// Routes that lead what is for a container of a bridge to somewhere else, as a VPN's do.
     fn strayed(&self, to: IpAddr) -> Option<Trouble> {
         // What may lead to containers is not taken for an error.
-        const INNER: [&str; 5] = ["bridge", "veth", "macvlan", "ipvlan", "vxlan"];
+        const INNER: [&str; 6] = ["bridge", "veth", "netkit", "macvlan", "ipvlan", "vxlan"];
         let (_, by) = self.linux.translated_by_way_of.iter().find(|(known, _)| *known == to)?;
         let is_inner = |interface: &Interface| interface.kind.as_deref().is_some_and(|kind| INNER.contains(&kind));
         let own = self.linux.interfaces.iter().filter(|own| own.kind.as_deref() == Some("bridge"));

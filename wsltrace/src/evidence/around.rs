@@ -116,7 +116,7 @@ impl Other {
     /// The interface here that is the other end of this one.
     pub(super) fn end_of(&self, link: &Link) -> Option<&Link> {
         let is_end = |end: &&Link| end.peer_index == Some(link.index) && link.peer_index == Some(end.index);
-        self.links.iter().find(is_end).filter(|_| link.kind.as_deref() == Some("veth"))
+        self.links.iter().find(is_end).filter(|_| link.is_of_pair())
     }
 
     /// The hardware address of the interface that has an address.

@@ -99,7 +99,7 @@ pub fn interfaces_toward(netns: &Netns, targets: &[IpAddr]) -> io::Result<Vec<(I
 }
 
 fn is_foreign_veth(link: &Link) -> bool {
-    link.kind.as_deref() == Some("veth") && link.peer_nsid.is_some()
+    link.is_of_pair() && link.peer_nsid.is_some()
 }
 
 fn bridge_ports(links: &[Link]) -> Vec<&Link> {

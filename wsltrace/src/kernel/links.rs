@@ -52,6 +52,8 @@ pub struct Link {
     pub held_back: bool,
     /// For a bridge: each port and the bridge itself is in some VLANs only (`vlan_filtering`).
     pub filters_vlans: bool,
+    /// How many frames came that were none of the device's (`rx_frame_errors`).
+    pub frame_errors: u64,
     /// Whether an XDP program takes its packets first.
     pub xdp: bool,
 }
@@ -60,6 +62,11 @@ impl Link {
     /// Whether it shares the wire of another interface, which may be in another namespace, under addresses of its own.
     pub fn is_stacked(&self) -> bool {
         matches!(self.kind.as_deref(), Some("macvlan" | "ipvlan"))
+    }
+
+    /// Whether it is one of two that give each other what is sent by them, as those are that lead to containers.
+    pub fn is_of_pair(&self) -> bool {
+        matches!(self.kind.as_deref(), Some("veth" | "netkit"))
     }
 }
 
@@ -92,6 +99,7 @@ fn link_of(message: LinkMessage) -> Link {
         match attribute {
             LinkAttribute::IfName(name) => link.name = name,
             LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+            LinkAttribute::Stats64(stats) => link.frame_errors = stats.rx_frame_errors,
             LinkAttribute::Address(address) => link.address = address,
             // 0 says that it has none, or has none any longer.
             LinkAttribute::Controller(index) => link.master = (index != 0).then_some(index),
