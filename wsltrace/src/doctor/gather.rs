@@ -242,6 +242,7 @@ fn interfaces(netns: &Netns, links: &[Link], addresses: &[OwnAddress], asked: &m
         kind: link.kind.clone(),
         master: master(link).map(|master| master.name.clone()),
         apart: master(link).and_then(|bridge| apart(&vlans, bridge, link)),
+        disallowed: if link.kind.as_deref() == Some("wireguard") { link.frame_errors } else { 0 },
         up: link.up,
         // A bridge without containers has none either.
         no_carrier: link.up && !link.carrier && link.kind.as_deref() != Some("bridge"),

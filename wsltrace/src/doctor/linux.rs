@@ -136,6 +136,9 @@ pub struct Interface {
     /// It is a port of a bridge whose VLANs keep it from the bridge itself.
     #[serde(skip)]
     pub apart: Option<Apart>,
+    /// Of a `WireGuard` tunnel: how many packets it has refused, mostly because the peer that sent them may not use their source.
+    #[serde(skip)]
+    pub disallowed: u64,
     /// It is switched on.
     pub up: bool,
     /// It is, and nothing is at its other end.

@@ -25,12 +25,12 @@ const OWNERS_LIMIT: Duration = Duration::from_secs(1);
 
 /// Checks of the doctor whose findings can be why no SYN comes at all into WSL: Windows looks at the listeners before it sends one. A
 /// rule or a setting is not among them: the SYN comes, and dies.
-const HIDES: [&str; 6] = ["listener", "listener_address", "mode", "neighbours", "published", "xdp"];
-/// Those of them that are not about WSL: a client that cannot find this machine sends no SYN anywhere, and what an XDP program takes
-/// nobody sees.
-const HIDES_ANYWHERE: [&str; 2] = ["neighbours", "xdp"];
+const HIDES: [&str; 7] = ["listener", "listener_address", "mode", "neighbours", "published", "tunnel", "xdp"];
+/// Those of them that are not about WSL: a client that cannot find this machine sends no SYN anywhere, and what a tunnel refuses or an XDP
+/// program takes nobody sees.
+const HIDES_ANYWHERE: [&str; 3] = ["neighbours", "tunnel", "xdp"];
 /// The same where only a rule leads to the port, from another one: clients ask for that.
-const HIDES_OF_PUBLISHED: [&str; 3] = ["listener", "neighbours", "xdp"];
+const HIDES_OF_PUBLISHED: [&str; 4] = ["listener", "neighbours", "tunnel", "xdp"];
 
 /// What was found.
 #[derive(Default)]

@@ -21,6 +21,7 @@ mod setting;
 mod several;
 #[cfg(test)]
 mod tests;
+mod tunnel;
 #[cfg(test)]
 mod uncertain_tests;
 mod ways;
@@ -70,6 +71,7 @@ pub const CHECKS: &[Check] = &[
     Check { name: "windows_unavailable", judge: windows::windows_unavailable },
     Check { name: "xdp", judge: routing::xdp },
     Check { name: "programs", judge: routing::programs },
+    Check { name: "tunnel", judge: tunnel::refused },
     Check { name: "conntrack", judge: routing::conntrack },
     Check { name: "localhost", judge: names::localhost },
     Check { name: "dns", judge: names::dns },
