@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::Value;
-use wsltrace::lab::{Binding, Lab, LabError, Listening, PORT};
+use wsltrace::lab::{Binding, Lab, LabError, Listening, PORT, Scenario, Side};
 
 use crate::ran::check;
 
@@ -32,6 +32,22 @@ pub fn lab(address: impl Into<IpAddr>) -> Result<Lab, Box<dyn Error>> {
 pub fn said_of(examined: &Value, check: &str) -> Option<String> {
     let finding = examined["findings"].as_array()?.iter().find(|finding| finding["check"] == check)?;
     finding["severity"].as_str().map(str::to_owned)
+}
+
+/// What the table says of the way that the client of a scenario takes; `None` where that is not in the table.
+pub fn answer_for(scenario: &Scenario, examined: &Value) -> Option<String> {
+    let address = |way: &str| match way {
+        "lan_to_address" => examined["linux"]["outer"][0].as_str().map(str::to_owned),
+        "inside4" => Some("127.0.0.1".to_owned()),
+        "inside6" => Some("::1".to_owned()),
+        _ => None,
+    };
+    let is_inside = scenario.from == Side::Wsl;
+    let row = examined["ways"].as_array()?.iter().find(|row| {
+        let way = row["way"].as_str().unwrap_or_default();
+        way.starts_with("inside") == is_inside && address(way).is_some_and(|own| own == scenario.target.to_string())
+    });
+    row?["answer"].as_str().map(str::to_owned)
 }
 
 /// Every line that is printed against what fails.

@@ -13,6 +13,7 @@ pub mod rulesets;
 pub mod server;
 pub mod syns;
 pub mod terminal;
+pub mod unseen;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};

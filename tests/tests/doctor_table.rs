@@ -5,69 +5,11 @@ use std::path::Path;
 
 use libtest_mimic::{Arguments, Trial};
 use serde_json::Value;
-use wsltrace::lab::{Lab, LabError, Scenario, Seen, Side, all, find};
+use wsltrace::lab::{Lab, LabError, Scenario, Seen, all, find};
 use wsltrace_tests::decide;
-use wsltrace_tests::examined::{examined, lines, mend, said_of};
+use wsltrace_tests::examined::{answer_for, examined, lines, mend, said_of};
+use wsltrace_tests::unseen::UNSEEN;
 
-/// Faults of the lab that an examination does not see, with the reason. Of each it may say that the way works, and the tracer is
-/// there to say that it does not.
-const UNSEEN: [(&str, &str); 55] = [
-    ("reverse-path-filter", "it depends on the client's address"),
-    ("no-route-back", "it depends on the client's address"),
-    ("reply-wrong-interface", "it depends on the client's address"),
-    ("reply-wrong-neighbour", "it depends on the client's address"),
-    ("ipsec-block-in", "it depends on the client's address"),
-    ("ipsec-unencrypted", "it depends on the client's address"),
-    ("ipsec-block-out", "it depends on the client's address"),
-    ("ipsec-no-key-out", "it depends on the client's address"),
-    ("martian-own-address", "it depends on the client's address"),
-    ("hairpin-off", "it depends on the client's address: the container's own"),
-    ("hairpin-unmasqueraded", "it depends on the client's address: the container's own"),
-    ("neighbour-set-by-hand-client", "it depends on the client's address"),
-    ("neighbour-set-by-hand", "hardware addresses are not looked at"),
-    ("bridge-noarp", "hardware addresses are not looked at"),
-    ("reply-drop-port-nft", "chains at the ports of a bridge are not followed"),
-    ("reply-held-back", "how much waits in queues is not looked at"),
-    ("container-gateway-by-hand", "it is inside of the container"),
-    ("container-moved", "hardware addresses are not looked at"),
-    ("container-moved-cold", "hardware addresses are not looked at"),
-    ("neighbour-deaf-container", "it is inside of the container"),
-    ("neighbour-deaf-container-request", "it is inside of the container"),
-    ("neighbour-ignoring-container", "it is inside of the container"),
-    ("neighbour-noarp-container", "it is inside of the container"),
-    ("container-switched-off", "it is inside of the container"),
-    ("reply-unanswered", "the client's side decides"),
-    ("reply-reset-by-client", "the client's side decides"),
-    ("frame-to-many", "the client's side decides"),
-    ("answer-refused-by-client", "the client's side decides: its own socket"),
-    ("header-too-long", "the client's side decides"),
-    ("neighbour-mute-client", "the client's side decides"),
-    ("answer-wrapped-v6", "it depends on the client's address"),
-    ("vlan-switched-off", "it depends on the client's address: which of this machine's it asks for"),
-    ("neighbour-mute-gateways", "it depends on the client's address"),
-    ("conntrack-invalid", "the client's side decides: its SYN is malformed"),
-    ("wrong-checksum", "the client's side decides"),
-    ("path-mtu", "the client's side decides"),
-    ("data-unconfirmed", "the client's side decides"),
-    ("ttl-used-up", "the client's side decides: its packets have a TTL of 1"),
-    ("conntrack-old-entry", "it comes with the connections"),
-    ("data-not-read", "it comes with the connections"),
-    ("syn-queue-full", "it comes with the connections"),
-    ("masquerade-port-taken", "it comes with the connections"),
-    ("masquerade-port-taken-legacy", "it comes with the connections"),
-    ("overflow-of-a-stranger", "it comes with the connections"),
-    ("not-accepted", "it comes with the connections"),
-    ("not-accepted-container", "it comes with the connections"),
-    ("reset-at-once", "it comes with the connections"),
-    ("reset-at-once-container", "it comes with the connections"),
-    ("closed-before-confirmed", "it comes with the connections"),
-    ("reuseport-idle", "it comes with the connections"),
-    ("reuseport-refuses", "the kernel does not tell of it"),
-    ("listener-min-ttl", "the kernel does not tell of it"),
-    ("listener-filter", "the kernel does not tell of it"),
-    ("confirmation-drop-filter", "the kernel does not tell of it"),
-    ("listener-md5", "the kernel does not tell of it"),
-];
 /// Faults of the lab that an examination sees and that no rule of ours is to mend, with the reason.
 const WANTED: [(&str, &str); 1] = [("docker-internal", "Docker keeps the network internal, and takes containers into others")];
 /// Faults of the lab of which commands mend one half, and a person has to do the other.
@@ -134,22 +76,11 @@ fn one(binary: &Path, scenario: &Scenario) -> Result<Option<(String, bool)>, Box
     }
     let ran = examined(binary, &lab, &["--json"])?;
     let value: Value = serde_json::from_slice(&ran.stdout)?;
-    let address = |way: &str| match way {
-        "lan_to_address" => value["linux"]["outer"][0].as_str().map(str::to_owned),
-        "inside4" => Some("127.0.0.1".to_owned()),
-        "inside6" => Some("::1".to_owned()),
-        _ => None,
-    };
-    let is_inside = scenario.from == Side::Wsl;
-    let row = value["ways"].as_array().into_iter().flatten().find(|row| {
-        let way = row["way"].as_str().unwrap_or_default();
-        way.starts_with("inside") == is_inside && address(way).is_some_and(|own| own == scenario.target.to_string())
-    });
     // Rules that lead a port on do so for a server elsewhere, whatever becomes of the packets on their way.
     if scenario.name == "forward-drop" && said_of(&value, "listener").as_deref() == Some("fails") {
         return Err("a server in a container is missed".into());
     }
-    let Some(said) = row.and_then(|row| row["answer"].as_str()).map(str::to_owned) else { return Ok(None) };
+    let Some(said) = answer_for(scenario, &value) else { return Ok(None) };
     let connected =
         || -> Result<bool, Box<dyn Error>> { Ok(scenario.attempt().make(lab.side(scenario.from)?)?.seen == Seen::Connected) };
     let before = connected()?;

@@ -1,4 +1,4 @@
-//! Project tasks: `cargo xtask setup|build|install|dist|demo|test|rulesets|fuzz|bench|vm|lint`. Every task first brings the part of the set-up that it
+//! Project tasks: `cargo xtask setup|build|install|dist|demo|test|rulesets|pairs|fuzz|bench|vm|lint`. Every task first brings the part of the set-up that it
 //! needs.
 
 mod bench;
@@ -12,6 +12,7 @@ mod install;
 mod libtest;
 mod lint;
 mod managers;
+mod pairs;
 mod places;
 mod rulesets;
 mod setup;
@@ -78,6 +79,8 @@ enum Task {
     },
     /// Try random rulesets, each with one killer, and whether it is named (root)
     Rulesets(rulesets::Arguments),
+    /// Break the lab twice, mend it by what is printed, and see whether all that was said is true (root)
+    Pairs(pairs::Arguments),
     /// Check formatting and run clippy with warnings denied, on the user side and on the kernel side
     Lint,
 }
@@ -90,6 +93,7 @@ fn main() -> ExitCode {
         Task::Dist => dist::run(),
         Task::Demo { arguments } => demo::run(&arguments),
         Task::Test { unit, arguments } => test::run(unit, &arguments),
+        Task::Pairs(arguments) => pairs::run(&arguments),
         Task::Bench { parts } => bench::run(&parts),
         Task::Fuzz { runs } => fuzz::run(runs),
         Task::Rulesets(arguments) => rulesets::run(&arguments),

@@ -78,6 +78,8 @@ impl Binding {
 /// A server; ends when dropped.
 #[derive(Debug)]
 pub struct Listening {
+    /// Its namespace's inode number, and where it is bound.
+    place: (u32, SocketAddr),
     socket: Arc<Socket>,
     acceptor: Option<JoinHandle<()>>,
     /// Connections that wait in its queue.
@@ -152,7 +154,12 @@ impl Listening {
     pub fn idle(namespace: &Namespace, binding: Binding) -> Result<Self, LabError> {
         let at = SocketAddr::new(binding.address, binding.port);
         let socket = namespace.run(|| listen(at, binding).map_err(LabError::io(format!("listen on {at}"))))?;
-        Ok(Self { socket: Arc::new(socket), acceptor: None, waiting: Vec::new() })
+        Ok(Self { place: (namespace.inode(), at), socket: Arc::new(socket), acceptor: None, waiting: Vec::new() })
+    }
+
+    /// Whether it is the one that listens there.
+    pub(super) fn is_at(&self, namespace: &Namespace, binding: Binding) -> bool {
+        self.place == (namespace.inode(), SocketAddr::new(binding.address, binding.port))
     }
 
     /// Takes every connection that waits out of the queue of a server that does not do so itself.

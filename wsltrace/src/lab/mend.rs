@@ -36,36 +36,78 @@ const FOLLOW_FORWARDING: [&str; 2] = ["/forwarding", "/accept_redirects"];
 /// Runs what the last report about the client's SYNs prints, lets the client try again, and says what is not as it must be.
 pub(super) fn check(scenario: &Scenario, lab: &Lab, lines: &[Value]) -> Result<Vec<String>, LabError> {
     let Some(mended) = scenario.mended else { return Ok(Vec::new()) };
-    let told = |of_type: &str| lines.iter().rfind(|line| line["type"] == of_type);
-    let remedy = told("stall").map(|stall| &stall["remedy"]).or_else(|| Some(&told("journey")?["diagnosis"]["remedy"]));
-    let Some(remedy) = remedy else { return Ok(Vec::new()) };
-    let remedy: Vec<&str> = remedy.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let remedy = remedy(lines);
     if mended == Mended::Nothing {
         let opens = |line: &&&str| ["nft ", "iptables", "ip6tables"].iter().any(|tool| line.contains(tool));
         return Ok(remedy.iter().filter(opens).map(|line| format!("'{line}' would open what is closed on purpose")).collect());
     }
-    let namespace = place_of(&remedy, lab);
-    let commands: Vec<String> = remedy.into_iter().filter_map(command).collect();
+    let change = apply(&remedy, lab)?;
+    // This one has to succeed, which may take longer than to see that nobody answers.
+    let attempt = Attempt { patience: ANSWER_PATIENCE, ..scenario.attempt() };
+    let again = attempt.make(lab.side(scenario.from)?)?;
+    let mut problems = Vec::new();
+    if again.seen != Seen::Connected {
+        problems.push(format!("after '{}' the client saw '{}'", change.commands, again.seen));
+    }
+    problems.extend(change.beyond(mended));
+    Ok(problems)
+}
+
+/// What the last report about the client's SYNs prints: against a connection that does not get on, or else against what became of the SYN.
+pub(super) fn remedy(lines: &[Value]) -> Vec<&str> {
+    let told = |of_type: &str| lines.iter().rfind(|line| line["type"] == of_type);
+    let remedy = told("stall").map(|stall| &stall["remedy"]).or_else(|| Some(&told("journey")?["diagnosis"]["remedy"]));
+    remedy.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+/// What commands changed.
+#[derive(Debug)]
+pub(super) struct Change {
+    /// The commands as they were run.
+    pub(super) commands: String,
+    /// Lines of the listings that are gone.
+    gone: Vec<String>,
+    /// Lines of the listings that are new.
+    new: Vec<String>,
+}
+
+impl Change {
+    /// What was changed more or less than the cause asks for.
+    fn beyond(&self, mended: Mended) -> Option<String> {
+        (self.count(&[mended]) != mended.changes()).then(|| self.told("changed more or less than the cause"))
+    }
+
+    /// What was changed more than all these causes together ask for: beside another one less may be enough.
+    pub(super) fn more_than(&self, causes: &[Mended]) -> Option<String> {
+        let all = causes.iter().map(|mended| mended.changes()).fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
+        let (gone, new) = self.count(causes);
+        (gone > all.0 || new > all.1).then(|| self.told("changed more than the causes"))
+    }
+
+    /// Lines gone and lines new, but for what must follow.
+    fn count(&self, causes: &[Mended]) -> (usize, usize) {
+        let count = |lines: &[String]| lines.iter().filter(|line| !causes.iter().any(|mended| mended.entails(line))).count();
+        (count(&self.gone), count(&self.new))
+    }
+
+    fn told(&self, what: &str) -> String {
+        format!("'{}' {what}: gone {:?}, new {:?}", self.commands, self.gone, self.new)
+    }
+}
+
+/// Runs the commands of a report as they are printed.
+pub(super) fn apply(remedy: &[&str], lab: &Lab) -> Result<Change, LabError> {
+    let namespace = place_of(remedy, lab);
+    let commands: Vec<String> = remedy.iter().filter_map(|line| command(line)).collect();
     let before = state_of_all(lab)?;
     for command in &commands {
         run(namespace, command)?;
     }
     let after = state_of_all(lab)?;
-    // This one has to succeed, which may take longer than to see that nobody answers.
-    let attempt = Attempt { patience: ANSWER_PATIENCE, ..scenario.attempt() };
-    let again = attempt.make(lab.side(scenario.from)?)?;
-    let commands = commands.join("; ");
-    let mut problems = Vec::new();
-    if again.seen != Seen::Connected {
-        problems.push(format!("after '{commands}' the client saw '{}'", again.seen));
-    }
-    let changed: Vec<&String> =
-        before.symmetric_difference(&after).filter(|line| !follows_forwarding(line) && !mended.entails(line)).collect();
-    let (gone, new): (Vec<_>, Vec<_>) = changed.into_iter().partition(|line| before.contains(*line));
-    if (gone.len(), new.len()) != mended.changes() {
-        problems.push(format!("'{commands}' changed more or less than the cause: gone {gone:?}, new {new:?}"));
-    }
-    Ok(problems)
+    let only = |these: &BTreeSet<String>, those: &BTreeSet<String>| {
+        these.difference(those).filter(|line| !follows_forwarding(line)).cloned().collect()
+    };
+    Ok(Change { commands: commands.join("; "), gone: only(&before, &after), new: only(&after, &before) })
 }
 
 /// What the printed commands must change.

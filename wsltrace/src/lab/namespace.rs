@@ -24,6 +24,8 @@ const COUNTER_PACE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct Namespace {
     name: &'static str,
+    /// The nftables table that [`Namespace::nft`] fills.
+    pub(super) table: &'static str,
     holder: Child,
     file: File,
     inode: u32,
@@ -42,7 +44,7 @@ impl Namespace {
         let open = || Ok::<_, io::Error>((File::open(&path)?, fs::metadata(&path)?.ino()));
         let (file, inode) = open().map_err(LabError::io(format!("open {path}")))?;
         let inode = u32::try_from(inode).map_err(|e| LabError::Failed(format!("namespace inode {inode}: {e}")))?;
-        let namespace = Self { name, holder, file, inode };
+        let namespace = Self { name, table: "lab", holder, file, inode };
         namespace.reset_sysctls()?;
         Ok(namespace)
     }

@@ -130,7 +130,7 @@ pub(super) fn connect(scenario: &Scenario, lab: &Lab) -> Result<(ClientResult, V
     let count = || scenario.witness.map(|(group, name)| lab.wsl.counter(group, name)).transpose();
     let before = count()?;
     let client = scenario.attempt().make(lab.side(scenario.from)?)?;
-    (scenario.settle)(lab)?;
+    scenario.settle.map_or(Ok(()), |settle| settle(lab))?;
     let mut problems = Vec::new();
     if client.seen != scenario.client {
         problems.push(format!("the fault is not in force: the client saw '{}', expected '{}'", client.seen, scenario.client));

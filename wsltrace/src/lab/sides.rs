@@ -104,6 +104,14 @@ impl Lab {
         Ok(Self { v6: scenario.target.is_ipv6(), ..Self::build(scenario.behind, turn)? })
     }
 
+    /// Has what is put in from now on stand beside what is there: rules of nftables in a table of their own.
+    pub(super) fn break_once_more(&mut self) {
+        let behind = self.behind.iter_mut().map(|(_, namespace)| namespace);
+        for namespace in [&mut self.client, &mut self.wsl].into_iter().chain(behind) {
+            namespace.table = "other";
+        }
+    }
+
     /// The namespace of a side; an error when the lab was built without it.
     pub fn side(&self, side: Side) -> Result<&Namespace, LabError> {
         self.find(side).ok_or_else(|| LabError::Failed(format!("this lab has no {side:?} side")))

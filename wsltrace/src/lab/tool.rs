@@ -21,10 +21,10 @@ const MISSING_IN_KERNEL: [&str; 7] = [
 
 impl Namespace {
     /// Adds an nftables chain with one rule, or none; `kind` is its type, hook, priority and policy. The table is called
-    /// `lab`, the chain like its hook.
+    /// `lab` unless somebody has changed that, the chain like its hook.
     pub(super) fn nft(&self, family: &str, kind: &str, rule: &str) -> Result<(), LabError> {
         let chain = kind.split_whitespace().skip_while(|word| *word != "hook").nth(1).unwrap_or("chain");
-        self.nft_script(&format!("table {family} lab {{\n chain {chain} {{\n {kind};\n {rule}\n }}\n}}\n"))
+        self.nft_script(&format!("table {family} {} {{\n chain {chain} {{\n {kind};\n {rule}\n }}\n}}\n", self.table))
     }
 
     /// Loads a file of nftables.

@@ -162,7 +162,7 @@ fn unheard(
         title,
         tools: &["nft", "ip"],
         break_it,
-        settle: |lab| lab.wsl.await_failed_neighbour(lab.at(CONTAINER)),
+        settle: Some(|lab| lab.wsl.await_failed_neighbour(lab.at(CONTAINER))),
         expect: Expect { proved: false, inferred: true, says, ..base.expect },
         ..base
     }

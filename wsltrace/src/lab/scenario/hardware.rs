@@ -92,7 +92,7 @@ fn wrong_client() -> Scenario {
             lab.ip(&format!("neighbour replace {CLIENT_V4} lladdr {NOBODYS} dev eth0 nud permanent"))
         },
         client: Seen::NoAnswer,
-        settle: |lab| lab.wsl.await_counter("TcpExt", "TCPSynRetrans", 1),
+        settle: Some(|lab| lab.wsl.await_counter("TcpExt", "TCPSynRetrans", 1)),
         mended: Some(Mended::Removed),
         expect: Expect {
             codes: &[Code::ReplyUnanswered],
@@ -146,7 +146,7 @@ fn moved_and_forgotten() -> Scenario {
             lab.wsl.set_sysctl("net.ipv4.neigh.docker0.retrans_time_ms", "900")?;
             lab.wsl.ip(&format!("neighbour del {CONTAINER} dev docker0"))
         },
-        settle: |lab| lab.wsl.await_failed_neighbour(CONTAINER.into()),
+        settle: Some(|lab| lab.wsl.await_failed_neighbour(CONTAINER.into())),
         expect: Expect { says: "and no container there has it: the only one (", ..base.expect },
         ..base
     }
@@ -168,7 +168,7 @@ fn without_ipv6() -> Scenario {
             lab.wsl.set_sysctl("net.ipv6.neigh.docker0.retrans_time_ms", "900")?;
             lab.ip(&format!("neighbour del {} dev docker0", lab.at(CONTAINER)))
         },
-        settle: |lab| lab.wsl.await_failed_neighbour(lab.at(CONTAINER)),
+        settle: Some(|lab| lab.wsl.await_failed_neighbour(lab.at(CONTAINER))),
         witness: None,
         expect: Expect {
             reason: Some(("NOT_SPECIFIED", (5, 18))),

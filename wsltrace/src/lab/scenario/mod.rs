@@ -62,6 +62,9 @@ use crate::journey::{Conntrack, Origin, Outcome, Stage};
 use crate::kernel::config;
 use crate::probe::Detail;
 
+/// What waits in a lab for something that must happen.
+pub type Settle = fn(&Lab) -> Result<(), LabError>;
+
 /// A lab with one known fault, and what must be said about it.
 #[derive(Clone, Debug)]
 pub struct Scenario {
@@ -95,8 +98,8 @@ pub struct Scenario {
     pub from_port: u16,
     /// A counter of the kernel in the `wsl` namespace that this fault moves once for each SYN: its group and name.
     pub witness: Option<(&'static str, &'static str)>,
-    /// Waits, after the client saw its end, for what must have happened before the tracer is stopped.
-    pub settle: fn(&Lab) -> Result<(), LabError>,
+    /// Waits, after the client saw its end, for what must have happened before the tracer is stopped; `None`: nothing.
+    pub settle: Option<Settle>,
     /// How many tracers watch at once; each must be right.
     pub tracers: usize,
     /// How closely they watch.
@@ -286,7 +289,7 @@ fn template(name: &'static str, title: &'static str, group: &'static str) -> Sce
         manner: Manner::Listens,
         from_port: 0,
         witness: None,
-        settle: |_| Ok(()),
+        settle: None,
         tracers: 1,
         detail: Detail::Auto,
         alone: false,
@@ -327,8 +330,12 @@ fn serve_all(lab: &mut Lab, side: Side, port: u16) -> Result<(), LabError> {
     serve(lab, side, Binding::new(any, port))
 }
 
-/// A server that accepts, on this side.
+/// A server that accepts, on this side; the other fault of a pair may have started one, which is then the one.
 fn serve(lab: &mut Lab, side: Side, binding: Binding) -> Result<(), LabError> {
+    let namespace = lab.side(side)?;
+    if lab.kept::<Listening>().any(|server| server.is_at(namespace, binding)) {
+        return Ok(());
+    }
     let server = Listening::accepting(lab.side(side)?, binding)?;
     lab.keep(server);
     Ok(())

@@ -133,7 +133,7 @@ fn mute_client() -> Scenario {
         },
         client: Seen::NoAnswer,
         silence: Duration::from_millis(1200),
-        settle: |lab| lab.wsl.await_failed_neighbour(CLIENT_V4.into()),
+        settle: Some(|lab| lab.wsl.await_failed_neighbour(CLIENT_V4.into())),
         again: Some(Expect { path: [inbound(Stage::InputSecurity), waits].concat(), ..expect.clone() }),
         expect,
         ..base
@@ -156,7 +156,7 @@ fn mute_gateways() -> Scenario {
             let hop = |weight| format!("nexthop via {GATEWAY} dev eth0 weight {weight}");
             lab.wsl.ip(&format!("route add {STRANGER}/32 {} {}", hop(1), hop(2)))
         },
-        settle: |lab| lab.wsl.await_failed_neighbour(GATEWAY.into()),
+        settle: Some(|lab| lab.wsl.await_failed_neighbour(GATEWAY.into())),
         again: mute.again.map(says),
         expect: says(mute.expect),
         ..mute_client()
@@ -182,7 +182,7 @@ fn unheard_client() -> Scenario {
             lab.wsl.set_sysctl("net.ipv6.neigh.eth0.retrans_time_ms", "550")?;
             lab.wsl.ip(&format!("neighbour del {CLIENT_V6} dev eth0"))
         },
-        settle: |lab| lab.wsl.await_failed_neighbour(CLIENT_V6.into()),
+        settle: Some(|lab| lab.wsl.await_failed_neighbour(CLIENT_V6.into())),
         again: mute.again.map(expect),
         expect: expect(mute.expect),
         mended: Some(Mended::Added(1)),
@@ -204,7 +204,7 @@ pub(super) fn stopped_container() -> Scenario {
             lab.wsl.set_sysctl(&format!("net.{family}.neigh.docker0.retrans_time_ms"), "900")
         },
         client: Seen::Failed(Errno::EHOSTUNREACH),
-        settle: |lab| lab.wsl.await_failed_neighbour(lab.at(STOPPED)),
+        settle: Some(|lab| lab.wsl.await_failed_neighbour(lab.at(STOPPED))),
         witness: Some(("Icmp", "OutDestUnreachs")),
         expect: Expect {
             outcomes: &[Outcome::Dropped],
@@ -233,7 +233,7 @@ fn stopping_network() -> Scenario {
             lab.wsl.set_sysctl(&format!("net.{family}.neigh.docker0.retrans_time_ms"), "60000")
         },
         client: Seen::NoAnswer,
-        settle: |lab| lab.wsl.ip("link set docker0 down"),
+        settle: Some(|lab| lab.wsl.ip("link set docker0 down")),
         witness: None,
         expect: Expect {
             reason: Some(("QUEUE_PURGE", (6, 6))),

@@ -43,7 +43,7 @@ fn drained() -> Scenario {
     let base = swallowed("accept-queue-drained", "the accept queue is full, and empty again when somebody looks");
     Scenario {
         break_it: |lab| fill(lab, PORT),
-        settle: |lab| lab.kept::<Listening>().try_for_each(Listening::drain),
+        settle: Some(|lab| lab.kept::<Listening>().try_for_each(Listening::drain)),
         witness: Some(("TcpExt", "ListenOverflows")),
         expect: Expect { codes: &[Code::AcceptQueueFull], proved: true, ..base.expect },
         ..base
@@ -59,7 +59,7 @@ fn of_a_stranger() -> Scenario {
             fill(lab, STRANGE_PORT)?;
             lab.wsl.route_to(lab.at(CLIENT_V4), Way::Blackhole)
         },
-        settle: |lab| lab.wsl.run(overflow),
+        settle: Some(|lab| lab.wsl.run(overflow)),
         witness: Some(("TcpExt", "ListenOverflows")),
         expect: Expect { codes: &[Code::NoRouteBack], inferred: true, ..base.expect },
         ..base
@@ -92,7 +92,7 @@ fn accepted_late() -> Scenario {
             Ok(())
         },
         manner: Manner::Leaves,
-        settle: |lab| lab.kept::<Listening>().try_for_each(|server| server.accept().map(drop)),
+        settle: Some(|lab| lab.kept::<Listening>().try_for_each(|server| server.accept().map(drop))),
         ..template("accepted-late", title, GROUP)
     }
 }

@@ -21,7 +21,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         },
         client: Seen::NoAnswer,
         mended: Some(Mended::Added(1)),
-        settle: |lab| lab.wsl.await_failed_neighbour(CLIENT_V4.into()),
+        settle: Some(|lab| lab.wsl.await_failed_neighbour(CLIENT_V4.into())),
         expect: Expect {
             outcomes: &[Outcome::AnswerDropped],
             died: Some((Stage::Neighbour, Side::Wsl)),

@@ -236,7 +236,7 @@ fn wrong_neighbour() -> Scenario {
         },
         client: Seen::NoAnswer,
         mended: Some(Mended::Set),
-        settle: |lab| lab.wsl.await_failed_neighbour(CLIENT_V4.into()),
+        settle: Some(|lab| lab.wsl.await_failed_neighbour(CLIENT_V4.into())),
         expect: Expect {
             outcomes: &[Outcome::AnswerDropped],
             died: Some((Stage::Neighbour, Side::Wsl)),
@@ -261,7 +261,7 @@ fn redirected_by_program() -> Scenario {
             Ok(())
         },
         client: Seen::NoAnswer,
-        settle: |lab| lab.wsl.await_counter("TcpExt", "TCPSynRetrans", 1),
+        settle: Some(|lab| lab.wsl.await_counter("TcpExt", "TCPSynRetrans", 1)),
         expect: Expect {
             codes: &[Code::ReplyWrongInterface],
             inferred: true,
@@ -372,7 +372,7 @@ fn held_back() -> Scenario {
             lab.wsl.run(|| send().map(drop).map_err(LabError::io("send a packet to the client")))
         },
         client: Seen::NoAnswer,
-        settle: |lab| lab.wsl.await_counter("TcpExt", "TCPSynRetrans", 1),
+        settle: Some(|lab| lab.wsl.await_counter("TcpExt", "TCPSynRetrans", 1)),
         mended: Some(Mended::Set),
         expect: Expect {
             codes: &[Code::ReplyUnanswered],

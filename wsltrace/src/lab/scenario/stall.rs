@@ -90,7 +90,7 @@ fn window_closed() -> Scenario {
             })
         },
         manner: Manner::Silent,
-        settle: |lab| lab.wsl.await_counter("TcpExt", "TCPWinProbe", 6),
+        settle: Some(|lab| lab.wsl.await_counter("TcpExt", "TCPWinProbe", 6)),
         stall: Some(Cause::WindowClosed),
         ..template("window-closed", "the client reads nothing of what the server sends", GROUP)
     }

@@ -108,7 +108,7 @@ fn sought_outside() -> Scenario {
             lab.wsl.set_sysctl("net.ipv4.neigh.eth0.retrans_time_ms", "100")?;
             lab.ip(&format!("route del local {} table local", lab.at(WSL_V4)))
         },
-        settle: |lab| lab.wsl.await_failed_neighbour(WSL_V4.into()),
+        settle: Some(|lab| lab.wsl.await_failed_neighbour(WSL_V4.into())),
         client: Seen::Failed(Errno::EHOSTUNREACH),
         expect: Expect {
             outcomes: &[Outcome::Dropped],
