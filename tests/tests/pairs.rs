@@ -6,7 +6,7 @@ use std::path::Path;
 
 use libtest_mimic::{Arguments, Trial};
 use serde_json::Value;
-use wsltrace::lab::{Ending, Pair, Seen, chosen, pairs};
+use wsltrace::lab::{Ending, LabError, Pair, Seen, chosen, pairs};
 use wsltrace_tests::decide;
 use wsltrace_tests::examined::{answer_for, examined};
 use wsltrace_tests::rulesets::setting;
@@ -103,7 +103,10 @@ fn one(binary: &Path, pair: &Pair) -> Result<Played, Box<dyn Error>> {
         let said = answer_for(&pair.first, &examined).filter(|said| said == "works");
         problems.extend(said.map(|said| format!("the doctor says of the client's way: {said}")));
     }
-    problems.extend(pair.play_turned(&report, binary)?);
+    match pair.play_turned(&report, binary) {
+        Err(LabError::Unsupported(why)) => return Ok(Played::LeftOut(why)),
+        turned => problems.extend(turned?),
+    }
     let told = || Played::Wrong(format!("{}\n{}", problems.join("\n"), report.told()));
     Ok(if problems.is_empty() { Played::Right } else { told() })
 }

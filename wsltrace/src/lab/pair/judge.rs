@@ -17,8 +17,10 @@ pub struct Verdict {
     pub outcome: String,
     /// Where it died, if it did.
     pub died_at: Option<String>,
+    /// Where rules led it: of two that lead it elsewhere, the older one does.
+    pub(super) led: Option<String>,
     /// The last stage that the SYN is known to have come to.
-    pub position: Option<String>,
+    pub(super) position: Option<String>,
     /// `proved` or `inferred`; empty for a connection that does not get on.
     pub confidence: String,
     /// The sentence.
@@ -40,6 +42,7 @@ impl Verdict {
             name: stall.map_or_else(|| text(&diagnosis["code"]), |stall| text(&stall["cause"])),
             outcome: text(&journey["outcome"]),
             died_at: journey["died_at"].as_str().map(str::to_owned),
+            led: journey["translated"]["destination"].as_str().map(str::to_owned),
             position: position.as_str().map(str::to_owned),
             confidence: if stall.is_some() { String::new() } else { text(&diagnosis["confidence"]) },
             summary: text(&stall.unwrap_or(diagnosis)["summary"]),
@@ -69,7 +72,7 @@ pub(super) fn fits(scenario: &Scenario, elsewhere: bool, lines: &[Value]) -> boo
     };
     stall.cloned() == scenario.stall.map(|cause| cause.name().into())
         && expect.firewall.is_none_or(is_rule)
-        && (is_code && (died || says || elsewhere) || says && elsewhere)
+        && (is_code && (died || says || elsewhere || expect.firewall.is_some()) || says && elsewhere)
 }
 
 #[cfg(test)]

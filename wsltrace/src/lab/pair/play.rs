@@ -65,17 +65,22 @@ impl Pair {
     }
 
     /// What is said first where the faults were put in the other way round, if it is something else and only the packet's way decides.
+    /// Two that each lead the port elsewhere are no pair: the older rule does, and the other is never asked.
     pub fn play_turned(&self, report: &PairReport, binary: &Path) -> Result<Option<String>, LabError> {
-        let [one, other] = self.faults().map(|fault| fault.expect.died);
         let first = report.rounds.first().and_then(|first| first.verdict.as_ref());
-        let (Some(verdict), Ok(lab)) = (first.filter(|_| one.is_none() || one != other), self.turned().lab()) else {
-            return Ok(None);
-        };
+        let (Some(verdict), Ok(lab)) = (first, self.turned().lab()) else { return Ok(None) };
         let (client, lines) = self.attempt(&lab, binary)?;
         let turned = Verdict::of(&lines);
-        // Of two that stand at the same place, as two chains of one priority, the older one comes first.
-        let same = turned.as_ref().is_some_and(|turned| turned.position == verdict.position || turned.place() == verdict.place());
-        Ok((!same).then(|| {
+        if turned.as_ref().is_some_and(|turned| turned.led != verdict.led) {
+            return Err(LabError::Unsupported("each leads the port elsewhere".to_owned()));
+        }
+        // Of two that stand at the same place, as two chains of one priority, the older one comes first; so where one has no place.
+        let apart = match self.faults().map(|fault| fault.expect.died) {
+            [Some(one), Some(other)] => one != other,
+            _ => false,
+        };
+        let same = |turned: &Verdict| turned.place() == verdict.place() || turned.position == verdict.position;
+        Ok((apart && !turned.as_ref().is_some_and(same)).then(|| {
             let turned = PairReport { rounds: vec![Round { client, verdict: turned }], ending: Ending::Passed };
             format!("put in the other way round, something else is said:\n{}", turned.told())
         }))
@@ -94,7 +99,7 @@ impl Pair {
                     problems.push(format!("the client is served, and '{said}' is said"));
                 }
                 if number == 1 {
-                    problems.push("neither fault is in force".to_owned());
+                    return Err(LabError::Unsupported("beside each other neither is in force".to_owned()));
                 }
                 return Ok(problems);
             }
