@@ -6,7 +6,7 @@ use super::case::{Case, Finding};
 use super::firewall::name;
 use super::remedy::allow_neighbours;
 use crate::escape::{escape, shell_word};
-use crate::evidence::{Deaf, Deafness};
+use crate::evidence::{Astray, Deaf, Deafness};
 use crate::journey::Outcome;
 
 /// What a packet waited for, and why that did not come.
@@ -38,6 +38,16 @@ pub(super) fn deaf(case: &Case, neighbour: IpAddr, there: &Deaf) -> Finding {
             let said = format!("{vain}: {there} answers nobody who asks {shown} for it ({})", set.join(", "));
             (said, settings.iter().map(|(name, _)| format!("sysctl -w {}", shell_word(&format!("{name}=0")))).collect())
         }
+        Deafness::Astray { missing: Astray::NoRule, .. } => (
+            format!(
+                "{vain}: {there} answers nobody who asks for it, because no rule of `ip rule` leads such packets to the table `local`, where that stands"
+            ),
+            vec!["ip rule add pref 0 lookup local".to_owned()],
+        ),
+        Deafness::Astray { missing: Astray::NoRoute, device } => (
+            format!("{vain}: {there} answers nobody who asks for it, because the table `local` does not have it"),
+            vec![format!("ip route add local {neighbour} dev {} table local", shell_word(device))],
+        ),
         Deafness::Unknown { undecided } => {
             let rules: Vec<String> = undecided.iter().map(|place| escape(place)).collect();
             let rules = if rules.is_empty() {
@@ -69,7 +79,7 @@ mod tests {
         Diagnosis,
         tests::{dropped, expect},
     };
-    use crate::evidence::{Backend, Deaf, Deafness, Evidence, Rule, Unheard};
+    use crate::evidence::{Astray, Backend, Deaf, Deafness, Evidence, Rule, Unheard};
     use crate::journey::{Journey, Stage};
     use crate::output::samples::{self, CONTAINER};
 
@@ -115,6 +125,19 @@ mod tests {
         let told = found(there, Deafness::SwitchedOff);
         assert!(told.summary.ends_with("which has that address, is switched off"), "{}", told.summary);
         assert_eq!(told.remedy[0], "sudo nsenter -t 412 -n ip link set dev eth0 up");
+    }
+
+    #[test]
+    fn a_neighbour_whose_routing_does_not_know_its_address_is_told_so() {
+        let of = |missing| found(Some("nsenter -t 412 -n"), Deafness::Astray { missing, device: "docker0".to_owned() });
+        let told = of(Astray::NoRule);
+        assert!(told.summary.contains("no rule of `ip rule` leads such packets to the table `local`"), "{}", told.summary);
+        assert_eq!(told.remedy, ["sudo nsenter -t 412 -n ip rule add pref 0 lookup local"]);
+        let told = of(Astray::NoRoute);
+        assert!(told.summary.ends_with("because the table `local` does not have it"), "{}", told.summary);
+        let lost = &told.remedy[0];
+        assert!(lost.starts_with("sudo nsenter -t 412 -n ip route add local "), "{lost}");
+        assert!(lost.ends_with(" dev docker0 table local"), "{lost}");
     }
 
     #[test]

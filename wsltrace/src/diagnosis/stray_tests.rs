@@ -4,7 +4,7 @@
 use super::{Code, Confidence, tests::expect};
 use crate::{
     evidence::{Astray, Backend, Evidence, OwnAddress, Rule},
-    journey::{DeathPlace, Facts, Journey, Outcome, Stage, StageVisit, Translated},
+    journey::{Conntrack, DeathPlace, Facts, Journey, Outcome, Stage, StageVisit, Translated},
     output::samples::{self, CONTAINER, PREROUTING, after_prerouting, ip, journey, listener, with_listeners},
 };
 
@@ -208,4 +208,24 @@ fn without_the_rule_it_is_not_said_what_the_client_sees() {
         "{}",
         found.summary
     );
+}
+
+#[test]
+fn a_rule_that_gives_a_tracked_syn_another_source_is_named_where_its_answer_is_not_turned_back() {
+    let writer = Rule {
+        backend: Backend::Nft,
+        chain: "prerouting".into(),
+        text: Some("tcp dport 8080 ip saddr set 10.99.99.9".into()),
+        verdict: "continue".into(),
+        ..samples::rule()
+    };
+    let mut lost = answered(Facts { answer_alien: true, syn_ack: true, ..Facts::default() });
+    lost.conntrack = Some(Conntrack::New);
+    let (destination, source) = (ip("172.17.0.2"), ip("10.99.99.9"));
+    lost.translated = Some(Translated { source, source_port: 50000, destination, destination_port: 80, rule: None });
+    let none = expect(&lost, &Evidence::default(), Code::ReplyUnanswered, Proved);
+    assert!(none.summary.contains("left with another address or port"), "{}", none.summary);
+    let by_rule = Evidence { source_rewriter: Some(writer), ..Evidence::default() };
+    let found = expect(&lost, &by_rule, Code::ReplyUnanswered, Inferred);
+    assert!(found.summary.contains("prerouting gives its SYN the source 10.99.99.9:50000"), "{}", found.summary);
 }

@@ -33,7 +33,7 @@ pub(super) fn unanswered(case: &Case) -> Option<Finding> {
         return None;
     }
     if case.journey.facts.answer_alien {
-        return Some(not_turned_back(case));
+        return to_a_stranger(case).filter(|_| case.evidence.source_rewriter.is_some()).or_else(|| Some(not_turned_back(case)));
     }
     if let Some(finding) = to_a_stranger(case).filter(|_| syn_ack) {
         return Some(finding);
@@ -156,18 +156,20 @@ fn not_turned_back(case: &Case) -> Finding {
 fn to_a_stranger(case: &Case) -> Option<Finding> {
     let flow = &case.journey.flow;
     let now = case.journey.translated.as_ref().filter(|now| (now.source, now.source_port) != (flow.source, flow.source_port))?;
-    if case.journey.conntrack.is_some_and(|state| state != Conntrack::Untracked) {
+    let writer = case.evidence.source_rewriter.as_ref();
+    if writer.is_none() && case.journey.conntrack.is_some_and(|state| state != Conntrack::Untracked) {
         return None;
     }
-    let by = now.rule.as_ref().map_or_else(|| "something here".to_owned(), firewall::name);
-    let text = now.rule.as_ref().and_then(|rule| rule.text.as_ref()).map(|text| format!(": {text}")).unwrap_or_default();
+    let rule = writer.or(now.rule.as_ref());
+    let by = rule.map_or_else(|| "something here".to_owned(), firewall::name);
+    let text = rule.and_then(|rule| rule.text.as_ref()).map(|text| format!(": {text}")).unwrap_or_default();
     let summary = format!(
         "answered, but not to {}: {by} gives its SYN the source {} without connection tracking, which alone would turn the answer back, so that goes there{text}",
         super::case::endpoint(flow.source, flow.source_port),
         super::case::endpoint(now.source, now.source_port),
     );
-    let commands = now.rule.as_ref().map(|rule| around(rule, flow.destination_port, case.is_v6())).unwrap_or_default();
-    let look = now.rule.is_none().then(|| case.root("nft -a list ruleset | grep -E 'addr set|port set'"));
+    let commands = rule.map(|rule| around(rule, flow.destination_port, case.is_v6())).unwrap_or_default();
+    let look = rule.is_none().then(|| case.root("nft -a list ruleset | grep -E 'addr set|port set'"));
     let commands: Vec<String> = commands.into_iter().map(|command| case.root(&command)).collect();
     Some(Finding::inferred(summary).remedy(case.where_to_type()).remedy(commands).remedy(look))
 }

@@ -105,6 +105,12 @@ pub fn is_way_through(
             for (client, mark) in clients.iter().flat_map(|client| marks.iter().map(move |mark| (*client, *mark))) {
                 let there = Question { from: client, to: target, came_by: Some(entered) };
                 let back = Question { from: target, to: client, came_by: Some(behind) };
+                // Whoever knows nobody's hardware address asks for the own one, which only a local address answers (ARP; IPv6 looks at
+                // the interfaces).
+                let asks = Question { from: client, to: own, came_by: Some(entered) };
+                if own.is_ipv4() && !is_taken(asks, 0)? {
+                    return Ok(false);
+                }
                 if led_by(there, mark)? != Some(left_by) || led_by(back, mark)? != Some(entered_by) {
                     return Ok(false);
                 }

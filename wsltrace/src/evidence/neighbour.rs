@@ -8,11 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use super::around::{Around, Stands};
 use super::gather::Gatherer;
+use super::policy::{self, Packet};
 use super::simulated::Rules;
 use super::sysctls::{self, arp_ignore};
 use super::told::OrTold as _;
 use super::watched::Watched;
-use super::{Evidence, OwnAddress, Rule, way};
+use super::{Astray, Evidence, OwnAddress, Rule, routes, way};
 use crate::journey::{Journey, Stage};
 use crate::kernel::addresses::list_addresses;
 use crate::simulate::{End, Port, Prediction, Search, Suspect, predict_search, stopping};
@@ -43,6 +44,13 @@ pub enum Deafness {
     Ignores {
         /// Names as `sysctl` writes them.
         settings: Vec<(String, String)>,
+    },
+    /// Its routing does not take the address for its own, and who has not asks in vain. Only ARP goes by that.
+    Astray {
+        /// What is missing there.
+        missing: Astray,
+        /// The interface that has the address.
+        device: String,
     },
     /// A rule or policy of its namespace drops the question, or the answer.
     Drops {
@@ -87,7 +95,7 @@ impl Gatherer {
         let stands = self.lend_around(here, |_, around| (around.stands(device, neighbour), port(around, device)));
         let (stands, port) = stands.unwrap_or_default();
         let search = Search { whom: neighbour, asker: None, device: Some(device.to_owned()), port, own: true };
-        let mut undecided = match self.watched.get_mut(&here).and_then(|watched| watched.searched(search)) {
+        let mut undecided = match self.watched.get_mut(&here).and_then(|watched| watched.searched(search.clone())) {
             Some(Searched::Stopped(rule)) => {
                 evidence.unheard = Some(Unheard { rule, certain: true });
                 return;
@@ -101,8 +109,9 @@ impl Gatherer {
             _ => Vec::new(),
         };
         let Some(stands) = stands else { return };
+        let asker = self.watched.get_mut(&here).and_then(|watched| watched.asker(&search));
         let Some(watched) = self.watched.get_mut(&stands.netns) else { return };
-        let why = watched.deafness(neighbour, &stands).unwrap_or_else(|places| {
+        let why = watched.deafness(neighbour, asker, &stands).unwrap_or_else(|places| {
             undecided.extend(places);
             Deafness::Unknown { undecided }
         });
@@ -130,8 +139,29 @@ impl Watched {
         searched(rules, &Search { asker, ..search })
     }
 
+    /// The address by which this namespace asks.
+    fn asker(&mut self, search: &Search) -> Option<IpAddr> {
+        let own = self.addresses.get(|| list_addresses(&self.netns)).or_told(self.netns.inum(), "list the addresses")?;
+        asker(own, search)
+    }
+
+    /// What keeps the kernel from taking an address that it has for its own, when it is asked for the address's hardware by ARP
+    /// (`arp_process` answers for what `ip_route_input_noref` calls local; 6.18). IPv6 looks at the addresses.
+    fn astray(&mut self, neighbour: IpAddr, asker: Option<IpAddr>, came_by: &str) -> Option<Deafness> {
+        let inum = self.netns.inum();
+        let own = self.addresses.get(|| list_addresses(&self.netns)).or_told(inum, "list the addresses")?;
+        let device = own.iter().find(|own| own.address == neighbour)?.interface.clone();
+        let packet = Packet { from: asker?, to: neighbour, came_by, ports: (0, 0) };
+        let rules = policy::Rules::read(&self.netns, neighbour).or_told(inum, "read the rules of routing")?;
+        if !rules.lead_to_local(&packet) {
+            return Some(Deafness::Astray { missing: Astray::NoRule, device });
+        }
+        let is_local = routes::is_local(&self.netns, neighbour).or_told(inum, "read the routes")?;
+        (!is_local).then_some(Deafness::Astray { missing: Astray::NoRoute, device })
+    }
+
     /// Why the neighbour that stands here does not answer; else what decides about such questions.
-    fn deafness(&mut self, neighbour: IpAddr, stands: &Stands) -> Result<Deafness, Vec<String>> {
+    fn deafness(&mut self, neighbour: IpAddr, asker: Option<IpAddr>, stands: &Stands) -> Result<Deafness, Vec<String>> {
         if !stands.up {
             return Ok(Deafness::SwitchedOff);
         }
@@ -144,6 +174,9 @@ impl Watched {
             let settings = ignoring(&settings, &stands.device, stands.has);
             if !settings.is_empty() {
                 return Ok(Deafness::Ignores { settings });
+            }
+            if let Some(astray) = self.astray(neighbour, asker, &stands.device) {
+                return Ok(astray);
             }
         }
         let (device, port) = (Some(stands.device.clone()), stands.port.clone().map_or(Port::NoBridge, Port::Named));

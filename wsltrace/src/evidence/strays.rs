@@ -24,6 +24,7 @@ impl Watched {
             && let Some(trace) = &mut self.trace
         {
             evidence.answer_rewriter = trace.rewriter(journey);
+            evidence.source_rewriter = trace.source_rewriter(journey);
         }
     }
 

@@ -69,6 +69,19 @@ impl FirewallTrace {
         Some(self.named(decision).rule)
     }
 
+    /// The rule that wrote another source into this journey's packet, outside of NAT, where its answer was not turned back.
+    pub(in crate::evidence) fn source_rewriter(&mut self, journey: &Journey) -> Option<Rule> {
+        journey.translated.as_ref().filter(|_| journey.facts.answer_alien)?;
+        self.drain().ok()?;
+        let decisions = self.passed(journey);
+        let writes = |decision: &&Decision| {
+            let text = self.listing.as_ref().and_then(|listing| listing.text(&decision.rule));
+            text.is_some_and(|text| rewrites_end(text, false))
+        };
+        let decision = decisions.iter().rev().find(writes)?;
+        Some(self.named(decision).rule)
+    }
+
     /// The rule that exempted this journey's packet from connection tracking.
     pub(in crate::evidence) fn exempter(&mut self, journey: &Journey) -> Option<Rule> {
         journey.conntrack.filter(|state| *state == Conntrack::Untracked)?;

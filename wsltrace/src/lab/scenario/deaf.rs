@@ -2,13 +2,17 @@
 //! question for it or the answer from getting through.
 
 use super::forwarding::serve_published;
-use super::{Expect, Mended, Scenario};
+use super::{Expect, Mended, Scenario, template};
+use crate::diagnosis::Code;
+use crate::journey::{Outcome, Stage};
+use crate::lab::path::{into_container, up_to_answer};
 use crate::lab::sides::CONTAINER;
-use crate::lab::{Lab, LabError, Side};
+use crate::lab::{Lab, LabError, Seen, Side, Step};
 
 pub(super) fn scenarios() -> Vec<Scenario> {
     let mut scenarios = in_container();
     scenarios.extend(at_bridge());
+    scenarios.push(astray_gateway());
     scenarios
 }
 
@@ -147,6 +151,34 @@ fn at_bridge() -> Vec<Scenario> {
             )
         },
     ]
+}
+
+/// The container asks where its answers have to go, and this machine does not take its own address for one.
+fn astray_gateway() -> Scenario {
+    let title = "a published port, and no rule of `ip rule` leads to the table `local`, so ARP gets no answer";
+    let base = template("neighbour-astray-gateway", title, super::neighbour::GROUP);
+    let answer = [vec![Step::Must(Stage::SynAck)], up_to_answer(Stage::Snat), vec![Step::Must(Stage::Neighbour)]];
+    Scenario {
+        tools: &["nft", "ip"],
+        behind: Some(Side::Container),
+        break_it: |lab| {
+            serve_published(lab)?;
+            // While there are no other rules than the usual, Linux 7.2 goes on asking for own addresses without this one.
+            lab.ip("rule add pref 40000 lookup 99\nrule del pref 0")?;
+            lab.side(Side::Container)?.ip("neighbour flush dev eth0")
+        },
+        client: Seen::NoAnswer,
+        mended: Some(Mended::Added(1)),
+        expect: Expect {
+            outcomes: &[Outcome::Unfinished],
+            codes: &[Code::NoNeighbour],
+            inferred: true,
+            says: "answers nobody who asks for it, because no rule of `ip rule` leads",
+            path: [into_container(), answer.concat()].concat(),
+            ..base.expect
+        },
+        ..base
+    }
 }
 
 /// The packet waits for the container, of which it is not known where it is.

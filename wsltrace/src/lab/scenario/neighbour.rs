@@ -15,7 +15,7 @@ use crate::lab::path::{answer, back_through, inbound, into_container_up_to, thro
 use crate::lab::sides::{CLIENT_V4, CLIENT_V6, CONTAINER, DOCKER0, WSL_V4};
 use crate::lab::{Binding, Lab, PORT, Seen, Side, Step};
 
-const GROUP: &str = "neighbours";
+pub(super) const GROUP: &str = "neighbours";
 /// Where a container stood once.
 pub(super) const STOPPED: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 3);
 /// What an unanswered neighbour costs its packets.

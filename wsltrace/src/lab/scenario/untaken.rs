@@ -17,7 +17,7 @@ const GROUP: &str = "answers";
 const STRANGER: Ipv4Addr = Ipv4Addr::new(172, 28, 16, 99);
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![reset_by_client(), given_another_port(), sent_to_another(), of_another(), not_turned_back()]
+    vec![reset_by_client(), given_another_port(), sent_to_another(), of_another(), of_another_published(), not_turned_back()]
 }
 
 /// The answer looks to the client's firewall like a connection that nobody asked for. The client's socket asks again.
@@ -105,6 +105,30 @@ fn of_another() -> Scenario {
             lab.wsl.nft(family, "type filter hook prerouting priority mangle", &rule)
         },
         expect: Expect { says: "prerouting gives its SYN the source", ..base.expect },
+        ..base
+    }
+}
+
+/// Connection tracking knows the SYN by its first source, and so does not know the answer.
+fn of_another_published() -> Scenario {
+    let base = not_turned_back();
+    Scenario {
+        name: "syn-other-source-published",
+        title: "a rule of WSL writes another source into the SYNs, and the port is published",
+        break_it: |lab| {
+            serve_published(lab)?;
+            let chain = "type filter hook prerouting priority mangle";
+            lab.wsl.nft_script(&format!(
+                "table ip writing {{ chain prerouting {{ {chain}; tcp dport {PORT} ip saddr set 10.99.99.9; }}; }}"
+            ))
+        },
+        mended: Some(Mended::Removed),
+        expect: Expect {
+            proved: false,
+            inferred: true,
+            says: "of ip writing prerouting gives its SYN the source",
+            ..base.expect
+        },
         ..base
     }
 }
