@@ -80,7 +80,12 @@ impl Change {
     /// What was changed more than all these causes together ask for: beside another one less may be enough.
     pub(super) fn more_than(&self, causes: &[Mended]) -> Option<String> {
         let all = causes.iter().map(|mended| mended.changes()).fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
-        let (gone, new) = self.count(causes);
+        let stays = |line: &String, there: &[String]| {
+            rule_of(line).is_some_and(|rule| there.iter().any(|other| rule_of(other) == Some(rule)))
+        };
+        let without = |these: &[String], those: &[String]| these.iter().filter(|line| !stays(line, those)).cloned().collect();
+        let (gone, new) = (without(&self.gone, &self.new), without(&self.new, &self.gone));
+        let (gone, new) = Self { commands: String::new(), gone, new }.count(causes);
         (gone > all.0 || new > all.1).then(|| self.told("changed more than the causes"))
     }
 
@@ -93,6 +98,12 @@ impl Change {
     fn told(&self, what: &str) -> String {
         format!("'{}' {what}: gone {:?}, new {:?}", self.commands, self.gone, self.new)
     }
+}
+
+/// Which rule of nftables a line is, with its table: nft names the same one otherwise from time to time, as a `connlimit` of iptables.
+fn rule_of(line: &str) -> Option<(&str, &str)> {
+    let (table, _) = line.split_once(" { ")?;
+    Some((table, line.rsplit_once(" # handle ")?.1))
 }
 
 /// Runs the commands of a report as they are printed.
@@ -132,7 +143,7 @@ pub enum Mended {
 
 impl Mended {
     /// Lines gone and lines new.
-    fn changes(self) -> (usize, usize) {
+    pub(super) fn changes(self) -> (usize, usize) {
         match self {
             Self::Removed => (1, 0),
             Self::RemovedAll(rules) => (rules, 0),
