@@ -15,8 +15,9 @@ const MAX_RULES: usize = 2000;
 /// How many answers are kept at once, and found out while the rules are not read anew: many clients that meet a wall tell no more than some.
 const MAX_KEPT: usize = 256;
 
-/// The answers that were found with one reading of the rules, by the rule that killed the packet, where one did.
-pub(super) type Answers = HashMap<(Packet, Option<RuleAt>), Behind>;
+/// The answers that were found with one reading of the rules, by the rule that killed the packet, where one did, and by whether that was
+/// behind PREROUTING.
+pub(super) type Answers = HashMap<(Packet, Option<RuleAt>, bool), Behind>;
 
 /// Where packets come to without a rule, found with one reading of the rules.
 pub(super) type Ways = HashMap<(Packet, RuleAt), Option<(IpAddr, u16)>>;
@@ -37,7 +38,8 @@ impl Watched {
         if self.has_many_rules() {
             return None;
         }
-        let found = self.rules().map(|rules| kept(rules, &syn(journey), rule)).unwrap_or_default();
+        let past = is_past_prerouting(journey);
+        let found = self.rules().map(|rules| kept(rules, &syn(journey), rule, past)).unwrap_or_default();
         // What stands in a program's own table nobody else can change.
         let all = found.further.len();
         evidence.further = found.further.into_iter().take_while(|further| self.holder(&further.rule).is_none()).collect();
@@ -97,15 +99,22 @@ impl Watched {
     }
 }
 
-fn kept(rules: &mut Rules, packet: &Packet, rule: Option<&Rule>) -> Behind {
-    let key = (packet.clone(), rule.map(at));
+/// Whether the SYN has passed PREROUTING where it died.
+fn is_past_prerouting(journey: &Journey) -> bool {
+    let here = journey.last_netns();
+    journey.stages.iter().any(|visit| visit.stage == Stage::Routing && visit.netns == here)
+}
+
+fn kept(rules: &mut Rules, packet: &Packet, rule: Option<&Rule>, past_prerouting: bool) -> Behind {
+    let key = (packet.clone(), rule.map(at), past_prerouting);
     if let Some(known) = rules.further.get(&key) {
         return known.clone();
     }
     if rules.further.len() == MAX_KEPT {
         return Behind::default();
     }
-    let found = further(&rules.rulesets, packet, &rules.machine, rule);
+    let opened = past_prerouting.then(|| rules.rulesets.past_prerouting());
+    let found = further(opened.as_ref().unwrap_or(&rules.rulesets), packet, &rules.machine, rule);
     rules.further.insert(key, found.clone());
     found
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::packet::{Machine, Packet};
 use super::read::Rulesets;
-use super::ruleset::{Chain, Place, Statement, Verdict};
+use super::ruleset::{Chain, Hook, Place, Statement, Verdict};
 use super::walk::predict;
 use super::{End, Goes};
 use crate::evidence::{Backend, Owner, Rule};
@@ -58,6 +58,27 @@ impl Rulesets {
         };
         let chains = self.chains.with(&place, |chain| change(chain, rule, how))?;
         Some(Self { chains, ..self.clone() })
+    }
+}
+
+impl Rulesets {
+    /// As a packet has met them that is past PREROUTING: no rule of its base chains, and none before it, has stopped it, whatever that asks
+    /// for.
+    #[must_use]
+    pub fn past_prerouting(&self) -> Self {
+        let is_before =
+            |chain: &Chain| chain.base.as_ref().is_some_and(|base| matches!(base.hook, Hook::Ingress | Hook::Prerouting));
+        let open = |chain: &mut Chain| {
+            if let Some(base) = &mut chain.base {
+                base.drops = false;
+            }
+            for line in &mut chain.rules {
+                if let Some(Statement::Verdict(verdict @ (Verdict::Drop | Verdict::Reject))) = line.statements.last_mut() {
+                    *verdict = Verdict::Continue;
+                }
+            }
+        };
+        Self { chains: self.chains.changed(is_before, open), ..self.clone() }
     }
 }
 
@@ -128,7 +149,7 @@ fn change(chain: &mut Chain, rule: &Rule, how: Mend) -> Option<()> {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
-    use super::{Behind, End, Rule, further, predict};
+    use super::{Behind, End, Rule, Rulesets, further, predict};
     use crate::simulate::tests::{chain, machine, rule, syn, told_rulesets};
 
     const DROP: &str = r#"{"drop": null}"#;
@@ -195,6 +216,25 @@ mod tests {
         let uncertain = [chain("c", 1, "input", 0, "accept"), rule("c", 2, &socket)];
         assert!(behind_what_was_met(&uncertain).is_empty());
         assert_eq!(behind_what_was_met(&[uncertain.as_slice(), &[rule("c", 3, &of_port(DROP))]].concat()), [3]);
+    }
+
+    #[test]
+    fn what_the_packet_has_passed_is_no_doubt() {
+        let strange =
+            rule("c", 2, &format!(r#"{{"match": {{"op": "==", "left": {{"meta": {{"key": "cgroup"}}}}, "right": 0}}}}, {DROP}"#));
+        let of_routing = |hook: &str| {
+            let objects = [
+                chain("c", 1, hook, 0, "accept"),
+                strange.clone(),
+                chain("d", 1, "input", 5, "accept"),
+                rule("d", 3, &of_port(DROP)),
+            ];
+            let rulesets = told_rulesets(&objects.join(","), &["c", "d"], 2..9, "tcp dport 8080 drop");
+            let found = |rulesets: &Rulesets| further(rulesets, &syn(), &machine(), None).further.len();
+            (found(&rulesets), found(&rulesets.past_prerouting()))
+        };
+        assert_eq!(of_routing("prerouting"), (0, 1));
+        assert_eq!(of_routing("input"), (0, 0));
     }
 
     #[test]

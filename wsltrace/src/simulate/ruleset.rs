@@ -277,6 +277,13 @@ impl Chains {
         Some(changed)
     }
 
+    /// The same with those changed that this is true of.
+    pub(super) fn changed(&self, is_one: impl Fn(&Chain) -> bool, change: impl Fn(&mut Chain)) -> Self {
+        let mut changed = self.clone();
+        changed.list.iter_mut().filter(|chain| is_one(chain)).for_each(|chain| change(Arc::make_mut(chain)));
+        changed
+    }
+
     /// The chain of this name in the table of another.
     pub(super) fn beside(&self, place: &Place, name: &str) -> Option<&Arc<Chain>> {
         let place = Place { chain: name.to_owned(), ..place.clone() };
