@@ -2,13 +2,14 @@
 
 /// Faults of the lab that an examination does not see, with the reason. Of each it may say that the way works, and the tracer is
 /// there to say that it does not.
-pub const UNSEEN: [(&str, &str); 55] = [
+pub const UNSEEN: [(&str, &str); 56] = [
     ("reverse-path-filter", "it depends on the client's address"),
     ("no-route-back", "it depends on the client's address"),
     ("reply-wrong-interface", "it depends on the client's address"),
     ("reply-wrong-neighbour", "it depends on the client's address"),
     ("ipsec-block-in", "it depends on the client's address"),
     ("ipsec-unencrypted", "it depends on the client's address"),
+    ("ipsec-block-out-published", "it depends on the client's address"),
     ("ipsec-block-out", "it depends on the client's address"),
     ("ipsec-no-key-out", "it depends on the client's address"),
     ("martian-own-address", "it depends on the client's address"),

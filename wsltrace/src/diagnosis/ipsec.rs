@@ -30,13 +30,12 @@ pub(super) fn refused_without_reason(case: &Case) -> Option<Finding> {
     Some(Finding::inferred(summary).remedy(case.where_to_type()).remedy(mend(case)))
 }
 
-/// The kernel discarded an answer which a policy wants protected.
+/// The kernel discarded an answer which a policy blocks, or wants protected.
 pub(super) fn unprotected(case: &Case) -> Option<Finding> {
     let policy = case.evidence.ipsec_policy.as_ref()?;
-    let summary = format!(
-        "the listener answered, but its SYN-ACK was dropped: most likely an IPsec policy wants it protected, and no key for that is there: {}",
-        name(policy)
-    );
+    let why = if policy.blocks { "refuses it" } else { "wants it protected, and no key for that is there" };
+    let summary =
+        format!("the listener answered, but its SYN-ACK was dropped: most likely an IPsec policy {why}: {}", name(policy));
     Some(Finding::inferred(summary).remedy(case.where_to_type()).remedy(mend(case)))
 }
 
@@ -55,6 +54,7 @@ pub(super) fn mend(case: &Case) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::{Case, unprotected};
     use crate::diagnosis::Confidence::{Inferred, Proved};
     use crate::diagnosis::{Code, diagnose, routing_tests::dropped, tests::expect};
     use crate::evidence::{Evidence, IpsecPolicy};
@@ -73,5 +73,20 @@ mod tests {
         expect(&without, &forwards, Code::SocketPolicy, Inferred);
         let off = diagnose(&without, &Evidence { sysctls: setting("0"), ..named });
         assert_ne!(off.code, Code::SocketPolicy, "forwarding is asked for first");
+    }
+
+    #[test]
+    fn an_answer_is_blocked_or_has_no_key() {
+        let (journey, policy) = (dropped("NOT_SPECIFIED", "ip_forward+0x2c0"), |blocks| IpsecPolicy {
+            selector: "src 0.0.0.0/0 dst 10.0.0.1/32".into(),
+            direction: "out".into(),
+            blocks,
+        });
+        let told = |blocks| {
+            let evidence = Evidence { ipsec_policy: Some(policy(blocks)), ..Evidence::default() };
+            unprotected(&Case { journey: &journey, evidence: &evidence }).map(|finding| finding.summary).unwrap_or_default()
+        };
+        assert!(told(true).contains("an IPsec policy refuses it: `src") && !told(true).contains("key"), "{}", told(true));
+        assert!(told(false).contains("wants it protected, and no key for that is there: `src"), "{}", told(false));
     }
 }

@@ -276,7 +276,7 @@ pub struct Evidence {
     pub older_connection: Option<bool>,
     /// The rule of this machine that gave an answer which nobody confirmed another address or port.
     pub answer_rewriter: Option<Rule>,
-    /// The rule of this machine that wrote another source into the SYN, outside of NAT, where an answer was not turned back.
+    /// The rule of this machine that wrote another source into the SYN, outside of NAT, where nobody confirmed the answer.
     pub source_rewriter: Option<Rule>,
     /// How many half-open connections of the namespace the other side has reset since a reading from before a SYN that was answered and not
     /// confirmed (`TcpExt.EmbryonicRsts`).

@@ -69,9 +69,9 @@ impl FirewallTrace {
         Some(self.named(decision).rule)
     }
 
-    /// The rule that wrote another source into this journey's packet, outside of NAT, where its answer was not turned back.
+    /// The rule that wrote another source into this journey's packet, outside of NAT.
     pub(in crate::evidence) fn source_rewriter(&mut self, journey: &Journey) -> Option<Rule> {
-        journey.translated.as_ref().filter(|_| journey.facts.answer_alien)?;
+        journey.translated.as_ref().filter(|now| now.source != journey.flow.source)?;
         self.drain().ok()?;
         let decisions = self.passed(journey);
         let writes = |decision: &&Decision| {

@@ -1,11 +1,12 @@
 //! Policies of `IPsec` that block, or that want packets encrypted which nobody encrypts.
 
+use super::forwarding::serve_published;
 use super::{Expect, Scenario, serve_all, serve_any, template};
 use crate::diagnosis::Code;
 use crate::journey::{Outcome, Stage};
 use crate::lab::mend::Mended;
 use crate::lab::network::Way;
-use crate::lab::path::{inbound, up_to_answer};
+use crate::lab::path::{answer, inbound, into_container, up_to_answer};
 use crate::lab::sides::{BACKEND, CLIENT_V4, ETH1, WSL_V4};
 use crate::lab::{Lab, LabError, PORT, Seen, Side, Step};
 
@@ -13,7 +14,7 @@ use crate::lab::{Lab, LabError, PORT, Seen, Side, Step};
 const ENCRYPTED: &str = "tmpl proto esp mode transport";
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![block_in(), unencrypted(), block_out(), no_key_out(), block_forward()]
+    vec![block_in(), unencrypted(), block_out(), no_key_out(), block_forward(), block_answer_forward()]
 }
 
 fn block_in() -> Scenario {
@@ -95,6 +96,30 @@ fn block_forward() -> Scenario {
         behind: Some(Side::Backend),
         target: BACKEND.into(),
         expect: Expect { died: Some((Stage::Routing, Side::Wsl)), path: inbound(Stage::Routing), ..base.expect },
+        ..base
+    }
+}
+
+/// A container's answer, which the kernel makes elsewhere and is to send on.
+fn block_answer_forward() -> Scenario {
+    let base = no_key_out();
+    let back = [vec![Step::Must(Stage::SynAck)], answer(), vec![Step::May(Stage::TcIngress)], inbound(Stage::Routing)].concat();
+    Scenario {
+        name: "ipsec-block-out-published",
+        title: "an IPsec policy blocks the answers of a container whose port is published",
+        tools: &["ip", "nft"],
+        behind: Some(Side::Container),
+        break_it: |lab| {
+            serve_published(lab)?;
+            policy(lab, "out", "action block")
+        },
+        witness: None,
+        expect: Expect {
+            died: Some((Stage::Routing, Side::Wsl)),
+            says: "most likely an IPsec policy refuses it",
+            path: [into_container(), back].concat(),
+            ..base.expect
+        },
         ..base
     }
 }

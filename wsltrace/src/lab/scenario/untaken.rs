@@ -17,7 +17,15 @@ const GROUP: &str = "answers";
 const STRANGER: Ipv4Addr = Ipv4Addr::new(172, 28, 16, 99);
 
 pub(super) fn scenarios() -> Vec<Scenario> {
-    vec![reset_by_client(), given_another_port(), sent_to_another(), of_another(), of_another_published(), not_turned_back()]
+    vec![
+        reset_by_client(),
+        given_another_port(),
+        sent_to_another(),
+        of_another(),
+        of_another_tracked(),
+        of_another_published(),
+        not_turned_back(),
+    ]
 }
 
 /// The answer looks to the client's firewall like a connection that nobody asked for. The client's socket asks again.
@@ -106,6 +114,21 @@ fn of_another() -> Scenario {
         },
         expect: Expect { says: "prerouting gives its SYN the source", ..base.expect },
         ..base
+    }
+}
+
+/// A firewall asks for connection tracking, which does not turn back what it has not done.
+fn of_another_tracked() -> Scenario {
+    Scenario {
+        name: "syn-other-source-tracked",
+        title: "a rule of WSL writes another source into the SYNs, and a firewall tracks connections",
+        break_it: |lab| {
+            (of_another().break_it)(lab)?;
+            lab.wsl.nft_script(
+                "table inet filter { chain input { type filter hook input priority 0; ct state established accept; }; }",
+            )
+        },
+        ..of_another()
     }
 }
 
