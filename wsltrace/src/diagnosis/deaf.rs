@@ -44,6 +44,12 @@ pub(super) fn deaf(case: &Case, neighbour: IpAddr, there: &Deaf) -> Finding {
             ),
             vec!["ip rule add pref 0 lookup local".to_owned()],
         ),
+        Deafness::Astray { missing: Astray::NoVrfRule, .. } => (
+            format!(
+                "{vain}: {there} answers nobody who asks for it, because the rule of `ip rule` is missing that leads what comes by VRFs to their tables (l3mdev)"
+            ),
+            vec!["ip rule add pref 1000 l3mdev".to_owned()],
+        ),
         Deafness::Astray { missing: Astray::NoRoute, device } => (
             format!("{vain}: {there} answers nobody who asks for it, because the table `local` does not have it"),
             vec![format!("ip route add local {neighbour} dev {} table local", shell_word(device))],
@@ -133,6 +139,7 @@ mod tests {
         let told = of(Astray::NoRule);
         assert!(told.summary.contains("no rule of `ip rule` leads such packets to the table `local`"), "{}", told.summary);
         assert_eq!(told.remedy, ["sudo nsenter -t 412 -n ip rule add pref 0 lookup local"]);
+        assert_eq!(of(Astray::NoVrfRule).remedy, ["sudo nsenter -t 412 -n ip rule add pref 1000 l3mdev"]);
         let told = of(Astray::NoRoute);
         assert!(told.summary.ends_with("because the table `local` does not have it"), "{}", told.summary);
         let lost = &told.remedy[0];
