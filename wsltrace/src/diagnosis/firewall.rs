@@ -131,6 +131,8 @@ pub(super) fn by_rule_of(case: &Case) -> Confidence {
 fn refused_by_hook(case: &Case) -> Option<Confidence> {
     let in_chain = matches!(case.symbol(), Some("nft_do_chain" | "ipt_do_table" | "ip6t_do_table"));
     match case.reason() {
+        // That it was one of some rules is read off the rules.
+        Some("NETFILTER_DROP") if !case.evidence.suspects.is_empty() => Some(Confidence::Inferred),
         Some("NETFILTER_DROP") => {
             let shared = case.died_at(&SHARED_WITH_CONNTRACK) || case.journey.died_at.is_none();
             let unclear = shared && !in_chain && case.evidence.backend.is_none();
@@ -196,7 +198,7 @@ fn sentence(case: &Case, verb: &str) -> String {
             (None, Some("nf_hook_slow")) => "iptables-legacy or a BPF program did it (before Linux 6.7 also nftables), ",
             _ => "",
         };
-        return format!("{verb} by a firewall in {place}; {kind}which rule is not known");
+        return format!("{verb} by a firewall in {place}; {kind}which rule is not known{}", one_of(&case.evidence.suspects));
     };
     let comment = rule.comment.as_ref().map(|comment| format!(" (\"{comment}\")")).unwrap_or_default();
     let text = rule.text.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
@@ -214,6 +216,19 @@ fn sentence(case: &Case, verb: &str) -> String {
         _ => "",
     };
     format!("{verb} in {place} by {}{comment}{text}{twin}{reverse}{limit}", name(rule))
+}
+
+/// The rules of which one did it.
+pub(super) fn one_of(suspects: &[Rule]) -> String {
+    let with_text =
+        |rule: &Rule| format!("{}{}", name(rule), rule.text.as_ref().map(|text| format!(" ({text})")).unwrap_or_default());
+    match suspects {
+        [others @ .., last] if !others.is_empty() => {
+            let others: Vec<String> = others.iter().map(with_text).collect();
+            format!(", by the rules as they are now it is {} or {}", others.join(", "), with_text(last))
+        }
+        _ => String::new(),
+    }
 }
 
 /// What stands behind the rule that did it, and would stop the next attempt.
@@ -255,8 +270,16 @@ fn owner_name(owner: Owner) -> &'static str {
 pub(super) fn remedy(case: &Case) -> Vec<String> {
     // The last first: where a rule is known by its number, what is done about one behind it does not give it another.
     let further = case.evidence.further.iter().rev().flat_map(|further| mend_further(case, further));
-    let rule = case.evidence.rule.as_ref().map_or_else(|| see(case), |rule| mend_rule(case, rule));
+    let rule = case.evidence.rule.as_ref().map_or_else(|| see_suspects(case), |rule| mend_rule(case, rule));
     case.where_to_type().into_iter().chain(further).chain(rule).collect()
+}
+
+/// Commands that show the rules, and what may be done about each of those that may have done it: with one of them it is enough.
+pub(super) fn see_suspects(case: &Case) -> Vec<String> {
+    let against = |rule: &Rule| mend_rule(case, rule).into_iter().map(|line| format!("# {}", line.trim_start_matches("# ")));
+    let suspects = &case.evidence.suspects;
+    let head = (!suspects.is_empty()).then(|| "# one of these is enough; try again after each:".to_owned());
+    see(case).into_iter().chain(head).chain(suspects.iter().flat_map(against)).collect()
 }
 
 /// The commands against a rule; one that asks for the way back is content when there is one.

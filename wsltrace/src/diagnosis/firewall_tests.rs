@@ -43,6 +43,12 @@ fn a_firewall_is_proved_by_its_drop_but_not_where_conntrack_acts() {
     let found = expect(&dropped(&filter, "NETFILTER_DROP", "nft_do_chain+0x3e8"), &none, Code::FirewallDrop, Proved);
     assert!(found.summary.contains("which rule is not known"));
     assert_eq!(found.remedy, ["sudo nft -a list ruleset"]);
+    let suspects = vec![samples::rule(), Rule { handle: Some(9), ..samples::rule() }];
+    let one_of_two = Evidence { suspects, ..Evidence::default() };
+    let found = expect(&dropped(&filter, "NETFILTER_DROP", "nft_do_chain+0x3e8"), &one_of_two, Code::FirewallDrop, Inferred);
+    assert!(found.summary.contains("by the rules as they are now it is ") && found.summary.contains(" or rule handle 9 of "));
+    assert_eq!(found.remedy[..2], ["sudo nft -a list ruleset", "# one of these is enough; try again after each:"]);
+    assert!(found.remedy[2..].iter().all(|line| line.starts_with("# sudo nft ")), "{:?}", found.remedy);
     expect(&dropped(&filter, "NETFILTER_DROP", "nf_hook_slow+0xa1"), &none, Code::FirewallDrop, Proved);
     expect(&dropped(&filter, "NOT_SPECIFIED", "nf_hook_slow+0xa1"), &none, Code::FirewallDrop, Inferred);
     expect(&dropped(&PREROUTING[..4], "NETFILTER_DROP", "nf_hook_slow+0xa1"), &none, Code::ConntrackDrop, Inferred);

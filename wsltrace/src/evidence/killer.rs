@@ -12,7 +12,7 @@ use crate::journey::{Family, Journey, Origin, Outcome, Stage};
 use crate::probe::netfilter_programs;
 
 /// Of more rules none is told: that one of many did it tells nothing.
-const MOST_SUSPECTS: usize = 3;
+pub(super) const MOST_SUSPECTS: usize = 3;
 
 impl Watched {
     /// The rule that ended a journey, or what else is known of the firewall.

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use super::killer::MOST_SUSPECTS;
 use super::simulated::{Rules, came};
 use super::told::OrTold as _;
 use super::watched::{Watched, others};
@@ -20,7 +21,7 @@ const MAX_KEPT: usize = 256;
 pub(super) type Suspects = HashMap<(Packet, &'static str), Vec<Suspect>>;
 
 impl Watched {
-    /// The only rule of the hook where a packet died that may have done it.
+    /// The only rule of the hook where a packet died that may have done it, or the few of which one did.
     pub(super) fn follow_to_hook(&mut self, journey: &Journey, died_at: Option<Stage>, evidence: &mut Evidence) {
         let Some(hook) = died_at.and_then(backend::hook) else { return };
         if self.trace.as_ref().is_some_and(|trace| trace.rules() > MAX_RULES) || self.may_be_a_program(journey, evidence) {
@@ -28,10 +29,13 @@ impl Watched {
         }
         let Some(packet) = packet(journey) else { return };
         let found = self.rules().map(|rules| kept(rules, &packet, hook)).unwrap_or_default();
-        let mut fitting = found.into_iter().map(|suspect| suspect.rule).filter(|rule| fits(journey, evidence, rule));
-        if let (Some(only), None) = (fitting.next(), fitting.next()) {
-            evidence.backend = Some(only.backend);
-            (evidence.rule, evidence.named_by) = (Some(only), NamedBy::Rules);
+        let mut fitting: Vec<Rule> =
+            found.into_iter().map(|suspect| suspect.rule).filter(|rule| fits(journey, evidence, rule)).collect();
+        if fitting.len() == 1 {
+            evidence.rule = fitting.pop();
+            (evidence.backend, evidence.named_by) = (evidence.rule.as_ref().map(|only| only.backend), NamedBy::Rules);
+        } else if fitting.len() <= MOST_SUSPECTS {
+            evidence.suspects = fitting;
         }
     }
 

@@ -111,7 +111,7 @@ fn at_bridge() -> Vec<Scenario> {
             mended: Some(Mended::Up("veth0")),
             ..unheard(
                 "bridge-port-other-vlan",
-                "a published port whose container is behind a port of the bridge that is in another VLAN than the bridge itself",
+                "a published port whose container is behind a bridge port of another VLAN than the bridge",
                 "and is itself in VLAN 1, while veth0, its port that leads there, is in VLAN 20",
                 |lab| {
                     cold(lab)?;
