@@ -157,9 +157,9 @@ impl Listening {
         Ok(Self { place: (namespace.inode(), at), socket: Arc::new(socket), acceptor: None, waiting: Vec::new() })
     }
 
-    /// Whether it is the one that listens there.
-    pub(super) fn is_at(&self, namespace: &Namespace, binding: Binding) -> bool {
-        self.place == (namespace.inode(), SocketAddr::new(binding.address, binding.port))
+    /// Whether it listens there and accepts by itself.
+    pub(super) fn accepts_at(&self, namespace: &Namespace, binding: Binding) -> bool {
+        self.acceptor.is_some() && self.place == (namespace.inode(), SocketAddr::new(binding.address, binding.port))
     }
 
     /// Takes every connection that waits out of the queue of a server that does not do so itself.

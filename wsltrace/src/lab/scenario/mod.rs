@@ -333,7 +333,7 @@ fn serve_all(lab: &mut Lab, side: Side, port: u16) -> Result<(), LabError> {
 /// A server that accepts, on this side; the other fault of a pair may have started one, which is then the one.
 fn serve(lab: &mut Lab, side: Side, binding: Binding) -> Result<(), LabError> {
     let namespace = lab.side(side)?;
-    if lab.kept::<Listening>().any(|server| server.is_at(namespace, binding)) {
+    if lab.kept::<Listening>().any(|server| server.accepts_at(namespace, binding)) {
         return Ok(());
     }
     let server = Listening::accepting(lab.side(side)?, binding)?;
