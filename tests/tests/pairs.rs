@@ -52,7 +52,11 @@ fn play(binary: &Path, part: usize) -> Result<(), Box<dyn Error>> {
             break;
         }
         match one(binary, &pair) {
-            Ok(Played::LeftOut(why)) => println!("left out: {}: {why}", pair.name()),
+            Ok(Played::LeftOut(why)) => {
+                println!("left out: {}: {why}", pair.name());
+                // Nobody names a pair to have it left out.
+                wrong.extend(wished.is_some().then(|| format!("{}: left out: {why}", pair.name())));
+            }
             Ok(Played::Right) => {
                 println!("right: {}", pair.name());
                 played += 1;

@@ -19,6 +19,7 @@ mod setup;
 mod skips;
 mod test;
 mod vm;
+mod wide;
 
 use std::process::ExitCode;
 

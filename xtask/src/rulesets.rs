@@ -1,11 +1,8 @@
 //! `cargo xtask rulesets`: the property test of rule names over as many random rulesets as one has time for.
 
 use crate::{
-    build,
-    command::{self, is_root, own_cargo},
     error::Error,
-    places,
-    setup::{self, Part},
+    wide::{self, Wide},
 };
 
 /// How many to try, and from where.
@@ -19,23 +16,13 @@ pub(crate) struct Arguments {
     seed: Option<u64>,
 }
 
-/// Builds for release and runs the test on what was built.
+/// Runs the property test.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
-    if !is_root() {
-        return Err(Error::NeedsRoot {
-            task: "rulesets",
-            reason: "it loads firewalls into network namespaces of its own",
-            command: "sudo -E env \"PATH=$PATH\" cargo xtask rulesets".to_owned(),
-        });
-    }
-    setup::ensure(&[Part::Build, Part::Test])?;
-    build::run(true)?;
-    let mut cargo = own_cargo();
-    cargo.current_dir(places::root()).args(["test", "--package", "wsltrace-tests", "--test", "rulesets", "--target-dir"]);
-    cargo.arg(places::user_target()).args(["--", "--nocapture", "random_rulesets"]);
-    cargo.env("WSLTRACE_BIN", places::program(true)).env("WSLTRACE_RULESETS", arguments.count.to_string());
-    if let Some(seed) = arguments.seed {
-        cargo.env("WSLTRACE_SEED", seed.to_string());
-    }
-    command::run(&mut cargo)
+    wide::run(&Wide {
+        name: "rulesets",
+        reason: "it loads firewalls into network namespaces of its own",
+        only: Some("random_rulesets"),
+        count: ("WSLTRACE_RULESETS", arguments.count),
+        seed: arguments.seed,
+    })
 }
